@@ -1,0 +1,204 @@
+"""Read a YAML configuration with overrides; name all its faults at once.
+
+Every command takes ``--config FILE`` and any number of ``--set dotted.key=value``. The sections
+that scoring needs are declared here, those of extract and train in ``training.args``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ptec_udf.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are faults, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class WarehouseConfig(Section):
+    """Where tables live."""
+
+    folder: str | None = Field(
+        "warehouse",
+        description="folder of the embedded warehouse; null: the metastore of the site's own Spark session",
+    )
+    database: str = Field("ptec", pattern=r"^[A-Za-z0-9_]+$", description="database of our tables")
+    artifacts: str | None = Field(
+        None, description="folder that keeps registered artifacts; null: 'artifacts' in the folder above"
+    )
+    master: str = Field(
+        "local[*,4]",
+        description="Spark master of the embedded session; the 4 lets a task be tried again when a worker dies",
+    )
+    spark: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="more Spark settings of the embedded session, by their full names"
+    )
+
+    @model_validator(mode="after")
+    def _artifacts_have_a_place(self) -> WarehouseConfig:
+        if self.folder is None and self.artifacts is None:
+            raise ValueError("warehouse.artifacts must be set where warehouse.folder is null")
+        return self
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Where ``ptec register`` copies artifacts to."""
+        return Path(self.artifacts) if self.artifacts else Path(self.folder or "") / "artifacts"
+
+
+class SourceConfig(Section):
+    """A table of companies: a Delta table or view by name, or a Delta or Parquet folder by path."""
+
+    table: str | None = Field(None, min_length=1, description="name, for instance 'crm.companies'")
+    path: str | None = Field(None, min_length=1, description="folder of a Delta or Parquet table")
+    version: int | None = Field(None, ge=0, description="Delta version to read; null: the newest")
+    key: str = Field("key", min_length=1, description="column that identifies a company")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SourceConfig:
+        if (self.table is None) == (self.path is None):
+            raise ValueError("exactly one of table and path must be set")
+        return self
+
+
+class ScoreSourceConfig(SourceConfig):
+    """The source of a night."""
+
+    columns: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="template field: source column, where the names differ; null: the source has no such column",
+    )
+    accept_new: bool = Field(
+        False, description="go on although earlier nights of this model read another source"
+    )
+
+
+class ModelChoice(Section):
+    """Which registered model scores."""
+
+    alias: str = Field("champion", pattern=r"^[A-Za-z0-9_]+$", description="pointer in the aliases table")
+    id: str | None = Field(None, min_length=6, description="a model_id or its beginning; wins over alias")
+
+
+class EngineConfig(Section):
+    """How texts become logits on an executor."""
+
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="arithmetic of the backbone; prompt, head and calibration stay float32"
+    )
+    batch_tokens: int = Field(
+        4096, ge=1, description="most text positions of one forward pass, padding included; a longer text goes alone"
+    )
+    window_rows: int = Field(4096, ge=1, description="rows read ahead, sorted by length and batched together")
+    window_bytes: int = Field(
+        32_000_000, ge=1, description="most bytes of text that are read ahead, so that giant texts cannot pile up"
+    )
+    threads: int | None = Field(None, ge=1, description="torch threads of a worker; null: spark.task.cpus")
+
+
+class ScoreConfig(Section):
+    """Configuration of ``ptec score``."""
+
+    warehouse: WarehouseConfig = WarehouseConfig()  # type: ignore[call-arg]
+    source: ScoreSourceConfig
+    model: ModelChoice = ModelChoice()  # type: ignore[call-arg]
+    engine: EngineConfig = EngineConfig()  # type: ignore[call-arg]
+    slice_texts: int = Field(
+        8192, ge=1, description="distinct texts scored per staging commit; a killed night resumes after the last one"
+    )
+    retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read ``file``, apply ``overrides`` in order and validate the result.
+
+    Args:
+        kind: the configuration class.
+        file: a YAML file; None starts from the defaults.
+        overrides: texts of the form ``dotted.key=value``; the value is read as YAML.
+
+    Raises:
+        ConfigError: with every fault that was found, each with rule, value and what to do.
+    """
+    values = _read_yaml(file) if file is not None else {}
+    faults = [fault for text in overrides if (fault := _apply(values, text))]
+    try:
+        config = kind.model_validate(values)
+    except ValidationError as error:
+        faults += [_sentence(kind, fault) for fault in error.errors()]
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _read_yaml(file: str | Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file."""
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration file {str(file)!r} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {str(file)!r} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration file {str(file)!r} must hold keys and values, found a {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> str | None:
+    """Set one dotted key in place; return a fault or None."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted.strip():
+        return f"--set takes dotted.key=value, was: {override!r}"
+    *parents, last = dotted.strip().split(".")
+    place = values
+    for name in parents:
+        if place.get(name) is None:
+            place[name] = {}
+        place = place[name]
+        if not isinstance(place, dict):
+            return f"--set {override}: {name!r} is a value, not a section"
+    try:
+        place[last] = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        return f"--set {override}: the value is not YAML; put quotes around a text"
+    return None
+
+
+def _sentence(kind: type[BaseModel], fault: Any) -> str:
+    """Say one pydantic fault as rule, value and what to do."""
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        allowed = _keys_at(kind, fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed here: {', '.join(sorted(allowed))}"
+        return f"{where}: unknown key; {hint}"
+    if fault["type"] == "missing":
+        return f"{where}: must be set"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(fault["input"], dict | BaseModel):
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message}, was: {fault['input']!r}"
+
+
+def _keys_at(kind: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Names of the keys that the section at ``path`` allows."""
+    for name in path:
+        field = kind.model_fields.get(str(name))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        kind = field.annotation
+    return list(kind.model_fields)

@@ -1,0 +1,66 @@
+"""Every error that this package raises on purpose.
+
+::
+
+    PtecError                 anything else that ends a command (exit code 1)
+    ├── UserError             the person can mend it (exit code 2)
+    │   ├── ConfigError       a configuration with one or more faults
+    │   ├── SourceError       a source table, extract or file that cannot be used
+    │   ├── ArtifactError     a model folder that is broken, changed or of an unknown format
+    │   ├── BackboneError     a backbone that is not there or not the one trained with
+    │   └── RegistryError     a model or alias that does not exist or cannot be moved
+    ├── WarehouseBusyError    another process holds the embedded warehouse
+    └── TrainingError         training that cannot go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PtecError(Exception):
+    """Base of all errors of this package; ends a command with exit code 1."""
+
+    exit_code = 1
+
+
+class UserError(PtecError):
+    """Raised when the person who called can mend the cause; ends a command with exit code 2.
+
+    All faults are kept, so that one round trip is enough to mend them all.
+    """
+
+    exit_code = 2
+
+    def __init__(self, faults: str | Sequence[str]) -> None:
+        """Keep one fault or several; each states the rule, the value and what to do."""
+        self.faults = [faults] if isinstance(faults, str) else list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class ConfigError(UserError):
+    """Raised when a configuration has one or more faults."""
+
+
+class SourceError(UserError):
+    """Raised when a source table, extract or file is missing or cannot be used."""
+
+
+class ArtifactError(UserError):
+    """Raised when a model folder is broken, was changed or has an unknown format."""
+
+
+class BackboneError(UserError):
+    """Raised when a backbone is missing or is not the one that the artifact was trained with."""
+
+
+class RegistryError(UserError):
+    """Raised when a model or alias does not exist or must not be moved."""
+
+
+class WarehouseBusyError(PtecError):
+    """Raised when another process holds the embedded warehouse."""
+
+
+class TrainingError(PtecError):
+    """Raised when training cannot go on, for instance because the loss is not finite."""

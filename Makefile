@@ -1,0 +1,68 @@
+# Every target builds what it needs in .venv; a second run only looks at the stamp files.
+# PYTHON=... names another interpreter for a new .venv; DEMO_ARGS=... is handed to `ptec demo`.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+DEMO := .venv/.installed-demo
+DEV := .venv/.installed-dev
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-unit test-spark lint wheel wheel-check clean java
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: java $(DEMO)  ## train a small model and score the shipped companies for two nights, on this machine
+	@$(BIN)/ptec demo $(DEMO_ARGS)
+
+test: java $(DEV) lint wheel-check test-unit test-spark  ## all that CI runs: lint, wheel, unit tests, Spark tests
+
+test-unit: $(DEV)  ## tests without Spark, in seconds
+	@$(BIN)/python -m pytest tests/unit
+
+test-spark: java $(DEV)  ## tests on Spark and the commands end to end, in minutes
+	@$(BIN)/python -m pytest tests --ignore=tests/unit
+
+lint: $(DEV)  ## ruff and mypy; changes nothing
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+wheel: $(DEV)  ## build dist/*.whl, the file for an executor's environment
+	@rm -rf build dist
+	@$(BIN)/python -m build --wheel --no-isolation >/dev/null
+	@ls dist/*.whl
+
+wheel-check: wheel  ## install the wheel away from the checkout, import all of it and run ptec
+	@$(BIN)/python .ci/check_wheel.py dist/*.whl
+
+clean:  ## remove .venv and what was built
+	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+# A pyenv shim exists for versions that it cannot run, and some systems ship Python without venv: so each one is tried.
+$(BIN)/python:
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
+	  echo "creating .venv with $$("$$python" --version)"; exec "$$python" -m venv --clear .venv; \
+	done; \
+	echo "$(or $(PYTHON),No python3) is not a Python 3.11, 3.12 or 3.13 with venv: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
+
+# The stamp comes last, so that an installation which was interrupted is done again.
+$(DEMO): $(BIN)/python setup.py
+	@echo "installing the demo's packages into .venv (the first time about 5 GB and some minutes)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(BIN)/python -m pip install --quiet -e '.[demo]'
+	@touch $@
+
+$(DEV): $(BIN)/python setup.py
+	@echo "installing the developer's packages into .venv (the first time about 5 GB and some minutes)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $(DEMO) $@
+
+# Spark takes JAVA_HOME first and does not fall back, so neither does this.
+java:
+	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
+	version=$$("$$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p'); \
+	[ "$${version:-0}" -ge 17 ] || { \
+	  echo "Spark needs Java 17 or newer, found $${version:-none} at $$java: install openjdk-17-jre-headless (or your system's like) or point JAVA_HOME to it" >&2; exit 1; }

@@ -1,0 +1,139 @@
+"""Texts to logits, in plain Python: what the UDF, the tests and an interactive call all use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.encode import EncodedText, Encoder
+from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.network import PtecNetwork
+
+OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
+
+
+@dataclass
+class ScoredText:
+    """What one text came to; ``logits`` is None unless the status is ok or truncated.
+
+    ``batch_positions`` counts the positions that the row took in its batch, padding included.
+    """
+
+    status: str = EMPTY
+    n_tokens: int = 0
+    n_truncated: int = 0
+    error: str | None = None
+    logits: np.ndarray | None = field(default=None, repr=False)
+    batch_positions: int = 0
+
+
+class Scorer:
+    """A loaded model: scores texts in any number and order.
+
+    A text that makes a batch fail is found by halving the batch and gets status ``error``; its
+    neighbours are scored as if it were not there. Error texts name the exception's class only,
+    since its message may hold the company's text.
+    """
+
+    def __init__(self, network: PtecNetwork, encoder: Encoder, *, batch_tokens: int) -> None:
+        """Take a network in eval mode and freeze its prompt."""
+        self.network = network.eval()
+        self.network.freeze_prompt()
+        self.encoder = encoder
+        self.batch_tokens = batch_tokens
+
+    @classmethod
+    def from_artifact(
+        cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 4096
+    ) -> Scorer:
+        """Put an artifact's prompt and head on its backbone."""
+        manifest = artifact.manifest
+        n_labels, width = artifact.head_weight.shape
+        head = nn.Linear(width, n_labels)
+        head.load_state_dict({"weight": artifact.head_weight, "bias": artifact.head_bias})
+        network = PtecNetwork(
+            backbone=backbone,
+            kind=manifest.prompt.kind,
+            prompt=artifact.prompt,
+            head=head,
+            pooling=manifest.pooling,
+        )
+        return cls(network, Encoder(tokenizer, manifest.max_tokens), batch_tokens=batch_tokens)
+
+    @torch.inference_mode()
+    def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
+        """Score texts; the result has the order of the input. None and blank texts are ``empty``."""
+        results = [ScoredText() for _ in texts]
+        rows = [row for row, text in enumerate(texts) if text and not text.isspace()]
+        encoded: dict[int, EncodedText] = {}
+        _halving(rows, lambda part: self._encode(texts, part, encoded), lambda row, e: _fail(results[row], e))
+        filled = [row for row in rows if row in encoded and encoded[row].ids]
+        for batch in length_sorted_batches([len(encoded[row].ids) for row in filled], self.batch_tokens):
+            members = [filled[at] for at in batch]
+            _halving(
+                members,
+                lambda part: self._forward(part, encoded, results),
+                lambda row, e: _fail(results[row], e),
+            )
+        return results
+
+    def _encode(self, texts: Sequence[str | None], rows: list[int], encoded: dict[int, EncodedText]) -> None:
+        """Tokenise some rows."""
+        encoded.update(zip(rows, self.encoder.encode([texts[row] or "" for row in rows]), strict=True))
+
+    def _forward(self, rows: list[int], encoded: dict[int, EncodedText], results: list[ScoredText]) -> None:
+        """Run one batch through the network and write its results."""
+        ids, mask = pad([encoded[row].ids for row in rows], self.encoder.pad_id)
+        device = self.network.prompt.device
+        logits = self.network(ids.to(device), mask.to(device)).cpu().numpy()  # (batch, n_labels)
+        for row, values in zip(rows, logits, strict=True):
+            results[row] = _result(encoded[row], values, ids.shape[1])
+
+
+def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-pad ids to the longest row.
+
+    Returns:
+        Ids and mask (1 at text, 0 at padding), each *Shape:* ``(batch, length)``.
+    """
+    length = max(len(row) for row in ids)
+    padded = torch.full((len(ids), length), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(ids), length), dtype=torch.long)
+    for at, row in enumerate(ids):
+        padded[at, : len(row)] = torch.tensor(row)
+        mask[at, : len(row)] = 1
+    return padded, mask
+
+
+def _result(text: EncodedText, logits: np.ndarray, batch_positions: int) -> ScoredText:
+    """Give one row its status."""
+    sizes = {"n_tokens": len(text.ids), "n_truncated": text.n_truncated, "batch_positions": batch_positions}
+    if not np.isfinite(logits).all():
+        return ScoredText(ERROR, error="logits are not finite", **sizes)
+    return ScoredText(TRUNCATED if text.n_truncated else OK, logits=logits, **sizes)
+
+
+def _fail(result: ScoredText, error: Exception) -> None:
+    """Mark a row that failed alone."""
+    result.status, result.error = ERROR, f"scoring this text alone raised {type(error).__name__}"
+
+
+def _halving(rows: list[int], run: Callable[[list[int]], None], fail: Callable[[int, Exception], None]) -> None:
+    """Run over rows; where that fails, over each half, down to the rows that fail alone."""
+    if not rows:
+        return
+    try:
+        run(rows)
+    except (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        if len(rows) == 1:
+            fail(rows[0], error)
+            return
+        middle = len(rows) // 2
+        _halving(rows[:middle], run, fail)
+        _halving(rows[middle:], run, fail)

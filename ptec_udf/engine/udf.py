@@ -1,0 +1,74 @@
+"""Texts to logits inside Spark: an iterator pandas UDF around the scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from ptec_udf.config import EngineConfig
+from ptec_udf.engine.worker import EngineSettings, scorer_for
+from ptec_udf.model.artifact import Artifact
+
+SCORED = T.StructType(
+    [
+        T.StructField("status", T.StringType()),
+        T.StructField("n_tokens", T.IntegerType()),
+        T.StructField("n_truncated", T.IntegerType()),
+        T.StructField("error", T.StringType()),
+        T.StructField("logits", T.ArrayType(T.FloatType())),
+        T.StructField("batch_positions", T.IntegerType()),
+    ]
+)
+
+
+def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -> Any:
+    """Make the UDF ``text -> struct`` (see ``SCORED``).
+
+    Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs.
+    Arrow batches are read ahead up to a window, sorted by length, scored, and given back in order.
+    """
+    broadcast = spark.sparkContext.broadcast(artifact.scoring_files)
+    model_id = artifact.model_id
+    settings = engine_settings(spark, engine)
+
+    @F.pandas_udf(SCORED)  # type: ignore[call-overload]
+    def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        for window in windows(batches, settings.window_rows, settings.window_bytes):
+            yield to_frame(scorer_for(model_id, broadcast.value, settings).score(window))
+
+    # Without this the optimiser may copy the call, and each copy runs the model.
+    return score_texts.asNondeterministic()
+
+
+def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:
+    """Fill in the number of threads: a task's share of cores, so that workers do not fight over them."""
+    threads = engine.threads or int(spark.conf.get("spark.task.cpus", "1") or 1)
+    return EngineSettings(engine.dtype, engine.batch_tokens, engine.window_rows, engine.window_bytes, threads)
+
+
+def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> Iterator[list[str | None]]:
+    """Join Arrow batches into windows of at least one and about ``most_rows`` rows, in order.
+
+    A window closes at ``most_rows`` rows or once it holds ``most_bytes`` bytes of text.
+    """
+    window: list[str | None] = []
+    n_bytes = 0
+    for batch in batches:
+        for text in batch:
+            window.append(text)
+            n_bytes += len(text) if text else 0
+            if len(window) >= most_rows or n_bytes >= most_bytes:
+                yield window
+                window, n_bytes = [], 0
+    if window:
+        yield window
+
+
+def to_frame(results: list[Any]) -> pd.DataFrame:
+    """Lay scored texts out as the UDF's struct, one row per text."""
+    return pd.DataFrame({name: [getattr(result, name) for result in results] for name in SCORED.names})

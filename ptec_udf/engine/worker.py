@@ -1,0 +1,83 @@
+"""One loaded model per Python worker process.
+
+This is a module of its own, imported and never pickled: a cache defined inside the UDF's closure
+would travel by value and be empty in every task. It relies on ``spark.python.worker.reuse=true``
+(an idle worker ends after a minute, and its cache with it) and on ``spark.executor.memoryOverhead``
+leaving room for the backbone's weights once per worker.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.model.artifact import read_artifact
+from ptec_udf.model.backbone import resolve
+
+_MOST_MODELS = 2  # champion and one challenger; each holds a backbone
+
+_lock = threading.Lock()
+_scorers: dict[tuple[str, EngineSettings], Scorer] = {}
+_loads = 0
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an executor is told beside the model."""
+
+    dtype: str
+    batch_tokens: int
+    window_rows: int
+    window_bytes: int
+    threads: int
+
+
+def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer:
+    """Return this process's scorer of a model, loading it at most once.
+
+    Args:
+        model_id: the artifact's content hash, the cache's key.
+        files: the artifact's scoring files, from the broadcast.
+        settings: arithmetic and batching.
+
+    Raises:
+        ArtifactError: when the bytes are not the artifact's.
+        BackboneError: when the backbone is missing here or is another one.
+    """
+    global _loads
+    with _lock:
+        key = (model_id, settings)
+        if key not in _scorers:
+            while len(_scorers) >= _MOST_MODELS:
+                _scorers.pop(next(iter(_scorers)))  # the oldest
+            _scorers[key] = _load(files, settings)
+            _loads += 1
+        return _scorers[key]
+
+
+def load_count() -> int:
+    """Number of models that this process has loaded so far; tests read it."""
+    return _loads
+
+
+def _load(files: Mapping[str, bytes], settings: EngineSettings) -> Scorer:
+    """Resolve, check and load the backbone; put prompt and head on it."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
+    torch.set_num_threads(settings.threads)
+    artifact = read_artifact(files)
+    name = artifact.manifest.backbone.name
+    _check_once(name, artifact.manifest.backbone.content_hash)
+    model, tokenizer = resolve(name).load(getattr(torch, settings.dtype))
+    return Scorer.from_artifact(artifact, model, tokenizer, batch_tokens=settings.batch_tokens)
+
+
+@lru_cache
+def _check_once(name: str, content_hash: str) -> None:
+    """Hash a backbone's files once per process."""
+    resolve(name).check(content_hash)

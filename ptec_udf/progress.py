@@ -1,0 +1,54 @@
+"""Progress of long work, on standard error: a moving bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class Step(Protocol):
+    """Called with the number of items done since the last call."""
+
+    def __call__(self, done: int, /) -> None:
+        """Count items as done."""
+
+
+def say(text: str) -> None:
+    """Print one line to standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Step]:
+    """Show how much of ``total`` items is done while the block runs."""
+    if sys.stderr.isatty():
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.advance(task, done)
+    else:
+        yield _Lines(what, total)
+
+
+class _Lines:
+    """Prints a line from time to time."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self.started = self.last = time.monotonic()
+
+    def __call__(self, done: int, /) -> None:
+        self.done += done
+        now = time.monotonic()
+        if now - self.last >= _SECONDS_BETWEEN_LINES and self.done < self.total:
+            self.last = now
+            left = (now - self.started) / self.done * (self.total - self.done) if self.done else float("nan")
+            say(f"{self.what}: {self.done} of {self.total}, about {left:.0f} s left")

@@ -1,0 +1,216 @@
+"""Make a company's text from its columns; the only way that text is made, in training and scoring.
+
+A template such as ``"Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"``
+names fields in braces; ``{{`` and ``}}`` are literal braces. The words around a field go with it:
+
+* The literal before a field is a separator (up to its first letter or digit, here ``". "``) and a
+  heading (the rest, here ``"Keywords: "``).
+* A field whose literal has no heading continues the segment of the field before it.
+* A null or blank field drops out with its own separator, a segment without any value with its heading.
+* A separator stands only between two things that are there.
+* What follows the last field is kept if any field had a value; without any the text is null.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from ptec_udf.errors import ConfigError, SourceError
+
+TEXT_VERSION = 1
+"""Part of ``text_id``: raise it when the rules in this file change the text of any row."""
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{(?P<field>[^{}]*)\}|[{}]|[^{}]+")
+_GAP = r"[\p{Cc}\p{Z}]+"
+_VISIBLE = r"[^\p{C}\p{Z}]"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a template and what stands between it and the field before it."""
+
+    separator: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Fields under one heading; the heading is empty where the template has no words before them."""
+
+    separator: str
+    heading: str
+    parts: tuple[Field, ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed template."""
+
+    text: str
+    segments: tuple[Segment, ...]
+    tail: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields, each once, in the order of the template."""
+        return tuple(dict.fromkeys(part.name for segment in self.segments for part in segment.parts))
+
+
+def parse_template(template: str) -> Template:
+    """Split ``template`` into segments, fields and tail.
+
+    Raises:
+        ConfigError: with every unbalanced brace and empty field, or that there is no field at all.
+    """
+    literals, fields, faults = [""], [], []
+    for token in _TOKEN.finditer(template):
+        name, place = token["field"], token.start() + 1
+        if name is None and token[0] in ("{", "}"):
+            faults.append(f"template has an unbalanced {token[0]!r} at character {place}; double a literal brace")
+        elif name is None:
+            literals[-1] += token[0][0] if token[0] in ("{{", "}}") else token[0]
+        elif not name.strip():
+            faults.append(f"template has an empty field at character {place}; write a column's name between the braces")
+        else:
+            fields.append(name)
+            literals.append("")
+    if not faults and not fields:
+        faults.append(f"template must have at least one field such as {{name}}, was: {template!r}")
+    if faults:
+        raise ConfigError(faults)
+    return Template(template, _segments(literals, fields), literals[-1])
+
+
+def _segments(literals: Sequence[str], fields: Sequence[str]) -> tuple[Segment, ...]:
+    """Group fields under their headings; ``literals[i]`` stands before ``fields[i]``."""
+    segments: list[Segment] = []
+    for literal, name in zip(literals, fields, strict=False):
+        start = next((i for i, character in enumerate(literal) if character.isalnum()), len(literal))
+        separator, heading = literal[:start], literal[start:]
+        if segments and not heading:
+            last = segments[-1]
+            segments[-1] = Segment(last.separator, last.heading, (*last.parts, Field(separator, name)))
+        else:
+            segments.append(Segment(separator, heading, (Field("", name),)))
+    return tuple(segments)
+
+
+def with_text(df: DataFrame, template: Template, columns: Mapping[str, str | None] | None = None) -> DataFrame:
+    """Add ``text`` and ``text_hash``; columns of ``df`` with these names are replaced.
+
+    Args:
+        df: the source's rows.
+        template: what the text is made of.
+        columns: template field -> column of ``df`` where the names differ; None: there is no such
+            column and the field is null in every row.
+
+    Raises:
+        ConfigError: if ``columns`` names a field that the template does not have.
+        SourceError: with every field whose column ``df`` does not have.
+    """
+    return df.withColumn("text", text_column(df.schema, template, columns)).withColumn("text_hash", text_hash("text"))
+
+
+def text_column(schema: T.StructType, template: Template, columns: Mapping[str, str | None] | None = None) -> Column:
+    """Text of a row of a frame with this schema; arguments and errors as in ``with_text``."""
+    columns = columns or {}
+    if unknown := sorted(set(columns) - set(template.fields)):
+        allowed = ", ".join(map(repr, template.fields))
+        raise ConfigError([f"columns: {name!r} is not a template field; the fields are {allowed}" for name in unknown])
+    if faults := missing_columns(schema.names, {name: columns.get(name, name) for name in template.fields}):
+        raise SourceError(faults)
+
+    def part(field: Field) -> tuple[str, Column]:
+        source = columns.get(field.name, field.name)
+        return field.separator, _null() if source is None else _value(quoted(source), schema[source].dataType)
+
+    segments = [
+        (segment.separator, F.concat(F.lit(segment.heading), _joined([part(field) for field in segment.parts])))
+        for segment in template.segments
+    ]
+    return F.concat(_joined(segments), F.lit(template.tail))
+
+
+def text_hash(column: str | Column) -> Column:
+    """SHA-256 of a text's UTF-8 bytes in hexadecimal; null for a null text."""
+    return F.sha2(column, 256)
+
+
+def text_id(template: str, columns: Mapping[str, str | None] | None = None) -> str:
+    """Short hash of all that decides how a row becomes a text: template, column names, our rules."""
+    renamed = sorted((field, source) for field, source in (columns or {}).items() if field != source)
+    return hashlib.sha256(json.dumps([TEXT_VERSION, template, renamed]).encode()).hexdigest()[:16]
+
+
+def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) -> list[str]:
+    """Say which wanted columns are missing.
+
+    Args:
+        present: columns of the source.
+        wanted: use -> column; a column of None is never missing.
+
+    Returns:
+        One fault for each missing column and a last one that lists what is present; or nothing.
+    """
+    faults = []
+    for use, source in wanted.items():
+        if source is not None and source not in present:
+            lowered = {name.lower(): name for name in present}
+            near = difflib.get_close_matches(source.lower(), lowered, n=1)
+            hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
+            name = f"{use!r}: " if use != source else ""
+            faults.append(f"{name}the source has no column {source!r}{hint}")
+    if faults:
+        faults.append(f"columns of the source: {', '.join(map(repr, present))}")
+    return faults
+
+
+def quoted(name: str) -> Column:
+    """Column whose name is exactly ``name``, dots and backticks included."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def clean(column: Column) -> Column:
+    """Repair UTF-8, make every run of white space and control characters one space, trim; null if blank.
+
+    Blank is a string of nothing but separators and control, format or unassigned characters.
+    """
+    valid = F.make_valid_utf8(column)
+    return F.when(valid.rlike(_VISIBLE), F.trim(F.regexp_replace(valid, _GAP, " ")))
+
+
+def _value(column: Column, dtype: T.DataType) -> Column:
+    """A field's value as a clean string; null where it is blank."""
+    if isinstance(dtype, T.ArrayType):
+        element = dtype.elementType
+        values = F.transform(column, lambda item: _value(item, element))
+        return F.nullif(F.array_join(F.array_compact(values), ", "), F.lit(""))
+    if isinstance(dtype, T.MapType | T.StructType | T.VariantType):
+        return clean(F.nullif(F.to_json(column), F.lit("{}")))
+    # A cast keeps a binary's bytes, which clean() then repairs; decode() stops at invalid ones.
+    return clean(column.cast("string"))
+
+
+def _joined(parts: Sequence[tuple[str, Column]]) -> Column:
+    """Join the texts that are not null, each but the first after its separator; null if there is none."""
+
+    def add(joined: Column, part: Column) -> Column:
+        longer = F.concat(joined, part["separator"], part["text"])
+        return F.when(part["text"].isNull(), joined).otherwise(F.coalesce(longer, part["text"]))
+
+    items = [F.struct(F.lit(separator).alias("separator"), text.alias("text")) for separator, text in parts]
+    return F.aggregate(F.array(*items), _null(), add)
+
+
+def _null() -> Column:
+    """Null of type string."""
+    return F.lit(None).cast("string")

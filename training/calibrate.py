@@ -1,0 +1,205 @@
+"""From raw logits to probabilities, and the one logit threshold that all labels share.
+
+Training weights positives by ``pos_weight``, which shifts a logit by its logarithm. Every
+calibrator takes that shift away before anything is called a probability::
+
+    z' = a * (z - log(pos_weight)) + b        probability = sigmoid(z')
+
+The common threshold belongs on the raw logit, where labels with few positives are already
+lifted; ``threshold_probabilities`` says what it means for each label.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from ptec_udf.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+PLATEAU = 0.002
+"""Thresholds whose macro-F1 is this close to the best count as equally good."""
+
+SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.nextafter(np.float32(1), np.float32(0)))
+"""Least and greatest threshold: open (0, 1) still holds after a cast to float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """A rising straight line per label from logit to log-odds; the order of a label's rows stays.
+
+    Attributes:
+        scale: slope per label, over 0, shape (n_labels,).
+        offset: intercept per label, shape (n_labels,).
+    """
+
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.scale.ndim != 1 or self.scale.shape != self.offset.shape:
+            raise ValueError(
+                f"scale and offset need the same shape (n_labels,), were: {self.scale.shape}, {self.offset.shape}"
+            )
+        if not (np.isfinite(self.scale) & np.isfinite(self.offset) & (self.scale > 0)).all():
+            raise ValueError("scale must be finite and over 0 and offset finite for every label")
+
+    def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Turn logits (n_rows, n_labels) into probabilities of the same shape, in float64."""
+        return np.asarray(expit(self.scale * np.asarray(logits, np.float64) + self.offset))
+
+
+def fit_none(
+    logits: NDArray[np.floating], targets: NDArray[np.generic], log_pos_weight: NDArray[np.floating]
+) -> Calibration:
+    """Only take the shift by ``pos_weight`` away; arguments as in ``fit_platt``."""
+    return _shared(1.0, 0.0, np.shape(logits)[1], log_pos_weight)
+
+
+def fit_platt(
+    logits: NDArray[np.floating], targets: NDArray[np.generic], log_pos_weight: NDArray[np.floating]
+) -> Calibration:
+    """Fit one Platt scaling (a, b) for all labels, by maximum likelihood over all cells.
+
+    Where that is impossible (no positives, no negatives, equal logits, a falling line), the
+    reason is logged and only the shift by ``pos_weight`` is taken away.
+
+    Args:
+        logits: raw logits of held-out rows, (n_rows, n_labels).
+        targets: 0 or 1, (n_rows, n_labels).
+        log_pos_weight: natural logarithm of the positive weight that training used, (n_labels,).
+
+    Raises:
+        TrainingError: when shapes differ or a logit is not finite.
+    """
+    raw, positive = checked_cells(logits, targets)
+    shifted, hits = (raw - log_pos_weight).ravel(), positive.ravel()
+    slope, intercept = 1.0, 0.0
+    reason = _why_degenerate(shifted, hits)
+    if reason is None:
+        slope, intercept = _platt(shifted, hits)
+        if not slope > 0:
+            reason = f"the fitted slope {slope:.4g} is not over 0, so logits do not rise with the targets"
+            slope, intercept = 1.0, 0.0
+    if reason is not None:
+        log.warning("Platt scaling left out, only pos_weight is undone: %s", reason)
+    return _shared(slope, intercept, raw.shape[1], log_pos_weight)
+
+
+Calibrator = Callable[[NDArray[np.floating], NDArray[np.generic], NDArray[np.floating]], Calibration]
+
+CALIBRATORS: dict[str, Calibrator] = {"platt": fit_platt, "none": fit_none}
+"""Calibrators by the name that a training configuration gives: (logits, targets, log_pos_weight)."""
+
+
+def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
+    """Find the one raw-logit threshold that maximises macro-F1 over the labels that occur.
+
+    Lowering a threshold helps only where it takes in a positive, so the candidates lie just
+    below the positives. A small dev set makes the curve jagged: the answer is the middle of the
+    run of candidates around the best whose macro-F1 is within ``PLATEAU`` of it.
+
+    Args:
+        logits: raw logits, (n_rows, n_labels).
+        targets: 0 or 1, (n_rows, n_labels).
+
+    Returns:
+        The threshold; a label is predicted where its logit is at or over it.
+
+    Raises:
+        TrainingError: when shapes differ, a logit is not finite, or no target is positive.
+    """
+    raw, positive = checked_cells(logits, targets)
+    if not positive.any():
+        raise TrainingError(
+            f"a threshold needs at least one positive target, found none among {raw.size} cells; "
+            "check that the rows carry labels"
+        )
+    levels, macro_f1 = _macro_f1_curve(raw, positive)
+    below = np.append(levels[1:], levels[-1] - 1.0)
+    useful = np.isin(levels, raw[positive])
+    candidates, quality = ((levels + below) / 2)[useful], macro_f1[useful]
+    best = int(np.argmax(quality))
+    poor = np.flatnonzero(quality < quality[best] - PLATEAU)
+    first = int(max(poor[poor < best], default=-1)) + 1
+    last = int(min(poor[poor > best], default=len(quality))) - 1
+    return float(candidates[(first + last) // 2])
+
+
+def threshold_probabilities(threshold: float, calibration: Calibration) -> NDArray[np.float64]:
+    """Say a raw-logit threshold as each label's probability, (n_labels,), open (0, 1) in float32 too."""
+    return np.clip(expit(calibration.scale * threshold + calibration.offset), SMALLEST, LARGEST)
+
+
+def checked_cells(
+    logits: NDArray[np.floating], targets: NDArray[np.generic]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Give logits as float64 and targets as bool, both (n_rows, n_labels).
+
+    Raises:
+        TrainingError: when shapes differ or a logit is not finite.
+    """
+    raw, positive = np.asarray(logits, np.float64), np.asarray(targets).astype(bool)
+    if raw.ndim != 2 or raw.shape != positive.shape:
+        raise TrainingError(
+            f"logits and targets need the same shape (n_rows, n_labels), were: {raw.shape}, {positive.shape}"
+        )
+    broken = int((~np.isfinite(raw)).sum())
+    if broken:
+        raise TrainingError(f"logits must be finite, {broken} of {raw.size} are not; lower the learning rates")
+    return raw, positive
+
+
+def _shared(slope: float, intercept: float, n_labels: int, log_pos_weight: NDArray[np.floating]) -> Calibration:
+    """Write one (a, b) as a line per label on the raw logit."""
+    shift = np.broadcast_to(np.asarray(log_pos_weight, np.float64), (n_labels,))
+    return Calibration(np.full(n_labels, slope), intercept - slope * shift)
+
+
+def _why_degenerate(values: NDArray[np.float64], hits: NDArray[np.bool_]) -> str | None:
+    """Say why no line can be fitted, or None."""
+    if not hits.any():
+        return f"none of {hits.size} cells is positive"
+    if hits.all():
+        return f"none of {hits.size} cells is negative"
+    if np.ptp(values) == 0:
+        return f"all {hits.size} logits are equal"
+    return None
+
+
+def _platt(values: NDArray[np.float64], hits: NDArray[np.bool_]) -> tuple[float, float]:
+    """Fit slope and intercept against Platt's smoothed targets, which keep both finite."""
+    n_positive = int(hits.sum())
+    soft = np.where(hits, (n_positive + 1) / (n_positive + 2), 1 / (hits.size - n_positive + 2))
+    # A soft target is the same likelihood as the cell once as positive and once as negative, weighted.
+    features = np.concatenate([values, values])[:, None]
+    classes = np.repeat([1, 0], hits.size)
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=200)
+    model.fit(features, classes, sample_weight=np.concatenate([soft, 1 - soft]))
+    return float(model.coef_[0, 0]), float(model.intercept_[0])
+
+
+def _macro_f1_curve(
+    raw: NDArray[np.float64], positive: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give every distinct logit, falling, and the exact macro-F1 of predicting all cells at or over it."""
+    occurs = positive.any(axis=0)
+    raw, positive = raw[:, occurs], positive[:, occurs]
+    order = np.argsort(-raw, axis=0, kind="stable")
+    hits = np.take_along_axis(positive, order, axis=0)
+    n_predicted = np.arange(1, len(raw) + 1)[:, None]
+    f1 = 2 * np.cumsum(hits, axis=0) / (n_predicted + positive.sum(axis=0))
+    # Each cell changes its own label's F1 only, so macro-F1 is a running sum over all cells.
+    gains = np.diff(f1, axis=0, prepend=0.0).ravel()
+    cells = np.take_along_axis(raw, order, axis=0).ravel()
+    falling = np.argsort(-cells, kind="stable")
+    cells, macro_f1 = cells[falling], np.cumsum(gains[falling]) / raw.shape[1]
+    ends = np.append(np.flatnonzero(np.diff(cells)), len(cells) - 1)
+    return cells[ends], macro_f1[ends]

@@ -1,0 +1,107 @@
+"""The training rows: an extract read, split and tokenised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.encode import Encoder
+from ptec_udf.errors import SourceError
+from training.extract_folder import DATA, read_extract_record
+
+# Batches of one length are drawn from so many shuffled steps at a time: enough to save padding, few enough to stay
+# random.
+_STEPS_SORTED_TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled texts of one split.
+
+    Attributes:
+        ids: token ids of every row.
+        targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
+        keys: the companies' keys.
+    """
+
+    ids: list[list[int]]
+    targets: np.ndarray
+    keys: list[str]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids)
+
+
+def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most_rows: int | None) -> dict[str, Rows]:
+    """Read the labelled rows of an extract.
+
+    Train is parted by a hash of the text into ``train`` and ``tune``; ``dev`` and ``test`` come as they are.
+
+    Args:
+        folder: the extract.
+        encoder: tokeniser with the maximum length.
+        tune_share: share of train that becomes tune.
+        most_rows: keep so many rows of train and tune together, those with the smallest hashes.
+
+    Raises:
+        SourceError: when train or tune has no labelled row.
+    """
+    record = read_extract_record(folder)
+    names = [label["name"] for label in record["labels"]]
+    table = pq.read_table(Path(folder) / DATA, columns=["key", "text", "text_hash", "labels", "split"])
+    rows = [row for row in table.sort_by("text_hash").to_pylist() if row["labels"] is not None]
+    training_rows = [row for row in rows if row["split"] == "train"][:most_rows]
+    parts: dict[str, list[dict[str, Any]]] = {"train": [], "tune": []}
+    for row in training_rows:
+        parts["tune" if _share(row["text_hash"]) < tune_share else "train"].append(row)
+    for split in ("dev", "test"):
+        parts[split] = [row for row in rows if row["split"] == split]
+    if not parts["train"] or not parts["tune"]:
+        raise SourceError(
+            f"train and tune both need labelled rows, had {len(parts['train'])} and {len(parts['tune'])}; "
+            "give more companies or another tune_share"
+        )
+    return {split: _encode(part, names, encoder) for split, part in parts.items()}
+
+
+def _share(text_hash: str) -> float:
+    """Map a text's hash to [0, 1); the last digits, since most_rows takes rows by the first."""
+    return int(text_hash[-8:], 16) / 2**32
+
+
+def _encode(rows: list[dict[str, Any]], names: Sequence[str], encoder: Encoder) -> Rows:
+    """Tokenise rows and lay their labels out; a text without tokens is left out."""
+    column = {name: at for at, name in enumerate(names)}
+    encoded = encoder.encode([row["text"] for row in rows]) if rows else []
+    kept = [(row, text.ids) for row, text in zip(rows, encoded, strict=True) if text.ids]
+    targets = np.zeros((len(kept), len(names)), dtype=np.float32)
+    for at, (row, _) in enumerate(kept):
+        for name in row["labels"]:
+            targets[at, column[name]] = 1
+    return Rows([ids for _, ids in kept], targets, [row["key"] for row, _ in kept])
+
+
+def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Deal shuffled rows into steps of rows of about one length; each row once, in random order of steps."""
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    pool_rows = batch_rows * _STEPS_SORTED_TOGETHER
+    steps: list[list[int]] = []
+    for start in range(0, len(order), pool_rows):
+        pool = sorted(order[start : start + pool_rows], key=lambda row: lengths[row])
+        steps += [pool[at : at + batch_rows] for at in range(0, len(pool), batch_rows)]
+    for at in torch.randperm(len(steps), generator=generator).tolist():
+        yield steps[at]
+
+
+def micro_batches(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Part one step's rows into forward passes under a budget of positions."""
+    for batch in length_sorted_batches([lengths[row] for row in rows], batch_tokens):
+        yield [rows[at] for at in batch]

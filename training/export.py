@@ -1,0 +1,80 @@
+"""A trained network to an artifact folder, in one rename."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import save
+
+from ptec_udf.model import artifact
+from ptec_udf.model.artifact import Manifest
+from ptec_udf.model.network import PtecNetwork, prompt_shape
+from training.head import StandardisedHead
+
+
+def export(network: PtecNetwork, manifest: Manifest, metrics: dict[str, Any], out: Path) -> Manifest:
+    """Write the artifact.
+
+    Args:
+        network: trained, with a ``StandardisedHead``; its scaling is fused into the head that is written.
+        manifest: all but hashes and ids.
+        metrics: what training measured, JSON-ready.
+        out: the folder; an earlier artifact there is replaced.
+
+    Returns:
+        The sealed manifest, with its model_id.
+    """
+    if not isinstance(network.head, StandardisedHead):
+        raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
+    head = network.head.fused()
+    files = adapter_files(network, manifest.backbone.name)
+    files[artifact.HEAD] = save({"weight": head.weight.detach().cpu(), "bias": head.bias.detach().cpu()})
+    files[artifact.METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
+    sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in files.items():
+        (partial / name).write_bytes(data)
+    if out.exists():
+        shutil.rmtree(out)
+    partial.rename(out)
+    return sealed
+
+
+def adapter_files(network: PtecNetwork, backbone_name: str) -> dict[str, bytes]:
+    """Let PEFT write its own two files of the prompt; the backbone's local path is replaced by its name."""
+    n_tokens = len(network.prompt)
+    shape = prompt_shape(network.backbone)
+    # Given in full, since PEFT looks for these in the configuration under names that some families lack.
+    options: dict[str, Any] = {
+        "task_type": "FEATURE_EXTRACTION",
+        "num_virtual_tokens": n_tokens,
+        "num_layers": shape["n_layers"],
+        "num_attention_heads": shape["n_heads"],
+    }
+    if network.kind == "deep":
+        config: Any = PrefixTuningConfig(**options, token_dim=shape["n_heads"] * shape["head_width"])
+    else:
+        config = PromptTuningConfig(**options, token_dim=shape["width"])
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # PEFT warns that a local backbone has no hub card
+        wrapped = get_peft_model(network.backbone, config)
+        with torch.no_grad():
+            wrapped.prompt_encoder["default"].embedding.weight.copy_(network.prompt)
+        wrapped.save_pretrained(folder)
+        weights = (Path(folder) / artifact.ADAPTER).read_bytes()
+        values = json.loads((Path(folder) / artifact.ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    values["base_model_name_or_path"] = backbone_name
+    network.backbone.requires_grad_(False)
+    return {
+        artifact.ADAPTER: weights,
+        artifact.ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),
+    }

@@ -1,0 +1,190 @@
+"""The training loop: prompt and head jointly, backbone frozen.
+
+Method: Buchner et al., NAACL 2024 Industry Track (arXiv 2309.12075), section 3. Different from the published code:
+parameters stay in float32, gradients are averaged over a step's examples, the best epoch's weights
+are really kept, and a threshold and a calibration follow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from ptec_udf.errors import TrainingError
+from ptec_udf.model.network import PtecNetwork
+from ptec_udf.progress import progress, say
+from training.args import OptimiserConfig, TrainConfig
+from training.calibrate import common_threshold
+from training.checkpoint import Checkpoint, Course
+from training.data import Rows, micro_batches, training_steps
+from training.forward import autocast_forward, over_rows
+from training.loss import loss_sum
+from training.metrics import macro_f1, mean_average_precision
+
+_MOST_SKIPPED_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Everything that one training run needs.
+
+    Attributes:
+        network: with a ``StandardisedHead``.
+        rows: the training rows.
+        tune: rows that decide when to stop.
+        weights: of positives, *Shape:* ``(n_labels,)``.
+        config: the configuration.
+        bfloat16: whether the backbone computes in bfloat16.
+        checkpoint: where the state is kept between epochs.
+    """
+
+    network: PtecNetwork
+    rows: Rows
+    tune: Rows
+    weights: torch.Tensor
+    config: TrainConfig
+    bfloat16: bool
+    checkpoint: Checkpoint
+
+    def fit(self) -> Course:
+        """Train until the last epoch or until patience ends; leave the best epoch's weights in the network.
+
+        Raises:
+            TrainingError: when too many steps have no finite gradient.
+        """
+        parameters = dict(trained_parameters(self.network))
+        optimiser = _optimiser(self.network, self.config.optimiser)
+        restored = self.checkpoint.restore(parameters, optimiser)
+        course, best = restored if restored else (Course(), {})
+        if restored:
+            say(f"training resumes after epoch {course.epoch}")
+        schedule = _schedule(optimiser, self.config, self._steps_per_epoch() * self.config.stopping.epochs, course)
+        while not self._is_over(course):
+            started = time.monotonic()
+            loss = self._epoch(course, optimiser, schedule)
+            values = self.measure(self.tune)
+            course.seconds += time.monotonic() - started
+            course.history.append({"epoch": course.epoch, "loss": loss, **values, "seconds": course.seconds})
+            if self._improves(course, values[self.config.stopping.metric]):
+                course.best_epoch, course.best_value = course.epoch, values[self.config.stopping.metric]
+                best = {name: value.detach().clone() for name, value in parameters.items()}
+            say(self._line(course))
+            self.checkpoint.save(course, dict(parameters), best, optimiser)
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(best[name])
+        return course
+
+    def measure(self, rows: Rows) -> dict[str, float]:
+        """Return mean average precision and the best macro-F1 of one common threshold."""
+        logits = self.logits(rows)
+        decisions = logits >= common_threshold(logits, rows.targets)
+        return {
+            "map": mean_average_precision(logits, rows.targets),
+            "macro_f1": macro_f1(decisions, rows.targets),
+        }
+
+    def logits(self, rows: Rows) -> np.ndarray:
+        """Score rows, *Shape:* ``(n_rows, n_labels)``."""
+        self.network.eval()
+        forward = autocast_forward(self.network, self.bfloat16)
+        return over_rows(forward, rows.ids, self.config.optimiser.micro_batch_tokens)
+
+    def _epoch(self, course: Course, optimiser: AdamW, schedule: LRScheduler) -> float:
+        """Pass once over the training rows; return the mean loss of an example."""
+        self.network.train()
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + course.epoch)
+        lengths = [len(ids) for ids in self.rows.ids]
+        total, skipped = 0.0, 0
+        with progress(f"epoch {course.epoch + 1}", len(lengths)) as step_done:
+            for step in training_steps(lengths, batch_rows=self.config.optimiser.batch_rows, generator=generator):
+                loss = self._step(step, lengths, optimiser)
+                skipped += not math.isfinite(loss)
+                if skipped > _MOST_SKIPPED_STEPS:
+                    raise TrainingError(f"over {_MOST_SKIPPED_STEPS} steps had no finite gradient; lower prompt_lr")
+                total += loss * len(step) if math.isfinite(loss) else 0.0
+                schedule.step()
+                course.n_steps += 1
+                step_done(len(step))
+        course.epoch += 1
+        return total / len(lengths)
+
+    def _step(self, step: list[int], lengths: list[int], optimiser: AdamW) -> float:
+        """Average the gradient over a step's examples and apply it, unless it is not finite; return the loss."""
+        optimiser.zero_grad(set_to_none=True)
+        forward = autocast_forward(self.network, self.bfloat16)
+        total = 0.0
+        for batch in micro_batches(step, lengths, self.config.optimiser.micro_batch_tokens):
+            targets = torch.from_numpy(self.rows.targets[batch]).to(self.weights.device)
+            logits = forward([self.rows.ids[row] for row in batch])
+            loss = loss_sum(logits, targets, self.weights) / len(step)
+            loss.backward()
+            total += loss.item()
+        trained = [parameter for _, parameter in trained_parameters(self.network)]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.config.optimiser.clip_norm)
+        if not torch.isfinite(norm):
+            return float("nan")
+        optimiser.step()
+        return total
+
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self.rows) / self.config.optimiser.batch_rows)
+
+    def _is_over(self, course: Course) -> bool:
+        stopping = self.config.stopping
+        waited = course.epoch - course.best_epoch
+        return course.epoch >= stopping.epochs or (course.best_epoch > 0 and waited >= stopping.patience)
+
+    def _improves(self, course: Course, value: float) -> bool:
+        return course.best_epoch == 0 or value > course.best_value + self.config.stopping.min_improvement
+
+    def _line(self, course: Course) -> str:
+        last = course.history[-1]
+        return (
+            f"epoch {course.epoch} of {self.config.stopping.epochs}: loss {last['loss']:.4f}, on tune mAP "
+            f"{last['map']:.4f}, macro-F1 {last['macro_f1']:.4f}, {course.seconds:.0f} s in all, "
+            f"best so far: epoch {course.best_epoch}"
+        )
+
+
+def trained_parameters(network: PtecNetwork) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Yield prompt and head by name; the backbone's parameters are frozen."""
+    return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)
+
+
+def _optimiser(network: PtecNetwork, config: OptimiserConfig) -> AdamW:
+    """Make AdamW with one group for the prompt and one for the head."""
+    groups = [
+        {"params": [network.prompt], "lr": config.prompt_lr, "weight_decay": config.prompt_weight_decay},
+        {"params": list(network.head.parameters()), "lr": config.head_lr, "weight_decay": config.head_weight_decay},
+    ]
+    return AdamW(groups)
+
+
+def _schedule(optimiser: AdamW, config: TrainConfig, n_steps: int, course: Course) -> LRScheduler:
+    """Make the learning-rate schedule, at the step where the course stands."""
+    options, done = config.optimiser, course.n_steps - 1
+    if options.schedule == "onecycle":
+        return OneCycleLR(
+            optimiser,
+            max_lr=[options.prompt_lr, options.head_lr],
+            total_steps=n_steps + 1,
+            pct_start=max(options.warmup, 1 / (n_steps + 1)),
+            cycle_momentum=False,
+            last_epoch=done,
+        )
+    if options.schedule == "exponential":
+        return LambdaLR(optimiser, lambda step: 0.01 ** (step / n_steps), last_epoch=done)
+    n_warmup = int(options.warmup * n_steps)
+
+    def linear(step: int) -> float:
+        return (step + 1) / n_warmup if step < n_warmup else max(0.0, (n_steps - step) / (n_steps - n_warmup))
+
+    return LambdaLR(optimiser, linear, last_epoch=done)

@@ -1,0 +1,45 @@
+"""Forward passes over many tokenised rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.scorer import pad
+from ptec_udf.model.network import PtecNetwork
+
+Forward = Callable[[list[list[int]]], torch.Tensor]
+
+
+def autocast_forward(network: PtecNetwork, bfloat16: bool) -> Forward:
+    """Return a function from token ids to logits, *Shape:* ``(batch, n_labels)``; the head stays in float32."""
+    device = network.prompt.device
+
+    def forward(ids: list[list[int]]) -> torch.Tensor:
+        padded, mask = pad(ids, 0)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            features = network.features(padded.to(device), mask.to(device))
+        return network.head(features)
+
+    return forward
+
+
+@torch.inference_mode()
+def over_rows(forward: Forward, ids: list[list[int]], batch_tokens: int) -> np.ndarray:
+    """Apply a forward function to rows in length-sorted batches; the result has the rows' order."""
+    parts: dict[int, np.ndarray] = {}
+    for batch in length_sorted_batches([len(row) for row in ids], batch_tokens):
+        values = forward([ids[at] for at in batch]).float().cpu().numpy()
+        parts.update(zip(batch, values, strict=True))
+    return np.stack([parts[at] for at in range(len(ids))])
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this machine computes in bfloat16 faster than in float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))

@@ -1,0 +1,44 @@
+"""The classification head while it is trained: a linear layer on standardised features."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+# A feature that hardly varies is noise once divided by its deviation (MiniLM has three such).
+_LEAST_SHARE_OF_MEDIAN_DEVIATION = 0.1
+
+
+class StandardisedHead(nn.Module):
+    """Subtract a fixed mean, divide by a fixed deviation, apply a linear layer with bias."""
+
+    def __init__(self, features: torch.Tensor, base_rates: torch.Tensor, generator: torch.Generator) -> None:
+        """Take the scaling from features; start near the labels' base rates.
+
+        Args:
+            features: of a sample of training rows, *Shape:* ``(n_rows, width)``.
+            base_rates: share of positives, weighted as in the loss, *Shape:* ``(n_labels,)``.
+            generator: decides the first weights.
+        """
+        super().__init__()
+        deviation = features.std(dim=0)
+        least = _LEAST_SHARE_OF_MEDIAN_DEVIATION * deviation.median()
+        self.mean = nn.Buffer(features.mean(dim=0))
+        self.deviation = nn.Buffer(deviation.clamp(min=least))
+        self.linear = nn.Linear(features.shape[1], len(base_rates))
+        with torch.no_grad():
+            self.linear.weight.normal_(std=0.01, generator=generator)
+            self.linear.bias.copy_(torch.logit(base_rates, eps=1e-4))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits, *Shape:* ``(batch, n_labels)``."""
+        return self.linear((features - self.mean) / self.deviation)
+
+    @torch.no_grad()
+    def fused(self) -> nn.Linear:
+        """Return one linear layer on raw features that gives the same logits."""
+        n_labels, width = self.linear.weight.shape
+        fused = nn.Linear(width, n_labels)
+        fused.weight.copy_(self.linear.weight / self.deviation)
+        fused.bias.copy_(self.linear.bias - fused.weight @ self.mean)
+        return fused

@@ -1,0 +1,79 @@
+"""Where a soft prompt starts from: our own tokens of the label names, a text, or random embeddings.
+
+PEFT's own text initialisation keeps special tokens such as [CLS], and its random one has a norm many
+times that of MiniLM's embeddings; so the embeddings are made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.model.network import prompt_shape, takes_cache
+from ptec_udf.model.prefix import join_deep_prompt, keys_values_of_embeddings
+from training.args import PromptConfig
+
+
+@torch.no_grad()
+def initial_prompt(
+    config: PromptConfig, backbone: Any, tokenizer: Any, labels: Sequence[str], generator: torch.Generator
+) -> torch.Tensor:
+    """Make the prompt's first weight, in PEFT's layout, float32.
+
+    Returns:
+        *Shape:* ``(n_tokens, width)`` for an input prompt, ``(n_tokens, n_layers * 2 * n_heads *
+        head_width)`` for a deep one, which starts as the keys and values of one pass over the embeddings.
+
+    Raises:
+        ConfigError: for a deep prompt on a backbone that cannot be given keys and values.
+    """
+    if config.kind == "deep" and not takes_cache(backbone):
+        raise ConfigError(
+            f"prompt.kind deep needs a backbone that takes keys and values, was: {backbone.config.model_type}; "
+            "use kind: input"
+        )
+    table = backbone.get_input_embeddings().weight
+    if config.init == "random":
+        deviation, mean = table.std(dim=0), table.mean(dim=0)
+        embeddings = mean + deviation * torch.randn(config.n_tokens, table.shape[1], generator=generator)
+    else:
+        texts = [config.text or ""] if config.init == "text" else list(labels)
+        embeddings = table[_token_ids(texts, tokenizer, config.n_tokens, generator)]
+    if config.kind == "input":
+        return embeddings.float().clone()
+    return join_deep_prompt(keys_values_of_embeddings(backbone, embeddings)).float()
+
+
+def _token_ids(texts: Sequence[str], tokenizer: Any, n_tokens: int, generator: torch.Generator) -> torch.Tensor:
+    """Tokens of all texts in order: a random subset where there are too many, repeated where too few."""
+    per_text = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    ids = torch.tensor([token for tokens in per_text for token in tokens], dtype=torch.long)
+    if len(ids) == 0:
+        raise ConfigError("the texts that the prompt starts from must have at least one token; use init: random")
+    if len(ids) > n_tokens:
+        kept = torch.randperm(len(ids), generator=generator)[:n_tokens].sort().values
+        return ids[kept]
+    return ids.repeat(-(-n_tokens // len(ids)))[:n_tokens]
+
+
+def prompt_form(config: PromptConfig, caches_prompt: bool) -> dict[str, Any]:
+    """Describe the prompt for the manifest."""
+    return {"kind": config.kind, "n_tokens": config.n_tokens, "attention": "prefix" if caches_prompt else "full"}
+
+
+def check_room(config: PromptConfig, backbone: Any, max_tokens: int) -> None:
+    """Refuse a text and prompt that together are longer than the backbone's positions.
+
+    Raises:
+        ConfigError: naming the three numbers.
+    """
+    most = getattr(backbone.config, "max_position_embeddings", None)
+    if most is not None and max_tokens + config.n_tokens > most:
+        shape = prompt_shape(backbone)
+        raise ConfigError(
+            f"max_tokens + prompt.n_tokens must be at most {most}, the positions of this backbone "
+            f"({shape['n_layers']} layers, width {shape['width']}), was: {max_tokens} + {config.n_tokens}"
+        )

@@ -2,6 +2,7 @@
 # PYTHON=... names another interpreter for a new .venv; DEMO_ARGS=... is handed to `ptec demo`.
 
 SHELL := /bin/sh
+PYTHONS := python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
@@ -41,11 +42,11 @@ clean:  ## remove .venv and what was built
 
 # A pyenv shim exists for versions that it cannot run, and some systems ship Python without venv: so each one is tried.
 $(BIN)/python:
-	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	@for python in $(or $(PYTHON),$(PYTHONS)); do \
 	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
 	  echo "creating .venv with $$("$$python" --version)"; exec "$$python" -m venv --clear .venv; \
 	done; \
-	echo "$(or $(PYTHON),No python3) is not a Python 3.11, 3.12 or 3.13 with venv: install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
+	echo "No Python 3.11, 3.12 or 3.13 with venv among: $(or $(PYTHON),$(PYTHONS)); install one or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
 
 # The stamp comes last, so that an installation which was interrupted is done again.
 $(DEMO): $(BIN)/python setup.py

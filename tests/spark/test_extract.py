@@ -213,7 +213,7 @@ def test_all_missing_columns_are_named_at_once(spark: SparkSession, tmp_path: Pa
 
 
 def test_unknown_split_values_are_named_with_counts_and_long_ones_hidden(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (6, "F", "f", [], "valid"),
         (7, "G", "g", [], "valid"),
         (8, "H", "h", [], "secret " * 9),

@@ -44,7 +44,7 @@ def test_doubled_braces_are_literal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("literal", "separator", "heading"), [(" – Ärzte: ", " – ", "Ärzte: "), ("。業種: ", "。", "業種: ")]
+    ("literal", "separator", "heading"), [(" | Ärzte: ", " | ", "Ärzte: "), ("。業種: ", "。", "業種: ")]
 )
 def test_letters_of_any_script_begin_a_heading(literal: str, separator: str, heading: str) -> None:
     assert parse_template("{a}" + literal + "{b}").segments[1] == Segment(separator, heading, (Field("", "b"),))

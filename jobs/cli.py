@@ -1,0 +1,152 @@
+"""The command line ``ptec``: one command per step, each a few lines around the function that does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import demo as demo_job
+from jobs.command import ConfigOption, JsonOption, SetOption, run_command, show_pairs, show_rows
+from ptec_udf import __version__
+
+app = typer.Typer(
+    name="ptec",
+    help="Train PTEC models from warehouse tables and score every company every night.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Train PTEC models from warehouse tables and score every company every night."""
+
+
+@app.command()
+def extract(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+    """Take a training extract from a warehouse table, pinned to a version of it."""
+    from jobs.extract import run
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
+def train(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+    """Train a model from an extract; an interrupted training goes on after its last epoch."""
+    from jobs.train import run
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
+def register(
+    artifact: Annotated[Path, typer.Argument(help="Folder that 'ptec train' wrote.")],
+    name: Annotated[str | None, typer.Option(help="A name for people; default: the folder's.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy an artifact to the warehouse and enter it in the models table."""
+    from jobs.promote import run_register
+
+    run_command(lambda: run_register(artifact, name, config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
+def promote(
+    model_id: Annotated[str, typer.Argument(help="A registered model_id or its beginning.")],
+    alias: Annotated[str, typer.Option(help="The pointer that moves.")] = "champion",
+    why: Annotated[str, typer.Option(help="A reason, kept with the move.")] = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let an alias point to a model; refused unless artifact and backbone load."""
+    from jobs.promote import run_promote
+
+    run_command(lambda: run_promote(model_id, alias, why, config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
+def rollback(
+    alias: Annotated[str, typer.Option(help="The pointer that moves back.")] = "champion",
+    why: Annotated[str, typer.Option(help="A reason, kept with the move.")] = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let an alias point to its previous model again."""
+    from jobs.promote import run_rollback
+
+    run_command(lambda: run_rollback(alias, why, config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
+def models(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+    """List registered models and the aliases that point to them."""
+    from jobs.promote import run_models
+
+    run_command(
+        lambda: run_models(config, set_ or []),
+        as_json=json,
+        show=lambda result: show_rows(result["models"], "no model is registered"),
+    )
+
+
+@app.command()
+def score(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    accept_new_source: Annotated[
+        bool, typer.Option("--accept-new-source", help="Go on although earlier nights read another source.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Score what is new or changed in a source table: the nightly job."""
+    from jobs.score import run
+
+    overrides = [*(set_ or []), *(["source.accept_new=true"] if accept_new_source else [])]
+    run_command(lambda: run(config, overrides), as_json=json, show=show_pairs)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SQL statement; ptec_score(text) may be used.")],
+    limit: Annotated[int, typer.Option(min=1, help="Most rows printed.")] = 100,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run SQL on the warehouse and print a table."""
+    from jobs.sql import run
+
+    run_command(
+        lambda: run(query, limit, config, set_ or []),
+        as_json=json,
+        show=lambda result: show_rows(result["rows"], "done, no rows"),
+    )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("ptec-demo"),
+    json: JsonOption = False,
+) -> None:
+    """Run all steps on shipped fictional companies: train, register, promote, score two nights, query."""
+    run_command(lambda: demo_job.run(folder), as_json=json, show=demo_job.show)
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()

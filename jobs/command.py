@@ -1,0 +1,92 @@
+"""What all commands share: options, output, errors and exit codes.
+
+Exit codes: 0 done (also "nothing to do"), 2 wrong configuration or input, 1 anything else. Results go
+to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ptec_udf.errors import PtecError, UserError
+from ptec_udf.progress import say
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; the ones in conf/ explain every value.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one value, for instance source.version=3."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object with the result.")]
+
+
+def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    """Do a command's work, print its result and end the process with its exit code."""
+    try:
+        result = work()
+    except UserError as error:
+        for fault in error.faults:
+            say(f"error: {fault}")
+        raise SystemExit(error.exit_code) from None
+    except PtecError as error:
+        say(f"error: {error}")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        say("stopped; run the same command again to go on")
+        raise SystemExit(1) from None
+    except Exception as error:
+        # The place is shown and the message is not, since it may quote a company's text.
+        say("".join(traceback.format_tb(error.__traceback__)))
+        say(f"error: unexpected {type(error).__name__} at the place above")
+        raise SystemExit(1) from None
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, default=str))  # noqa: T201
+    else:
+        show(result)
+
+
+def show_pairs(result: dict[str, Any]) -> None:
+    """Print a result as lines of name and value."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in result.items():
+        if value not in (None, {}, []):
+            table.add_row(name, _plain(value))
+    _console().print(table)
+
+
+def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:
+    """Print rows as a table."""
+    if not rows:
+        _console().print(empty, markup=False)
+        return
+    table = Table()
+    for name in rows[0]:
+        table.add_column(str(name), overflow="fold")
+    for row in rows:
+        table.add_row(*[_plain(value) for value in row.values()])
+    _console().print(table)
+
+
+def _plain(value: Any) -> str:
+    """Write a value so that rich takes nothing in it for markup."""
+    if isinstance(value, float):
+        value = f"{value:.4g}"
+    elif isinstance(value, dict):
+        value = ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+    text = str(value)
+    return text.replace("[", "\\[")
+
+
+def _console() -> Console:
+    """Make a console for standard output; in a pipe lines are not cut to a terminal's width."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)

@@ -1,0 +1,87 @@
+"""Register, promote, roll back and list models.
+
+    spark-submit --properties-file conf/spark-defaults.conf jobs/promote.py promote MODEL_ID --config conf/score.yaml
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+
+from ptec_udf.config import Section, WarehouseConfig, load_config
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.backbone import resolve
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.session import build_session
+from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.warehouse.views import ensure_views
+
+
+class AnyConfig(Section):
+    """The warehouse section of any configuration file; its other sections are for other commands."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    warehouse: WarehouseConfig = WarehouseConfig()  # type: ignore[call-arg]
+
+
+def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
+    """Open the warehouse that a configuration names, with its tables there."""
+    config = load_config(AnyConfig, config_file, overrides).warehouse
+    warehouse = Warehouse(build_session(config, name), config.database)
+    warehouse.ensure()
+    return warehouse, config
+
+
+def run_register(artifact: Path, name: str | None, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Register an artifact; a broken one is refused before Spark starts."""
+    load_artifact(artifact)
+    warehouse, config = open_warehouse(config_file, overrides, "ptec register")
+    model_id = registry.register(warehouse, artifact, config.artifact_folder.resolve(), name or artifact.resolve().name)
+    return {"model_id": model_id}
+
+
+def run_promote(
+    model_id: str, alias: str, why: str, config_file: Path | None, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """Move an alias to a model whose artifact and backbone load."""
+    warehouse, _ = open_warehouse(config_file, overrides, "ptec promote")
+    moved = registry.promote(warehouse, model_id, alias=alias, who=getpass.getuser(), why=why, check=check_loads)
+    ensure_views(warehouse)
+    return moved
+
+
+def run_rollback(alias: str, why: str, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Move an alias back."""
+    warehouse, _ = open_warehouse(config_file, overrides, "ptec rollback")
+    return registry.rollback(warehouse, alias=alias, who=getpass.getuser(), why=why)
+
+
+def run_models(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """List models."""
+    warehouse, _ = open_warehouse(config_file, overrides, "ptec models")
+    return {"models": registry.list_models(warehouse)}
+
+
+def check_loads(location: str) -> None:
+    """Load an artifact and its backbone, as an executor will.
+
+    Raises:
+        ArtifactError: when the artifact is broken.
+        BackboneError: when the backbone is missing, or not the one trained with.
+    """
+    backbone = load_artifact(location).manifest.backbone
+    resolved = resolve(backbone.name)
+    resolved.check(backbone.content_hash)
+    resolved.load()
+
+
+if __name__ == "__main__":
+    from jobs.cli import app
+
+    app(sys.argv[1:])

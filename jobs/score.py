@@ -1,0 +1,27 @@
+"""The nightly job: score what is new or changed in a source table.
+
+    spark-submit --properties-file conf/spark-defaults.conf jobs/score.py --config conf/score.yaml
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ptec_udf.config import ScoreConfig, load_config
+from ptec_udf.nightly.score import score
+from ptec_udf.warehouse.session import build_session
+
+
+def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Read the configuration, open the session, score; return the run's row."""
+    config = load_config(ScoreConfig, config_file, overrides)
+    return score(build_session(config.warehouse, "ptec score"), config)
+
+
+if __name__ == "__main__":
+    from jobs.cli import app
+
+    app(["score", *sys.argv[1:]])

@@ -1,0 +1,36 @@
+"""Run one SQL statement on the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyspark.errors import PySparkException
+
+from jobs.promote import open_warehouse
+from ptec_udf.errors import SourceError
+from ptec_udf.progress import say
+from ptec_udf.sql_function import register_ptec_score
+from ptec_udf.warehouse.views import ensure_views
+
+
+def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run ``query`` in our database; return at most ``limit`` rows, each a mapping of column to value.
+
+    Raises:
+        SourceError: when the statement cannot be run, with Spark's own explanation.
+    """
+    warehouse, _ = open_warehouse(config_file, overrides, "ptec sql")
+    ensure_views(warehouse)
+    warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
+    if "ptec_score" in query.lower():
+        register_ptec_score(warehouse.spark, warehouse.database)
+    try:
+        rows = warehouse.spark.sql(query).limit(limit + 1).collect()
+    except PySparkException as error:
+        message = (error.getMessage() or str(error)).strip().split("\n\nJVM stacktrace")[0]
+        raise SourceError(f"the statement cannot be run: {message}") from None
+    if len(rows) > limit:
+        say(f"only the first {limit} rows are shown; --limit shows more")
+    return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}

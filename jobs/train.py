@@ -1,0 +1,28 @@
+"""Train a model from an extract; needs no Spark, so plain ``python jobs/train.py`` does too.
+
+    python jobs/train.py --config conf/train.yaml
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ptec_udf.config import load_config
+from training.args import TrainConfig
+
+
+def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Read the configuration and train; return model_id, artifact and metrics."""
+    config = load_config(TrainConfig, config_file, overrides)
+    from training.train import train  # torch loads after the configuration was found good
+
+    return train(config)
+
+
+if __name__ == "__main__":
+    from jobs.cli import app
+
+    app(["train", *sys.argv[1:]])

@@ -1,0 +1,109 @@
+"""Why a company entered or left a label: compare what the screen showed with what it shows now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.warehouse.source import PinnedSource
+
+
+@dataclass(frozen=True)
+class ModelLabels:
+    """A model's labels, in the order of its probabilities, with their thresholds."""
+
+    model_id: str
+    names: Sequence[str]
+    thresholds: Sequence[float]
+
+
+def screen_changes(
+    before: DataFrame,
+    after: DataFrame,
+    *,
+    old: ModelLabels,
+    new: ModelLabels,
+    source: PinnedSource,
+    run_id: str,
+    changed_at: datetime,
+) -> DataFrame:
+    """List every company that enters or leaves a label.
+
+    Args:
+        before: rows of the scores table that the screen showed, under the old model.
+        after: rows that it shows now, under the new model; a key in one of the two only is compared
+            with nothing. Rows marked as removed count as not shown.
+        old: the old model's labels (the same model's, in an ordinary night).
+        new: the new model's labels.
+        source: the pinned source.
+        run_id: the run.
+        changed_at: one time for all rows of the run.
+
+    Returns:
+        Rows of the score_changes table. Reasons: ``new`` (not shown before), ``removed`` (not shown any
+        more), ``text`` (the text changed), ``model`` (the same text under another model), ``threshold``
+        (neither changed).
+    """
+    both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
+    entered = _explode(both, F.array_except(_labels("new"), _labels("old")), entered=True)
+    left = _explode(both, F.array_except(_labels("old"), _labels("new")), entered=False)
+    return entered.unionByName(left).select(
+        F.lit(run_id).alias("run_id"),
+        F.lit(new.model_id).alias("model_id"),
+        F.lit(old.model_id).alias("previous_model_id"),
+        "key",
+        "label",
+        "entered",
+        _at("old_probabilities", old.names, F.col("label")).alias("old_probability"),
+        _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
+        _threshold(old).alias("old_threshold"),
+        _threshold(new).alias("new_threshold"),
+        _reason(old.model_id != new.model_id).alias("reason"),
+        F.lit(source.source_id).alias("source_id"),
+        F.lit(source.version).cast("long").alias("source_version"),
+        F.lit(changed_at).alias("changed_at"),
+    )
+
+
+def _shown(rows: DataFrame, side: str) -> DataFrame:
+    """Rows of companies that are there, columns named after their side."""
+    names = ("text_hash", "labels", "probabilities")
+    return rows.where(F.col("removed_in").isNull()).select(
+        "key", F.lit(True).alias(f"{side}_shown"), *[F.col(name).alias(f"{side}_{name}") for name in names]
+    )
+
+
+def _labels(side: str) -> Column:
+    return F.coalesce(F.col(f"{side}_labels"), F.array().cast("array<string>"))
+
+
+def _explode(both: DataFrame, labels: Column, *, entered: bool) -> DataFrame:
+    """Make one row per changed label."""
+    return both.withColumn("label", F.explode(labels)).withColumn("entered", F.lit(entered))
+
+
+def _reason(model_changed: bool) -> Column:
+    """Say why, from what differs between the two sides."""
+    text_changed = ~F.col("old_text_hash").eqNullSafe(F.col("new_text_hash"))
+    return (
+        F.when(F.col("old_shown").isNull(), F.lit("new"))
+        .when(F.col("new_shown").isNull(), F.lit("removed"))
+        .when(text_changed, F.lit("text"))
+        .otherwise(F.lit("model" if model_changed else "threshold"))
+    )
+
+
+def _at(values: str, names: Sequence[str], label: Column) -> Column:
+    """Return a label's value from an array in the order of ``names``; null where the model lacks the label."""
+    position = F.array_position(F.array(*[F.lit(name) for name in names]), label)
+    return F.try_element_at(F.col(values), F.nullif(position, F.lit(0)).cast("int"))
+
+
+def _threshold(model: ModelLabels) -> Column:
+    """Return the label's threshold in a model."""
+    pairs = [part for name, value in zip(model.names, model.thresholds, strict=True) for part in (F.lit(name), F.lit(value))]
+    return F.try_element_at(F.create_map(*pairs), F.col("label")).cast("float")

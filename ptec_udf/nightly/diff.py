@@ -1,0 +1,107 @@
+"""What a night has to do: compare the source's texts with the scores that stand.
+
+Every key gets a fate, decided by text hashes alone, with or without a change data feed.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.text import quoted, text_hash
+
+NEW = "new"  # no score under this model yet, or the company was gone
+TEXT = "text"  # the text changed
+SOURCE = "source"  # unchanged, but last seen in another source
+RETRY = "retry"  # unchanged, but failed last time and retry is on
+GONE = "gone"  # no longer in the source
+SAME = "same"  # nothing to do
+
+TO_WRITE = (NEW, TEXT, SOURCE, RETRY)
+
+AMBIGUOUS_KEY = "key stands on several rows with different texts; make it unique in the source"
+
+
+def keyed_texts(source: DataFrame, key: str, text: Column) -> DataFrame:
+    """Make one row per key.
+
+    Args:
+        source: source rows.
+        key: the source's key column; rows without a key are left out (``count_null_keys`` counts them).
+        text: the text of a source row.
+
+    Returns:
+        key, text, text_hash, conflict. A key with several different texts has ``conflict`` true, no
+        text, and a hash of all its hashes, so that the next night knows it again.
+    """
+    hash_or_blank = F.coalesce("text_hash", F.lit(""))
+    one_per_key = (
+        source.select(F.make_valid_utf8(quoted(key).cast("string")).alias("key"), text.alias("text"))
+        .where(F.col("key").isNotNull())
+        .withColumn("text_hash", text_hash("text"))
+        .groupBy("key")
+        .agg(
+            F.array_sort(F.collect_set(hash_or_blank)).alias("hashes"),
+            F.first("text", ignorenulls=True).alias("text"),
+            F.first("text_hash", ignorenulls=True).alias("text_hash"),
+        )
+    )
+    conflict = F.size("hashes") > 1
+    return one_per_key.select(
+        "key",
+        F.when(~conflict, F.col("text")).alias("text"),
+        F.when(conflict, F.sha2(F.array_join("hashes", ","), 256)).otherwise(F.col("text_hash")).alias("text_hash"),
+        conflict.alias("conflict"),
+    )
+
+
+def count_null_keys(source: DataFrame, key: str) -> int:
+    """Count source rows that cannot be scored because nothing identifies them."""
+    return source.where(quoted(key).isNull()).count()
+
+
+def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_errors: bool) -> DataFrame:
+    """Give every key of source and scores its fate.
+
+    Args:
+        texts: from ``keyed_texts``.
+        standing: rows of the scores table under this model.
+        source_id: the source of this night.
+        retry_errors: whether rows with status error are scored again.
+
+    Returns:
+        key, fate, text, text_hash, conflict; text is null where nothing is to be scored. Keys that are
+        gone already and still not in the source have no row.
+    """
+    old = standing.select(
+        "key",
+        F.lit(True).alias("stands"),
+        F.col("text_hash").alias("old_hash"),
+        F.col("status").alias("old_status"),
+        F.col("source_id").alias("old_source"),
+        F.col("removed_in").isNotNull().alias("was_gone"),
+    )
+    new = texts.withColumn("is_there", F.lit(True))
+    both = new.join(old, on="key", how="full_outer")
+    fate = _fate(source_id, retry_errors)
+    return (
+        both.withColumn("fate", fate)
+        .where(F.col("fate").isNotNull())
+        .select("key", "fate", F.when(F.col("fate").isin(*TO_WRITE), F.col("text")).alias("text"), "text_hash", "conflict")
+    )
+
+
+def _fate(source_id: str, retry_errors: bool) -> Column:
+    """Decide a key's fate; null for one that is gone and was."""
+    was_there = F.col("stands").isNotNull() & ~F.col("was_gone")
+    is_there = F.col("is_there").isNotNull()
+    failed = F.lit(retry_errors) & (F.col("old_status") == "error")
+    return (
+        F.when(~is_there & was_there, F.lit(GONE))
+        .when(~is_there, F.lit(None).cast("string"))
+        .when(~was_there, F.lit(NEW))
+        .when(~F.col("text_hash").eqNullSafe(F.col("old_hash")), F.lit(TEXT))
+        .when(F.col("old_source") != F.lit(source_id), F.lit(SOURCE))
+        .when(failed, F.lit(RETRY))
+        .otherwise(F.lit(SAME))
+    )

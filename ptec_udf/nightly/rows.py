@@ -1,0 +1,97 @@
+"""Logits to the rows of the scores table: probabilities and labels, in native Spark functions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.engine.scorer import EMPTY, ERROR
+from ptec_udf.model.artifact import Label, Manifest
+from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
+from ptec_udf.warehouse.schemas import SCORES
+from ptec_udf.warehouse.source import PinnedSource
+
+
+def probabilities(logits: Column, labels: list[Label]) -> Column:
+    """Return sigmoid(scale * logit + offset) for every label, computed in double, kept as float."""
+    scales = F.array(*[F.lit(label.scale) for label in labels])
+    offsets = F.array(*[F.lit(label.offset) for label in labels])
+    scaled = F.zip_with(logits, scales, lambda logit, scale: logit.cast("double") * scale)
+    shifted = F.zip_with(scaled, offsets, lambda value, offset: value + offset)
+    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-value))).cast("float"))
+
+
+def assigned_labels(probability: Column, labels: list[Label]) -> Column:
+    """Return the names of labels at or over their threshold, compared as the floats that are stored."""
+    known = F.array(
+        *[F.struct(F.lit(label.name).alias("name"), F.lit(label.threshold).cast("float").alias("threshold")) for label in labels]
+    )
+    named = F.zip_with(probability, known, lambda value, label: F.when(value >= label["threshold"], label["name"]))
+    return F.array_compact(named)
+
+
+def scored_rows(
+    changes: DataFrame,
+    known: DataFrame,
+    *,
+    manifest: Manifest,
+    source: PinnedSource,
+    run_id: str,
+    scored_at: datetime,
+) -> DataFrame:
+    """Make the new rows of the scores table.
+
+    Args:
+        changes: rows of ``diff.marked``.
+        known: text_hash and the scored fields of every text that is needed.
+        manifest: labels, thresholds and calibration.
+        source: the pinned source.
+        run_id: the run.
+        scored_at: one time for all rows of the run.
+    """
+    wanted = changes.where(F.col("fate").isin(*TO_WRITE))
+    joined = wanted.join(known, on="text_hash", how="left")
+    probability = probabilities(F.col("logits"), manifest.labels)
+    conflict, blank = F.col("conflict"), F.col("text").isNull() & ~F.col("conflict")
+    status = F.when(conflict, F.lit(ERROR)).when(blank, F.lit(EMPTY)).otherwise(F.col("status"))
+    error = F.when(conflict, F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))
+    return joined.select(
+        "key",
+        F.lit(manifest.model_id).alias("model_id"),
+        "text_hash",
+        status.alias("status"),
+        F.coalesce("n_tokens", F.lit(0)).alias("n_tokens"),
+        F.coalesce("n_truncated", F.lit(0)).alias("n_truncated"),
+        error.alias("error"),
+        "logits",
+        probability.alias("probabilities"),
+        F.coalesce(assigned_labels(probability, manifest.labels), F.array().cast("array<string>")).alias("labels"),
+        *_origin(source, run_id, scored_at),
+        F.lit(None).cast("long").alias("removed_in"),
+    )
+
+
+def gone_rows(
+    changes: DataFrame, standing: DataFrame, *, source: PinnedSource, run_id: str, scored_at: datetime
+) -> DataFrame:
+    """Make the rows of companies that left the source: their last scores, marked with the version."""
+    gone = changes.where(F.col("fate") == GONE).select("key")
+    fresh = {"source_id", "source_version", "run_id", "scored_at", "removed_in"}
+    kept = [name for name in SCORES.names if name not in fresh]
+    return standing.join(gone, on="key", how="left_semi").select(
+        *kept,
+        *_origin(source, run_id, scored_at),
+        F.lit(source.version).cast("long").alias("removed_in"),
+    )
+
+
+def _origin(source: PinnedSource, run_id: str, scored_at: datetime) -> list[Column]:
+    """Columns that say where a row comes from."""
+    return [
+        F.lit(source.source_id).alias("source_id"),
+        F.lit(source.version).cast("long").alias("source_version"),
+        F.lit(run_id).alias("run_id"),
+        F.lit(scored_at).alias("scored_at"),
+    ]

@@ -1,0 +1,113 @@
+"""What earlier runs did, and the row that this one leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from ptec_udf.warehouse.schemas import RUNS
+from ptec_udf.warehouse.source import PinnedSource
+from ptec_udf.warehouse.tables import Warehouse
+
+COMMAND = "score"
+DONE, NOTHING, SUPERSEDED, FAILED = "done", "nothing_to_do", "superseded", "failed"
+
+
+@dataclass(frozen=True)
+class History:
+    """Earlier runs of the score command, newest last."""
+
+    rows: list[Row]
+
+    @classmethod
+    def read(cls, warehouse: Warehouse) -> History:
+        """Read the few columns that decide what a night has to do."""
+        columns = ("run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias", "ended")
+        runs = warehouse.read("runs").where(F.col("command") == COMMAND).select(*columns)
+        return cls(sorted(runs.collect(), key=lambda row: row["ended"]))
+
+    def last_done(self, *, alias: str | None, model_id: str) -> Row | None:
+        """Return the last run that wrote what this screen shows: by alias, or by model where none is used."""
+        if alias:
+            return self._last(lambda row: row["alias"] == alias)
+        return self._last(lambda row: row["alias"] is None and row["model_id"] == model_id)
+
+    def last_of_model(self, model_id: str) -> Row | None:
+        """Return the last run that wrote scores of a model."""
+        return self._last(lambda row: row["model_id"] == model_id)
+
+    def newest_version(self, model_id: str, source_id: str) -> int | None:
+        """Return the newest version of a source that a model's scores have seen."""
+        versions = [
+            row["source_version"]
+            for row in self.rows
+            if row["outcome"] == DONE and row["model_id"] == model_id and row["source_id"] == source_id
+        ]
+        return max(versions, default=None)
+
+    def run_id(self, *, model_id: str, alias: str | None, source: PinnedSource, text_id: str) -> str:
+        """Name a run by what it does and how often that was done before.
+
+        A night that was killed, or failed, left no row of success: its rerun has the same name, and so
+        rewrites what it left in place of doubling it.
+        """
+        facts = "|".join([model_id, alias or "", source.source_id, str(source.version), text_id])
+        name = hashlib.sha256(facts.encode()).hexdigest()[:12]
+        earlier = sum(row["run_id"].startswith(name) and row["outcome"] != FAILED for row in self.rows)
+        return f"{name}-{earlier + 1}"
+
+    def _last(self, fits: Any) -> Row | None:
+        return next((row for row in reversed(self.rows) if row["outcome"] == DONE and fits(row)), None)
+
+
+@dataclass
+class RunRecord:
+    """The row of the runs table, filled in as the night goes."""
+
+    run_id: str
+    config: str
+    source: PinnedSource
+    text_id: str
+    model_id: str
+    alias: str | None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    counts: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0
+    reused: int = 0
+    tokens: int = 0
+    padding: float | None = None
+    rows_per_second: float | None = None
+
+    def write(self, warehouse: Warehouse, outcome: str, error: str | None = None) -> dict[str, Any]:
+        """Append the row and return it as the command's result."""
+        values: dict[str, Any] = {
+            "run_id": self.run_id,
+            "command": COMMAND,
+            "config": self.config,
+            "source_id": self.source.source_id,
+            "source_name": self.source.name,
+            "source_version": self.source.version,
+            "source_fingerprint": self.source.fingerprint,
+            "text_id": self.text_id,
+            "model_id": self.model_id,
+            "alias": self.alias,
+            "counts": self.counts,
+            "skipped": self.skipped,
+            "reused": self.reused,
+            "tokens": self.tokens,
+            "padding": self.padding,
+            "rows_per_second": self.rows_per_second,
+            "started": self.started,
+            "ended": datetime.now(UTC),
+            "outcome": outcome,
+            "error": error,
+        }
+        row = tuple(values[name] for name in RUNS.names)
+        warehouse.append("runs", warehouse.spark.createDataFrame([row], RUNS))
+        values.pop("config")
+        return values | {name: values[name].isoformat(timespec="seconds") for name in ("started", "ended")}

@@ -1,0 +1,89 @@
+"""Score distinct texts into the staging table, slice by slice.
+
+Each slice is one Delta commit, so a night that is killed goes on after its last slice. Staging also
+keeps the model out of MERGE, which may read its source more than once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.config import EngineConfig
+from ptec_udf.engine.udf import scoring_udf
+from ptec_udf.model.artifact import Artifact
+from ptec_udf.progress import progress
+from ptec_udf.warehouse.tables import Warehouse
+
+# Several tasks per core let fast ones take over work, and move the progress line.
+_TASKS_PER_SLOT = 2
+_FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What scoring did in this process: seconds and number of texts (earlier slices are not counted)."""
+
+    texts: int
+    seconds: float
+
+
+def known_texts(warehouse: Warehouse, standing: DataFrame, model_id: str) -> DataFrame:
+    """Return what is already known of texts under this model: text_hash, then the scored fields.
+
+    Standing scores and staged ones serve alike: equal texts have equal logits.
+    """
+    usable = standing.where(F.col("logits").isNotNull()).select("text_hash", *_FIELDS)
+    staged = warehouse.read("score_staging").where(F.col("model_id") == model_id).select("text_hash", *_FIELDS)
+    return staged.unionByName(usable).dropDuplicates(["text_hash"])
+
+
+def stage(
+    warehouse: Warehouse,
+    texts: DataFrame,
+    *,
+    artifact: Artifact,
+    engine: EngineConfig,
+    slice_texts: int,
+    run_id: str,
+) -> Staged:
+    """Score texts into staging.
+
+    Args:
+        warehouse: where staging is.
+        texts: text_hash and text, each hash once; read several times.
+        artifact: the model.
+        engine: arithmetic and batching.
+        slice_texts: about how many texts a commit holds.
+        run_id: stands with every staged row.
+    """
+    n_texts = texts.count()
+    if n_texts == 0:
+        return Staged(0, 0.0)
+    spark = warehouse.spark
+    score = scoring_udf(spark, artifact, engine)
+    n_slices = -(-n_texts // slice_texts)
+    n_tasks = spark.sparkContext.defaultParallelism * _TASKS_PER_SLOT
+    # The hash is uniform, so its first digits deal texts evenly, and the same way in a rerun.
+    slice_of = F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("long"), F.lit(n_slices))
+    started = time.monotonic()
+    with progress("texts scored", n_texts) as step:
+        for at in range(n_slices):
+            scored = (
+                texts.where(slice_of == at)
+                .repartition(n_tasks, "text_hash")
+                .select("text_hash", score("text").alias("scored"))
+                .select(
+                    F.lit(artifact.model_id).alias("model_id"),
+                    "text_hash",
+                    "scored.*",
+                    F.lit(run_id).alias("run_id"),
+                    F.current_timestamp().alias("staged_at"),
+                )
+            )
+            warehouse.append("score_staging", scored)
+            step(n_texts // n_slices if at < n_slices - 1 else n_texts - (n_slices - 1) * (n_texts // n_slices))
+    return Staged(n_texts, time.monotonic() - started)

@@ -1,0 +1,1 @@
+"""The warehouse: session, tables, sources, registered models and views."""

@@ -1,0 +1,158 @@
+"""Names, columns and types of our tables, each in one place; a comment says what one element is."""
+
+from __future__ import annotations
+
+from pyspark.sql import types as T
+
+_STRING, _INT, _LONG = T.StringType(), T.IntegerType(), T.LongType()
+_FLOAT, _DOUBLE, _TIMESTAMP = T.FloatType(), T.DoubleType(), T.TimestampType()
+
+
+def _table(*columns: tuple[str, T.DataType, str]) -> T.StructType:
+    """A schema of (name, type, what one element is)."""
+    return T.StructType([T.StructField(name, kind, metadata={"comment": what}) for name, kind, what in columns])
+
+
+MODELS = _table(
+    ("model_id", _STRING, "content hash of the artifact; names the model everywhere"),
+    ("name", _STRING, "name given at registration"),
+    ("location", _STRING, "folder that holds the artifact"),
+    ("backbone", _STRING, "frozen language model, as hf:, path: or pypi:"),
+    ("backbone_hash", _STRING, "content hash of the backbone"),
+    ("template", _STRING, "how a text is made of a company's columns"),
+    ("labels", T.ArrayType(_STRING), "label names in the order of the logits"),
+    ("metrics", _STRING, "what training measured, as JSON"),
+    ("extract_fingerprint", _STRING, "hash of the training extract"),
+    ("extract_source", _STRING, "table that the extract was made from"),
+    ("extract_version", _LONG, "version of that table"),
+    ("format_version", _INT, "format of the artifact"),
+    ("created", _TIMESTAMP, "end of training"),
+    ("registered", _TIMESTAMP, "registration"),
+)
+
+LABELS = _table(
+    ("model_id", _STRING, "model that the label belongs to"),
+    ("position", _INT, "index of the label in logits and probabilities, from 0"),
+    ("name", _STRING, "label as the taxonomy spells it"),
+    ("threshold", _FLOAT, "probability from which the label is assigned"),
+    ("scale", _DOUBLE, "calibration: probability = sigmoid(scale * logit + offset)"),
+    ("offset", _DOUBLE, "calibration: see scale"),
+    ("training_positives", _LONG, "training companies that carry the label"),
+    ("dev_f1", _DOUBLE, "F1 on the dev split; null if not measured"),
+    ("dev_ap", _DOUBLE, "average precision on the dev split; null if not measured"),
+)
+
+ALIASES = _table(
+    ("alias", _STRING, "pointer, for instance champion; its newest row counts"),
+    ("model_id", _STRING, "model that it points to from now on"),
+    ("previous", _STRING, "model that it pointed to before; null for the first"),
+    ("at", _TIMESTAMP, "moment of the move; strictly increasing within an alias"),
+    ("who", _STRING, "person or job that moved it"),
+    ("why", _STRING, "reason given"),
+)
+
+SCORES = _table(
+    ("key", _STRING, "company"),
+    ("model_id", _STRING, "model that scored"),
+    ("text_hash", _STRING, "hash of the text that was scored; null where there is none"),
+    ("status", _STRING, "ok, truncated (only the beginning was read), empty (no text) or error"),
+    ("n_tokens", _INT, "tokens of the text that were read"),
+    ("n_truncated", _INT, "tokens that were cut off"),
+    ("error", _STRING, "why there is no score; never holds the text"),
+    ("logits", T.ArrayType(_FLOAT), "one raw score a label, in the model's order"),
+    ("probabilities", T.ArrayType(_FLOAT), "one calibrated probability a label, in the model's order"),
+    ("labels", T.ArrayType(_STRING), "labels whose probability is at or over their threshold"),
+    ("source_id", _STRING, "identity of the source table"),
+    ("source_version", _LONG, "source version in which the text was read"),
+    ("run_id", _STRING, "run that wrote the row"),
+    ("scored_at", _TIMESTAMP, "moment of scoring"),
+    ("removed_in", _LONG, "source version in which the company was found gone; null while it is there"),
+)
+
+SCORE_STAGING = _table(
+    ("model_id", _STRING, "model that scored"),
+    ("text_hash", _STRING, "hash of the text that was scored"),
+    ("status", _STRING, "ok, truncated, empty or error"),
+    ("n_tokens", _INT, "tokens of the text that were read"),
+    ("n_truncated", _INT, "tokens that were cut off"),
+    ("error", _STRING, "why there is no score; never holds the text"),
+    ("logits", T.ArrayType(_FLOAT), "one raw score a label, in the model's order"),
+    ("batch_positions", _INT, "text positions that the row took in its batch, padding included"),
+    ("run_id", _STRING, "run that scored"),
+    ("staged_at", _TIMESTAMP, "moment of scoring"),
+)
+
+SCORE_CHANGES = _table(
+    ("run_id", _STRING, "run that found the change"),
+    ("model_id", _STRING, "model of the new score"),
+    ("previous_model_id", _STRING, "model of the old score; null for a new company"),
+    ("key", _STRING, "company"),
+    ("label", _STRING, "label entered or left"),
+    ("entered", T.BooleanType(), "true: the company has the label now; false: it lost it"),
+    ("old_probability", _FLOAT, "null if there was no score"),
+    ("new_probability", _FLOAT, "null if there is no score any more"),
+    ("old_threshold", _FLOAT, "null if the label was not known"),
+    ("new_threshold", _FLOAT, "null if the label is not known any more"),
+    ("reason", _STRING, "text, model, threshold, new or removed"),
+    ("source_id", _STRING, "identity of the source table"),
+    ("source_version", _LONG, "source version in which the change was seen"),
+    ("changed_at", _TIMESTAMP, "moment of writing"),
+)
+
+RUNS = _table(
+    ("run_id", _STRING, "run"),
+    ("command", _STRING, "command, for instance score"),
+    ("config", _STRING, "configuration as JSON"),
+    ("source_id", _STRING, "identity of the source table"),
+    ("source_name", _STRING, "name or path of the source table"),
+    ("source_version", _LONG, "source version that was read"),
+    ("source_fingerprint", _STRING, "hash of file names, sizes and times of a Parquet source; else null"),
+    ("text_id", _STRING, "hash of template and column names: what a text is made of"),
+    ("model_id", _STRING, "model"),
+    ("alias", _STRING, "alias that chose the model; null if it was named by id"),
+    ("counts", T.MapType(_STRING, _LONG), "companies by status"),
+    ("skipped", _LONG, "source rows left out, for instance without key"),
+    ("reused", _LONG, "companies whose text had a score already"),
+    ("tokens", _LONG, "tokens read by the model"),
+    ("padding", _DOUBLE, "share of the model's text positions that were padding, 0 to 1"),
+    ("rows_per_second", _DOUBLE, "texts scored per second of scoring"),
+    ("started", _TIMESTAMP, "begin"),
+    ("ended", _TIMESTAMP, "end"),
+    ("outcome", _STRING, "done, nothing_to_do, superseded or failed"),
+    ("error", _STRING, "why it failed; null otherwise"),
+)
+
+SCHEMAS: dict[str, T.StructType] = {
+    "models": MODELS,
+    "labels": LABELS,
+    "aliases": ALIASES,
+    "scores": SCORES,
+    "score_staging": SCORE_STAGING,
+    "score_changes": SCORE_CHANGES,
+    "runs": RUNS,
+}
+
+PARTITIONED_BY: dict[str, tuple[str, ...]] = {"scores": ("model_id",), "score_staging": ("model_id",)}
+
+
+def schema_faults(table: str, found: T.StructType) -> list[str]:
+    """Compare an existing table with its schema; extra columns are fine.
+
+    Returns:
+        One sentence for each missing column and each wrong type.
+    """
+    types = {field.name: field.dataType.simpleString() for field in found.fields}
+    faults = []
+    for field in SCHEMAS[table].fields:
+        wanted, kind = field.dataType.simpleString(), types.get(field.name)
+        if kind is None:
+            faults.append(
+                f"table {table}: column {field.name} ({wanted}) is missing; add it: "
+                f"ALTER TABLE {table} ADD COLUMN {field.name} {wanted}"
+            )
+        elif kind != wanted:
+            faults.append(
+                f"table {table}: column {field.name} must be {wanted}, was {kind}; "
+                "move the table away, or set warehouse.database to another name"
+            )
+    return faults

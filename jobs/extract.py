@@ -1,6 +1,6 @@
 """Take a training extract from a warehouse table.
 
-    spark-submit --properties-file conf/spark-defaults.conf jobs/extract.py --config conf/extract.yaml
+spark-submit --properties-file conf/spark-defaults.conf jobs/extract.py --config conf/extract.yaml
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptec_udf.config import load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import pin
+
+from ptec_udf.config import load_config
 from training.args import ExtractConfig
 from training.extract import extract
 

@@ -1,6 +1,6 @@
 """Register, promote, roll back and list models.
 
-    spark-submit --properties-file conf/spark-defaults.conf jobs/promote.py promote MODEL_ID --config conf/score.yaml
+spark-submit --properties-file conf/spark-defaults.conf jobs/promote.py promote MODEL_ID --config conf/score.yaml
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ptec_udf.warehouse.session import build_session
+from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.warehouse.views import ensure_views
 from pydantic import ConfigDict
 
 from ptec_udf.config import Section, WarehouseConfig, load_config
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.session import build_session
-from ptec_udf.warehouse.tables import Warehouse
-from ptec_udf.warehouse.views import ensure_views
 
 
 class AnyConfig(Section):
@@ -27,7 +27,7 @@ class AnyConfig(Section):
 
     model_config = ConfigDict(extra="ignore")
 
-    warehouse: WarehouseConfig = WarehouseConfig()  # type: ignore[call-arg]
+    warehouse: WarehouseConfig = WarehouseConfig()
 
 
 def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
@@ -38,7 +38,9 @@ def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str
     return warehouse, config
 
 
-def run_register(artifact: Path, name: str | None, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+def run_register(
+    artifact: Path, name: str | None, config_file: Path | None, overrides: Sequence[str]
+) -> dict[str, Any]:
     """Register an artifact; a broken one is refused before Spark starts."""
     load_artifact(artifact)
     warehouse, config = open_warehouse(config_file, overrides, "ptec register")

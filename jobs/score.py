@@ -1,6 +1,6 @@
 """The nightly job: score what is new or changed in a source table.
 
-    spark-submit --properties-file conf/spark-defaults.conf jobs/score.py --config conf/score.yaml
+spark-submit --properties-file conf/spark-defaults.conf jobs/score.py --config conf/score.yaml
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ptec_udf.warehouse.session import build_session
+
 from ptec_udf.config import ScoreConfig, load_config
 from ptec_udf.nightly.score import score
-from ptec_udf.warehouse.session import build_session
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Train a model from an extract; needs no Spark, so plain ``python jobs/train.py`` does too.
 
-    python jobs/train.py --config conf/train.yaml
+python jobs/train.py --config conf/train.yaml
 """
 
 from __future__ import annotations

@@ -76,9 +76,7 @@ class ScoreSourceConfig(SourceConfig):
         default_factory=dict,
         description="template field: source column, where the names differ; null: the source has no such column",
     )
-    accept_new: bool = Field(
-        False, description="go on although earlier nights of this model read another source"
-    )
+    accept_new: bool = Field(False, description="go on although earlier nights of this model read another source")
 
 
 class ModelChoice(Section):
@@ -107,10 +105,10 @@ class EngineConfig(Section):
 class ScoreConfig(Section):
     """Configuration of ``ptec score``."""
 
-    warehouse: WarehouseConfig = WarehouseConfig()  # type: ignore[call-arg]
+    warehouse: WarehouseConfig = WarehouseConfig()
     source: ScoreSourceConfig
-    model: ModelChoice = ModelChoice()  # type: ignore[call-arg]
-    engine: EngineConfig = EngineConfig()  # type: ignore[call-arg]
+    model: ModelChoice = ModelChoice()
+    engine: EngineConfig = EngineConfig()
     slice_texts: int = Field(
         8192, ge=1, description="distinct texts scored per staging commit; a killed night resumes after the last one"
     )
@@ -153,7 +151,9 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"configuration file {str(file)!r} must hold keys and values, found a {type(values).__name__}")
+        raise ConfigError(
+            f"configuration file {str(file)!r} must hold keys and values, found a {type(values).__name__}"
+        )
     return values
 
 

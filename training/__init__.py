@@ -1,0 +1,1 @@
+"""Training: warehouse table to extract, extract to artifact."""

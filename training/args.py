@@ -43,11 +43,11 @@ class SplitConfig(Section):
 class ExtractConfig(Section):
     """Configuration of ``ptec extract``."""
 
-    warehouse: WarehouseConfig = WarehouseConfig()  # type: ignore[call-arg]
+    warehouse: WarehouseConfig = WarehouseConfig()
     source: SourceConfig
     template: str = Field(description="how a company's columns become its text, for instance 'Name: {name}. {about}'")
     labels: LabelsConfig
-    split: SplitConfig = SplitConfig()  # type: ignore[call-arg]
+    split: SplitConfig = SplitConfig()
     out: str = Field(min_length=1, description="folder of the extract; must be absent or empty")
     overwrite: bool = Field(False, description="replace an earlier extract in the folder")
 
@@ -128,10 +128,10 @@ class TrainConfig(Section):
     pooling: Literal["mean", "last"] = Field(
         "mean", description="which text positions make the feature; last is the paper's, mean was better here"
     )
-    prompt: PromptConfig = PromptConfig()  # type: ignore[call-arg]
-    optimiser: OptimiserConfig = OptimiserConfig()  # type: ignore[call-arg]
-    loss: LossConfig = LossConfig()  # type: ignore[call-arg]
-    stopping: StoppingConfig = StoppingConfig()  # type: ignore[call-arg]
+    prompt: PromptConfig = PromptConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    loss: LossConfig = LossConfig()
+    stopping: StoppingConfig = StoppingConfig()
     calibrator: Literal["platt", "none"] = Field("platt", description="how logits become probabilities")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"

@@ -174,7 +174,9 @@ def _labels(names: list[str], decisions: Decisions, positives: np.ndarray) -> li
     calibration = decisions.calibration
     columns = (names, decisions.thresholds, calibration.scale, calibration.offset, positives)
     return [
-        Label(name=name, threshold=float(threshold), scale=float(scale), offset=float(offset), training_positives=int(n))
+        Label(
+            name=name, threshold=float(threshold), scale=float(scale), offset=float(offset), training_positives=int(n)
+        )
         for name, threshold, scale, offset, n in zip(*columns, strict=True)
     ]
 

@@ -1,0 +1,1 @@
+"""The engine: texts to logits, in plain Python and inside Spark."""

@@ -49,9 +49,7 @@ class Scorer:
         self.batch_tokens = batch_tokens
 
     @classmethod
-    def from_artifact(
-        cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 4096
-    ) -> Scorer:
+    def from_artifact(cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 4096) -> Scorer:
         """Put an artifact's prompt and head on its backbone."""
         manifest = artifact.manifest
         n_labels, width = artifact.head_weight.shape
@@ -113,10 +111,12 @@ def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tens
 
 def _result(text: EncodedText, logits: np.ndarray, batch_positions: int) -> ScoredText:
     """Give one row its status."""
-    sizes = {"n_tokens": len(text.ids), "n_truncated": text.n_truncated, "batch_positions": batch_positions}
+    result = ScoredText(OK, len(text.ids), text.n_truncated, None, logits, batch_positions)
     if not np.isfinite(logits).all():
-        return ScoredText(ERROR, error="logits are not finite", **sizes)
-    return ScoredText(TRUNCATED if text.n_truncated else OK, logits=logits, **sizes)
+        result.status, result.error, result.logits = ERROR, "logits are not finite", None
+    elif text.n_truncated:
+        result.status = TRUNCATED
+    return result
 
 
 def _fail(result: ScoredText, error: Exception) -> None:

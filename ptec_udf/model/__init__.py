@@ -1,0 +1,1 @@
+"""The model: artifact, backbone and network."""

@@ -96,7 +96,7 @@ class ExtractOrigin(_Part):
 class Manifest(_Part):
     """What an artifact is and how its parts are used."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     model_id: str = ""
     checksum: str = ""
     created: str

@@ -30,7 +30,9 @@ class PtecNetwork(nn.Module):
     in every layer).
     """
 
-    def __init__(self, *, backbone: Any, kind: PromptKind, prompt: torch.Tensor, head: nn.Module, pooling: Pooling):
+    def __init__(
+        self, *, backbone: Any, kind: PromptKind, prompt: torch.Tensor, head: nn.Module, pooling: Pooling
+    ) -> None:
         """Put the parts together; the backbone stays frozen and in eval mode."""
         super().__init__()
         self.backbone = backbone

@@ -22,7 +22,8 @@ class PrefixLayer(DynamicLayer):
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Hold the prompt's keys and values, each *Shape:* ``(1, n_heads, n_prompt, head_width)``."""
         super().__init__()
-        self.keys, self.values = keys, values
+        self.keys: torch.Tensor = keys
+        self.values: torch.Tensor = values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
 
@@ -48,7 +49,7 @@ def keys_values_of_embeddings(backbone: Any, embeddings: torch.Tensor) -> list[L
         backbone: a transformers model without head.
         embeddings: *Shape:* ``(n_prompt, width)``.
     """
-    cache = DynamicCache(config=backbone.config)
+    cache: Any = DynamicCache(config=backbone.config)
     backbone(inputs_embeds=embeddings.unsqueeze(0), cache=cache, use_cache=True)
     return [(layer.keys, layer.values) for layer in cache.layers]
 

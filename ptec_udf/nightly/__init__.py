@@ -1,0 +1,1 @@
+"""The night: what is new, scored into staging, merged, explained and recorded."""

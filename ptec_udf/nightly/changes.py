@@ -105,5 +105,7 @@ def _at(values: str, names: Sequence[str], label: Column) -> Column:
 
 def _threshold(model: ModelLabels) -> Column:
     """Return the label's threshold in a model."""
-    pairs = [part for name, value in zip(model.names, model.thresholds, strict=True) for part in (F.lit(name), F.lit(value))]
+    pairs = [
+        part for name, value in zip(model.names, model.thresholds, strict=True) for part in (F.lit(name), F.lit(value))
+    ]
     return F.try_element_at(F.create_map(*pairs), F.col("label")).cast("float")

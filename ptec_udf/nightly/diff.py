@@ -87,7 +87,9 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_error
     return (
         both.withColumn("fate", fate)
         .where(F.col("fate").isNotNull())
-        .select("key", "fate", F.when(F.col("fate").isin(*TO_WRITE), F.col("text")).alias("text"), "text_hash", "conflict")
+        .select(
+            "key", "fate", F.when(F.col("fate").isin(*TO_WRITE), F.col("text")).alias("text"), "text_hash", "conflict"
+        )
     )
 
 

@@ -26,7 +26,10 @@ def probabilities(logits: Column, labels: list[Label]) -> Column:
 def assigned_labels(probability: Column, labels: list[Label]) -> Column:
     """Return the names of labels at or over their threshold, compared as the floats that are stored."""
     known = F.array(
-        *[F.struct(F.lit(label.name).alias("name"), F.lit(label.threshold).cast("float").alias("threshold")) for label in labels]
+        *[
+            F.struct(F.lit(label.name).alias("name"), F.lit(label.threshold).cast("float").alias("threshold"))
+            for label in labels
+        ]
     )
     named = F.zip_with(probability, known, lambda value, label: F.when(value >= label["threshold"], label["name"]))
     return F.array_compact(named)

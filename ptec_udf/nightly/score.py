@@ -114,7 +114,9 @@ def _nothing_to_do(night: Night) -> str | None:
     seen = (last["source_id"], last["source_version"], last["model_id"], last["text_id"])
     if seen != (source.source_id, source.version, record.model_id, record.text_id):
         return None
-    return f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"
+    return (
+        f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"
+    )
 
 
 def _superseded(night: Night) -> str | None:
@@ -162,12 +164,10 @@ def _run(night: Night) -> None:
         fates = _count_fates(changes)
         record.skipped = fates.get(diff.SAME, 0)
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
-        if any(fates.get(fate) for fate in diff.TO_WRITE):
-            staged = _stage(night, changes)
-        else:
-            staged = Staged(0, 0.0)
+        scores_texts = any(fates.get(fate) for fate in diff.TO_WRITE)
+        staged = _stage(night, changes) if scores_texts else Staged(0, 0.0)
         rows = _rows(night, changes)
-        writes = any(fates.get(fate) for fate in (*diff.TO_WRITE, diff.GONE))
+        writes = scores_texts or bool(fates.get(diff.GONE))
         _write_changes(night, rows, writes)
         if writes:
             warehouse.merge_scores(rows, record.model_id, accept_new_source=night.config.source.accept_new)

@@ -1,0 +1,254 @@
+"""The Spark session: the site's own where there is one, else an embedded one on a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from ptec_udf.config import WarehouseConfig
+from ptec_udf.errors import ConfigError, PtecError, WarehouseBusyError
+
+# Where the session that this package built keeps its tables; absent in a session of the site.
+FOLDER_SETTING = "spark.ptec.folder"
+
+_DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+_REQUIRED = {
+    "spark.sql.extensions": _DELTA_EXTENSION,
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
+    "spark.python.worker.reuse": "true",
+}
+
+# Sizes for one machine; Spark's own (200 and 50 partitions) are made for a cluster.
+_EMBEDDED_SIZES = {"spark.sql.shuffle.partitions": "8", "spark.databricks.delta.snapshotPartitions": "2"}
+
+_MIN_JAVA = 17
+
+
+def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSession:
+    """Return the running session of this process, or start one.
+
+    Settings count in this order: spark-submit, ``config.spark``, spark-defaults.conf.
+
+    Args:
+        config: where tables live.
+        app_name: name that a new session shows to a cluster.
+
+    Raises:
+        ConfigError: if a running session lacks required settings or works on another folder.
+        WarehouseBusyError: if another process holds the embedded warehouse.
+        PtecError: if Java is missing or too old.
+    """
+    folder = Path(config.folder).absolute() if config.folder is not None else None
+    if SparkContext._active_spark_context is None:
+        spark = _start(config, folder, app_name)
+    else:
+        spark = SparkSession.builder.getOrCreate()
+    _silence(spark)
+    _check(spark, folder)
+    return spark
+
+
+def default_settings() -> dict[str, str]:
+    """Settings of the shipped spark-defaults.conf."""
+    lines = (files("ptec_conf") / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#")]
+    return {name: value.strip() for name, value in pairs}
+
+
+def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> SparkSession:
+    """Start a session; an embedded one where ``folder`` is given."""
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    # Spark starts `python3` from the PATH otherwise, not the interpreter that has our packages.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    given = _submitted_settings() if is_submitted else {}
+    if not is_submitted and SparkContext._gateway is None:
+        _check_java()
+        if folder is not None:
+            _check_free(folder)
+    settings = default_settings() | _embedded_settings(config, folder)
+    settings |= {name: _text(value) for name, value in config.spark.items()} | given
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    spark = _launch(settings, app_name, folder)
+    if folder is not None:
+        _open_metastore(spark, folder)
+        _remember_jars(spark, folder)
+    return spark
+
+
+def _submitted_settings() -> dict[str, str]:
+    """What spark-submit has set already."""
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
+
+
+def _embedded_settings(config: WarehouseConfig, folder: Path | None) -> dict[str, str]:
+    """Where the tables, the catalog and its log of an embedded warehouse are."""
+    settings = {"spark.master": config.master}
+    if folder is None:
+        return settings
+    return {
+        **settings,
+        **_EMBEDDED_SIZES,
+        **_remembered_jars(folder),
+        FOLDER_SETTING: str(folder),
+        "spark.sql.warehouse.dir": str(folder / "tables"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
+    }
+
+
+def _text(value: str | int | float | bool) -> str:
+    """A YAML value as Spark spells it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _launch(settings: dict[str, str], app_name: str, folder: Path | None) -> SparkSession:
+    """Start Spark with these settings."""
+    if settings["spark.master"].startswith("local"):
+        # Keeps Spark from looking for, and warning about, the machine's outer address.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    conf_folder = files("ptec_conf")
+    if isinstance(conf_folder, Path):
+        # Spark reads log4j2.properties from there, before any call from Python could set a level.
+        os.environ.setdefault("SPARK_CONF_DIR", str(conf_folder))
+    builder = SparkSession.builder.appName(app_name)
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    if folder is not None:
+        assert spark._jvm is not None
+        # Derby reads it when the first table is looked up; its default is the current folder.
+        spark._jvm.java.lang.System.setProperty("derby.stream.error.file", str(folder / "derby.log"))
+    return spark
+
+
+def _open_metastore(spark: SparkSession, folder: Path) -> None:
+    """Connect to the catalog now, so that a busy one is said in one sentence."""
+    try:
+        spark.catalog.databaseExists("default")
+    except Exception as error:
+        spark.stop()
+        if "SessionHiveMetaStoreClient" in str(error) or "Another instance of Derby" in str(error):
+            raise _busy(folder) from None
+        raise
+
+
+def _check_free(folder: Path) -> None:
+    """Raise if another process holds the lock that Derby keeps on an open database."""
+    lock = folder / "metastore" / "dbex.lck"
+    if not lock.exists():
+        return
+    with lock.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _busy(folder) from None
+
+
+def _busy(folder: Path) -> WarehouseBusyError:
+    """The one sentence for a warehouse that is in use."""
+    return WarehouseBusyError(
+        f"the warehouse {str(folder)!r} is in use by another process, and an embedded warehouse takes one at a time: "
+        "wait until that process has ended, or end it"
+    )
+
+
+def _check_java() -> None:
+    """Raise unless a Java that Spark can run on is found where Spark looks for it."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else "java"
+    advice = f"install Java {_MIN_JAVA} or newer (on Debian: apt-get install openjdk-{_MIN_JAVA}-jre-headless)"
+    if shutil.which(java) is None:
+        where = f"in JAVA_HOME={home}" if home else "on the PATH, and JAVA_HOME is not set"
+        raise PtecError(f"Spark needs Java, and there is none {where}: {advice}")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    if found is None or int(found.group(1)) < _MIN_JAVA:
+        version = found.group(1) if found else "of an unknown version"
+        raise PtecError(f"Spark needs Java {_MIN_JAVA} or newer, and {java} is Java {version}: {advice}")
+
+
+def _check(spark: SparkSession, folder: Path | None) -> None:
+    """Raise if the session lacks what we need, or works on another folder."""
+    faults = [
+        f"Spark setting {name} must {'contain' if name.endswith('extensions') else 'be'} {wanted}, "
+        f"was {found or 'not set'}; start the session with conf/spark-defaults.conf"
+        for name, wanted in _REQUIRED.items()
+        if not _is_on(name, wanted, found := spark.conf.get(name, "true" if "reuse" in name else ""))
+    ]
+    if not faults and not _has_class(spark, _DELTA_EXTENSION):
+        faults.append(
+            "Delta's jar is not on the session's class path; start it with --packages "
+            + default_settings()["spark.jars.packages"]
+        )
+    at = spark.conf.get(FOLDER_SETTING, None)
+    if at is not None and folder is not None and Path(at) != folder:
+        faults.append(
+            f"warehouse.folder must be {at!r}, was {str(folder)!r}: this process works on the former; "
+            "take another process for another folder"
+        )
+    if faults:
+        raise ConfigError(faults)
+
+
+def _is_on(name: str, wanted: str, found: str | None) -> bool:
+    """Whether a setting has the wanted value; extensions are a list."""
+    values = (found or "").split(",") if name == "spark.sql.extensions" else [(found or "")]
+    return wanted.lower() in (value.strip().lower() for value in values)
+
+
+def _has_class(spark: SparkSession, name: str) -> bool:
+    """Whether the driver finds a class."""
+    assert spark._jvm is not None
+    try:
+        spark._jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass(name)
+    except Exception as error:
+        if "ClassNotFoundException" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _silence(spark: SparkSession) -> None:
+    """Set the levels of the shipped log4j2.properties, whoever started the session."""
+    text = (files("ptec_conf") / "log4j2.properties").read_text(encoding="utf-8")
+    names = dict(re.findall(r"^logger\.(\w+)\.name = (\S+)$", text, re.M))
+    levels = dict(re.findall(r"^logger\.(\w+)\.level = (\S+)$", text, re.M))
+    assert spark._jvm is not None
+    log4j = spark._jvm.org.apache.logging.log4j
+    for logger, name in names.items():
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.toLevel(levels[logger]))
+    # PySpark prints a JSON stack trace with the SQL text for every query that fails; the error is raised anyway.
+    logging.getLogger("SQLQueryContextLogger").disabled = True
+
+
+def _remember_jars(spark: SparkSession, folder: Path) -> None:
+    """Note where Spark found its packages: the next start then neither resolves them again nor needs a network."""
+    packages = spark.conf.get("spark.jars.packages", "")
+    jars = spark.conf.get("spark.jars", "")
+    if packages and jars:
+        (folder / "jars.json").write_text(json.dumps({"packages": packages, "jars": jars}), encoding="utf-8")
+
+
+def _remembered_jars(folder: Path) -> dict[str, str]:
+    """The jars of an earlier start, if they are for the same packages and all still there."""
+    try:
+        noted = json.loads((folder / "jars.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    jars = str(noted["jars"]).split(",")
+    is_same = noted["packages"] == default_settings()["spark.jars.packages"]
+    is_there = all(Path(jar.removeprefix("file://")).exists() for jar in jars)
+    return {"spark.jars": noted["jars"], "spark.jars.packages": ""} if is_same and is_there else {}

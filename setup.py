@@ -22,6 +22,7 @@ SCORING = [
     "torch>=2.15,<3",
     # The prompt cache passes `cache=`; 5.40 drops what came before it.
     "transformers>=5.24,<5.40",
+    "huggingface-hub>=2.4,<3",
     "safetensors>=0.8,<1",
     "pydantic>=2.14,<3",
     "PyYAML>=6.0.3,<7",
@@ -58,7 +59,7 @@ setup(
     # The folder conf/ is also importable, so that an installed wheel carries the shipped configurations.
     package_dir={"ptec_conf": "conf"},
     package_data={
-        "ptec_conf": ["*.yaml", "*.conf"],
+        "ptec_conf": ["*.yaml", "*.conf", "*.properties"],
         "ptec_udf.warehouse": ["sql/*.sql"],
         "jobs.demo": ["*.jsonl", "*.json"],
     },

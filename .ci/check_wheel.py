@@ -15,7 +15,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"ptec_udf": "ptec_udf", "training": "training", "jobs": "jobs", "ptec_conf": "conf"}
-SHIPPED = {".py", ".sql", ".yaml", ".conf", ".jsonl", ".json"}
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -41,7 +40,7 @@ def missing_files(wheel: Path) -> list[str]:
         f"{package}/{file.relative_to(ROOT / folder).as_posix()}"
         for package, folder in PACKAGES.items()
         for file in (ROOT / folder).rglob("*")
-        if file.suffix in SHIPPED
+        if file.is_file() and file.suffix != ".pyc" and not file.name.startswith(".")
     }
     return sorted(wanted - packed)
 

@@ -61,7 +61,7 @@ def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most
     training_rows = [row for row in rows if row["split"] == "train"][:most_rows]
     parts: dict[str, list[dict[str, Any]]] = {"train": [], "tune": []}
     for row in training_rows:
-        parts["tune" if _share(row["text_hash"]) < tune_share else "train"].append(row)
+        parts["tune" if hash_share(row["text_hash"]) < tune_share else "train"].append(row)
     for split in ("dev", "test"):
         parts[split] = [row for row in rows if row["split"] == split]
     if not parts["train"] or not parts["tune"]:
@@ -72,7 +72,7 @@ def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most
     return {split: _encode(part, names, encoder) for split, part in parts.items()}
 
 
-def _share(text_hash: str) -> float:
+def hash_share(text_hash: str) -> float:
     """Map a text's hash to [0, 1); the last digits, since most_rows takes rows by the first."""
     return int(text_hash[-8:], 16) / 2**32
 

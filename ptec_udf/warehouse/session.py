@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
@@ -231,7 +231,7 @@ def _silence(spark: SparkSession) -> None:
     for logger, name in names.items():
         log4j.core.config.Configurator.setLevel(name, log4j.Level.toLevel(levels[logger]))
     # PySpark prints a JSON stack trace with the SQL text for every query that fails; the error is raised anyway.
-    logging.getLogger("SQLQueryContextLogger").disabled = True
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
 
 
 def _remember_jars(spark: SparkSession, folder: Path) -> None:

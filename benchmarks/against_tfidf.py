@@ -1,0 +1,102 @@
+"""Compare an artifact with TF-IDF and logistic regression on the dev rows of one extract.
+
+    python benchmarks/against_tfidf.py extracts/startups artifacts/startups
+
+Both see the same texts. The baseline is fitted on the same training rows and takes its common threshold
+from the same tune rows; its threshold is on the probability of a balanced logistic regression. Prints
+both methods' macro-F1 and mAP on dev and the paired bootstrap of their differences, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import typer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline, make_union
+
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.backbone import resolve
+from training.calibrate import common_threshold
+from training.data import hash_share
+from training.extract_folder import DATA, read_extract_record
+from training.metrics import macro_f1, mean_average_precision, paired_bootstrap
+
+_TUNE_SHARE = 0.15
+
+
+def main(extract: Path, artifact: Path, resamples: Annotated[int, typer.Option(min=100)] = 1000) -> None:
+    """Fit the baseline, score dev with both, print the comparison."""
+    names = [label["name"] for label in read_extract_record(extract)["labels"]]
+    splits = _read(extract, names)
+    ptec = _ptec(artifact, splits["dev"][0])
+    started = time.monotonic()
+    baseline = _baseline(*splits["train"])
+    tune, dev = (_scores(baseline, splits[split][0]) for split in ("tune", "dev"))
+    seconds = time.monotonic() - started
+    targets = splits["dev"][1]
+    threshold = common_threshold(tune, splits["tune"][1])
+    decisions = {"ptec": ptec[0], "tfidf": dev >= threshold}
+    scores = {"ptec": ptec[1], "tfidf": dev}
+    result = {
+        "rows": len(targets),
+        "labels": len(names),
+        "tfidf_seconds": round(seconds, 1),
+        "macro_f1": {name: round(macro_f1(values, targets), 4) for name, values in decisions.items()},
+        "map": {name: round(mean_average_precision(values, targets), 4) for name, values in scores.items()},
+        "macro_f1_difference": paired_bootstrap(macro_f1, decisions["ptec"], decisions["tfidf"], targets, n=resamples),
+        "map_difference": paired_bootstrap(
+            mean_average_precision, scores["ptec"], scores["tfidf"], targets, n=resamples
+        ),
+    }
+    typer.echo(json.dumps(result, indent=1))
+
+
+def _read(extract: Path, names: list[str]) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Read texts and targets of train, tune and dev, parted as ``ptec train`` parts them."""
+    rows = [row for row in pq.read_table(extract / DATA).to_pylist() if row["labels"] is not None]
+    splits: dict[str, tuple[list[str], list[list[bool]]]] = {
+        name: ([], []) for name in ("train", "tune", "dev", "test")
+    }
+    for row in rows:
+        in_tune = row["split"] == "train" and hash_share(row["text_hash"]) < _TUNE_SHARE
+        texts, targets = splits["tune" if in_tune else row["split"]]
+        texts.append(row["text"])
+        targets.append([name in row["labels"] for name in names])
+    return {name: (texts, np.array(targets)) for name, (texts, targets) in splits.items()}
+
+
+def _ptec(folder: Path, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return decisions and logits of an artifact, each *Shape:* ``(n_rows, n_labels)``."""
+    artifact = load_artifact(folder)
+    backbone, tokenizer = resolve(artifact.manifest.backbone.name).load()
+    scored = Scorer.from_artifact(artifact, backbone, tokenizer).score(texts)
+    logits = np.stack([result.logits for result in scored if result.logits is not None])
+    return logits >= artifact.manifest.threshold_logit, logits
+
+
+def _baseline(texts: list[str], targets: np.ndarray) -> Any:
+    """Fit words 1-2 and characters 2-5 with one balanced logistic regression a label."""
+    features = make_union(
+        TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2),
+        TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 5), min_df=3),
+    )
+    regression = LogisticRegression(C=10, class_weight="balanced", max_iter=300, solver="liblinear")
+    model = Pipeline([("features", features), ("labels", OneVsRestClassifier(regression, n_jobs=2))])
+    return model.fit(texts, targets)
+
+
+def _scores(model: Any, texts: list[str]) -> np.ndarray:
+    return np.asarray(model.predict_proba(texts))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,61 @@
+"""Files of a source, wherever Spark's file systems reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+
+def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:
+    """Data files below a path, at any depth.
+
+    Args:
+        spark: the session.
+        path: a folder or file, local or of a file system that Spark knows.
+
+    Returns:
+        (name relative to ``path``, bytes, modification time in milliseconds) of each file whose name and
+        folders do not begin with ``_`` or ``.``; None if there is no such path.
+    """
+    place, system = _open(spark, path)
+    if not system.exists(place):
+        return None
+    root = system.makeQualified(place).toUri()
+    found, files = [], system.listFiles(place, True)
+    while files.hasNext():
+        status = files.next()
+        name = str(root.relativize(status.getPath().toUri()).getPath()) or str(status.getPath().getName())
+        if not any(part.startswith(("_", ".")) for part in name.split("/")):
+            found.append((name, int(status.getLen()), int(status.getModificationTime())))
+    return found
+
+
+def qualified(spark: SparkSession, path: str) -> str:
+    """The absolute location of a path, file system included."""
+    place, system = _open(spark, path)
+    return str(system.makeQualified(place).toString())
+
+
+def missing_files(spark: SparkSession, uris: Iterable[str]) -> list[str]:
+    """Those of these files, as ``DataFrame.inputFiles`` names them, that are not there."""
+    assert spark._jvm is not None
+    missing = []
+    for uri in uris:
+        place = spark._jvm.org.apache.hadoop.fs.Path(spark._jvm.java.net.URI(uri))
+        if not place.getFileSystem(_hadoop(spark)).exists(place):
+            missing.append(uri)
+    return missing
+
+
+def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """Hadoop's path object and its file system."""
+    assert spark._jvm is not None
+    place = spark._jvm.org.apache.hadoop.fs.Path(path)
+    return place, place.getFileSystem(_hadoop(spark))
+
+
+def _hadoop(spark: SparkSession) -> Any:
+    """Hadoop's configuration of the session."""
+    return spark._jsparkSession.sessionState().newHadoopConf()

@@ -1,0 +1,202 @@
+"""A source table of companies, pinned: later writes to it cannot change what a run reads."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ptec_udf.config import SourceConfig
+from ptec_udf.errors import SourceError
+from ptec_udf.warehouse.files import list_files, missing_files, qualified
+from ptec_udf.warehouse.tables import delta_log, newest_snapshot, quote
+
+if TYPE_CHECKING:
+    from ptec_udf.warehouse.tables import Warehouse
+
+# A part of a table name: in backticks, where a backtick is doubled, or anything without dot and backtick.
+_PART = r"`(?:[^`]|``)+`|[^.`]+"
+_MOST_COLUMNS_NAMED = 20
+
+
+@dataclass(frozen=True)
+class PinnedSource:
+    """A source at one version.
+
+    Attributes:
+        name: table name or path as configured.
+        kind: what it is.
+        source_id: Delta's table id; for a view or Parquet a hash of the definition or location.
+        version: Delta version; for a view or Parquet a counter of our own.
+        fingerprint: hash of a Parquet folder's file names, sizes and times; None for others.
+        table: quoted table name; None for a path.
+        path: folder; None for a name.
+    """
+
+    name: str
+    kind: Literal["delta", "parquet", "view"]
+    source_id: str
+    version: int
+    fingerprint: str | None = None
+    table: str | None = None
+    path: str | None = None
+
+    def read(self, spark: SparkSession) -> DataFrame:
+        """Read a Delta table at the pinned version, a view or a Parquet folder as it is now."""
+        if self.kind == "delta":
+            return _delta_at(spark, self.table, self.path, self.version)
+        if self.kind == "parquet":
+            return spark.read.parquet(str(self.path))
+        return spark.table(str(self.table))
+
+
+def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None = None) -> PinnedSource:
+    """Find a source and fix its version, without a scan.
+
+    Args:
+        spark: the session.
+        config: table or path, version and key column.
+        warehouse: its runs give Parquet folders and views their version; None: version 0.
+
+    Raises:
+        SourceError: no such table or path, neither Delta nor Parquet nor view, no such version, no key column.
+    """
+    source = _by_name(spark, config, warehouse) if config.table is not None else _by_path(spark, config, warehouse)
+    faults = []
+    if config.version is not None and source.kind != "delta":
+        faults.append(
+            f"source.version must be null for {source.name!r}, was {config.version}: only Delta tables keep versions"
+        )
+    columns = source.read(spark).columns
+    if config.key not in columns:
+        more = ", ..." if len(columns) > _MOST_COLUMNS_NAMED else ""
+        faults.append(
+            f"source.key must be a column of {source.name!r}, was {config.key!r}; "
+            f"its columns are: {', '.join(columns[:_MOST_COLUMNS_NAMED])}{more}"
+        )
+    if faults:
+        raise SourceError(faults)
+    return source
+
+
+def quoted_name(name: str) -> str:
+    """Quote each part of a table name; a part in backticks is taken as it is.
+
+    Raises:
+        SourceError: if it is not one to three parts with dots between them.
+    """
+    parts = re.findall(_PART, name)
+    if not 1 <= len(parts) <= 3 or not re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART}))*", name):
+        raise SourceError(
+            f"source.table must be one to three names with dots between them, was {name!r}; "
+            "put a name that holds a dot or a backtick into backticks, or set source.path"
+        )
+    return ".".join(part if part.startswith("`") else quote(part) for part in parts)
+
+
+def _by_name(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None) -> PinnedSource:
+    """Pin a table or view."""
+    name = str(config.table)
+    table = quoted_name(name)
+    if not spark.catalog.tableExists(table):
+        raise SourceError(f"source.table must exist, and the session's catalog has no table or view {name!r}")
+    kind = spark.catalog.getTable(table).tableType
+    if kind in ("VIEW", "TEMPORARY"):
+        source_id = _hash(_definition(spark, table))
+        return PinnedSource(name, "view", source_id, _count(warehouse, source_id, None), table=table)
+    try:
+        log = delta_log(spark, table)
+    except AnalysisException:
+        raise SourceError(
+            f"source.table must be a Delta table or a view, and {name!r} is neither; set source.path to read Parquet"
+        ) from None
+    version, source_id = _delta_version(spark, log, config, name, table, None)
+    return PinnedSource(name, "delta", source_id, version, table=table)
+
+
+def _by_path(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None) -> PinnedSource:
+    """Pin a Delta or Parquet folder."""
+    name = str(config.path)
+    found = list_files(spark, name)
+    if found is None:
+        raise SourceError(f"source.path must exist, was {name!r}")
+    if DeltaTable.isDeltaTable(spark, name):
+        log = DeltaTable.forPath(spark, name)._jdt.deltaLog()
+        version, source_id = _delta_version(spark, log, config, name, None, name)
+        return PinnedSource(name, "delta", source_id, version, path=name)
+    if not any(file.endswith((".parquet", ".parq")) for file, _, _ in found):
+        raise SourceError(f"source.path must hold a Delta or Parquet table, and {name!r} holds neither")
+    source_id, fingerprint = _hash(qualified(spark, name)), _hash(repr(sorted(found)))
+    return PinnedSource(name, "parquet", source_id, _count(warehouse, source_id, fingerprint), fingerprint, path=name)
+
+
+def _delta_version(
+    spark: SparkSession, log: Any, config: SourceConfig, name: str, table: str | None, path: str | None
+) -> tuple[int, str]:
+    """The version to read, and the table's id; checks that an old version can still be read."""
+    snapshot = newest_snapshot(spark, log)
+    newest, source_id = int(snapshot.version()), str(snapshot.metadata().id())
+    version = newest if config.version is None else config.version
+    if version != newest and not _is_readable(spark, table, path, version, newest):
+        first = _first_readable(spark, table, path, newest)
+        raise SourceError(f"source.version of {name!r} must be {first} to {newest} or null, was {version}")
+    return version, source_id
+
+
+def _is_readable(spark: SparkSession, table: str | None, path: str | None, version: int, newest: int) -> bool:
+    """Whether the log and all files of an old version are there; VACUUM removes files and leaves the log."""
+    try:
+        files = set(_delta_at(spark, table, path, version).inputFiles())
+    except AnalysisException:
+        return False
+    return not missing_files(spark, files - set(_delta_at(spark, table, path, newest).inputFiles()))
+
+
+def _first_readable(spark: SparkSession, table: str | None, path: str | None, newest: int) -> int:
+    """Oldest readable version: each later one is readable too, so halving finds it."""
+    low, high = 0, newest
+    while low < high:
+        middle = (low + high) // 2
+        if _is_readable(spark, table, path, middle, newest):
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def _delta_at(spark: SparkSession, table: str | None, path: str | None, version: int) -> DataFrame:
+    """A Delta table at a version."""
+    reader = spark.read.format("delta").option("versionAsOf", version)
+    return reader.table(table) if table is not None else reader.load(path)
+
+
+def _definition(spark: SparkSession, table: str) -> str:
+    """SQL text of a view; its name where Spark keeps no text, as for a view made of a frame."""
+    rows = spark.sql(f"DESCRIBE TABLE EXTENDED {table}").collect()
+    return next((str(row.data_type) for row in rows if row.col_name == "View Text"), table)
+
+
+def _count(warehouse: Warehouse | None, source_id: str, fingerprint: str | None) -> int:
+    """Version of a source that has none: that of a run that saw the same files, or one more than the highest."""
+    if warehouse is None:
+        return 0
+    seen = (
+        warehouse.read("runs")
+        .where((F.col("source_id") == F.lit(source_id)) & F.col("source_version").isNotNull())
+        .groupBy("source_fingerprint")
+        .agg(F.max("source_version").alias("version"))
+        .collect()
+    )
+    same = [int(row.version) for row in seen if fingerprint is not None and row.source_fingerprint == fingerprint]
+    return same[0] if same else max((int(row.version) + 1 for row in seen), default=0)
+
+
+def _hash(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

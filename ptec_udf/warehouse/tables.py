@@ -1,0 +1,203 @@
+"""The only reader and writer of our Delta tables."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from delta import exceptions as conflicts
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, schema_faults
+
+# Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
+PROPERTIES = {
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+    "delta.checkpointPolicy": "classic",
+}
+
+# All eight: in Python the others are not subclasses of the first, as they are in the JVM.
+CONFLICTS: tuple[type[Exception], ...] = (
+    conflicts.DeltaConcurrentModificationException,
+    conflicts.ConcurrentWriteException,
+    conflicts.MetadataChangedException,
+    conflicts.ProtocolChangedException,
+    conflicts.ConcurrentAppendException,
+    conflicts.ConcurrentDeleteReadException,
+    conflicts.ConcurrentDeleteDeleteException,
+    conflicts.ConcurrentTransactionException,
+)
+
+_FIRST_WAIT_S = 2.0
+
+ResultT = TypeVar("ResultT")
+
+
+def with_retries(
+    action: Callable[[], ResultT], attempts: int = 5, sleep: Callable[[float], None] = time.sleep
+) -> ResultT:
+    """Call ``action`` until no other writer is in its way, at most ``attempts`` times.
+
+    The wait doubles each time and is spread by chance, or two writers would meet again. ``action`` must
+    read afresh what it depends on.
+
+    Args:
+        action: reads and writes; called from its beginning each time.
+        attempts: most calls.
+        sleep: waits for seconds.
+
+    Raises:
+        Exception: the conflict of the last call.
+    """
+    for attempt in range(1, attempts):
+        try:
+            return action()
+        except CONFLICTS:
+            sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+    return action()
+
+
+def quote(name: str) -> str:
+    """A name as a quoted SQL identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def delta_log(spark: SparkSession, table: str) -> Any:
+    """Delta's log object of a table, by its quoted name."""
+    return DeltaTable.forName(spark, table)._jdt.deltaLog()
+
+
+def newest_snapshot(spark: SparkSession, log: Any) -> Any:
+    """The newest snapshot that a log object knows after a look at the table's folder."""
+    assert spark._jvm is not None
+    none = spark._jvm.scala.Option.empty()
+    return log.update(False, none, none)
+
+
+class Warehouse:
+    """Our tables in one database.
+
+    Attributes:
+        spark: the session.
+        database: name of the database, ``[A-Za-z0-9_]+``.
+    """
+
+    def __init__(self, spark: SparkSession, database: str = "ptec") -> None:
+        self.spark = spark
+        self.database = database
+        self._logs: dict[str, Any] = {}
+
+    def ensure(self) -> None:
+        """Create what is missing and check what is there.
+
+        Raises:
+            ConfigError: if existing tables lack columns or have wrong types; names them all.
+        """
+        self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {quote(self.database)}")
+        faults = []
+        for table in SCHEMAS:
+            if self.spark.catalog.tableExists(self.name(table)):
+                faults += schema_faults(table, self.spark.table(self.name(table)).schema)
+            else:
+                self._create(table)
+        if faults:
+            raise ConfigError([f"database {self.database}: {fault}" for fault in faults])
+
+    def name(self, table: str) -> str:
+        """Quoted name of a table or view of ours, database included."""
+        return f"{quote(self.database)}.{quote(table)}"
+
+    def version(self, table: str) -> int:
+        """Newest Delta version of a table of ours; reads the log only."""
+        if table not in self._logs:
+            self._logs[table] = delta_log(self.spark, self.name(table))
+        return int(newest_snapshot(self.spark, self._logs[table]).version())
+
+    def read(self, table: str, version: int | None = None) -> DataFrame:
+        """Read a table at a version; a frame that is not pinned changes with every commit.
+
+        Args:
+            table: one of ours.
+            version: Delta version; None takes the newest at this call.
+        """
+        at = self.version(table) if version is None else version
+        return self.spark.read.option("versionAsOf", at).table(self.name(table))
+
+    def append(self, table: str, df: DataFrame) -> None:
+        """Append rows; columns that ``df`` lacks become null."""
+        rows = self._shaped(table, df)
+        with_retries(lambda: rows.writeTo(self.name(table)).append())
+
+    def append_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Append rows given as dictionaries by column; a column left out becomes null."""
+        names = SCHEMAS[table].names
+        values = [tuple(row.get(name) for name in names) for row in rows]
+        self.append(table, self.spark.createDataFrame(values, SCHEMAS[table]))
+
+    def replace_run(self, table: str, df: DataFrame, run_id: str) -> None:
+        """Write one run's rows in place of those that the same run wrote before."""
+        rows = self._shaped(table, df)
+        with_retries(lambda: rows.writeTo(self.name(table)).overwrite(F.col("run_id") == F.lit(run_id)))
+
+    def delete_staged(self, model_id: str, run_id: str | None = None) -> None:
+        """Remove staged scores of a model; only those of one run if given."""
+        condition = F.col("model_id") == F.lit(model_id)
+        if run_id is not None:
+            condition &= F.col("run_id") == F.lit(run_id)
+        with_retries(lambda: DeltaTable.forName(self.spark, self.name("score_staging")).delete(condition))
+
+    def merge_scores(self, df: DataFrame, model_id: str, accept_new_source: bool = False) -> None:
+        """Write new scores, or old rows with ``removed_in`` set, over those of the same company and model.
+
+        A row that is there is replaced only by one of an equal or newer version of the same source. Delta
+        reads ``df`` twice: it must not hold a UDF. Wrap reading and merging together in ``with_retries``.
+
+        Args:
+            df: columns of ``scores``; at most one row a company; ``model_id`` is set here.
+            model_id: the partition that is written.
+            accept_new_source: also replace rows of another source, whatever their version.
+        """
+        rows = self._shaped("scores", df.withColumn("model_id", F.lit(model_id)))
+        values: dict[str, str | Column] = {name: F.col(f"s.{quote(name)}") for name in SCHEMAS["scores"].names}
+        # The literal confines the conflict check to one partition: nights of other models go on beside it.
+        is_same_row = (F.col("t.model_id") == F.lit(model_id)) & (F.col("t.key") == F.col("s.key"))
+        (
+            DeltaTable.forName(self.spark, self.name("scores"))
+            .alias("t")
+            .merge(rows.alias("s"), is_same_row)
+            .whenMatchedUpdate(condition=_may_replace(accept_new_source), set=values)
+            .whenNotMatchedInsert(values=values)
+            .execute()
+        )
+
+    def _shaped(self, table: str, df: DataFrame) -> DataFrame:
+        """Exactly the columns of a table, in its types."""
+        there = set(df.columns)
+        return df.select(
+            *(
+                (F.col(quote(field.name)) if field.name in there else F.lit(None)).cast(field.dataType).alias(field.name)
+                for field in SCHEMAS[table].fields
+            )
+        )
+
+    def _create(self, table: str) -> None:
+        """Create a table of ours."""
+        builder = DeltaTable.createIfNotExists(self.spark).tableName(self.name(table)).addColumns(SCHEMAS[table])
+        for key, value in PROPERTIES.items():
+            builder = builder.property(key, value)
+        if table in PARTITIONED_BY:
+            builder = builder.partitionedBy(*PARTITIONED_BY[table])
+        builder.execute()
+
+
+def _may_replace(accept_new_source: bool) -> Column:
+    """Whether row s may replace row t."""
+    is_same_source = F.col("s.source_id") == F.col("t.source_id")
+    may = is_same_source & (F.col("s.source_version") >= F.col("t.source_version"))
+    return may | ~is_same_source if accept_new_source else may

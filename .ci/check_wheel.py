@@ -71,8 +71,9 @@ def main() -> None:
         place = Path(folder).resolve()
         programs = install(wheel, place / "env")
 
-        def run(*command: str | Path) -> None:
-            subprocess.run([programs / command[0], *command[1:]], check=True, cwd=place)
+        def run(program: str, *arguments: str | Path) -> None:
+            if code := subprocess.run([programs / program, *arguments], cwd=place).returncode:
+                sys.exit(f"{wheel.name} is broken: {program} ended with {code}, see above")
 
         run("python", "-c", IMPORT_ALL, place, ",".join(PACKAGES), "from the wheel")
         run("python", "-c", IMPORT_ALL, place, "ptec_udf", "without the extras of training", "peft", "sklearn")

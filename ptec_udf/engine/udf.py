@@ -61,7 +61,7 @@ def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> It
     for batch in batches:
         for text in batch:
             window.append(text)
-            n_bytes += len(text) if text else 0
+            n_bytes += len(text.encode()) if text else 0
             if len(window) >= most_rows or n_bytes >= most_bytes:
                 yield window
                 window, n_bytes = [], 0

@@ -45,8 +45,13 @@ HEAD = "head.safetensors"
 SCORING_FILES = (MANIFEST, ADAPTER, HEAD)
 ALL_FILES = (MANIFEST, ADAPTER, HEAD, ADAPTER_CONFIG, METRICS)
 
-# Facts about how a model came to be and not about what it scores: they leave model_id alone.
-_NOT_IN_MODEL_ID = {"model_id", "checksum", "created", "packages", "files"}
+# Facts about how and where a model came to be and not about what it scores: they leave model_id alone. Names may be
+# local paths; the hashes beside them say what was there.
+_NOT_IN_MODEL_ID: dict[str, Any] = {
+    **dict.fromkeys(("model_id", "checksum", "created", "packages", "files"), True),
+    "backbone": {"name"},
+    "extract": {"source", "source_id", "version"},
+}
 
 
 class _Part(BaseModel):

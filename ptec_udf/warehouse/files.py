@@ -38,14 +38,13 @@ def qualified(spark: SparkSession, path: str) -> str:
     return str(system.makeQualified(place).toString())
 
 
-def missing_files(spark: SparkSession, uris: Iterable[str]) -> list[str]:
-    """Those of these files, as ``DataFrame.inputFiles`` names them, that are not there."""
-    assert spark._jvm is not None
+def missing_files(spark: SparkSession, paths: Iterable[str]) -> list[str]:
+    """Those of a Delta table's files, as ``DataFrame.inputFiles`` names them, that are not there."""
     missing = []
-    for uri in uris:
-        place = spark._jvm.org.apache.hadoop.fs.Path(spark._jvm.java.net.URI(uri))
-        if not place.getFileSystem(_hadoop(spark)).exists(place):
-            missing.append(uri)
+    for path in paths:
+        place, system = _open(spark, path)
+        if not system.exists(place):
+            missing.append(path)
     return missing
 
 

@@ -179,12 +179,11 @@ class Warehouse:
     def _shaped(self, table: str, df: DataFrame) -> DataFrame:
         """Exactly the columns of a table, in its types."""
         there = set(df.columns)
-        return df.select(
-            *(
-                (F.col(quote(field.name)) if field.name in there else F.lit(None)).cast(field.dataType).alias(field.name)
-                for field in SCHEMAS[table].fields
-            )
-        )
+        columns = []
+        for field in SCHEMAS[table].fields:
+            value = F.col(quote(field.name)) if field.name in there else F.lit(None)
+            columns.append(value.cast(field.dataType).alias(field.name))
+        return df.select(*columns)
 
     def _create(self, table: str) -> None:
         """Create a table of ours."""

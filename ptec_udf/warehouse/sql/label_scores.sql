@@ -1,0 +1,23 @@
+-- Company x label: a row for each label of each company in current_scores that has a score.
+CREATE OR REPLACE VIEW `{database}`.label_scores (
+  key COMMENT 'company',
+  label COMMENT 'label as the taxonomy spells it',
+  probability COMMENT 'calibrated probability that the label is true of the company',
+  threshold COMMENT 'probability from which the label is assigned',
+  at_or_over COMMENT 'true: the company has the label',
+  status COMMENT 'ok or truncated (only the beginning was read)',
+  scored_at COMMENT 'moment of scoring',
+  model_id COMMENT 'champion'
+)
+COMMENT 'Every label of every company under the champion, one a row'
+TBLPROPERTIES ('ptec.definition' = '{definition}')
+AS
+SELECT
+  s.key, l.name AS label, s.probability, l.threshold, s.probability >= l.threshold AS at_or_over,
+  s.status, s.scored_at, s.model_id
+FROM (
+  -- In a subquery, as LATERAL VIEW followed by JOIN is a syntax error.
+  SELECT key, status, scored_at, model_id, posexplode(probabilities) AS (position, probability)
+  FROM `{database}`.current_scores
+) AS s
+JOIN `{database}`.labels AS l ON l.model_id = s.model_id AND l.position = s.position

@@ -1,0 +1,32 @@
+-- One row a run, with what a person looks at first.
+CREATE OR REPLACE VIEW `{database}`.run_summary (
+  run_id COMMENT 'run',
+  command COMMENT 'command, for instance score',
+  outcome COMMENT 'done, nothing_to_do, superseded or failed',
+  error COMMENT 'why it failed; null otherwise',
+  started COMMENT 'begin',
+  seconds COMMENT 'from begin to end',
+  source_name COMMENT 'name or path of the source table',
+  source_version COMMENT 'source version that was read',
+  alias COMMENT 'alias that chose the model; null if it was named by id',
+  model_id COMMENT 'model',
+  model COMMENT 'name of the model',
+  companies COMMENT 'rows written, removed companies included',
+  counts COMMENT 'companies by status',
+  skipped COMMENT 'source rows left out',
+  reused COMMENT 'companies whose text had a score already',
+  tokens COMMENT 'tokens read by the model',
+  padding COMMENT 'share of text positions that were padding, 0 to 1',
+  rows_per_second COMMENT 'texts scored per second of scoring'
+)
+COMMENT 'Runs, one a row'
+TBLPROPERTIES ('ptec.definition' = '{definition}')
+AS
+SELECT
+  r.run_id, r.command, r.outcome, r.error, r.started,
+  CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
+  r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
+  aggregate(map_values(r.counts), 0L, (total, rows) -> total + rows) AS companies,
+  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second
+FROM `{database}`.runs AS r
+LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

@@ -1,0 +1,81 @@
+"""Nights on tiny models: what the tests of the nightly flow share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from ptec_udf.config import ScoreConfig, load_config
+from ptec_udf.nightly.score import score
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
+from tests.tiny import tiny_artifact, tiny_companies
+
+SCHEMA = "key string, name string, about string"
+
+
+@dataclass
+class Site:
+    """A warehouse with a source table, and models as they are wanted."""
+
+    warehouse: Warehouse
+    folder: Path
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def spark(self) -> SparkSession:
+        return self.warehouse.spark
+
+    @property
+    def table(self) -> str:
+        return f"{self.warehouse.database}.companies"
+
+    def write(self, rows: list[tuple[Any, ...]]) -> None:
+        """Replace the source's rows: a new version of it."""
+        frame = self.spark.createDataFrame(rows, SCHEMA)
+        frame.write.format("delta").mode("overwrite").saveAsTable(self.table)
+
+    def model(self, seed: int = 0) -> str:
+        """Register a tiny model; another seed gives other scores."""
+        artifact = tiny_artifact(self.folder, "bert", "deep", seed=seed)
+        return registry.register(self.warehouse, artifact, self.folder / "keep", f"tiny-{seed}")
+
+    def champion(self, seed: int = 0) -> str:
+        """Register and promote a tiny model."""
+        model_id = self.model(seed)
+        registry.promote(self.warehouse, model_id, alias="champion", who="test", why="", check=lambda location: None)
+        return model_id
+
+    def night(self, *overrides: str) -> dict[str, Any]:
+        """Run one night."""
+        mine = [
+            f"warehouse.database={self.warehouse.database}",
+            f"source.table={self.table}",
+            "source.key=key",
+            "slice_texts=40",
+        ]
+        return score(self.spark, load_config(ScoreConfig, None, [*mine, *self.overrides, *overrides]))
+
+    def rows(self, table: str) -> list[Any]:
+        """All rows of a table of ours, without the columns that hold times."""
+        frame = self.warehouse.read(table)
+        names = [name for name in frame.columns if name not in ("scored_at", "changed_at", "started", "ended")]
+        return sorted((tuple(map(_plain, row)) for row in frame.select(*names).collect()), key=repr)
+
+    def scores(self) -> dict[str, Any]:
+        """Rows of the scores table by key."""
+        return {row["key"]: row for row in self.warehouse.read("scores").collect()}
+
+
+def companies(n: int = 60) -> list[tuple[Any, ...]]:
+    """Made-up source rows; the last ten repeat the texts of the first ten."""
+    rows = [(company["key"], company["name"], company["about"]) for company in tiny_companies(n)]
+    repeated = [(f"twin-{key}", name, about) for key, name, about in rows[:10]]
+    return rows + repeated
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

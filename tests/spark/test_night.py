@@ -1,0 +1,250 @@
+"""The nightly flow on real Spark, Delta and a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.errors import ConfigError, PtecError
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.backbone import resolve
+from ptec_udf.nightly import stage as stage_module
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, companies
+from tests.tiny import tiny_artifact
+from tests.tolerance import assert_logits_close
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, models: Path) -> Site:
+    made = Site(warehouse, models)
+    made.write(companies())
+    return made
+
+
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test fail if the model is asked for anything."""
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError("the model was used")
+
+    monkeypatch.setattr(stage_module, "scoring_udf", refuse)
+
+
+def test_first_night_scores_every_company_and_equal_texts_once(site: Site) -> None:
+    model_id = site.champion()
+    result = site.night()
+    assert (result["outcome"], result["counts"], result["reused"]) == ("done", {"ok": 70}, 10)
+    scores = site.scores()
+    assert scores["c0000"]["logits"] == scores["twin-c0000"]["logits"]
+    assert {row["model_id"] for row in scores.values()} == {model_id}
+
+
+def test_logits_equal_a_plain_pass_of_each_text_alone(site: Site, models: Path) -> None:
+    site.champion()
+    site.night()
+    artifact = load_artifact(tiny_artifact(models, "bert", "deep"))
+    backbone, tokenizer = resolve(artifact.manifest.backbone.name).load()
+    alone = Scorer.from_artifact(artifact, backbone, tokenizer)
+    scores = site.scores()
+    for key, name, about in companies()[:20]:
+        text = artifact.manifest.template.format(name=name, about=about)
+        assert_logits_close(scores[key]["logits"], alone.score([text])[0].logits)
+
+
+def test_probabilities_and_labels_follow_from_logits(site: Site, models: Path) -> None:
+    site.champion()
+    site.night()
+    labels = load_artifact(tiny_artifact(models, "bert", "deep")).manifest.labels
+    for row in site.scores().values():
+        for label, logit, probability in zip(labels, row["logits"], row["probabilities"], strict=True):
+            assert probability == pytest.approx(1 / (1 + 2.718281828459045 ** -logit), abs=1e-6)
+            assert (label.name in row["labels"]) == (probability >= label.threshold)
+
+
+def test_unchanged_source_is_nothing_to_do_and_loads_no_model(site: Site, no_model: None, monkeypatch: Any) -> None:
+    monkeypatch.undo()
+    site.champion()
+    site.night()
+    before = site.rows("scores")
+    monkeypatch.setattr(stage_module, "scoring_udf", None)
+    result = site.night()
+    assert result["outcome"] == "nothing_to_do"
+    assert site.rows("scores") == before
+
+
+def test_only_new_and_changed_companies_are_scored(site: Site) -> None:
+    site.champion()
+    site.night()
+    old = site.scores()
+    rows = companies()
+    rows[0] = (rows[0][0], "other", "text about other things")
+    del rows[5]
+    rows.append(("fresh", "fresh", "a new one"))
+    site.write(rows)
+    result = site.night()
+    assert result["counts"] == {"ok": 2, "removed": 1}
+    assert result["skipped"] == 68
+    new = site.scores()
+    assert new["c0005"]["removed_in"] == 1
+    assert new["c0005"]["logits"] == old["c0005"]["logits"]
+    assert new["c0001"] == old["c0001"]
+
+
+def test_changes_say_why(site: Site) -> None:
+    site.champion()
+    site.night()
+    rows = companies()
+    rows[0] = (rows[0][0], "other", "text about other things")
+    del rows[5]
+    rows.append(("fresh", "fresh", "a new one"))
+    site.write(rows)
+    old = site.scores()
+    result = site.night()
+    new = site.scores()
+    changes = site.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
+    found = {(row["key"], row["label"], row["entered"], row["reason"]) for row in changes}
+    expected = {("c0005", label, False, "removed") for label in old["c0005"]["labels"]}
+    expected |= {("fresh", label, True, "new") for label in new["fresh"]["labels"]}
+    before, after = set(old["c0000"]["labels"]), set(new["c0000"]["labels"])
+    expected |= {("c0000", label, True, "text") for label in after - before}
+    expected |= {("c0000", label, False, "text") for label in before - after}
+    assert found == expected
+
+
+def test_older_version_never_overwrites_newer_scores(site: Site, no_model: None, monkeypatch: Any) -> None:
+    monkeypatch.undo()
+    site.champion()
+    site.night()
+    site.write([("c0000", "other", "text"), *companies()[1:]])
+    site.night()
+    before = site.rows("scores")
+    result = site.night("source.version=0")
+    assert result["outcome"] == "superseded"
+    assert site.rows("scores") == before
+
+
+def test_new_champion_scores_all_and_old_scores_stay(site: Site) -> None:
+    first = site.champion(0)
+    site.night()
+    second = site.champion(1)
+    result = site.night()
+    assert result["counts"] == {"ok": 70}
+    rows = site.warehouse.read("scores").collect()
+    assert sorted({row["model_id"] for row in rows}) == sorted({first, second})
+    changes = site.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
+    assert changes
+    assert {(row["reason"], row["previous_model_id"]) for row in changes} == {("model", first)}
+
+
+def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monkeypatch: Any) -> None:
+    first = site.champion(0)
+    site.night()
+    site.champion(1)
+    forth = site.night()
+    registry.rollback(site.warehouse, alias="champion", who="test", why="")
+    monkeypatch.setattr(stage_module, "scoring_udf", None)
+    back = site.night()
+    assert (back["outcome"], back["model_id"], back["skipped"]) == ("done", first, 70)
+
+    def moves(run_id: str) -> set[tuple[str, str, bool]]:
+        rows = site.warehouse.read("score_changes").where(f"run_id = '{run_id}'").collect()
+        return {(row["key"], row["label"], row["entered"]) for row in rows}
+
+    assert moves(back["run_id"]) == {(key, label, not entered) for key, label, entered in moves(forth["run_id"])}
+
+
+def test_company_that_returns_with_its_old_text_is_not_scored_again(site: Site, monkeypatch: Any) -> None:
+    site.champion()
+    site.night()
+    site.write(companies()[1:])
+    site.night()
+    site.write(companies())
+    monkeypatch.setattr(stage_module, "scoring_udf", None)
+    result = site.night()
+    assert result["counts"] == {"ok": 1}
+    assert site.scores()["c0000"]["removed_in"] is None
+
+
+def test_another_source_is_refused_until_it_is_accepted(site: Site) -> None:
+    site.champion()
+    site.night()
+    site.spark.sql(f"DROP TABLE {site.table}")
+    site.write(companies()[:30])
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        site.night()
+    result = site.night("source.accept_new=true")
+    assert result["counts"] == {"ok": 30, "removed": 40}
+    # From now on it is the known source: no row is stuck with the old one.
+    site.write(companies()[:29])
+    assert site.night()["counts"] == {"removed": 1}
+
+
+def test_ambiguous_and_missing_keys_are_seen(site: Site) -> None:
+    site.champion()
+    site.write([("a", "one", "text"), ("a", "two", "text"), ("b", "x", "y"), ("b", "x", "y"), (None, "n", "t")])
+    result = site.night()
+    assert result["counts"] == {"null_key": 1, "error": 1, "ok": 1}
+    assert "several rows" in site.scores()["a"]["error"]
+
+
+@pytest.mark.parametrize("point", ["merge_scores", "delete_staged", "replace_run"])
+def test_rerun_after_a_break_equals_an_undisturbed_night(site: Site, monkeypatch: Any, point: str) -> None:
+    site.champion()
+    with monkeypatch.context() as patch:
+        patch.setattr(Warehouse, point, _break)
+        # The row of a failed run is what a killed process could not write either.
+        patch.setattr("ptec_udf.nightly.runs.RunRecord.write", lambda *args: {})
+        with pytest.raises(RuntimeError):
+            site.night()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_module, "scoring_udf", None)  # all texts wait in staging, or are merged
+        result = site.night()
+    broken = {table: site.rows(table) for table in ("scores", "score_changes")}
+    assert result["counts"] == {"ok": 70}
+    for table in ("scores", "score_changes", "runs", "score_staging"):
+        site.spark.sql(f"DELETE FROM {site.warehouse.name(table)}")
+    undisturbed = site.night()
+    assert undisturbed["run_id"] == result["run_id"]
+    assert {table: site.rows(table) for table in broken} == broken
+    assert site.rows("score_staging") == []
+
+
+def test_failed_night_leaves_its_row_and_tells_no_text(site: Site, monkeypatch: Any) -> None:
+    site.champion()
+
+    def secret(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("text about a company")
+
+    monkeypatch.setattr(Warehouse, "merge_scores", secret)
+    with pytest.raises(ValueError, match="text about"):
+        site.night()
+    run = site.warehouse.read("runs").collect()[-1]
+    assert (run["outcome"], run["error"]) == ("failed", "ValueError")
+    assert site.scores() == {}
+
+
+def test_missing_backbone_is_refused_before_anything_is_written(site: Site, monkeypatch: Any) -> None:
+    site.champion()
+
+    def missing(name: str) -> None:
+        raise PtecError(f"backbone {name!r} is not there")
+
+    monkeypatch.setattr("ptec_udf.nightly.score.resolve", missing)
+    with pytest.raises(PtecError, match="is not there"):
+        site.night()
+    assert site.rows("runs") == []
+
+
+def _break(*args: Any, **kwargs: Any) -> None:
+    raise RuntimeError("killed here")

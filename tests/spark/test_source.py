@@ -1,0 +1,160 @@
+"""Sources: pinned to a version, known again, and refused with the reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ptec_udf.config import SourceConfig
+from ptec_udf.errors import SourceError
+from ptec_udf.warehouse.source import PinnedSource, pin, quoted_name
+from ptec_udf.warehouse.tables import Warehouse
+
+
+def source(**values: Any) -> SourceConfig:
+    """A source configuration."""
+    return SourceConfig.model_validate(values)
+
+
+def write(spark: SparkSession, place: str, *keys: str, form: str = "delta") -> None:
+    """Append companies to a folder."""
+    spark.createDataFrame([(key,) for key in keys], "key string").write.format(form).mode("append").save(place)
+
+
+def keys(spark: SparkSession, pinned: PinnedSource) -> set[str]:
+    """Companies that a pinned source holds."""
+    return {row.key for row in pinned.read(spark).collect()}
+
+
+def record_run(warehouse: Warehouse, pinned: PinnedSource) -> None:
+    """Write what a night writes about its source."""
+    row = {"source_id": pinned.source_id, "source_version": pinned.version, "source_fingerprint": pinned.fingerprint}
+    warehouse.append_rows("runs", [row])
+
+
+def test_a_delta_table_is_read_at_its_version_by_name_and_by_path(spark: SparkSession, warehouse: Warehouse) -> None:
+    name = f"{warehouse.database}.companies"
+    spark.sql(f"CREATE TABLE {name} USING delta AS SELECT 'a' AS key")
+    place = spark.sql(f"DESCRIBE DETAIL {name}").first()["location"].removeprefix("file:")
+    by_name, by_path = pin(spark, source(table=name)), pin(spark, source(path=place))
+    spark.sql(f"INSERT INTO {name} VALUES ('b')")
+    assert (by_name.kind, by_name.version, by_name.fingerprint) == ("delta", 0, None)
+    assert by_name.source_id == by_path.source_id
+    assert keys(spark, by_name) == keys(spark, by_path) == {"a"}
+    assert pin(spark, source(table=name)).version == 1
+    assert keys(spark, pin(spark, source(table=name, version=0))) == {"a"}
+
+
+def test_a_table_made_again_is_another_source(spark: SparkSession, warehouse: Warehouse) -> None:
+    name, ids = f"{warehouse.database}.companies", set()
+    for _ in range(2):
+        spark.sql(f"DROP TABLE IF EXISTS {name}")
+        spark.sql(f"CREATE TABLE {name} (key string) USING delta")
+        ids.add(pin(spark, source(table=name)).source_id)
+    assert len(ids) == 2
+
+
+def test_a_version_that_is_not_there_names_the_range(spark: SparkSession, tmp_path: Path) -> None:
+    place = str(tmp_path / "it's a folder")
+    write(spark, place, "a")
+    write(spark, place, "b")
+    with pytest.raises(SourceError, match=r"must be 0 to 1 or null, was 7"):
+        pin(spark, source(path=place, version=7))
+
+
+def test_a_vacuumed_version_is_refused_before_the_read(spark: SparkSession, tmp_path: Path) -> None:
+    place = str(tmp_path / "a b")
+    write(spark, place, "a")
+    for key in "bc":
+        spark.createDataFrame([(key,)], "key string").write.format("delta").mode("overwrite").save(place)
+    first = spark.read.format("delta").option("versionAsOf", 0).load(place).inputFiles()
+    Path(first[0].removeprefix("file:")).unlink()
+    with pytest.raises(SourceError, match=r"must be 1 to 2 or null, was 0"):
+        pin(spark, source(path=place, version=0))
+    assert keys(spark, pin(spark, source(path=place, version=1))) == {"b"}
+
+
+def test_a_parquet_folder_keeps_its_version_until_its_files_change(
+    spark: SparkSession, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    place = tmp_path / "companies"
+    write(spark, str(place), "a", form="parquet")
+    first = pin(spark, source(path=str(place)), warehouse)
+    assert (first.kind, first.version) == ("parquet", 0)
+    record_run(warehouse, first)
+    assert pin(spark, source(path=str(place)), warehouse) == first
+    write(spark, str(place), "b", form="parquet")
+    second = pin(spark, source(path=str(place)), warehouse)
+    assert (second.source_id, second.version) == (first.source_id, 1)
+    assert second.fingerprint != first.fingerprint
+    assert keys(spark, second) == {"a", "b"}
+    record_run(warehouse, second)
+    file = next(place.glob("*.parquet"))
+    os.utime(file, (1, 1))
+    assert pin(spark, source(path=str(place)), warehouse).version == 2
+
+
+def test_a_view_counts_every_night(spark: SparkSession, warehouse: Warehouse) -> None:
+    name = f"{warehouse.database}.recent"
+    spark.sql(f"CREATE VIEW {name} AS SELECT 'a' AS key")
+    first = pin(spark, source(table=name), warehouse)
+    record_run(warehouse, first)
+    second = pin(spark, source(table=name), warehouse)
+    assert (first.kind, first.version, second.version, second.fingerprint) == ("view", 0, 1, None)
+    assert second.source_id == first.source_id
+    spark.sql(f"CREATE OR REPLACE VIEW {name} AS SELECT 'b' AS key")
+    assert pin(spark, source(table=name), warehouse).source_id != first.source_id
+    assert pin(spark, source(table=name)).version == 0
+
+
+def test_a_temporary_view_with_an_odd_name_can_be_read(spark: SparkSession) -> None:
+    for name in ("companies of 2026", "a.b`c", "Größe"):
+        spark.createDataFrame([("a",)], "key string").createOrReplaceTempView("`" + name.replace("`", "``") + "`")
+    for name in ("companies of 2026", "`a.b``c`", "Größe"):
+        pinned = pin(spark, source(table=name))
+        assert keys(spark, pinned) == {"a"}
+        spark.sql(f"DROP VIEW {pinned.table}")
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [
+        ("companies", "`companies`"),
+        ("crm.my companies-2", "`crm`.`my companies-2`"),
+        ("main.crm.`a.b``c`", "`main`.`crm`.`a.b``c`"),
+        ("x; DROP TABLE y", "`x; DROP TABLE y`"),
+    ],
+)
+def test_each_part_of_a_name_is_quoted(name: str, quoted: str) -> None:
+    assert quoted_name(name) == quoted
+
+
+@pytest.mark.parametrize("name", ["a.b.c.d", "a..b", ".a", "a`b", "`a", "`a`b", ""])
+def test_a_name_that_is_not_parts_is_refused(name: str) -> None:
+    with pytest.raises(SourceError, match="one to three names"):
+        quoted_name(name)
+
+
+def test_what_is_missing_or_of_another_kind_is_said(spark: SparkSession, warehouse: Warehouse, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no table or view 'crm.nothing'"):
+        pin(spark, source(table="crm.nothing"))
+    with pytest.raises(SourceError, match="source.path must exist"):
+        pin(spark, source(path=str(tmp_path / "nothing")))
+    (tmp_path / "notes.csv").write_text("key\na\n")
+    with pytest.raises(SourceError, match="holds neither"):
+        pin(spark, source(path=str(tmp_path)))
+    spark.sql(f"CREATE TABLE {warehouse.database}.plain USING parquet AS SELECT 'a' AS key")
+    with pytest.raises(SourceError, match=r"is neither; set source.path"):
+        pin(spark, source(table=f"{warehouse.database}.plain"))
+
+
+def test_key_and_version_are_both_faults(spark: SparkSession, tmp_path: Path) -> None:
+    write(spark, str(tmp_path / "p"), "a", form="parquet")
+    with pytest.raises(SourceError) as caught:
+        pin(spark, source(path=str(tmp_path / "p"), key="id", version=3))
+    assert "source.version must be null" in caught.value.faults[0]
+    assert "was 'id'; its columns are: key" in caught.value.faults[1]

@@ -1,0 +1,184 @@
+"""Tables: creation, pinned reads, the guard of the merge, reruns, conflicts and other readers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from delta.exceptions import ConcurrentAppendException
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ptec_udf.config import WarehouseConfig
+from ptec_udf.errors import ConfigError
+from ptec_udf.warehouse.schemas import SCHEMAS
+from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
+from ptec_udf.warehouse.tables import Warehouse, with_retries
+
+MODEL = "m1"
+
+
+def score(key: str, version: int, probability: float = 0.5, **more: Any) -> dict[str, Any]:
+    """A row of ``scores``."""
+    row = {"key": key, "model_id": MODEL, "status": "ok", "source_id": "crm", "source_version": version}
+    return row | {"logits": [0.0], "probabilities": [probability], "labels": []} | more
+
+
+def merge(warehouse: Warehouse, *rows: dict[str, Any], **options: Any) -> None:
+    """Merge rows given as dictionaries."""
+    names = SCHEMAS["scores"].names
+    values = [tuple(row.get(name) for name in names) for row in rows]
+    warehouse.merge_scores(warehouse.spark.createDataFrame(values, SCHEMAS["scores"]), MODEL, **options)
+
+
+def probabilities(warehouse: Warehouse, version: int | None = None) -> dict[str, float]:
+    """First probability by company."""
+    return {row.key: row.probabilities[0] for row in warehouse.read("scores", version).collect()}
+
+
+def test_ensure_creates_every_table_once_and_with_comments(warehouse: Warehouse) -> None:
+    warehouse.ensure()
+    assert [warehouse.version(table) for table in SCHEMAS] == [0] * len(SCHEMAS)
+    field = warehouse.spark.table(warehouse.name("scores")).schema["removed_in"]
+    assert field.metadata["comment"].startswith("source version in which the company was found gone")
+
+
+def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession, warehouse: Warehouse) -> None:
+    for table, columns in (("aliases", "alias string, model_id int"), ("labels", "model_id string")):
+        spark.sql(f"DROP TABLE {warehouse.name(table)}")
+        spark.sql(f"CREATE TABLE {warehouse.name(table)} ({columns}) USING delta")
+    with pytest.raises(ConfigError) as caught:
+        warehouse.ensure()
+    assert any("table aliases: column model_id must be string, was int" in fault for fault in caught.value.faults)
+    assert any("table labels: column threshold (float) is missing" in fault for fault in caught.value.faults)
+
+
+def test_a_read_is_pinned_and_a_missing_column_becomes_null(warehouse: Warehouse) -> None:
+    warehouse.append_rows("aliases", [{"alias": "champion", "model_id": "a"}])
+    before = warehouse.read("aliases")
+    warehouse.append_rows("aliases", [{"alias": "champion", "model_id": "b"}])
+    assert [(row.model_id, row.why) for row in before.collect()] == [("a", None)]
+    assert warehouse.read("aliases").count() == 2
+    assert warehouse.read("aliases", 0).count() == 0
+
+
+def test_a_parameter_may_hold_a_quote(spark: SparkSession, warehouse: Warehouse) -> None:
+    warehouse.append_rows("aliases", [{"alias": "it's \"so\"", "model_id": "a"}, {"alias": "b", "model_id": "b"}])
+    query = f"SELECT model_id FROM {warehouse.name('aliases')} WHERE alias = :alias"
+    assert [row.model_id for row in spark.sql(query, args={"alias": "it's \"so\""}).collect()] == ["a"]
+
+
+def test_merge_replaces_only_by_an_equal_or_newer_version(warehouse: Warehouse) -> None:
+    merge(warehouse, score("o'hara", 5, 0.5), score("b", 5, 0.5), score("c", 5, 0.5))
+    merge(warehouse, score("o'hara", 4, 0.1), score("b", 5, 0.2), score("c", 6, 0.3), score("d", 1, 0.4))
+    assert probabilities(warehouse) == pytest.approx({"o'hara": 0.5, "b": 0.2, "c": 0.3, "d": 0.4})
+
+
+def test_merge_replaces_another_source_only_when_told(warehouse: Warehouse) -> None:
+    merge(warehouse, score("a", 5, 0.5))
+    merge(warehouse, score("a", 9, 0.1, source_id="other"))
+    assert probabilities(warehouse) == pytest.approx({"a": 0.5})
+    merge(warehouse, score("a", 0, 0.2, source_id="other"), accept_new_source=True)
+    assert probabilities(warehouse) == pytest.approx({"a": 0.2})
+
+
+def test_merge_leaves_rows_of_another_model_alone(warehouse: Warehouse) -> None:
+    warehouse.append_rows("scores", [score("a", 1, 0.9, model_id="m2")])
+    merge(warehouse, score("a", 5, 0.5))
+    rows = {row.model_id: row.probabilities[0] for row in warehouse.read("scores").collect()}
+    assert rows == pytest.approx({"m2": 0.9, MODEL: 0.5})
+
+
+def test_merge_marks_a_company_removed(warehouse: Warehouse) -> None:
+    merge(warehouse, score("a", 5, 0.5), score("b", 5, 0.5))
+    gone = warehouse.read("scores").where("key = 'a'")
+    gone = gone.withColumn("removed_in", F.lit(6)).withColumn("source_version", F.lit(6))
+    warehouse.merge_scores(gone, MODEL)
+    assert {row.key: row.removed_in for row in warehouse.read("scores").collect()} == {"a": 6, "b": None}
+
+
+def test_writing_a_run_twice_leaves_its_rows_once(warehouse: Warehouse) -> None:
+    for run, keys in (("r'1", "ab"), ("r2", "c"), ("r'1", "bd")):
+        rows = warehouse.spark.createDataFrame([(run, key) for key in keys], "run_id string, key string")
+        warehouse.replace_run("score_changes", rows, run)
+    found = sorted((row.run_id, row.key) for row in warehouse.read("score_changes").collect())
+    assert found == [("r'1", "b"), ("r'1", "d"), ("r2", "c")]
+
+
+def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None:
+    staged = [("m1", "r1"), ("m1", "r2"), ("m2", "r1")]
+    warehouse.append_rows("score_staging", [{"model_id": model, "run_id": run} for model, run in staged])
+    warehouse.delete_staged("m1", "r1")
+    assert {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()} == set(staged[1:])
+    warehouse.delete_staged("m1")
+    assert {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()} == {("m2", "r1")}
+
+
+def test_a_conflict_calls_the_action_afresh_and_waits_longer() -> None:
+    calls, waits = [], []
+
+    def action() -> str:
+        calls.append(1)
+        if len(calls) < 3:
+            raise ConcurrentAppendException("another writer")
+        return "written"
+
+    assert with_retries(action, sleep=waits.append) == "written"
+    assert len(calls) == 3
+    assert 1 <= waits[0] <= 3 <= 2 * waits[1] and waits[1] <= 6
+
+
+def test_a_conflict_that_stays_is_raised_and_other_errors_are_at_once() -> None:
+    calls: list[int] = []
+
+    def action() -> None:
+        calls.append(1)
+        raise ConcurrentAppendException("another writer") if len(calls) < 10 else ValueError("broken")
+
+    with pytest.raises(ConcurrentAppendException):
+        with_retries(action, attempts=3, sleep=lambda _: None)
+    assert len(calls) == 3
+    calls.extend([1] * 10)
+    with pytest.raises(ValueError, match="broken"):
+        with_retries(action, attempts=3, sleep=lambda _: None)
+    assert len(calls) == 14
+
+
+def test_deltalake_reads_scores(spark: SparkSession, warehouse: Warehouse) -> None:
+    merge(warehouse, score("a", 5, 0.5, labels=["Fintech"]), score("b", 5, 0.25))
+    merge(warehouse, score("b", 6, 0.75))
+    place = spark.sql(f"DESCRIBE DETAIL {warehouse.name('scores')}").first()["location"]
+    rows = DeltaTable(place).to_pyarrow_table(columns=["key", "model_id", "probabilities", "labels"]).to_pylist()
+    assert sorted(rows, key=lambda row: row["key"]) == [
+        {"key": "a", "model_id": MODEL, "probabilities": [0.5], "labels": ["Fintech"]},
+        {"key": "b", "model_id": MODEL, "probabilities": [0.75], "labels": []},
+    ]
+
+
+def test_the_running_session_is_used_and_checked(spark: SparkSession) -> None:
+    folder = spark.conf.get(FOLDER_SETTING)
+    assert build_session(WarehouseConfig(folder=folder)) is spark
+    spark.conf.set("spark.sql.legacy.parameterSubstitution.constantsOnly", "false")
+    try:
+        with pytest.raises(ConfigError) as caught:
+            build_session(WarehouseConfig(folder=f"{folder}-2"))
+    finally:
+        spark.conf.set("spark.sql.legacy.parameterSubstitution.constantsOnly", "true")
+    assert "constantsOnly must be true, was false" in caught.value.faults[0]
+    assert f"warehouse.folder must be {folder!r}" in caught.value.faults[1]
+
+
+@pytest.mark.slow
+def test_a_second_process_is_told_that_the_warehouse_is_busy(spark: SparkSession) -> None:
+    folder = Path(spark.conf.get(FOLDER_SETTING))
+    code = (
+        "import sys; from ptec_udf.config import WarehouseConfig; from ptec_udf.warehouse.session import build_session; "
+        "build_session(WarehouseConfig(folder=sys.argv[1]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process" in ended.stderr

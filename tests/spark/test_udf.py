@@ -1,0 +1,86 @@
+"""The UDF inside Spark: equal scores whatever the arrangement, one model load per process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ptec_udf.config import EngineConfig
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.udf import engine_settings, scoring_udf, windows
+from ptec_udf.engine.worker import load_count, scorer_for
+from ptec_udf.model.artifact import Artifact, load_artifact
+from ptec_udf.model.backbone import resolve
+from tests.tiny import tiny_artifact, tiny_companies, tiny_text
+from tests.tolerance import assert_logits_close
+
+TEXTS = [tiny_text(company) for company in tiny_companies(150)]
+
+
+@pytest.fixture(scope="module", params=[("bert", "deep"), ("bert", "input"), ("llama", "input"), ("bloom", "deep")])
+def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return load_artifact(tiny_artifact(tmp_path_factory.mktemp("models"), *request.param))
+
+
+def _alone(artifact: Artifact) -> np.ndarray:
+    backbone, tokenizer = resolve(artifact.manifest.backbone.name).load()
+    scorer = Scorer.from_artifact(artifact, backbone, tokenizer)
+    return np.stack([scorer.score([text])[0].logits for text in TEXTS])
+
+
+@pytest.mark.parametrize(
+    ("partitions", "batch_tokens", "window_rows", "turned"),
+    [(1, 4096, 4096, False), (2, 64, 50, True), (7, 1, 7, False), (3, 100_000, 1, True)],
+)
+def test_logits_do_not_depend_on_the_arrangement(
+    spark: SparkSession, artifact: Artifact, partitions: int, batch_tokens: int, window_rows: int, turned: bool
+) -> None:
+    engine = EngineConfig(batch_tokens=batch_tokens, window_rows=window_rows)
+    rows = list(enumerate(TEXTS))
+    frame = spark.createDataFrame(rows[::-1] if turned else rows, "at int, text string").repartition(partitions)
+    scored = frame.select("at", scoring_udf(spark, artifact, engine)("text").alias("s")).select("at", "s.*").collect()
+    assert {row["status"] for row in scored} <= {"ok", "truncated"}
+    found = np.array([row["logits"] for row in sorted(scored, key=lambda row: row["at"])])
+    assert_logits_close(found, _alone(artifact))
+
+
+def test_three_arrow_batches_load_one_model_per_process(spark: SparkSession, tmp_path: Path) -> None:
+    artifact = load_artifact(tiny_artifact(tmp_path, "bert", "deep", seed=5))
+    files, model_id = artifact.scoring_files, artifact.model_id
+    settings = engine_settings(spark, EngineConfig(window_rows=10))
+
+    @F.pandas_udf("pid long, loads long, batches long")  # type: ignore[call-overload]
+    def probe(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        before, n_batches = load_count(), 0
+        for batch in batches:
+            n_batches += 1
+            for window in windows(iter([batch]), 10, 10_000):
+                scorer_for(model_id, files, settings).score(window)
+            loads = load_count() - before
+            yield pd.DataFrame({"pid": os.getpid(), "loads": loads, "batches": n_batches}, index=range(len(batch)))
+
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "20")
+    try:
+        frame = spark.createDataFrame([(text,) for text in TEXTS], "text string").repartition(2)
+        rows = frame.select(probe("text").alias("p")).select("p.*").collect()
+    finally:
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    assert max(row["batches"] for row in rows) >= 3
+    per_process: dict[int, int] = {}
+    for row in rows:
+        per_process[row["pid"]] = max(per_process.get(row["pid"], 0), row["loads"])
+    assert set(per_process.values()) == {1}
+
+
+def test_null_and_blank_texts_and_empty_partitions(spark: SparkSession, tmp_path: Path) -> None:
+    artifact = load_artifact(tiny_artifact(tmp_path, "bert", "deep"))
+    frame = spark.createDataFrame([(None,), (" \t",), ("solar panels",)], "text string").repartition(6)
+    rows = frame.select("text", scoring_udf(spark, artifact, EngineConfig())("text").alias("s")).select("text", "s.*")
+    assert {row["text"]: row["status"] for row in rows.collect()} == {None: "empty", " \t": "empty", "solar panels": "ok"}

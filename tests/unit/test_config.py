@@ -1,0 +1,141 @@
+"""A configuration is read with its overrides, and everything wrong with it is said at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
+from ptec_udf.errors import ConfigError
+from training.args import ExtractConfig, TrainConfig
+
+TRAIN = ["extract=/x", "out=/y"]
+
+
+def faults_of(kind, file=None, overrides=()):
+    with pytest.raises(ConfigError) as caught:
+        load_config(kind, file, overrides)
+    return caught.value.faults
+
+
+def test_file_is_read_and_overrides_win_in_order(tmp_path):
+    file = tmp_path / "train.yaml"
+    file.write_text("extract: e\nout: o\nprompt: {n_tokens: 5}\nseed: 1\n")
+    config = load_config(TrainConfig, file, ["seed=2", "seed=3", "stopping.metric=macro_f1"])
+    assert (config.extract, config.prompt.n_tokens, config.seed) == ("e", 5, 3)
+    assert config.stopping.metric == "macro_f1"
+    assert config.prompt.kind == "deep"
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [("most_rows=500", 500), ("most_rows=", None), ("most_rows=null", None), ("most_rows= 20", 20)],
+)
+def test_override_is_read_as_yaml(override, read):
+    assert load_config(TrainConfig, None, [*TRAIN, override]).most_rows == read
+
+
+def test_override_may_hold_equals_signs_lists_and_quoted_numbers():
+    overrides = ["source.path=/d/year=2026", "template=a {b}", "labels.column=l", "out=o"]
+    config = load_config(ExtractConfig, None, [*overrides, "labels.exclude=[x, y]", "labels.delimiter='1'"])
+    assert config.source.path == "/d/year=2026"
+    assert config.labels.exclude == ["x", "y"]
+    assert config.labels.delimiter == "1"
+
+
+def test_override_opens_sections_that_the_file_leaves_empty(tmp_path):
+    file = tmp_path / "score.yaml"
+    file.write_text("source:\n")
+    assert load_config(ScoreConfig, file, ["source.table=crm.companies"]).source.table == "crm.companies"
+
+
+def test_all_faults_are_named_at_once():
+    overrides = ["nonsense", "out=/y", "seed=-1", "promt.kind=deep", "dtype=float16", "prompt.n_tokens=many"]
+    faults = faults_of(TrainConfig, overrides=overrides)
+    expected = [
+        ("--set takes dotted.key=value", "'nonsense'"),
+        ("extract: must be set", ""),
+        ("seed: ", "was: -1"),
+        ("promt: unknown key", "did you mean 'prompt'?"),
+        ("dtype: ", "was: 'float16'"),
+        ("prompt.n_tokens: ", "was: 'many'"),
+    ]
+    assert len(faults) == len(expected)
+    for start, end in expected:
+        assert [fault for fault in faults if fault.startswith(start) and fault.endswith(end)]
+
+
+def test_unknown_key_of_a_section_is_named_with_the_nearest():
+    (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "optimiser.promt_lr=1"])
+    assert fault == "optimiser.promt_lr: unknown key; did you mean 'prompt_lr'?"
+
+
+def test_unknown_key_that_is_near_to_none_lists_what_is_allowed():
+    (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "loss.zzz=1"])
+    assert fault == "loss.zzz: unknown key; allowed here: pos_weight_cap, pos_weight_power"
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("seed", "takes dotted.key=value"),
+        ("=5", "takes dotted.key=value"),
+        ("seed.low=5", "'seed' is a value, not a section"),
+        ("seed=[1", "the value is not YAML"),
+    ],
+)
+def test_wrong_form_of_an_override_is_refused(tmp_path, override, rule):
+    file = tmp_path / "train.yaml"
+    file.write_text("extract: e\nout: o\nseed: 1\n")
+    (fault,) = faults_of(TrainConfig, file, [override])
+    assert override in fault
+    assert rule in fault
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "rule"),
+    [
+        (ScoreConfig, ["source.table=a", "source.path=/b"], "exactly one of table and path"),
+        (ScoreConfig, ["source.key=id"], "exactly one of table and path"),
+        (TrainConfig, [*TRAIN, "prompt.text=words"], "text must be set with init: text, and only then"),
+        (TrainConfig, [*TRAIN, "prompt.init=text"], "text must be set with init: text, and only then"),
+        (WarehouseConfig, ["folder=null"], "artifacts must be set"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(kind, overrides, rule):
+    (fault,) = faults_of(kind, overrides=overrides)
+    assert rule in fault
+
+
+def test_shares_that_leave_no_train_are_refused():
+    overrides = ["source.table=a", "template=x {b}", "labels.column=l", "out=o", "split.dev=.5", "split.test=.5"]
+    (fault,) = faults_of(ExtractConfig, overrides=overrides)
+    assert fault.startswith("split: dev + test must be below 1")
+    assert "was: 1" in fault
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"), [("a: [", "is not YAML"), ("- a\n", "must hold keys and values"), (b"\xff\xfe\xfa", "not YAML")]
+)
+def test_file_that_is_no_configuration_is_refused(tmp_path, content, rule):
+    file = tmp_path / "c.yaml"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    (fault,) = faults_of(TrainConfig, file)
+    assert str(file) in fault
+    assert rule in fault
+
+
+def test_missing_file_is_named(tmp_path):
+    (fault,) = faults_of(TrainConfig, tmp_path / "none.yaml")
+    assert "none.yaml" in fault
+    assert "cannot be read" in fault
+
+
+def test_configuration_cannot_be_changed():
+    config = load_config(TrainConfig, None, TRAIN)
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 5
+
+
+def test_artifacts_stand_beside_the_embedded_tables():
+    assert str(WarehouseConfig(folder="w").artifact_folder) == "w/artifacts"
+    assert str(WarehouseConfig(folder=None, artifacts="/a").artifact_folder) == "/a"

@@ -31,7 +31,7 @@ lint: $(DEV)  ## ruff and mypy; changes nothing
 
 wheel: $(DEV)  ## build dist/*.whl, the file for an executor's environment
 	@rm -rf build dist
-	@$(BIN)/python -m build --wheel --no-isolation >/dev/null
+	@$(BIN)/python -m build --quiet --wheel --no-isolation
 	@ls dist/*.whl
 
 wheel-check: wheel  ## install the wheel away from the checkout, import all of it and run ptec

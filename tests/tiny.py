@@ -24,7 +24,7 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.model.artifact import BackboneName, ExtractOrigin, Label, Manifest, PromptForm
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.network import PtecNetwork
+from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
 from training.args import PromptConfig
 from training.export import export
 from training.extract_folder import DATA, publishing
@@ -73,8 +73,8 @@ def tiny_companies(n: int = 300, seed: int = 0) -> list[dict[str, Any]]:
     companies = []
     for at in range(n):
         labels = sorted(draw.sample(LABELS, draw.choice((1, 1, 1, 2))))
-        words = [word for label in labels for word in draw.choices(WORDS_OF_LABEL[label], k=draw.randint(2, 4))]
-        words += draw.choices(_FILLERS, k=draw.randint(1, 9))
+        words = [word for label in labels for word in draw.choices(WORDS_OF_LABEL[label], k=draw.randint(3, 6))]
+        words += draw.choices(_FILLERS, k=draw.randint(1, 6))
         draw.shuffle(words)
         name = "".join(draw.choices(string.ascii_lowercase, k=draw.randint(2, 6)))
         companies.append({"key": f"c{at:04d}", "name": name, "about": " ".join(words), "labels": labels})
@@ -110,7 +110,13 @@ def write_rows(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def tiny_network(
-    backbone: Any, tokenizer: Any, kind: str = "deep", *, pooling: str = "mean", seed: int = 0, n_tokens: int = 4
+    backbone: Any,
+    tokenizer: Any,
+    kind: PromptKind = "deep",
+    *,
+    pooling: Pooling = "mean",
+    seed: int = 0,
+    n_tokens: int = 4,
 ) -> PtecNetwork:
     """Make an untrained network; every label is true of about half of all texts."""
     generator = torch.Generator().manual_seed(seed)
@@ -125,7 +131,7 @@ def tiny_network(
     return network.eval()
 
 
-def tiny_artifact(folder: str | Path, family: str = "bert", kind: str = "deep", *, seed: int = 0) -> Path:
+def tiny_artifact(folder: str | Path, family: str = "bert", kind: PromptKind = "deep", *, seed: int = 0) -> Path:
     """Export an untrained network; its backbone is kept beside it.
 
     Args:

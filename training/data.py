@@ -57,7 +57,8 @@ def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most
     record = read_extract_record(folder)
     names = [label["name"] for label in record["labels"]]
     table = pq.read_table(Path(folder) / DATA, columns=["key", "text", "text_hash", "labels", "split"])
-    rows = [row for row in table.sort_by("text_hash").to_pylist() if row["labels"] is not None]
+    order = [("text_hash", "ascending"), ("key", "ascending")]  # files and their rows come in any
+    rows = [row for row in table.sort_by(order).to_pylist() if row["labels"] is not None]
     training_rows = [row for row in rows if row["split"] == "train"][:most_rows]
     parts: dict[str, list[dict[str, Any]]] = {"train": [], "tune": []}
     for row in training_rows:

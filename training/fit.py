@@ -176,7 +176,8 @@ def _schedule(optimiser: AdamW, config: TrainConfig, n_steps: int, course: Cours
             optimiser,
             max_lr=[options.prompt_lr, options.head_lr],
             total_steps=n_steps + 1,
-            pct_start=max(options.warmup, 1 / (n_steps + 1)),
+            # torch divides by zero where the rise ends with the very first step.
+            pct_start=options.warmup if options.warmup * (n_steps + 1) > 1 else 0.0,
             cycle_momentum=False,
             last_epoch=done,
         )

@@ -41,8 +41,10 @@ class PtecNetwork(nn.Module):
         self.prompt = nn.Parameter(prompt)
         self.head = head
         # An input prompt in a bidirectional encoder sees the text: nothing about it can be computed beforehand.
-        self.caches_prompt = kind == "deep" or is_causal(backbone)
-        self._takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+        causal = is_causal(backbone)
+        self.caches_prompt = kind == "deep" or causal
+        # Encoders count on from the prompt by themselves, each family from its own first position.
+        self._takes_positions = causal and "position_ids" in inspect.signature(backbone.forward).parameters
         self._frozen_prefix: list[LayerKeysValues] | None = None
 
     def train(self, mode: bool = True) -> PtecNetwork:

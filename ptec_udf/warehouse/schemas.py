@@ -46,6 +46,7 @@ ALIASES = _table(
     ("alias", _STRING, "pointer, for instance champion; its newest row counts"),
     ("model_id", _STRING, "model that it points to from now on"),
     ("previous", _STRING, "model that it pointed to before; null for the first"),
+    ("move", _STRING, "promote or rollback"),
     ("at", _TIMESTAMP, "moment of the move; strictly increasing within an alias"),
     ("who", _STRING, "person or job that moved it"),
     ("why", _STRING, "reason given"),

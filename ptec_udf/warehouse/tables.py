@@ -136,14 +136,15 @@ class Warehouse:
 
     def append_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
         """Append rows given as dictionaries by column; a column left out becomes null."""
-        names = SCHEMAS[table].names
-        values = [tuple(row.get(name) for name in names) for row in rows]
-        self.append(table, self.spark.createDataFrame(values, SCHEMAS[table]))
+        self.append(table, self._frame(table, rows))
 
     def replace_run(self, table: str, df: DataFrame, run_id: str) -> None:
         """Write one run's rows in place of those that the same run wrote before."""
-        rows = self._shaped(table, df)
-        with_retries(lambda: rows.writeTo(self.name(table)).overwrite(F.col("run_id") == F.lit(run_id)))
+        self._replace(table, df, F.col("run_id") == F.lit(run_id))
+
+    def replace_model(self, table: str, rows: list[dict[str, Any]], model_id: str) -> None:
+        """Write one model's rows, given as dictionaries, in place of those that are there."""
+        self._replace(table, self._frame(table, rows), F.col("model_id") == F.lit(model_id))
 
     def delete_staged(self, model_id: str, run_id: str | None = None) -> None:
         """Remove staged scores of a model; only those of one run if given."""
@@ -175,6 +176,16 @@ class Warehouse:
             .whenNotMatchedInsert(values=values)
             .execute()
         )
+
+    def _replace(self, table: str, df: DataFrame, condition: Column) -> None:
+        """Write rows, all of which fulfil ``condition``, in place of those that do."""
+        rows = self._shaped(table, df)
+        with_retries(lambda: rows.writeTo(self.name(table)).overwrite(condition))
+
+    def _frame(self, table: str, rows: list[dict[str, Any]]) -> DataFrame:
+        """Rows given as dictionaries by column; a column left out becomes null."""
+        names = SCHEMAS[table].names
+        return self.spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], SCHEMAS[table])
 
     def _shaped(self, table: str, df: DataFrame) -> DataFrame:
         """Exactly the columns of a table, in its types."""

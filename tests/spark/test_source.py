@@ -140,9 +140,9 @@ def test_a_name_that_is_not_parts_is_refused(name: str) -> None:
 
 
 def test_what_is_missing_or_of_another_kind_is_said(spark: SparkSession, warehouse: Warehouse, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="no table or view 'crm.nothing'"):
+    with pytest.raises(SourceError, match=r"no table or view 'crm\.nothing'"):
         pin(spark, source(table="crm.nothing"))
-    with pytest.raises(SourceError, match="source.path must exist"):
+    with pytest.raises(SourceError, match=r"source\.path must exist"):
         pin(spark, source(path=str(tmp_path / "nothing")))
     (tmp_path / "notes.csv").write_text("key\na\n")
     with pytest.raises(SourceError, match="holds neither"):

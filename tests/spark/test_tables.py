@@ -67,9 +67,9 @@ def test_a_read_is_pinned_and_a_missing_column_becomes_null(warehouse: Warehouse
 
 
 def test_a_parameter_may_hold_a_quote(spark: SparkSession, warehouse: Warehouse) -> None:
-    warehouse.append_rows("aliases", [{"alias": "it's \"so\"", "model_id": "a"}, {"alias": "b", "model_id": "b"}])
+    warehouse.append_rows("aliases", [{"alias": 'it\'s "so"', "model_id": "a"}, {"alias": "b", "model_id": "b"}])
     query = f"SELECT model_id FROM {warehouse.name('aliases')} WHERE alias = :alias"
-    assert [row.model_id for row in spark.sql(query, args={"alias": "it's \"so\""}).collect()] == ["a"]
+    assert [row.model_id for row in spark.sql(query, args={"alias": 'it\'s "so"'}).collect()] == ["a"]
 
 
 def test_merge_replaces_only_by_an_equal_or_newer_version(warehouse: Warehouse) -> None:
@@ -176,8 +176,8 @@ def test_the_running_session_is_used_and_checked(spark: SparkSession) -> None:
 def test_a_second_process_is_told_that_the_warehouse_is_busy(spark: SparkSession) -> None:
     folder = Path(spark.conf.get(FOLDER_SETTING))
     code = (
-        "import sys; from ptec_udf.config import WarehouseConfig; from ptec_udf.warehouse.session import build_session; "
-        "build_session(WarehouseConfig(folder=sys.argv[1]))"
+        "import sys; from ptec_udf.config import WarehouseConfig; "
+        "from ptec_udf.warehouse.session import build_session; build_session(WarehouseConfig(folder=sys.argv[1]))"
     )
     ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     assert ended.returncode == 1

@@ -114,7 +114,8 @@ def test_shares_that_leave_no_train_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("content", "rule"), [("a: [", "is not YAML"), ("- a\n", "must hold keys and values"), (b"\xff\xfe\xfa", "not YAML")]
+    ("content", "rule"),
+    [("a: [", "is not YAML"), ("- a\n", "must hold keys and values"), (b"\xff\xfe\xfa", "not YAML")],
 )
 def test_file_that_is_no_configuration_is_refused(tmp_path, content, rule):
     file = tmp_path / "c.yaml"

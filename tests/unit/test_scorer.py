@@ -48,7 +48,9 @@ def test_scores_are_those_of_the_network_that_was_exported(load_tiny, make_score
     assert results[0].logits.dtype == np.float32
 
 
-@pytest.mark.parametrize(("family", "kind"), [("bert", "input"), ("bert", "deep"), ("llama", "input"), ("bloom", "deep")])
+@pytest.mark.parametrize(
+    ("family", "kind"), [("bert", "input"), ("bert", "deep"), ("llama", "input"), ("bloom", "deep")]
+)
 def test_any_batch_budget_and_order_gives_the_same_logits(make_scorer, family, kind):
     scorer = make_scorer(family, kind)
     expected = logits_of(scorer.score(TEXTS))
@@ -69,7 +71,8 @@ def test_text_without_content_is_empty_and_its_neighbours_are_not(make_scorer, t
     results = make_scorer().score([TEXTS[0], text, TEXTS[1]])
     assert [result.status for result in results] == [OK, EMPTY, OK]
     empty = results[1]
-    assert (empty.logits, empty.error, empty.n_tokens, empty.n_truncated, empty.batch_positions) == (None, None, 0, 0, 0)
+    assert (empty.logits, empty.error) == (None, None)
+    assert (empty.n_tokens, empty.n_truncated, empty.batch_positions) == (0, 0, 0)
 
 
 def test_nothing_but_empty_texts(make_scorer):

@@ -1,0 +1,240 @@
+"""Registered models and the aliases that point to them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+from ptec_udf.errors import ArtifactError, RegistryError
+from ptec_udf.model.artifact import Artifact, load_artifact
+from ptec_udf.progress import say
+from ptec_udf.warehouse.tables import Warehouse
+
+PROMOTE, ROLLBACK = "promote", "rollback"
+_MOST_NAMED = 10
+
+
+def register(warehouse: Warehouse, artifact_folder: Path, keep: Path, name: str) -> str:
+    """Copy an artifact to where scoring finds it, and write its models and labels rows.
+
+    A model that is registered already stays as it is; a broken copy of it is made whole.
+
+    Args:
+        warehouse: our tables.
+        artifact_folder: a trained artifact.
+        keep: folder that holds one folder a registered model.
+        name: shown beside the model_id.
+
+    Returns:
+        The model_id.
+
+    Raises:
+        ArtifactError: if the artifact is broken.
+    """
+    artifact = load_artifact(artifact_folder)
+    model_id = artifact.model_id
+    known = warehouse.read("models").where(F.col("model_id") == F.lit(model_id)).first()
+    location = Path(known.location) if known else keep.absolute() / model_id
+    _keep(artifact, location)
+    if known:
+        say(f"model {model_id} is registered already, as {known.name!r}; nothing was changed")
+        return model_id
+    # A model counts once it is in models, so a stop between the two leaves nothing half done.
+    warehouse.replace_model("labels", _label_rows(artifact), model_id)
+    warehouse.replace_model("models", [_model_row(artifact, location, name)], model_id)
+    return model_id
+
+
+def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = None) -> dict[str, Any]:
+    """The models row that an alias points to, or whose model_id begins so.
+
+    Args:
+        warehouse: our tables.
+        alias: pointer; used where ``model_id`` is None.
+        model_id: a model_id or its beginning.
+
+    Raises:
+        RegistryError: if there is no such alias, no such model, or more than one.
+    """
+    if model_id is None:
+        moves = _moves(warehouse, str(alias))
+        if not moves:
+            raise RegistryError(
+                f"no model has the alias {alias!r}; give it to one: ptec promote MODEL_ID --alias {alias}"
+            )
+        model_id = str(moves[-1].model_id)
+    rows = warehouse.read("models").where(F.col("model_id").startswith(F.lit(model_id))).limit(_MOST_NAMED).collect()
+    if not rows:
+        raise RegistryError(f"no registered model has an id that begins with {model_id!r}; list them: ptec models")
+    if len(rows) > 1:
+        ids = ", ".join(sorted(row.model_id for row in rows))
+        raise RegistryError(f"model_id must be of one model, {model_id!r} begins those of: {ids}")
+    return dict(rows[0].asDict())
+
+
+def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]:
+    """Names and thresholds of a model's labels, in the order of its logits."""
+    rows = warehouse.read("labels").where(F.col("model_id") == F.lit(model_id)).orderBy("position").collect()
+    return [row.name for row in rows], [row.threshold for row in rows]
+
+
+def promote(
+    warehouse: Warehouse, model_id: str, alias: str, who: str, why: str, check: Callable[[str], None]
+) -> dict[str, Any]:
+    """Point an alias to a model.
+
+    Args:
+        warehouse: our tables.
+        model_id: a registered model_id or its beginning.
+        alias: the pointer.
+        who: person or job.
+        why: reason.
+        check: loads artifact and backbone from the location that it is given; the alias moves only if it returns.
+
+    Returns:
+        alias, model_id, previous (both equal where nothing moved).
+
+    Raises:
+        RegistryError: if there is no such model.
+    """
+    row = find(warehouse, model_id=model_id)
+    moves = _moves(warehouse, alias)
+    if moves and moves[-1].model_id == row["model_id"]:
+        say(f"alias {alias} points to {row['model_id']} already; nothing was changed")
+        return {"alias": alias, "model_id": row["model_id"], "previous": row["model_id"]}
+    check(row["location"])
+    return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why)
+
+
+def rollback(warehouse: Warehouse, alias: str, who: str, why: str) -> dict[str, Any]:
+    """Point an alias to where it pointed before its last promotion; each further call goes back one more.
+
+    Returns:
+        alias, model_id, previous.
+
+    Raises:
+        RegistryError: if there is nothing to go back to.
+    """
+    moves = _moves(warehouse, alias)
+    standing: list[str] = []
+    for row in moves:
+        if row.move == ROLLBACK:
+            standing.pop()
+        else:
+            standing.append(row.model_id)
+    if len(standing) < 2:
+        held = f"has only ever pointed to {standing[0]}" if standing else "points to no model"
+        raise RegistryError(f"alias {alias!r} cannot go back: it {held} before its last move; promote a model instead")
+    return _move(warehouse, ROLLBACK, alias, standing[-2], moves, who, why)
+
+
+def list_models(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """Registered models, the newest first, with their aliases and test figures."""
+    newest = warehouse.read("aliases").groupBy("alias").agg(F.max_by("model_id", "at").alias("model_id")).collect()
+    rows = warehouse.read("models").orderBy(F.desc("registered")).collect()
+    return [
+        _listed(row, sorted(pointer.alias for pointer in newest if pointer.model_id == row.model_id)) for row in rows
+    ]
+
+
+def _listed(row: Row, aliases: list[str]) -> dict[str, Any]:
+    """What a list shows of a model."""
+    overall = json.loads(row.metrics).get("splits", {}).get("test", {}).get("overall", {})
+    return {
+        "model_id": row.model_id,
+        "name": row.name,
+        "aliases": aliases,
+        "test_macro_f1": overall.get("macro_f1"),
+        "test_map": overall.get("map"),
+        "n_labels": len(row.labels),
+        "backbone": row.backbone,
+        "extract": f"{row.extract_source} version {row.extract_version}",
+        "created": row.created.astimezone(UTC).isoformat(timespec="seconds"),
+        "registered": row.registered.astimezone(UTC).isoformat(timespec="seconds"),
+        "location": row.location,
+    }
+
+
+def _moves(warehouse: Warehouse, alias: str) -> list[Row]:
+    """All moves of an alias, oldest first."""
+    return warehouse.read("aliases").where(F.col("alias") == F.lit(alias)).orderBy("at").collect()
+
+
+def _move(
+    warehouse: Warehouse, move: str, alias: str, model_id: str, moves: list[Row], who: str, why: str
+) -> dict[str, Any]:
+    """Append a move that is later than all before it, whatever the clock says."""
+    at, previous = datetime.now(UTC), None
+    if moves:
+        at = max(at, moves[-1].at.astimezone(UTC) + timedelta(microseconds=1))
+        previous = moves[-1].model_id
+    moved = {"alias": alias, "model_id": model_id, "previous": previous}
+    warehouse.append_rows("aliases", [moved | {"move": move, "at": at, "who": who, "why": why}])
+    return moved
+
+
+def _keep(artifact: Artifact, location: Path) -> None:
+    """Write the checked files of an artifact, all or none; a whole copy that is there stays."""
+    if location.exists():
+        try:
+            load_artifact(location)
+        except ArtifactError:
+            shutil.rmtree(location)
+        else:
+            return
+    draft = location.with_name(f".{location.name}.{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        for name, data in artifact.files.items():
+            (draft / name).write_bytes(data)
+        draft.rename(location)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
+    """The row of ``models``."""
+    manifest = artifact.manifest
+    return {
+        "model_id": artifact.model_id,
+        "name": name,
+        "location": str(location),
+        "backbone": manifest.backbone.name,
+        "backbone_hash": manifest.backbone.content_hash,
+        "template": manifest.template,
+        "labels": [label.name for label in manifest.labels],
+        "metrics": json.dumps(artifact.metrics, ensure_ascii=False),
+        "extract_fingerprint": manifest.extract.fingerprint,
+        "extract_source": manifest.extract.source,
+        "extract_version": manifest.extract.version,
+        "format_version": manifest.format_version,
+        "created": datetime.fromisoformat(manifest.created),
+        "registered": datetime.now(UTC),
+    }
+
+
+def _label_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of ``labels``; figures of the dev split where training measured them."""
+    measured = artifact.metrics.get("splits", {}).get("dev", {}).get("per_label", {})
+    return [
+        {
+            "model_id": artifact.model_id,
+            "position": position,
+            "name": label.name,
+            "threshold": label.threshold,
+            "scale": label.scale,
+            "offset": label.offset,
+            "training_positives": label.training_positives,
+            "dev_f1": measured.get(label.name, {}).get("f1"),
+            "dev_ap": measured.get(label.name, {}).get("ap"),
+        }
+        for position, label in enumerate(artifact.manifest.labels)
+    ]

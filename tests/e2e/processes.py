@@ -1,0 +1,71 @@
+"""Commands in processes of their own, as a scheduler starts and kills them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import deltalake
+
+TIMEOUT_S = 300
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ptec(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line and wait for its end."""
+    return subprocess.run(
+        _command(arguments), cwd=cwd, env=_environment(), capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+
+
+def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The JSON that a command printed."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def kill_when(arguments: tuple[str, ...], seen: Callable[[], bool], cwd: Path) -> None:
+    """Start the command line and kill it, and all that it started, once ``seen`` says so."""
+    process = subprocess.Popen(
+        _command(arguments),
+        cwd=cwd,
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    end = time.monotonic() + TIMEOUT_S
+    while not seen():
+        assert process.poll() is None, "the command ended before it could be killed"
+        assert time.monotonic() < end, "the moment to kill did not come"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(2)  # the JVM's locks go with it
+
+
+def n_commits(table: Path) -> int:
+    """Number of commits of a Delta table, as its folder shows it while others write."""
+    return len(list((table / "_delta_log").glob("*.json")))
+
+
+def table_rows(table: Path, leave_out: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows of a Delta table, read without Spark, sorted; some columns left out."""
+    rows = deltalake.DeltaTable(table).to_pyarrow_table().to_pylist()
+    kept = [{name: value for name, value in row.items() if name not in leave_out} for row in rows]
+    return sorted(kept, key=lambda row: json.dumps(row, sort_keys=True, default=str))
+
+
+def _command(arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", "jobs.cli", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,0 +1,174 @@
+"""Registry: copies that are whole, aliases that move forth and all the way back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyspark.sql import functions as F
+from safetensors.torch import save
+
+from ptec_udf.errors import ArtifactError, BackboneError, RegistryError
+from ptec_udf.model import artifact as format
+from ptec_udf.model.artifact import BackboneName, ExtractOrigin, Label, Manifest, PromptForm, load_artifact
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
+
+NAMES = ("Fintech", 'it\'s "other"')
+
+
+def make_artifact(folder: Path, seed: int = 0) -> Path:
+    """Write an artifact with tensors of no use; another seed is another model."""
+    manifest = Manifest(
+        created="2026-01-02T03:04:05+00:00",
+        backbone=BackboneName(name="path:/nowhere", content_hash="b" * 64),
+        template="{name}",
+        max_tokens=8,
+        pooling="mean",
+        prompt=PromptForm(kind="input", n_tokens=1, attention="prefix"),
+        calibrator="none",
+        threshold_logit=0.0,
+        labels=[Label(name=name, threshold=0.7, scale=2.0, offset=-1.0, training_positives=9) for name in NAMES],
+        extract=ExtractOrigin(fingerprint="f" * 64, source="crm.companies", source_id="s", version=4),
+        packages={},
+        files={},
+    )
+    metrics = {
+        "splits": {
+            "dev": {"per_label": {NAMES[0]: {"f1": 0.5, "ap": 0.25}, NAMES[1]: {"f1": None, "ap": None}}},
+            "test": {"overall": {"macro_f1": 0.5, "map": 0.625}},
+        }
+    }
+    files = {
+        format.HEAD: save({"weight": torch.full((2, 2), float(seed)), "bias": torch.zeros(2)}),
+        format.ADAPTER: save({"prompt_embeddings": torch.zeros(1, 2)}),
+        format.ADAPTER_CONFIG: b"{}",
+        format.METRICS: json.dumps(metrics).encode(),
+    }
+    _, data = format.seal(manifest, files)
+    place = folder / f"model-{seed}"
+    place.mkdir(parents=True)
+    for name, content in {**files, format.MANIFEST: data}.items():
+        (place / name).write_bytes(content)
+    return place
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Path:
+    """Folder that keeps registered artifacts."""
+    return tmp_path / "keep"
+
+
+def register(warehouse: Warehouse, keep: Path, *seeds: int) -> list[str]:
+    """Register models; their ids."""
+    made = [make_artifact(keep.parent / "made", seed) for seed in seeds]
+    return [registry.register(warehouse, folder, keep, folder.name) for folder in made]
+
+
+def promote(warehouse: Warehouse, model_id: str, **more: Any) -> dict[str, Any]:
+    """Promote without looking at artifact and backbone."""
+    options = {"alias": "champion", "who": "tester", "why": "better", "check": lambda location: None} | more
+    return registry.promote(warehouse, model_id, **options)
+
+
+def rollback(warehouse: Warehouse) -> str:
+    """Roll back; the model that is champion then."""
+    return registry.rollback(warehouse, alias="champion", who="tester", why="worse")["model_id"]
+
+
+def test_register_copies_the_artifact_and_writes_its_rows(warehouse: Warehouse, keep: Path) -> None:
+    (model_id,) = register(warehouse, keep, 1)
+    row = registry.find(warehouse, model_id=model_id[:8])
+    assert load_artifact(row["location"]).model_id == model_id
+    assert [place.name for place in keep.iterdir()] == [model_id]
+    assert (row["name"], row["labels"], row["extract_version"]) == ("model-1", list(NAMES), 4)
+    assert registry.labels(warehouse, model_id) == (list(NAMES), pytest.approx([0.7, 0.7]))
+    figures = warehouse.read("labels").orderBy("position").select("dev_f1", "dev_ap", "training_positives").collect()
+    assert [tuple(row) for row in figures] == [(0.5, 0.25, 9), (None, None, 9)]
+
+
+def test_registering_twice_changes_nothing_but_mends_a_broken_copy(
+    warehouse: Warehouse, keep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model_id,) = register(warehouse, keep, 1)
+    versions = [warehouse.version(table) for table in ("models", "labels")]
+    (keep / model_id / format.HEAD).write_bytes(b"broken")
+    assert registry.register(warehouse, keep.parent / "made" / "model-1", keep, "other name") == model_id
+    assert "is registered already, as 'model-1'" in capsys.readouterr().err
+    assert [warehouse.version(table) for table in ("models", "labels")] == versions
+    assert load_artifact(keep / model_id).model_id == model_id
+
+
+def test_a_changed_artifact_is_not_registered(warehouse: Warehouse, keep: Path) -> None:
+    folder = make_artifact(keep.parent / "made")
+    (folder / format.METRICS).write_bytes(b"{}")
+    with pytest.raises(ArtifactError, match=r"metrics\.json: file was changed"):
+        registry.register(warehouse, folder, keep, "changed")
+    assert not keep.exists()
+    assert warehouse.read("models").count() == 0
+
+
+def test_find_says_what_is_missing_or_ambiguous(warehouse: Warehouse, keep: Path) -> None:
+    with pytest.raises(RegistryError, match="no model has the alias 'champion'"):
+        registry.find(warehouse, alias="champion")
+    with pytest.raises(RegistryError, match="begins with 'abc'"):
+        registry.find(warehouse, model_id="abc")
+    ids = register(warehouse, keep, 1, 2)
+    with pytest.raises(RegistryError) as caught:
+        registry.find(warehouse, model_id="")
+    assert all(model_id in str(caught.value) for model_id in ids)
+
+
+def test_nothing_moves_when_the_check_fails(warehouse: Warehouse, keep: Path) -> None:
+    (model_id,) = register(warehouse, keep, 1)
+    seen = []
+
+    def check(location: str) -> None:
+        seen.append(location)
+        raise BackboneError("the backbone is not there")
+
+    with pytest.raises(BackboneError):
+        promote(warehouse, model_id, check=check)
+    assert seen == [str(keep / model_id)]
+    assert warehouse.read("aliases").count() == 0
+
+
+def test_rollback_goes_back_step_by_step_and_not_to_and_fro(warehouse: Warehouse, keep: Path) -> None:
+    a, b, c = register(warehouse, keep, 1, 2, 3)
+    for model_id in (a, b, a, c):
+        promote(warehouse, model_id)
+    assert [rollback(warehouse) for _ in range(2)] == [a, b]
+    assert promote(warehouse, c)["previous"] == b
+    assert [rollback(warehouse) for _ in range(2)] == [b, a]
+    assert registry.find(warehouse, alias="champion")["model_id"] == a
+    with pytest.raises(RegistryError, match="cannot go back"):
+        rollback(warehouse)
+    times = [row.at for row in warehouse.read("aliases").orderBy("at").collect()]
+    assert len(set(times)) == len(times) == 9
+
+
+def test_a_move_is_later_than_one_that_a_fast_clock_wrote(warehouse: Warehouse, keep: Path) -> None:
+    a, b = register(warehouse, keep, 1, 2)
+    ahead = warehouse.spark.range(1).select(
+        F.lit("champion").alias("alias"), F.lit(a).alias("model_id"), F.lit("promote").alias("move"),
+        F.lit("2999-01-01 00:00:00").cast("timestamp").alias("at"),
+    )  # fmt: skip
+    warehouse.append("aliases", ahead)
+    assert promote(warehouse, b) == {"alias": "champion", "model_id": b, "previous": a}
+    assert registry.find(warehouse, alias="champion")["model_id"] == b
+    version = warehouse.version("aliases")
+    assert promote(warehouse, b)["previous"] == b
+    assert warehouse.version("aliases") == version
+
+
+def test_the_list_shows_aliases_and_test_figures(warehouse: Warehouse, keep: Path) -> None:
+    a, b = register(warehouse, keep, 1, 2)
+    promote(warehouse, a)
+    promote(warehouse, a, alias="next")
+    rows = registry.list_models(warehouse)
+    assert [(row["model_id"], row["aliases"]) for row in rows] == [(b, []), (a, ["champion", "next"])]
+    assert (rows[0]["test_macro_f1"], rows[0]["test_map"], rows[0]["n_labels"]) == (0.5, 0.625, 2)
+    assert rows[0]["created"] == "2026-01-02T03:04:05+00:00"

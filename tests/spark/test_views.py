@@ -1,0 +1,130 @@
+"""Views and the SQL function, as an analyst asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ptec_udf.warehouse import views
+from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.warehouse.views import ensure_views
+
+QUOTED = 'it\'s "a\\b" `Ж`'
+EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def filled(spark: SparkSession) -> Iterator[Warehouse]:
+    """Two models, the second is champion; a company that left and one without text."""
+    warehouse = Warehouse(spark, "test_views")
+    warehouse.ensure()
+    for model, names in (("old", ["Fintech"]), ("new", ["Fintech", QUOTED])):
+        labels = [{"model_id": model, "position": at, "name": name, "threshold": 0.7} for at, name in enumerate(names)]
+        warehouse.append_rows("labels", labels)
+    warehouse.append_rows("models", [{"model_id": "old", "name": "v1"}, {"model_id": "new", "name": "v2"}])
+    moves = [("champion", "old", EARLY), ("champion", "new", LATE), ("next", "old", LATE)]
+    warehouse.append_rows("aliases", [{"alias": alias, "model_id": model, "at": at} for alias, model, at in moves])
+    scored = [("a", "new", [0.7, 0.2], None), ("b", "new", [0.3, 0.9], None), ("gone", "new", [0.9, 0.9], 3)]
+    scored += [("empty", "new", None, None), ("a", "old", [0.9], None)]
+    rows = [{"key": k, "model_id": m, "probabilities": p, "removed_in": gone} for k, m, p, gone in scored]
+    warehouse.append_rows("scores", rows)
+    ensure_views(warehouse)
+    yield warehouse
+    spark.sql("DROP DATABASE test_views CASCADE")
+
+
+def screened(warehouse: Warehouse, label: str, least: float | None) -> set[str]:
+    """Companies that screen() gives."""
+    query = f"SELECT key FROM {warehouse.name('screen')}(:label, :least)"
+    return {row.key for row in warehouse.spark.sql(query, args={"label": label, "least": least}).collect()}
+
+
+def test_only_companies_of_the_champion_that_are_still_there_are_current(filled: Warehouse) -> None:
+    rows = filled.spark.table(filled.name("current_scores")).collect()
+    assert sorted((row.key, row.model_id) for row in rows) == [("a", "new"), ("b", "new"), ("empty", "new")]
+
+
+def test_current_scores_is_empty_without_a_champion(warehouse: Warehouse) -> None:
+    ensure_views(warehouse)
+    warehouse.append_rows("scores", [{"key": "a", "model_id": "m"}])
+    assert warehouse.spark.table(warehouse.name("current_scores")).count() == 0
+
+
+def test_label_scores_has_a_row_for_each_label_of_a_scored_company(filled: Warehouse) -> None:
+    rows = filled.spark.table(filled.name("label_scores")).collect()
+    found = {(row.key, row.label): (row.probability, row.at_or_over) for row in rows}
+    assert found == {
+        ("a", "Fintech"): (pytest.approx(0.7), True),
+        ("a", QUOTED): (pytest.approx(0.2), False),
+        ("b", "Fintech"): (pytest.approx(0.3), False),
+        ("b", QUOTED): (pytest.approx(0.9), True),
+    }
+
+
+def test_screen_takes_the_threshold_or_a_probability(filled: Warehouse) -> None:
+    assert screened(filled, "Fintech", None) == {"a"}
+    assert screened(filled, "Fintech", 0.7) == {"a"}
+    assert screened(filled, "Fintech", 0.3) == {"a", "b"}
+    assert screened(filled, "Fintech", 0.71) == set()
+    assert screened(filled, "nothing", 0.0) == set()
+
+
+def test_a_label_may_hold_anything(filled: Warehouse) -> None:
+    assert screened(filled, QUOTED, None) == {"b"}
+    literal = QUOTED.replace("\\", "\\\\").replace("'", "\\'")
+    row = filled.spark.sql(f"SELECT * FROM {filled.name('screen')}('{literal}', NULL)").first()
+    assert (row.key, row.model_id, row.threshold) == ("b", "new", pytest.approx(0.7))
+
+
+def test_screen_can_be_joined_and_ordered(filled: Warehouse) -> None:
+    query = (
+        f"SELECT s.key, c.name FROM {filled.name('screen')}('Fintech', 0) AS s "
+        "JOIN VALUES ('a', 'A Ltd'), ('b', 'B Ltd') AS c(key, name) ON c.key = s.key ORDER BY s.probability DESC"
+    )
+    assert [tuple(row) for row in filled.spark.sql(query).collect()] == [("a", "A Ltd"), ("b", "B Ltd")]
+
+
+def test_why_changed_names_run_and_models_once(filled: Warehouse) -> None:
+    change = {"run_id": "r1", "key": "a", "label": QUOTED, "entered": True, "reason": "model", "source_version": 7}
+    change |= {"model_id": "new", "previous_model_id": "old", "old_probability": 0.25, "new_probability": 0.75}
+    filled.append_rows("score_changes", [change])
+    for outcome, ended in (("failed", EARLY), ("done", LATE)):
+        run = {"run_id": "r1", "outcome": outcome, "ended": ended, "source_name": "crm.companies"}
+        filled.append_rows("runs", [run])
+    (row,) = filled.spark.table(filled.name("why_changed")).collect()
+    assert (row.label, row.entered, row.reason, row.source_version) == (QUOTED, True, "model", 7)
+    assert (row.source_name, row.model, row.previous_model) == ("crm.companies", "v2", "v1")
+    assert (row.old_probability, row.new_probability) == (0.25, 0.75)
+
+
+def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
+    run = {"run_id": "r2", "model_id": "new", "counts": {"ok": 3, "empty": 2}, "started": EARLY, "ended": LATE}
+    filled.append_rows("runs", [run])
+    row = filled.spark.table(filled.name("run_summary")).where("run_id = 'r2'").first()
+    assert (row.model, row.companies, row.seconds) == ("v2", 5, 86400.0)
+
+
+def test_views_are_made_once_and_again_when_missing_or_changed(
+    filled: Warehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert ensure_views(filled) == []
+    filled.spark.sql(f"DROP VIEW {filled.name('run_summary')}")
+    filled.spark.sql(f"DROP FUNCTION {filled.name('screen')}")
+    assert ensure_views(filled) == ["run_summary", "screen"]
+    sql = tmp_path / "sql"
+    sql.mkdir()
+    for file in (views.files("ptec_udf.warehouse") / "sql").iterdir():
+        more = "-- changed\n" if file.name in ("label_scores.sql", "screen.sql") else ""
+        (sql / file.name).write_text(more + file.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(views, "files", lambda _: tmp_path)
+    assert ensure_views(filled) == ["label_scores", "screen"]
+
+
+def test_every_view_column_says_what_it_holds(spark: SparkSession, filled: Warehouse) -> None:
+    for view in views.VIEWS:
+        silent = [field.name for field in spark.table(filled.name(view)).schema if not field.metadata.get("comment")]
+        assert silent == []

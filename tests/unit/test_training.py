@@ -1,0 +1,237 @@
+"""Training on made-up companies, from the extract to the artifact."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ptec_udf.config import load_config
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.errors import ConfigError, SourceError, TrainingError
+from ptec_udf.model import artifact
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.backbone import resolve
+from tests.tiny import LABELS, TEMPLATE, tiny_backbone, tiny_extract, write_rows
+from training.args import TrainConfig
+from training.checkpoint import Checkpoint
+from training.extract_folder import DATA
+from training.metrics import mean_average_precision
+from training.train import train
+
+FORMS = [("bert", "deep", "mean"), ("bert", "input", "mean"), ("llama", "deep", "mean"), ("bloom", "input", "last")]
+CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mean average precision of guessing
+QUICK = ["max_tokens=32", "prompt.n_tokens=4", "dtype=float32", "optimiser.head_lr=.03", "stopping.patience=9"]
+
+
+@pytest.fixture(scope="module")
+def extract(tmp_path_factory):
+    return tiny_extract(tmp_path_factory.mktemp("extracts") / "companies")
+
+
+@pytest.fixture
+def run(tiny_folder, extract):
+    """Trains with the given settings; returns the artifact."""
+
+    def run(out, *settings, family="bert", epochs=2, extract=extract):
+        backbone = f"backbone={tiny_backbone(tiny_folder, family)}"
+        overrides = [f"extract={extract}", f"out={out}", backbone, f"stopping.epochs={epochs}", *QUICK, *settings]
+        result = train(load_config(TrainConfig, None, overrides))
+        made = load_artifact(out)
+        assert result["model_id"] == made.model_id
+        return made
+
+    return run
+
+
+def weights_of(made):
+    return {name: made.files[name] for name in (artifact.ADAPTER, artifact.HEAD)}
+
+
+@pytest.mark.parametrize(("family", "kind", "pooling"), FORMS, ids=["-".join(form) for form in FORMS])
+def test_loss_falls_and_metrics_beat_chance(run, tmp_path, family, kind, pooling):
+    settings = (f"prompt.kind={kind}", f"pooling={pooling}", "optimiser.batch_rows=8")
+    made = run(tmp_path / "out", *settings, family=family, epochs=6)
+    losses = [epoch["loss"] for epoch in made.metrics["course"]["history"]]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0] - 0.1
+    for split in ("tune", "dev", "test"):
+        assert made.metrics["splits"][split]["overall"]["map"] > 1.6 * CHANCE
+    manifest = made.manifest
+    assert (manifest.prompt.kind, manifest.prompt.n_tokens, manifest.pooling) == (kind, 4, pooling)
+    assert manifest.prompt.attention == ("full" if (family, kind) == ("bert", "input") else "prefix")
+    assert [label.name for label in manifest.labels] == list(LABELS)
+    assert manifest.template == TEMPLATE
+    assert (manifest.extract.source, manifest.extract.version) == ("crm.companies", 3)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_artifact_scores_texts_as_training_measured_them(run, tmp_path, extract):
+    made = run(tmp_path / "out")
+    model, tokenizer = resolve(made.manifest.backbone.name).load()
+    rows = [row for row in pq.read_table(extract / DATA).to_pylist() if row["split"] == "dev"]
+    results = Scorer.from_artifact(made, model, tokenizer).score([row["text"] for row in rows])
+    logits = np.stack([result.logits for result in results])
+    targets = np.array([[name in row["labels"] for name in LABELS] for row in rows])
+    measured = made.metrics["splits"]["dev"]["overall"]["map"]
+    assert mean_average_precision(logits, targets) == pytest.approx(measured, abs=1e-6)
+
+
+def test_equal_seeds_give_equal_models_and_another_seed_another(run, tmp_path):
+    first, again, other = (run(tmp_path / name, f"seed={seed}") for name, seed in [("a", 1), ("b", 1), ("c", 2)])
+    assert first.model_id == again.model_id
+    assert weights_of(first) == weights_of(again)
+    assert other.model_id != first.model_id
+    assert weights_of(other)[artifact.ADAPTER] != weights_of(first)[artifact.ADAPTER]
+
+
+def stop_after(monkeypatch, epoch):
+    """Kill training right after the state of an epoch was saved."""
+    save = Checkpoint.save
+
+    def save_then_stop(self, course, *rest):
+        save(self, course, *rest)
+        if course.epoch == epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save_then_stop)
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])
+def test_interrupted_training_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys, schedule):
+    settings = (f"optimiser.schedule={schedule}", "stopping.tune_share=.2")
+    whole = run(tmp_path / "whole", *settings, epochs=4)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=2)
+        run(tmp_path / "cut", *settings, epochs=4)
+    assert not (tmp_path / "cut").exists()
+    capsys.readouterr()
+    resumed = run(tmp_path / "cut", *settings, epochs=4)
+    printed = capsys.readouterr().err
+    assert "training resumes after epoch 2" in printed
+    assert "epoch 3 of 4" in printed
+    assert "epoch 2 of 4" not in printed
+    assert resumed.model_id == whole.model_id
+    assert weights_of(resumed) == weights_of(whole)
+    assert [epoch["loss"] for epoch in resumed.metrics["course"]["history"]] == [
+        epoch["loss"] for epoch in whole.metrics["course"]["history"]
+    ]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_training_with_other_settings_does_not_resume(run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out", "seed=1")
+    made = run(tmp_path / "out", "seed=2")
+    assert "resumes" not in capsys.readouterr().err
+    assert len(made.metrics["course"]["history"]) == 2
+
+
+def test_state_that_was_half_written_is_not_resumed(run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out")
+    (tmp_path / ".out.training").rename(tmp_path / ".out.training.partial")
+    run(tmp_path / "out")
+    assert "resumes" not in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_best_epoch_is_the_one_that_is_kept(run, tmp_path):
+    made = run(tmp_path / "out", "stopping.min_improvement=9", "stopping.patience=2", epochs=8)
+    course = made.metrics["course"]
+    assert (course["best_epoch"], course["epoch"]) == (1, 3)
+    kept = made.metrics["splits"]["tune"]["overall"]["map"]
+    assert kept == pytest.approx(course["best_value"], abs=1e-6)
+    assert kept == pytest.approx(course["history"][0]["map"], abs=1e-6)
+    assert abs(kept - course["history"][-1]["map"]) > 1e-3
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_rows_of_dev_and_test_decide_nothing(run, tmp_path, extract, split):
+    other = shutil.copytree(extract, tmp_path / "other")
+    rows = pq.read_table(extract / DATA).to_pylist()
+    for row in rows:
+        if row["split"] == split:
+            row["labels"] = ["energy"] if row["labels"] != ["energy"] else ["media"]
+    write_rows(other, rows)
+    expected, found = run(tmp_path / "a"), run(tmp_path / "b", extract=other)
+    assert found.metrics["splits"][split] != expected.metrics["splits"][split]
+    assert found.model_id == expected.model_id
+
+
+def test_rows_of_tune_do_decide(run, tmp_path, extract):
+    """The test above can fail: the same change to train and tune gives another model."""
+    other = shutil.copytree(extract, tmp_path / "other")
+    rows = pq.read_table(extract / DATA).to_pylist()
+    next(row for row in rows if row["split"] == "train")["labels"] = []
+    write_rows(other, rows)
+    assert run(tmp_path / "a", extract=other).model_id != run(tmp_path / "b").model_id
+
+
+@pytest.mark.parametrize(
+    ("batch_rows", "rule"),
+    [(4, "over 10 steps had no finite gradient; lower prompt_lr"), (200, "logits must be finite")],
+)
+def test_training_that_diverges_is_ended(run, tmp_path, batch_rows, rule):
+    settings = ("optimiser.prompt_lr=1e30", "optimiser.head_lr=1e30", "optimiser.schedule=linear", "optimiser.warmup=0")
+    with pytest.raises(TrainingError, match=rule):
+        run(tmp_path / "out", *settings, f"optimiser.batch_rows={batch_rows}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["deep", "input"])
+def test_backbone_may_compute_in_bfloat16(run, tmp_path, kind):
+    made = run(tmp_path / "out", f"prompt.kind={kind}", "dtype=bfloat16")
+    assert str(made.prompt.dtype) == str(made.head_weight.dtype) == "torch.float32"
+    assert np.isfinite([epoch["loss"] for epoch in made.metrics["course"]["history"]]).all()
+    assert made.metrics["splits"]["dev"]["overall"]["map"] > CHANCE
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])
+@pytest.mark.parametrize(("warmup", "batch_rows"), [(0, 64), (0.3, 1000), (0.9, 64)])
+def test_schedules_take_any_warmup_and_number_of_steps(run, tmp_path, schedule, warmup, batch_rows):
+    settings = (f"optimiser.schedule={schedule}", f"optimiser.warmup={warmup}", f"optimiser.batch_rows={batch_rows}")
+    assert run(tmp_path / "out", *settings, epochs=1).metrics["course"]["epoch"] == 1
+
+
+def test_input_prompt_on_a_backbone_without_cache(run, tmp_path):
+    assert run(tmp_path / "out", "prompt.kind=input", family="mpnet").manifest.prompt.attention == "full"
+
+
+def test_deep_prompt_on_a_backbone_without_cache_is_refused(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"needs a backbone that takes keys and values, was: mpnet; use kind: input"):
+        run(tmp_path / "out", family="mpnet")
+
+
+@pytest.mark.parametrize(("max_tokens", "fits"), [(92, True), (93, False)])
+def test_text_and_prompt_must_fit_into_the_positions(run, tmp_path, max_tokens, fits):
+    if fits:
+        assert run(tmp_path / "out", f"max_tokens={max_tokens}", epochs=1).manifest.max_tokens == 92
+        return
+    with pytest.raises(ConfigError, match=r"must be at most 96, .*, was: 93 \+ 4"):
+        run(tmp_path / "out", f"max_tokens={max_tokens}")
+
+
+def test_backbone_without_positions_takes_any_length(run, tmp_path):
+    assert run(tmp_path / "out", "max_tokens=500", family="bloom", epochs=1).manifest.max_tokens == 500
+
+
+def test_folder_in_use_is_refused_before_anything_is_read(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    for settings, rule in [((), "must be absent or empty"), (("overwrite=true",), "it holds no artifact")]:
+        with pytest.raises(ConfigError, match=rule):
+            run(tmp_path, *settings, extract=tmp_path / "none")
+
+
+def test_earlier_artifact_is_replaced_where_told(run, tmp_path):
+    first = run(tmp_path / "out", "seed=1", epochs=1)
+    assert run(tmp_path / "out", "seed=2", "overwrite=true", epochs=1).model_id != first.model_id
+
+
+def test_missing_extract_is_refused(run, tmp_path):
+    with pytest.raises(SourceError, match="run ptec extract"):
+        run(tmp_path / "out", extract=tmp_path / "none")

@@ -85,6 +85,9 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
     if folder is not None:
         _open_metastore(spark, folder)
         _remember_jars(spark, folder)
+        # Names without a database mean the same in every command: tables of ours, and sources beside them.
+        spark.sql(f"CREATE DATABASE IF NOT EXISTS `{config.database}`")
+        spark.catalog.setCurrentDatabase(config.database)
     return spark
 
 

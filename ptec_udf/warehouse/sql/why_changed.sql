@@ -26,9 +26,9 @@ SELECT
   r.source_name, c.source_version, c.changed_at, c.run_id,
   c.model_id, m.name AS model, c.previous_model_id, p.name AS previous_model
 FROM `{database}`.score_changes AS c
-LEFT JOIN (
-  -- A run that failed and went on has several rows.
-  SELECT run_id, max_by(source_name, ended) AS source_name FROM `{database}`.runs GROUP BY run_id
+JOIN (
+  -- Only of runs that came to their end: changes are written before the scores that they explain.
+  SELECT run_id, max_by(source_name, ended) AS source_name FROM `{database}`.runs WHERE outcome = 'done' GROUP BY run_id
 ) AS r ON r.run_id = c.run_id
 LEFT JOIN `{database}`.models AS m ON m.model_id = c.model_id
 LEFT JOIN `{database}`.models AS p ON p.model_id = c.previous_model_id

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptec_udf.warehouse.session import build_session
-from ptec_udf.warehouse.tables import Warehouse
-from ptec_udf.warehouse.views import ensure_views
 from pydantic import ConfigDict
 
 from ptec_udf.config import Section, WarehouseConfig, load_config
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.session import build_session
+from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.warehouse.views import ensure_views
 
 
 class AnyConfig(Section):

@@ -72,8 +72,9 @@ def check_room(config: PromptConfig, backbone: Any, max_tokens: int) -> None:
     """
     most = getattr(backbone.config, "max_position_embeddings", None)
     embeddings = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
-    if most is not None and getattr(embeddings, "padding_idx", None) is not None:
-        most -= embeddings.padding_idx + 1  # the RoBERTa family's positions begin after the padding's
+    padding = getattr(embeddings, "padding_idx", None)
+    if most is not None and padding is not None:
+        most -= padding + 1  # the RoBERTa family's positions begin after the padding's
     if most is not None and max_tokens + config.n_tokens > most:
         shape = prompt_shape(backbone)
         raise ConfigError(

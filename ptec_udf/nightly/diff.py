@@ -16,6 +16,7 @@ SOURCE = "source"  # unchanged, but last seen in another source
 RETRY = "retry"  # unchanged, but failed last time and retry is on
 GONE = "gone"  # no longer in the source
 SAME = "same"  # nothing to do
+NO_KEY = "no_key"  # rows that nothing identifies: counted, never scored
 
 TO_WRITE = (NEW, TEXT, SOURCE, RETRY)
 
@@ -27,20 +28,20 @@ def keyed_texts(source: DataFrame, key: str, text: Column) -> DataFrame:
 
     Args:
         source: source rows.
-        key: the source's key column; rows without a key are left out (``count_null_keys`` counts them).
+        key: the source's key column; rows without a key come as one row with a null key.
         text: the text of a source row.
 
     Returns:
-        key, text, text_hash, conflict. A key with several different texts has ``conflict`` true, no
+        key, n_rows, text, text_hash, conflict. A key with several different texts has ``conflict`` true, no
         text, and a hash of all its hashes, so that the next night knows it again.
     """
     hash_or_blank = F.coalesce("text_hash", F.lit(""))
     one_per_key = (
         source.select(F.make_valid_utf8(quoted(key).cast("string")).alias("key"), text.alias("text"))
-        .where(F.col("key").isNotNull())
         .withColumn("text_hash", text_hash("text"))
         .groupBy("key")
         .agg(
+            F.count("*").alias("n_rows"),
             F.array_sort(F.collect_set(hash_or_blank)).alias("hashes"),
             F.first("text", ignorenulls=True).alias("text"),
             F.first("text_hash", ignorenulls=True).alias("text_hash"),
@@ -49,15 +50,11 @@ def keyed_texts(source: DataFrame, key: str, text: Column) -> DataFrame:
     conflict = F.size("hashes") > 1
     return one_per_key.select(
         "key",
+        "n_rows",
         F.when(~conflict, F.col("text")).alias("text"),
         F.when(conflict, F.sha2(F.array_join("hashes", ","), 256)).otherwise(F.col("text_hash")).alias("text_hash"),
         conflict.alias("conflict"),
     )
-
-
-def count_null_keys(source: DataFrame, key: str) -> int:
-    """Count source rows that cannot be scored because nothing identifies them."""
-    return source.where(quoted(key).isNull()).count()
 
 
 def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_errors: bool) -> DataFrame:
@@ -70,7 +67,7 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_error
         retry_errors: whether rows with status error are scored again.
 
     Returns:
-        key, fate, text, text_hash, conflict; text is null where nothing is to be scored. Keys that are
+        key, n_rows, fate, text, text_hash, conflict; text is null where nothing is to be scored. Keys that are
         gone already and still not in the source have no row.
     """
     old = standing.select(
@@ -88,7 +85,12 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_error
         both.withColumn("fate", fate)
         .where(F.col("fate").isNotNull())
         .select(
-            "key", "fate", F.when(F.col("fate").isin(*TO_WRITE), F.col("text")).alias("text"), "text_hash", "conflict"
+            "key",
+            "n_rows",
+            "fate",
+            F.when(F.col("fate").isin(*TO_WRITE), F.col("text")).alias("text"),
+            "text_hash",
+            "conflict",
         )
     )
 
@@ -99,7 +101,8 @@ def _fate(source_id: str, retry_errors: bool) -> Column:
     is_there = F.col("is_there").isNotNull()
     failed = F.lit(retry_errors) & (F.col("old_status") == "error")
     return (
-        F.when(~is_there & was_there, F.lit(GONE))
+        F.when(F.col("key").isNull(), F.lit(NO_KEY))
+        .when(~is_there & was_there, F.lit(GONE))
         .when(~is_there, F.lit(None).cast("string"))
         .when(~was_there, F.lit(NEW))
         .when(~F.col("text_hash").eqNullSafe(F.col("old_hash")), F.lit(TEXT))

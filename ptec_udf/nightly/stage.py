@@ -31,13 +31,16 @@ class Staged:
     seconds: float
 
 
-def known_texts(warehouse: Warehouse, standing: DataFrame, model_id: str) -> DataFrame:
+def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run_id: str) -> DataFrame:
     """Return what is already known of texts under this model: text_hash, then the scored fields.
 
-    Standing scores and staged ones serve alike: equal texts have equal logits.
+    Standing scores and staged ones serve alike: equal texts have equal logits. A text that failed in
+    another run is not known, since what failed there may pass here.
     """
-    usable = standing.where(F.col("logits").isNotNull()).select("text_hash", *_FIELDS)
-    staged = warehouse.read("score_staging").where(F.col("model_id") == model_id).select("text_hash", *_FIELDS)
+    has_logits = F.col("logits").isNotNull()
+    usable = standing.where(has_logits).select("text_hash", *_FIELDS)
+    staged = warehouse.read("score_staging").where(F.col("model_id") == model_id)
+    staged = staged.where(has_logits | (F.col("run_id") == run_id)).select("text_hash", *_FIELDS)
     return staged.unionByName(usable).dropDuplicates(["text_hash"])
 
 

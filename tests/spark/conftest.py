@@ -12,6 +12,9 @@ from ptec_udf.config import WarehouseConfig
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 
+# Tests end before the JVM's second compiler has earned what it costs.
+QUICK_JVM = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+
 _NUMBERS = itertools.count()
 
 
@@ -21,7 +24,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     config = WarehouseConfig(
         folder=str(folder),
         master="local[2]",
-        spark={"spark.sql.shuffle.partitions": 2, "spark.default.parallelism": 2},
+        spark={"spark.sql.shuffle.partitions": 2, "spark.default.parallelism": 2, **QUICK_JVM},
     )
     session = build_session(config, "ptec-tests")
     yield session

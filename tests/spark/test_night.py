@@ -68,7 +68,7 @@ def test_probabilities_and_labels_follow_from_logits(site: Site, models: Path) -
     labels = load_artifact(tiny_artifact(models, "bert", "deep")).manifest.labels
     for row in site.scores().values():
         for label, logit, probability in zip(labels, row["logits"], row["probabilities"], strict=True):
-            assert probability == pytest.approx(1 / (1 + 2.718281828459045 ** -logit), abs=1e-6)
+            assert probability == pytest.approx(1 / (1 + 2.718281828459045**-logit), abs=1e-6)
             assert (label.name in row["labels"]) == (probability >= label.threshold)
 
 
@@ -240,7 +240,7 @@ def test_missing_backbone_is_refused_before_anything_is_written(site: Site, monk
     def missing(name: str) -> None:
         raise PtecError(f"backbone {name!r} is not there")
 
-    monkeypatch.setattr("ptec_udf.nightly.score.resolve", missing)
+    monkeypatch.setattr("ptec_udf.nightly.plan.resolve", missing)
     with pytest.raises(PtecError, match="is not there"):
         site.night()
     assert site.rows("runs") == []

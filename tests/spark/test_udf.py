@@ -58,9 +58,8 @@ def test_three_arrow_batches_load_one_model_per_process(spark: SparkSession, tmp
 
     @F.pandas_udf("pid long, loads long, batches long")  # type: ignore[call-overload]
     def probe(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        before, n_batches = load_count(), 0
-        for batch in batches:
-            n_batches += 1
+        before = load_count()
+        for n_batches, batch in enumerate(batches, start=1):
             for window in windows(iter([batch]), 10, 10_000):
                 scorer_for(model_id, files, settings).score(window)
             loads = load_count() - before
@@ -83,4 +82,5 @@ def test_null_and_blank_texts_and_empty_partitions(spark: SparkSession, tmp_path
     artifact = load_artifact(tiny_artifact(tmp_path, "bert", "deep"))
     frame = spark.createDataFrame([(None,), (" \t",), ("solar panels",)], "text string").repartition(6)
     rows = frame.select("text", scoring_udf(spark, artifact, EngineConfig())("text").alias("s")).select("text", "s.*")
-    assert {row["text"]: row["status"] for row in rows.collect()} == {None: "empty", " \t": "empty", "solar panels": "ok"}
+    statuses = {row["text"]: row["status"] for row in rows.collect()}
+    assert statuses == {None: "empty", " \t": "empty", "solar panels": "ok"}

@@ -1,0 +1,111 @@
+"""What a night works with, fixed before anything is read, and whether it has anything to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.config import ScoreConfig
+from ptec_udf.errors import ConfigError
+from ptec_udf.model.artifact import Artifact, load_artifact
+from ptec_udf.model.backbone import resolve
+from ptec_udf.nightly.runs import History, RunRecord
+from ptec_udf.nightly.stage import known_texts
+from ptec_udf.text import missing_columns, parse_template, text_id
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.source import PinnedSource, pin
+from ptec_udf.warehouse.tables import Warehouse
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a night works with, pinned before anything is read."""
+
+    warehouse: Warehouse
+    config: ScoreConfig
+    source: PinnedSource
+    artifact: Artifact
+    history: History
+    record: RunRecord
+    scores_version: int
+
+    def standing(self) -> DataFrame:
+        """Scores of this model as they stood when the night began."""
+        scores = self.warehouse.read("scores", self.scores_version)
+        return scores.where(F.col("model_id") == self.artifact.model_id)
+
+    def known(self) -> DataFrame:
+        """Texts that need no scoring (any more)."""
+        return known_texts(self.warehouse, self.standing(), model_id=self.artifact.model_id, run_id=self.record.run_id)
+
+
+def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
+    """Fix model, source version and scores version; no table is scanned."""
+    choice = config.model
+    model = registry.find(warehouse, alias=None if choice.id else choice.alias, model_id=choice.id)
+    artifact = load_artifact(model["location"])
+    source = pin(warehouse.spark, config.source, warehouse)
+    alias = None if choice.id else choice.alias
+    columns = text_id(artifact.manifest.template, config.source.columns)
+    history = History.read(warehouse)
+    record = RunRecord(
+        run_id=history.run_id(model_id=artifact.model_id, alias=alias, source=source, text_id=columns),
+        config=config.model_dump_json(),
+        source=source,
+        text_id=columns,
+        model_id=artifact.model_id,
+        alias=alias,
+    )
+    return Night(warehouse, config, source, artifact, history, record, warehouse.version("scores"))
+
+
+def nothing_to_do(night: Night) -> str | None:
+    """Tell whether the last run of this screen saw the same source, version, model and template."""
+    record, source = night.record, night.source
+    last = night.history.last_done(alias=record.alias, model_id=record.model_id)
+    if last is None or night.config.retry_errors:
+        return None
+    seen = (last["source_id"], last["source_version"], last["model_id"], last["text_id"])
+    if seen != (source.source_id, source.version, record.model_id, record.text_id):
+        return None
+    return (
+        f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"
+    )
+
+
+def superseded(night: Night) -> str | None:
+    """Tell whether scores of a newer version of this source stand already."""
+    model_id, source = night.record.model_id, night.source
+    recorded = night.history.newest_version(model_id, source.source_id)
+    # A night that was killed after its MERGE left newer rows but no run.
+    of_source = night.standing().where(F.col("source_id") == source.source_id)
+    merged = of_source.agg(F.max("source_version")).first()[0]  # type: ignore[index]
+    newest = max((version for version in (recorded, merged) if version is not None), default=-1)
+    if source.version >= newest:
+        return None
+    return (
+        f"version {source.version} of {source.name} is older than version {newest}, whose scores stand; "
+        "they stay, nothing was written"
+    )
+
+
+def check(night: Night) -> None:
+    """Refuse what can be seen to fail, all faults at once, before anything is written."""
+    faults = []
+    last = night.history.last_of_model(night.record.model_id)
+    if last and last["source_id"] != night.source.source_id and not night.config.source.accept_new:
+        faults.append(
+            f"source: earlier nights of this model read another source than {night.source.name} (a table that was "
+            "dropped and made again is another one); give --accept-new-source if that is meant"
+        )
+    template = parse_template(night.artifact.manifest.template)
+    columns = {name: night.config.source.columns.get(name, name) for name in template.fields}
+    faults += missing_columns(night.source.read(night.warehouse.spark).columns, columns)
+    if unknown := sorted(set(night.config.source.columns) - set(template.fields)):
+        faults.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
+    if faults:
+        raise ConfigError(faults)
+    backbone = night.artifact.manifest.backbone
+    resolve(backbone.name).check(backbone.content_hash)

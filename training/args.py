@@ -95,6 +95,9 @@ class OptimiserConfig(Section):
     micro_batch_tokens: int = Field(
         8192, ge=1, description="most positions of one forward pass; a step adds up as many passes as it needs"
     )
+    averaging: float = Field(
+        0.99, ge=0, lt=1, description="decay of the running mean of weights that is measured and kept; 0: no mean"
+    )
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
 
 
@@ -108,7 +111,7 @@ class LossConfig(Section):
 class StoppingConfig(Section):
     """When training ends and which epoch is kept; measured on tune."""
 
-    epochs: int = Field(8, ge=1, description="most passes over the training rows")
+    epochs: int = Field(5, ge=1, description="most passes over the training rows")
     metric: Literal["map", "macro_f1"] = Field("map", description="map: mean average precision")
     patience: int = Field(3, ge=1, description="epochs without improvement after which training ends")
     min_improvement: float = Field(0.001, ge=0, description="what counts as an improvement of the metric")

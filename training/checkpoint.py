@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+Weights = dict[str, torch.Tensor]
+
 _TENSORS = "state.safetensors"
 _NUMBERS = "state.json"
 
@@ -42,17 +44,16 @@ class Checkpoint:
         """Use ``folder`` for the run that ``fingerprint`` names."""
         self.folder, self.fingerprint = folder, fingerprint
 
-    def save(
-        self,
-        course: Course,
-        parameters: dict[str, torch.Tensor],
-        best: dict[str, torch.Tensor],
-        optimiser: torch.optim.Optimizer,
-    ) -> None:
-        """Write the whole state; a kill while writing leaves the previous state in place."""
+    def save(self, course: Course, weights: dict[str, Weights], optimiser: torch.optim.Optimizer) -> None:
+        """Write the whole state; a kill while writing leaves the previous state in place.
+
+        Args:
+            course: how far training is.
+            weights: sets of weights by the set's name.
+            optimiser: its moments and rates are kept too.
+        """
         state = optimiser.state_dict()
-        tensors = {f"now.{name}": value for name, value in parameters.items()}
-        tensors |= {f"best.{name}": value for name, value in best.items()}
+        tensors = {f"{kind}.{name}": value for kind, values in weights.items() for name, value in values.items()}
         for at, moments in state["state"].items():
             tensors |= {f"optimiser.{at}.{name}": value for name, value in moments.items()}
         numbers = {"fingerprint": self.fingerprint, "groups": state["param_groups"], "course": asdict(course)}
@@ -68,29 +69,26 @@ class Checkpoint:
         os.rename(partial, self.folder)
         shutil.rmtree(old, ignore_errors=True)
 
-    def restore(
-        self, parameters: dict[str, torch.nn.Parameter], optimiser: torch.optim.Optimizer
-    ) -> tuple[Course, dict[str, torch.Tensor]] | None:
-        """Load the state into parameters and optimiser.
+    def restore(self, optimiser: torch.optim.Optimizer) -> tuple[Course, dict[str, Weights]] | None:
+        """Load the state; moments and rates go into the optimiser.
 
         Returns:
-            The course and the best weights so far; None where there is nothing to resume.
+            The course and the sets of weights; None where there is nothing to resume.
         """
         numbers = self._numbers()
         if numbers is None or numbers["fingerprint"] != self.fingerprint:
             return None
-        tensors = load_file(self._place() / _TENSORS)
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(tensors[f"now.{name}"])
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimiser."):
-                _, at, moment = name.split(".")
+        weights: dict[str, Weights] = {}
+        moments: dict[int, Weights] = {}
+        for name, value in load_file(self._place() / _TENSORS).items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimiser":
+                at, moment = rest.split(".")
                 moments.setdefault(int(at), {})[moment] = value
+            else:
+                weights.setdefault(kind, {})[rest] = value
         optimiser.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
-        best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
-        return Course(**numbers["course"]), best
+        return Course(**numbers["course"]), weights
 
     def remove(self) -> None:
         """Forget the run."""

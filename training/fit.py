@@ -21,6 +21,7 @@ from ptec_udf.errors import TrainingError
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.progress import progress, say
 from training.args import OptimiserConfig, TrainConfig
+from training.average import WeightAverage, put
 from training.calibrate import common_threshold
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows, micro_batches, training_steps
@@ -59,27 +60,29 @@ class Trainer:
         Raises:
             TrainingError: when too many steps have no finite gradient.
         """
-        parameters = dict(trained_parameters(self.network))
+        now = {name: parameter.data for name, parameter in trained_parameters(self.network)}
         optimiser = _optimiser(self.network, self.config.optimiser)
-        restored = self.checkpoint.restore(parameters, optimiser)
-        course, best = restored if restored else (Course(), {})
-        if restored:
+        course, best, average = Course(), {}, WeightAverage(now, self.config.optimiser.averaging)
+        if restored := self.checkpoint.restore(optimiser):
+            course, weights = restored
+            put(weights["now"], now)
+            put(weights["average"], average.weights)
+            best = weights["best"]
             say(f"training resumes after epoch {course.epoch}")
         schedule = _schedule(optimiser, self.config, self._steps_per_epoch() * self.config.stopping.epochs, course)
         while not self._is_over(course):
             started = time.monotonic()
-            loss = self._epoch(course, optimiser, schedule)
-            values = self.measure(self.tune)
+            loss = self._epoch(course, optimiser, schedule, average)
+            with average.in_place_of(now):
+                values = self.measure(self.tune)
             course.seconds += time.monotonic() - started
             course.history.append({"epoch": course.epoch, "loss": loss, **values, "seconds": course.seconds})
             if self._improves(course, values[self.config.stopping.metric]):
                 course.best_epoch, course.best_value = course.epoch, values[self.config.stopping.metric]
-                best = {name: value.detach().clone() for name, value in parameters.items()}
+                best = {name: value.clone() for name, value in average.weights.items()}
             say(self._line(course))
-            self.checkpoint.save(course, dict(parameters), best, optimiser)
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(best[name])
+            self.checkpoint.save(course, {"now": now, "average": average.weights, "best": best}, optimiser)
+        put(best, now)
         return course
 
     def measure(self, rows: Rows) -> dict[str, float]:
@@ -97,7 +100,7 @@ class Trainer:
         forward = autocast_forward(self.network, self.bfloat16)
         return over_rows(forward, rows.ids, self.config.optimiser.micro_batch_tokens)
 
-    def _epoch(self, course: Course, optimiser: AdamW, schedule: LRScheduler) -> float:
+    def _epoch(self, course: Course, optimiser: AdamW, schedule: LRScheduler, average: WeightAverage) -> float:
         """Pass once over the training rows; return the mean loss of an example."""
         self.network.train()
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + course.epoch)
@@ -112,6 +115,7 @@ class Trainer:
                 total += loss * len(step) if math.isfinite(loss) else 0.0
                 schedule.step()
                 course.n_steps += 1
+                average.update(course.n_steps)
                 step_done(len(step))
         course.epoch += 1
         return total / len(lengths)

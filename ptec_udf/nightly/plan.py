@@ -77,6 +77,8 @@ def nothing_to_do(night: Night) -> str | None:
 
 def superseded(night: Night) -> str | None:
     """Tell whether scores of a newer version of this source stand already."""
+    if night.config.source.version is None:
+        return None  # the newest version is what was pinned
     model_id, source = night.record.model_id, night.source
     recorded = night.history.newest_version(model_id, source.source_id)
     # A night that was killed after its MERGE left newer rows but no run.

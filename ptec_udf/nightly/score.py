@@ -76,14 +76,14 @@ def _run(night: Night) -> None:
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
     changes = _marked(night).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        fates = _count_fates(changes)
+        fates, n_texts = _count_fates(changes)
         record.skipped = fates.get(diff.SAME, 0)
         if null_keys := fates.get(diff.NO_KEY):
             record.counts["null_key"] = null_keys
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         scores_texts = any(fates.get(fate) for fate in diff.TO_WRITE)
-        staged = _stage(night, changes) if scores_texts else Staged(0, 0.0)
+        staged = _stage(night, changes, n_texts) if scores_texts else Staged(0, 0.0)
         rows = _rows(night, changes)
         writes = scores_texts or bool(fates.get(diff.GONE))
         _write_changes(night, rows, writes)
@@ -110,15 +110,15 @@ def _marked(night: Night) -> DataFrame:
     )
 
 
-def _count_fates(changes: DataFrame) -> dict[str, int]:
-    """Count companies by fate; rows without a key are counted as rows."""
+def _count_fates(changes: DataFrame) -> tuple[dict[str, int], int]:
+    """Count companies by fate (rows without a key: rows), and the companies with a text to score."""
     counted = F.when(F.col("fate") == diff.NO_KEY, F.col("n_rows")).otherwise(F.lit(1))
-    counts = changes.groupBy("fate").agg(F.sum(counted).alias("count"))
-    return {row["fate"]: row["count"] for row in counts.collect()}
+    counts = changes.groupBy("fate").agg(F.sum(counted).alias("count"), F.count("text").alias("texts")).collect()
+    return {row["fate"]: row["count"] for row in counts}, sum(row["texts"] for row in counts)
 
 
-def _stage(night: Night, changes: DataFrame) -> Staged:
-    """Score each distinct text that is not known yet, once."""
+def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
+    """Score each distinct text that is not known yet, once; ``n_texts`` companies have one of them."""
     wanted = changes.where(F.col("text").isNotNull())
     known = night.known().select("text_hash")
     fresh = wanted.select("text_hash", "text").dropDuplicates(["text_hash"])
@@ -134,7 +134,7 @@ def _stage(night: Night, changes: DataFrame) -> Staged:
         )
     finally:
         fresh.unpersist()
-    night.record.reused = wanted.count() - staged.texts
+    night.record.reused = n_texts - staged.texts
     return staged
 
 

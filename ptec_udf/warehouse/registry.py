@@ -137,7 +137,7 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str) -> dict[str, 
 
 
 def list_models(warehouse: Warehouse) -> list[dict[str, Any]]:
-    """Registered models, the newest first, with their aliases and test figures."""
+    """Registered models, the newest first, with their aliases and figures on dev."""
     newest = warehouse.read("aliases").groupBy("alias").agg(F.max_by("model_id", "at").alias("model_id")).collect()
     rows = warehouse.read("models").orderBy(F.desc("registered")).collect()
     return [
@@ -147,13 +147,13 @@ def list_models(warehouse: Warehouse) -> list[dict[str, Any]]:
 
 def _listed(row: Row, aliases: list[str]) -> dict[str, Any]:
     """What a list shows of a model."""
-    overall = json.loads(row.metrics).get("splits", {}).get("test", {}).get("overall", {})
+    overall = json.loads(row.metrics).get("splits", {}).get("dev", {}).get("overall", {})
     return {
         "model_id": row.model_id,
         "name": row.name,
         "aliases": aliases,
-        "test_macro_f1": overall.get("macro_f1"),
-        "test_map": overall.get("map"),
+        "dev_macro_f1": overall.get("macro_f1"),
+        "dev_map": overall.get("map"),
         "n_labels": len(row.labels),
         "backbone": row.backbone,
         "extract": f"{row.extract_source} version {row.extract_version}",

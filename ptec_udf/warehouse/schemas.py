@@ -112,7 +112,7 @@ RUNS = _table(
     ("model_id", _STRING, "model"),
     ("alias", _STRING, "alias that chose the model; null if it was named by id"),
     ("counts", T.MapType(_STRING, _LONG), "companies by status"),
-    ("skipped", _LONG, "source rows left out, for instance without key"),
+    ("skipped", _LONG, "companies left as they were"),
     ("reused", _LONG, "companies whose text had a score already"),
     ("tokens", _LONG, "tokens read by the model"),
     ("padding", _DOUBLE, "share of the model's text positions that were padding, 0 to 1"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.warehouse.session import build_session
+from ptec_udf.warehouse.schemas import SCHEMAS
+from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
 from ptec_udf.warehouse.tables import Warehouse
 
 # Tests end before the JVM's second compiler has earned what it costs.
@@ -31,9 +34,20 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session.stop()
 
 
+@pytest.fixture(scope="session")
+def empty_tables(spark: SparkSession) -> Path:
+    """Folders of our tables, all empty; making them anew for each test would take most of its time."""
+    Warehouse(spark, "template").ensure()
+    return Path(spark.conf.get(FOLDER_SETTING)) / "tables" / "template.db"
+
+
 @pytest.fixture
-def warehouse(spark: SparkSession) -> Iterator[Warehouse]:
+def warehouse(spark: SparkSession, empty_tables: Path) -> Iterator[Warehouse]:
     made = Warehouse(spark, f"test_{next(_NUMBERS)}")
-    made.ensure()
+    folder = empty_tables.with_name(f"{made.database}.db")
+    shutil.copytree(empty_tables, folder)
+    spark.sql(f"CREATE DATABASE `{made.database}`")
+    for table in SCHEMAS:
+        spark.sql(f"CREATE TABLE {made.name(table)} USING delta LOCATION '{folder / table}'")
     yield made
     spark.sql(f"DROP DATABASE `{made.database}` CASCADE")

@@ -38,8 +38,10 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
     )
     metrics = {
         "splits": {
-            "dev": {"per_label": {NAMES[0]: {"f1": 0.5, "ap": 0.25}, NAMES[1]: {"f1": None, "ap": None}}},
-            "test": {"overall": {"macro_f1": 0.5, "map": 0.625}},
+            "dev": {
+                "overall": {"macro_f1": 0.5, "map": 0.625},
+                "per_label": {NAMES[0]: {"f1": 0.5, "ap": 0.25}, NAMES[1]: {"f1": None, "ap": None}},
+            },
         }
     }
     files = {
@@ -164,11 +166,11 @@ def test_a_move_is_later_than_one_that_a_fast_clock_wrote(warehouse: Warehouse, 
     assert warehouse.version("aliases") == version
 
 
-def test_the_list_shows_aliases_and_test_figures(warehouse: Warehouse, keep: Path) -> None:
+def test_the_list_shows_aliases_and_figures_on_dev(warehouse: Warehouse, keep: Path) -> None:
     a, b = register(warehouse, keep, 1, 2)
     promote(warehouse, a)
     promote(warehouse, a, alias="next")
     rows = registry.list_models(warehouse)
     assert [(row["model_id"], row["aliases"]) for row in rows] == [(b, []), (a, ["champion", "next"])]
-    assert (rows[0]["test_macro_f1"], rows[0]["test_map"], rows[0]["n_labels"]) == (0.5, 0.625, 2)
+    assert (rows[0]["dev_macro_f1"], rows[0]["dev_map"], rows[0]["n_labels"]) == (0.5, 0.625, 2)
     assert rows[0]["created"] == "2026-01-02T03:04:05+00:00"

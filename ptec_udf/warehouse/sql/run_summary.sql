@@ -13,7 +13,7 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   model COMMENT 'name of the model',
   companies COMMENT 'rows written, removed companies included',
   counts COMMENT 'companies by status',
-  skipped COMMENT 'source rows left out',
+  skipped COMMENT 'companies left as they were',
   reused COMMENT 'companies whose text had a score already',
   tokens COMMENT 'tokens read by the model',
   padding COMMENT 'share of text positions that were padding, 0 to 1',

@@ -1,0 +1,134 @@
+"""Commands with wrong configuration or input: exit 2, every fault named, no stack trace, nothing written."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from jobs.cli import app
+from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST
+from ptec_udf.warehouse.session import FOLDER_SETTING
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, companies
+from tests.tiny import tiny_artifact
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    made = Site(warehouse, tmp_path)
+    made.write(companies(20))
+    return made
+
+
+def run(site: Site, *arguments: str, **score: Any) -> Result:
+    """Run a command in this process, on the session of the tests."""
+    where = {"folder": site.spark.conf.get(FOLDER_SETTING), "database": site.warehouse.database}
+    content = {"warehouse": where, "source": {"table": site.table, "key": "key"}, **score}
+    if arguments[0] in ("register", "promote", "models", "sql"):
+        content = {"warehouse": where}
+    config = site.folder / "config.yaml"
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return CliRunner().invoke(app, [*arguments, "--config", str(config)])
+
+
+def refused(result: Result, *faults: str) -> None:
+    """Check that a command ended as a wrong one must."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    for fault in faults:
+        assert any(re.search(fault, line) for line in lines), result.output
+    assert "Traceback" not in result.output
+    assert "  File " not in result.output
+
+
+@pytest.mark.parametrize(
+    ("change", "faults"),
+    [
+        ({"scource": {}, "engine": {"dtyp": "float32", "batch_tokens": "many"}}, ["scource", "dtype", "batch_tokens"]),
+        ({"source": {"table": "nowhere.to_be_found", "key": "key"}}, ["nowhere.to_be_found"]),
+        ({"source": {"path": "/no/such/folder", "key": "key"}}, ["/no/such/folder"]),
+        ({"source": {"table": "a", "path": "b", "key": "key"}}, ["exactly one of table and path"]),
+        ({"model": {"id": "feedfeed"}}, ["feedfeed"]),
+        ({"model": {"alias": "nobody"}}, ["nobody"]),
+    ],
+)
+def test_wrong_configurations_of_score(site: Site, change: dict[str, Any], faults: list[str]) -> None:
+    site.champion()
+    refused(run(site, "score", **change), *faults)
+    assert site.rows("runs") == []
+    assert site.rows("scores") == []
+
+
+def test_missing_columns_and_unknown_fields_are_named_together(site: Site) -> None:
+    site.champion()
+    source = {"table": site.table, "key": "key", "columns": {"about": "description", "shape": "x"}}
+    refused(run(site, "score", source=source), "'description'", "'shape'")
+    missing_key = {"table": site.table, "key": "company_id"}
+    refused(run(site, "score", source=missing_key), "'company_id'")
+    assert site.rows("runs") == []
+
+
+def test_version_that_does_not_exist_is_refused(site: Site) -> None:
+    site.champion()
+    source = {"table": site.table, "key": "key", "version": 77}
+    refused(run(site, "score", source=source), "77")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ADAPTER, HEAD])
+def test_tampered_artifact_is_refused_with_the_file(site: Site, tmp_path: Path, name: str) -> None:
+    artifact = tiny_artifact(tmp_path / "fresh", "bert", "deep", seed=3)
+    data = bytearray((artifact / name).read_bytes())
+    data[-3] ^= 1
+    (artifact / name).write_bytes(bytes(data))
+    refused(run(site, "register", str(artifact)), re.escape(name))
+    assert site.rows("models") == []
+
+
+def test_champion_that_is_tampered_with_later_is_refused(site: Site) -> None:
+    site.champion()
+    location = site.warehouse.read("models").first()["location"]
+    (Path(location) / HEAD).write_bytes(b"broken")
+    refused(run(site, "score"), re.escape(HEAD))
+    assert site.rows("scores") == []
+
+
+def test_unknown_artifact_format_is_refused(site: Site, tmp_path: Path) -> None:
+    artifact = tiny_artifact(tmp_path / "fresh", "bert", "deep", seed=4)
+    manifest = json.loads((artifact / MANIFEST).read_text(encoding="utf-8"))
+    (artifact / MANIFEST).write_text(json.dumps(manifest | {"format_version": 99}), encoding="utf-8")
+    refused(run(site, "register", str(artifact)), "format_version must be 1, was: 99")
+
+
+def test_promoting_a_model_without_its_backbone_moves_nothing(site: Site, tmp_path: Path) -> None:
+    artifact = tiny_artifact(tmp_path / "gone", "bert", "deep", seed=6)
+    assert run(site, "register", str(artifact)).exit_code == 0
+    (tmp_path / "gone" / "bert" / "model.safetensors").unlink()
+    model_id = site.warehouse.read("models").first()["model_id"]
+    refused(run(site, "promote", model_id), "backbone")
+    assert site.rows("aliases") == []
+
+
+def test_sql_runs_and_explains(site: Site) -> None:
+    site.champion()
+    result = run(site, "sql", "SELECT ptec_score('solar panels') AS p, ptec_score(NULL) AS n", "--json")
+    assert result.exit_code == 0, result.output
+    row = json.loads(result.stdout.strip().splitlines()[-1])["rows"][0]
+    assert all(0 <= value <= 1 for value in row["p"].values())
+    assert row["n"] is None
+    refused(run(site, "sql", "SELECT nothing FROM nowhere"), "nowhere")
+
+
+def test_ptec_score_agrees_with_the_scores_table(site: Site) -> None:
+    site.champion()
+    site.night()
+    key, name, about = companies(20)[0]
+    text = site.warehouse.read("models").first()["template"].format(name=name, about=about)
+    result = run(site, "sql", f"SELECT ptec_score('{text}') AS p", "--json")
+    scored = json.loads(result.stdout.strip().splitlines()[-1])["rows"][0]["p"]
+    assert list(scored.values()) == pytest.approx(site.scores()[key]["probabilities"], abs=2e-5)

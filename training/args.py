@@ -131,6 +131,9 @@ class TrainConfig(Section):
     pooling: Literal["mean", "last"] = Field(
         "mean", description="which text positions make the feature; last is the paper's, mean was better here"
     )
+    head_dropout: float = Field(
+        0.2, ge=0, lt=1, description="share of features left out of each example in training; 0: none"
+    )
     prompt: PromptConfig = PromptConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()

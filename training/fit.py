@@ -103,7 +103,9 @@ class Trainer:
     def _epoch(self, course: Course, optimiser: AdamW, schedule: LRScheduler, average: WeightAverage) -> float:
         """Pass once over the training rows; return the mean loss of an example."""
         self.network.train()
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + course.epoch)
+        seed = self.config.seed * 1_000_003 + course.epoch
+        torch.manual_seed(seed)  # dropout draws from the process's generator
+        generator = torch.Generator().manual_seed(seed)
         lengths = [len(ids) for ids in self.rows.ids]
         total, skipped = 0.0, 0
         with progress(f"epoch {course.epoch + 1}", len(lengths)) as step_done:

@@ -10,21 +10,25 @@ _LEAST_SHARE_OF_MEDIAN_DEVIATION = 0.1
 
 
 class StandardisedHead(nn.Module):
-    """Subtract a fixed mean, divide by a fixed deviation, apply a linear layer with bias."""
+    """Subtract a fixed mean, divide by a fixed deviation, drop some features in training, apply a linear layer."""
 
-    def __init__(self, features: torch.Tensor, base_rates: torch.Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self, features: torch.Tensor, base_rates: torch.Tensor, generator: torch.Generator, dropout: float = 0.0
+    ) -> None:
         """Take the scaling from features; start near the labels' base rates.
 
         Args:
             features: of a sample of training rows, *Shape:* ``(n_rows, width)``.
             base_rates: share of positives, weighted as in the loss, *Shape:* ``(n_labels,)``.
             generator: decides the first weights.
+            dropout: share of features that are left out while training.
         """
         super().__init__()
         deviation = features.std(dim=0)
         least = _LEAST_SHARE_OF_MEDIAN_DEVIATION * deviation.median()
         self.mean = nn.Buffer(features.mean(dim=0))
         self.deviation = nn.Buffer(deviation.clamp(min=least))
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features.shape[1], len(base_rates))
         with torch.no_grad():
             self.linear.weight.normal_(std=0.01, generator=generator)
@@ -32,7 +36,7 @@ class StandardisedHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits, *Shape:* ``(batch, n_labels)``."""
-        return self.linear((features - self.mean) / self.deviation)
+        return self.linear(self.dropout((features - self.mean) / self.deviation))
 
     @torch.no_grad()
     def fused(self) -> nn.Linear:

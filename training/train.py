@@ -140,7 +140,9 @@ def _network(
     features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], config.optimiser.micro_batch_tokens)
     share = rows.targets.mean(axis=0)
     weighted = share * weights / (share * weights + 1 - share)
-    head = StandardisedHead(torch.from_numpy(features), torch.from_numpy(weighted).float(), generator)
+    head = StandardisedHead(
+        torch.from_numpy(features), torch.from_numpy(weighted).float(), generator, config.head_dropout
+    )
     network.head = head.to(network.prompt.device)
     return network
 

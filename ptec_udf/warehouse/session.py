@@ -31,7 +31,11 @@ _REQUIRED = {
 }
 
 # Sizes for one machine; Spark's own (200 and 50 partitions) are made for a cluster.
-_EMBEDDED_SIZES = {"spark.sql.shuffle.partitions": "8", "spark.databricks.delta.snapshotPartitions": "2"}
+_EMBEDDED_SIZES = {
+    "spark.sql.shuffle.partitions": "8",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.driver.memory": "2g",  # the driver is the executor too; 1g, Spark's own, fills up in one night
+}
 
 _MIN_JAVA = 17
 

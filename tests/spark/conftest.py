@@ -16,7 +16,11 @@ from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
 from ptec_udf.warehouse.tables import Warehouse
 
 # Tests end before the JVM's second compiler has earned what it costs.
-QUICK_JVM = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+# One compiler gets a small code cache by default, which hundreds of generated queries would fill.
+QUICK_JVM = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseSerialGC",
+    "spark.driver.memory": "3g",
+}
 
 _NUMBERS = itertools.count()
 

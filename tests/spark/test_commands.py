@@ -128,7 +128,9 @@ def test_ptec_score_agrees_with_the_scores_table(site: Site) -> None:
     site.champion()
     site.night()
     key, name, about = companies(20)[0]
-    text = site.warehouse.read("models").first()["template"].format(name=name, about=about)
+    model = site.warehouse.read("models").first()
+    text = model["template"].format(name=name, about=about)
     result = run(site, "sql", f"SELECT ptec_score('{text}') AS p", "--json")
     scored = json.loads(result.stdout.strip().splitlines()[-1])["rows"][0]["p"]
-    assert list(scored.values()) == pytest.approx(site.scores()[key]["probabilities"], abs=2e-5)
+    stored = dict(zip(model["labels"], site.scores()[key]["probabilities"], strict=True))
+    assert scored == pytest.approx(stored, abs=2e-5)

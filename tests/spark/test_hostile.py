@@ -22,10 +22,10 @@ ROWS: dict[str, tuple[str | None, str | None, str]] = {
     "megabyte": (MARK, "long words of a very long text " * 34_000, "truncated"),
     "one word of a megabyte": (MARK, "x" * 1_000_000, "ok"),
     "controls": (f"{MARK}\u0001\u0007\r\n\u2028\u0085", "a\u0000b\x1b[31m", "ok"),
-    "scripts": (MARK, SCRIPTS, "truncated"),
-    "markup": (f"{MARK}<script>alert(1)</script>", "&lt;b&gt; {name} {{x}} %s $1 \\1", "ok"),
-    "quotes ' \" ` . ; -- key": (f"Robert'); DROP TABLE {MARK};--", '"""', "ok"),
-    "ключ 🔑": (MARK, "a key of another script", "ok"),
+    "scripts": (MARK, SCRIPTS, "ok"),
+    "markup": (f"{MARK}<script>alert(1)</script>", "&lt;b&gt; {name} {{x}} %s $1 \\1", "truncated"),
+    "quotes ' \" ` . ; -- key": (f"Robert'); DROP TABLE {MARK};--", '"""', "truncated"),
+    "ключ 🔑": (MARK, "a key of another script", "truncated"),
     "": (MARK, "an empty key is a key", "ok"),
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import deltalake
 
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -64,7 +64,7 @@ def table_rows(table: Path, leave_out: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", "jobs.cli", *arguments]
+    return [str(Path(sys.executable).with_name("ptec")), *arguments]
 
 
 def _environment() -> dict[str, str]:

@@ -49,23 +49,28 @@ def screen_changes(
         (neither changed).
     """
     both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
-    entered = _explode(both, F.array_except(_labels("new"), _labels("old")), entered=True)
-    left = _explode(both, F.array_except(_labels("old"), _labels("new")), entered=False)
-    return entered.unionByName(left).select(
-        F.lit(run_id).alias("run_id"),
-        F.lit(new.model_id).alias("model_id"),
-        F.lit(old.model_id).alias("previous_model_id"),
-        "key",
-        "label",
-        "entered",
-        _at("old_probabilities", old.names, F.col("label")).alias("old_probability"),
-        _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
-        _threshold(old).alias("old_threshold"),
-        _threshold(new).alias("new_threshold"),
-        _reason(old.model_id != new.model_id).alias("reason"),
-        F.lit(source.source_id).alias("source_id"),
-        F.lit(source.version).cast("long").alias("source_version"),
-        F.lit(changed_at).alias("changed_at"),
+    moves = F.concat(
+        _moves(_labels("new"), _labels("old"), entered=True), _moves(_labels("old"), _labels("new"), entered=False)
+    )
+    return (
+        both.withColumn("move", F.explode(moves))
+        .select("*", "move.*")
+        .select(
+            F.lit(run_id).alias("run_id"),
+            F.lit(new.model_id).alias("model_id"),
+            F.lit(old.model_id).alias("previous_model_id"),
+            "key",
+            "label",
+            "entered",
+            _at("old_probabilities", old.names, F.col("label")).alias("old_probability"),
+            _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
+            _threshold(old).alias("old_threshold"),
+            _threshold(new).alias("new_threshold"),
+            _reason(old.model_id != new.model_id).alias("reason"),
+            F.lit(source.source_id).alias("source_id"),
+            F.lit(source.version).cast("long").alias("source_version"),
+            F.lit(changed_at).alias("changed_at"),
+        )
     )
 
 
@@ -81,9 +86,11 @@ def _labels(side: str) -> Column:
     return F.coalesce(F.col(f"{side}_labels"), F.array().cast("array<string>"))
 
 
-def _explode(both: DataFrame, labels: Column, *, entered: bool) -> DataFrame:
-    """Make one row per changed label."""
-    return both.withColumn("label", F.explode(labels)).withColumn("entered", F.lit(entered))
+def _moves(labels: Column, others: Column, *, entered: bool) -> Column:
+    """Return the labels that are not among the others, as structs of label and direction."""
+    return F.transform(
+        F.array_except(labels, others), lambda label: F.struct(label.alias("label"), F.lit(entered).alias("entered"))
+    )
 
 
 def _reason(model_changed: bool) -> Column:

@@ -84,13 +84,7 @@ def _run(night: Night) -> None:
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         scores_texts = any(fates.get(fate) for fate in diff.TO_WRITE)
         staged = _stage(night, changes, n_texts) if scores_texts else Staged(0, 0.0)
-        rows = _rows(night, changes)
-        writes = scores_texts or bool(fates.get(diff.GONE))
-        _write_changes(night, rows, writes)
-        if writes:
-            accept = night.config.source.accept_new
-            # MERGE reads the table afresh each time, and replaces no row of a newer version.
-            with_retries(lambda: warehouse.merge_scores(rows, record.model_id, accept_new_source=accept))
+        _write(night, changes, writes=scores_texts or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
         warehouse.delete_staged(record.model_id)
     finally:
@@ -129,7 +123,7 @@ def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
             fresh,
             artifact=night.artifact,
             engine=night.config.engine,
-            slice_texts=night.config.slice_texts,
+            n_slices=-(-n_texts // night.config.slice_texts) or 1,
             run_id=night.record.run_id,
         )
     finally:
@@ -147,6 +141,19 @@ def _rows(night: Night, changes: DataFrame) -> DataFrame:
     }
     scored = scored_rows(changes, night.known(), manifest=night.artifact.manifest, **origin)
     return scored.unionByName(gone_rows(changes, night.standing(), **origin))
+
+
+def _write(night: Night, changes: DataFrame, *, writes: bool) -> None:
+    """Write changes and scores; both read the rows several times, so these are kept."""
+    rows = _rows(night, changes).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        _write_changes(night, rows, writes)
+        if writes:
+            model_id, accept = night.record.model_id, night.config.source.accept_new
+            # MERGE reads the table afresh each time, and replaces no row of a newer version.
+            with_retries(lambda: night.warehouse.merge_scores(rows, model_id, accept_new_source=accept))
+    finally:
+        rows.unpersist()
 
 
 def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:

@@ -50,7 +50,7 @@ def stage(
     *,
     artifact: Artifact,
     engine: EngineConfig,
-    slice_texts: int,
+    n_slices: int,
     run_id: str,
 ) -> Staged:
     """Score texts into staging.
@@ -60,24 +60,25 @@ def stage(
         texts: text_hash and text, each hash once; read several times.
         artifact: the model.
         engine: arithmetic and batching.
-        slice_texts: about how many texts a commit holds.
+        n_slices: number of commits, of which a rerun does those that are missing. It must be the same in
+            a rerun: a text then meets the same others in its batch, and its logits are equal to the last bit.
         run_id: stands with every staged row.
     """
-    n_texts = texts.count()
-    if n_texts == 0:
-        return Staged(0, 0.0)
-    spark = warehouse.spark
-    score = scoring_udf(spark, artifact, engine)
-    n_slices = -(-n_texts // slice_texts)
-    n_tasks = spark.sparkContext.defaultParallelism * _TASKS_PER_SLOT
-    # The hash is uniform, so its first digits deal texts evenly, and the same way in a rerun.
+    # The hash is uniform, so its first digits deal texts evenly.
     slice_of = F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("long"), F.lit(n_slices))
+    dealt = texts.withColumn("slice", slice_of)
+    sizes = {row["slice"]: row["count"] for row in dealt.groupBy("slice").count().collect()}
+    if not sizes:
+        return Staged(0, 0.0)
+    score = scoring_udf(warehouse.spark, artifact, engine)
+    n_tasks = warehouse.spark.sparkContext.defaultParallelism * _TASKS_PER_SLOT
     started = time.monotonic()
-    with progress("texts scored", n_texts) as step:
-        for at in range(n_slices):
+    with progress("texts scored", sum(sizes.values())) as step:
+        for at, size in sorted(sizes.items()):
             scored = (
-                texts.where(slice_of == at)
+                dealt.where(F.col("slice") == at)
                 .repartition(n_tasks, "text_hash")
+                .sortWithinPartitions("text_hash")
                 .select("text_hash", score("text").alias("scored"))
                 .select(
                     F.lit(artifact.model_id).alias("model_id"),
@@ -88,5 +89,5 @@ def stage(
                 )
             )
             warehouse.append("score_staging", scored)
-            step(n_texts // n_slices if at < n_slices - 1 else n_texts - (n_slices - 1) * (n_texts // n_slices))
-    return Staged(n_texts, time.monotonic() - started)
+            step(size)
+    return Staged(sum(sizes.values()), time.monotonic() - started)

@@ -8,7 +8,7 @@ DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-unit test-spark lint wheel wheel-check clean java
+.PHONY: help demo test test-unit test-spark test-documents lint wheel wheel-check clean java
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,10 @@ test-unit: $(DEV)  ## tests without Spark, in seconds
 	@$(BIN)/python -m pytest tests/unit
 
 test-spark: java $(DEV)  ## tests on Spark and the commands end to end, in minutes
-	@$(BIN)/python -m pytest tests --ignore=tests/unit
+	@$(BIN)/python -m pytest tests --ignore=tests/unit -m "not slow"
+
+test-documents: java $(DEV)  ## run every command that the pages show, in their order
+	@$(BIN)/python -m pytest tests/e2e/test_documents.py -m slow
 
 lint: $(DEV)  ## ruff and mypy; changes nothing
 	@$(BIN)/ruff check .

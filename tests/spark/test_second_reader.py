@@ -6,6 +6,7 @@ from pathlib import Path
 
 import deltalake
 import duckdb
+import pytest
 
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
@@ -20,9 +21,10 @@ def test_deltalake_and_duckdb_give_the_same_rows_and_sums(warehouse: Warehouse, 
     site.night()
     location = site.spark.sql(f"DESCRIBE DETAIL {warehouse.name('scores')}").first()["location"]
     scores = deltalake.DeltaTable(location.removeprefix("file:")).to_pyarrow_table()  # noqa: F841 (DuckDB sees it)
-    query = "SELECT count(*), count(removed_in), sum(n_tokens), round(sum({total}), 3) FROM {table}"
+    query = "SELECT count(*), count(removed_in), CAST(sum(n_tokens) AS BIGINT), sum({total}) FROM {table}"
     found = duckdb.sql(query.format(total="list_sum(probabilities)", table="scores")).fetchone()
     total = "aggregate(probabilities, 0D, (sum, p) -> sum + p)"
     expected = tuple(site.spark.sql(query.format(total=total, table=warehouse.name("scores"))).first())
-    assert found == expected
+    assert found[:3] == expected[:3]
+    assert found[3] == pytest.approx(expected[3], rel=1e-5)  # one adds floats, the other doubles
     assert found[0] == 42

@@ -111,8 +111,8 @@ def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
     nights = _sql("SELECT outcome FROM run_summary ORDER BY started", tmp_path, environment)
     assert [row["outcome"] for row in nights] == ["done"] * 3
     assert _sql("SELECT DISTINCT model FROM why_changed WHERE reason = 'model'", tmp_path, environment)
-    for block in blocks(ROOT / "docs" / "analyst.md", "sql"):
-        (tmp_path / SPARK_SQL).open("a", encoding="utf-8").write(block.text)
+    statements = [block.text for block in blocks(ROOT / "docs" / "analyst.md", "sql")]
+    (tmp_path / SPARK_SQL).write_text("".join(statements), encoding="utf-8")
     _run(_spark_sql(tmp_path), "the SQL of analyst.md", tmp_path, environment)
 
 

@@ -22,7 +22,7 @@ def test_deltalake_and_duckdb_give_the_same_rows_and_sums(warehouse: Warehouse, 
     location = site.spark.sql(f"DESCRIBE DETAIL {warehouse.name('scores')}").first()["location"]
     scores = deltalake.DeltaTable(location.removeprefix("file:")).to_pyarrow_table()  # noqa: F841 (DuckDB sees it)
     query = "SELECT count(*), count(removed_in), CAST(sum(n_tokens) AS BIGINT), sum({total}) FROM {table}"
-    found = duckdb.sql(query.format(total="list_sum(probabilities)", table="scores")).fetchone()
+    (found,) = duckdb.sql(query.format(total="list_sum(probabilities)", table="scores")).fetchall()
     total = "aggregate(probabilities, 0D, (sum, p) -> sum + p)"
     expected = tuple(site.spark.sql(query.format(total=total, table=warehouse.name("scores"))).first())
     assert found[:3] == expected[:3]

@@ -132,7 +132,7 @@ class TrainConfig(Section):
         "mean", description="which text positions make the feature; last is the paper's, mean was better here"
     )
     head_dropout: float = Field(
-        0.2, ge=0, lt=1, description="share of features left out of each example in training; 0: none"
+        0.0, ge=0, lt=1, description="share of features left out of each example in training; 0: none"
     )
     prompt: PromptConfig = PromptConfig()
     optimiser: OptimiserConfig = OptimiserConfig()

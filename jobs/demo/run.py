@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 from delta.tables import DeltaTable
-from ptec_udf.warehouse.session import build_session
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -23,6 +22,7 @@ from jobs.command import show_pairs, show_rows
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
+from ptec_udf.warehouse.session import build_session
 
 MARK = ".ptec-demo"
 TABLE = "ptec.companies"
@@ -43,7 +43,6 @@ def run(folder: Path) -> dict[str, Any]:
     _clear(folder)
     configs = _write_configs(folder)
     spark = build_session(WarehouseConfig(folder=str(folder / "warehouse")), "ptec demo")
-    spark.sql("CREATE DATABASE IF NOT EXISTS ptec")
 
     say("\n1. a table of companies")
     _frame(spark, "companies.jsonl").write.format("delta").saveAsTable(TABLE)

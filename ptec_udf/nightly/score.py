@@ -39,7 +39,7 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 
     Raises:
         UserError: for a model, source, artifact or backbone that cannot be used; nothing is written.
-        PtecError: when the night fails later; the tables stay as they were, the run's row says failed.
+        PtecError: when the night fails later; the run's row says failed, and a rerun goes on where it stopped.
     """
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
@@ -57,7 +57,9 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     except PySparkException as error:
         kind = _reason(error)
         night.record.write(warehouse, FAILED, kind)
-        raise PtecError(f"the night failed with {kind}; the tables are as before, see Spark's own log") from error
+        raise PtecError(
+            f"the night failed with {kind}, see Spark's own log; a rerun goes on where it stopped"
+        ) from error
     except Exception as error:
         night.record.write(warehouse, FAILED, type(error).__name__)
         raise

@@ -71,6 +71,12 @@ def default_settings() -> dict[str, str]:
     return {name: value.strip() for name, value in pairs}
 
 
+def make_database(spark: SparkSession, name: str) -> None:
+    """Create a database unless it is there; asking first, since Hive logs an error where it is."""
+    if not spark.catalog.databaseExists(name):
+        spark.sql(f"CREATE DATABASE IF NOT EXISTS `{name}`")
+
+
 def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> SparkSession:
     """Start a session; an embedded one where ``folder`` is given."""
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
@@ -90,7 +96,7 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
         _open_metastore(spark, folder)
         _remember_jars(spark, folder)
         # Names without a database mean the same in every command: tables of ours, and sources beside them.
-        spark.sql(f"CREATE DATABASE IF NOT EXISTS `{config.database}`")
+        make_database(spark, config.database)
         spark.catalog.setCurrentDatabase(config.database)
     return spark
 

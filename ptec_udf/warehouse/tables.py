@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, schema_faults
+from ptec_udf.warehouse.session import make_database
 
 # Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
 PROPERTIES = {
@@ -99,7 +100,7 @@ class Warehouse:
         Raises:
             ConfigError: if existing tables lack columns or have wrong types; names them all.
         """
-        self.spark.sql(f"CREATE DATABASE IF NOT EXISTS {quote(self.database)}")
+        make_database(self.spark, self.database)
         faults = []
         for table in SCHEMAS:
             if self.spark.catalog.tableExists(self.name(table)):

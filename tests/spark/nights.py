@@ -77,5 +77,12 @@ def companies(n: int = 60) -> list[tuple[Any, ...]]:
     return rows + repeated
 
 
+def changed_companies() -> list[tuple[Any, ...]]:
+    """The same a night later: c0000 has another text, c0005 is gone, fresh is new."""
+    first, *others = companies()
+    kept = [row for row in others if row[0] != "c0005"]
+    return [(first[0], "other", "text about other things"), *kept, ("fresh", "fresh", "a new one")]
+
+
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

@@ -14,7 +14,7 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, companies
+from tests.spark.nights import Site, changed_companies, companies
 from tests.tiny import tiny_artifact
 from tests.tolerance import assert_logits_close
 
@@ -29,16 +29,6 @@ def site(warehouse: Warehouse, models: Path) -> Site:
     made = Site(warehouse, models)
     made.write(companies())
     return made
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test fail if the model is asked for anything."""
-
-    def refuse(*args: Any) -> None:
-        raise AssertionError("the model was used")
-
-    monkeypatch.setattr(stage_module, "scoring_udf", refuse)
 
 
 def test_first_night_scores_every_company_and_equal_texts_once(site: Site) -> None:
@@ -72,8 +62,7 @@ def test_probabilities_and_labels_follow_from_logits(site: Site, models: Path) -
             assert (label.name in row["labels"]) == (probability >= label.threshold)
 
 
-def test_unchanged_source_is_nothing_to_do_and_loads_no_model(site: Site, no_model: None, monkeypatch: Any) -> None:
-    monkeypatch.undo()
+def test_unchanged_source_is_nothing_to_do_and_loads_no_model(site: Site, monkeypatch: Any) -> None:
     site.champion()
     site.night()
     before = site.rows("scores")
@@ -87,11 +76,7 @@ def test_only_new_and_changed_companies_are_scored(site: Site) -> None:
     site.champion()
     site.night()
     old = site.scores()
-    rows = companies()
-    rows[0] = (rows[0][0], "other", "text about other things")
-    del rows[5]
-    rows.append(("fresh", "fresh", "a new one"))
-    site.write(rows)
+    site.write(changed_companies())
     result = site.night()
     assert result["counts"] == {"ok": 2, "removed": 1}
     assert result["skipped"] == 68
@@ -104,11 +89,7 @@ def test_only_new_and_changed_companies_are_scored(site: Site) -> None:
 def test_changes_say_why(site: Site) -> None:
     site.champion()
     site.night()
-    rows = companies()
-    rows[0] = (rows[0][0], "other", "text about other things")
-    del rows[5]
-    rows.append(("fresh", "fresh", "a new one"))
-    site.write(rows)
+    site.write(changed_companies())
     old = site.scores()
     result = site.night()
     new = site.scores()
@@ -122,13 +103,13 @@ def test_changes_say_why(site: Site) -> None:
     assert found == expected
 
 
-def test_older_version_never_overwrites_newer_scores(site: Site, no_model: None, monkeypatch: Any) -> None:
-    monkeypatch.undo()
+def test_older_version_never_overwrites_newer_scores(site: Site, monkeypatch: Any) -> None:
     site.champion()
     site.night()
     site.write([("c0000", "other", "text"), *companies()[1:]])
     site.night()
     before = site.rows("scores")
+    monkeypatch.setattr(stage_module, "scoring_udf", None)
     result = site.night("source.version=0")
     assert result["outcome"] == "superseded"
     assert site.rows("scores") == before

@@ -47,12 +47,13 @@ def test_ensure_creates_every_table_once_and_with_comments(warehouse: Warehouse)
     assert field.metadata["comment"].startswith("source version in which the company was found gone")
 
 
-def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession, warehouse: Warehouse) -> None:
+def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession) -> None:
+    faulty = Warehouse(spark, "faulty")
+    spark.sql("CREATE DATABASE faulty")
     for table, columns in (("aliases", "alias string, model_id int"), ("labels", "model_id string")):
-        spark.sql(f"DROP TABLE {warehouse.name(table)}")
-        spark.sql(f"CREATE TABLE {warehouse.name(table)} ({columns}) USING delta")
+        spark.sql(f"CREATE TABLE {faulty.name(table)} ({columns}) USING delta")
     with pytest.raises(ConfigError) as caught:
-        warehouse.ensure()
+        faulty.ensure()
     assert any("table aliases: column model_id must be string, was int" in fault for fault in caught.value.faults)
     assert any("table labels: column threshold (float) is missing" in fault for fault in caught.value.faults)
 

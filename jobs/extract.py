@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ptec_udf.config import load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import pin
-
-from ptec_udf.config import load_config
 from training.args import ExtractConfig
 from training.extract import extract
 

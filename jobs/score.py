@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptec_udf.warehouse.session import build_session
-
 from ptec_udf.config import ScoreConfig, load_config
 from ptec_udf.nightly.score import score
+from ptec_udf.warehouse.session import build_session
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptec_udf.warehouse.views import ensure_views
 from pyspark.errors import PySparkException
 
 from jobs.promote import open_warehouse
 from ptec_udf.errors import SourceError
 from ptec_udf.progress import say
 from ptec_udf.sql_function import register_ptec_score
+from ptec_udf.warehouse.views import ensure_views
 
 
 def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

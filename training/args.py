@@ -134,6 +134,9 @@ class TrainConfig(Section):
     head_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of features left out of each example in training; 0: none"
     )
+    token_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of each text's tokens left out in training, others each epoch; 0: none"
+    )
     prompt: PromptConfig = PromptConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()

@@ -102,6 +102,20 @@ def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.
         yield steps[at]
 
 
+def drop_tokens(ids: list[int], share: float) -> list[int]:
+    """Leave out a random share of a text's inner tokens; first and last, which may be special, stay.
+
+    A text then reads differently in each epoch, which keeps a small training set from being learned by heart.
+    Source: Iyyer et al., "Deep unordered composition rivals syntactic methods", ACL 2015 (word dropout).
+    Draws from torch's process-wide generator.
+    """
+    if not share:
+        return ids
+    kept = torch.rand(len(ids)) >= share
+    kept[0] = kept[-1] = True
+    return [token for token, stays in zip(ids, kept.tolist(), strict=True) if stays]
+
+
 def micro_batches(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Part one step's rows into forward passes under a budget of positions."""
     for batch in length_sorted_batches([lengths[row] for row in rows], batch_tokens):

@@ -24,7 +24,7 @@ from training.args import OptimiserConfig, TrainConfig
 from training.average import WeightAverage, put
 from training.calibrate import common_threshold
 from training.checkpoint import Checkpoint, Course
-from training.data import Rows, micro_batches, training_steps
+from training.data import Rows, drop_tokens, micro_batches, training_steps
 from training.forward import autocast_forward, over_rows
 from training.loss import loss_sum
 from training.metrics import macro_f1, mean_average_precision
@@ -129,7 +129,7 @@ class Trainer:
         total = 0.0
         for batch in micro_batches(step, lengths, self.config.optimiser.micro_batch_tokens):
             targets = torch.from_numpy(self.rows.targets[batch]).to(self.weights.device)
-            logits = forward([self.rows.ids[row] for row in batch])
+            logits = forward([drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch])
             loss = loss_sum(logits, targets, self.weights) / len(step)
             loss.backward()
             total += loss.item()

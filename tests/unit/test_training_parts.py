@@ -16,7 +16,7 @@ from ptec_udf.model.prefix import keys_values_of_embeddings, split_deep_prompt
 from tests.tiny import LABELS, tiny_extract, tiny_network, write_rows
 from training.args import LossConfig, PromptConfig, TrainConfig
 from training.checkpoint import Checkpoint
-from training.data import read_splits, training_steps
+from training.data import drop_tokens, read_splits, training_steps
 from training.extract_folder import DATA
 from training.fit import Trainer
 from training.head import StandardisedHead
@@ -114,10 +114,23 @@ def test_steps_hold_rows_of_about_one_length():
     assert max(max(lengths[row] for row in step) - min(lengths[row] for row in step) for step in steps) < 12
 
 
+def test_dropped_tokens_are_others_each_time_and_never_the_first_or_last():
+    torch.manual_seed(0)
+    ids = list(range(1000))
+    once, again = drop_tokens(ids, 0.2), drop_tokens(ids, 0.2)
+    assert once != again
+    for left in (once, again):
+        assert left == sorted(set(left))
+        assert (left[0], left[-1]) == (0, 999)
+        assert 750 < len(left) < 850
+    assert drop_tokens([1, 2], 0.99) == [1, 2]
+    assert drop_tokens(ids, 0.0) == ids
+
+
 def updated(load_tiny, extract, tmp_path, micro_batch_tokens):
     """Weights after one plain gradient step on 24 rows, which clipping leaves alone."""
     options = [f"extract={extract}", f"out={tmp_path / 'out'}", f"optimiser.micro_batch_tokens={micro_batch_tokens}"]
-    config = load_config(TrainConfig, None, [*options, "optimiser.clip_norm=1000"])
+    config = load_config(TrainConfig, None, [*options, "optimiser.clip_norm=1000", "token_dropout=0"])
     network = tiny_network(*load_tiny("bert"), "deep")
     splits = splits_of(extract, load_tiny)
     trainer = Trainer(

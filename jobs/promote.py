@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
-from ptec_udf.config import Section, WarehouseConfig, load_config
+from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
+from training.args import ExtractConfig, TrainConfig
 
 
 class AnyConfig(Section):
@@ -29,13 +30,26 @@ class AnyConfig(Section):
 
     warehouse: WarehouseConfig = WarehouseConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
+        known = {*ScoreConfig.model_fields, *ExtractConfig.model_fields, *TrainConfig.model_fields}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"no configuration has a section or value named: {', '.join(unknown)}")
+        return values
+
 
 def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
     """Open the warehouse that a configuration names, with its tables there."""
-    config = load_config(AnyConfig, config_file, overrides).warehouse
+    config = warehouse_config(config_file, overrides)
     warehouse = Warehouse(build_session(config, name), config.database)
     warehouse.ensure()
     return warehouse, config
+
+
+def warehouse_config(config_file: Path | None, overrides: Sequence[str]) -> WarehouseConfig:
+    """Read the section that says where the warehouse is."""
+    return load_config(AnyConfig, config_file, overrides).warehouse
 
 
 def run_register(
@@ -70,14 +84,14 @@ def run_models(config_file: Path | None, overrides: Sequence[str]) -> dict[str, 
     return {"models": registry.list_models(warehouse)}
 
 
-def check_loads(location: str) -> None:
+def check_loads(location: str, model_id: str) -> None:
     """Load an artifact and its backbone, as an executor will.
 
     Raises:
-        ArtifactError: when the artifact is broken.
+        ArtifactError: when the artifact is broken or of another model.
         BackboneError: when the backbone is missing, or not the one trained with.
     """
-    backbone = load_artifact(location).manifest.backbone
+    backbone = load_artifact(location, model_id).manifest.backbone
     resolved = resolve(backbone.name)
     resolved.check(backbone.content_hash)
     resolved.load()

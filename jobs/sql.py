@@ -8,10 +8,12 @@ from typing import Any
 
 from pyspark.errors import PySparkException
 
-from jobs.promote import open_warehouse
-from ptec_udf.errors import SourceError
+from jobs.promote import warehouse_config
+from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.progress import say
 from ptec_udf.sql_function import register_ptec_score
+from ptec_udf.warehouse.session import build_session
+from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
 
@@ -21,8 +23,15 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
     Raises:
         SourceError: when the statement cannot be run, with Spark's own explanation.
     """
-    warehouse, _ = open_warehouse(config_file, overrides, "ptec sql")
-    ensure_views(warehouse)
+    config = warehouse_config(config_file, overrides)
+    warehouse = Warehouse(build_session(config, "ptec sql"), config.database)
+    try:
+        warehouse.ensure()
+        ensure_views(warehouse)
+    except ConfigError as error:
+        # Not refused, since the statement may be the one that mends a table.
+        for fault in error.faults:
+            say(f"warning: {fault}")
     warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
     if "ptec_score" in query.lower():
         register_ptec_score(warehouse.spark, warehouse.database)

@@ -38,8 +38,8 @@ def register_ptec_score(
         RegistryError: when the alias points to no model.
         ArtifactError: when the model's artifact is broken.
     """
-    location = registry.find(Warehouse(spark, database), alias=alias)["location"]
-    artifact = load_artifact(location)
+    model = registry.find(Warehouse(spark, database), alias=alias)
+    artifact = load_artifact(model["location"], model["model_id"])
     broadcast = spark.sparkContext.broadcast(artifact.scoring_files)
     settings = engine_settings(spark, engine or EngineConfig())
     model_id, labels = artifact.model_id, artifact.manifest.labels

@@ -145,10 +145,10 @@ def text_hash(column: str | Column) -> Column:
     return F.sha2(column, 256)
 
 
-def text_id(template: str, columns: Mapping[str, str | None] | None = None) -> str:
-    """Short hash of all that decides how a row becomes a text: template, column names, our rules."""
+def text_id(template: str, columns: Mapping[str, str | None] | None = None, key: str = "") -> str:
+    """Short hash of all that decides how a row becomes a key and a text: template, column names, our rules."""
     renamed = sorted((field, source) for field, source in (columns or {}).items() if field != source)
-    return hashlib.sha256(json.dumps([TEXT_VERSION, template, renamed]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([TEXT_VERSION, template, renamed, key]).encode()).hexdigest()[:16]
 
 
 def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) -> list[str]:

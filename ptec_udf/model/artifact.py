@@ -154,17 +154,26 @@ class Artifact:
         return {name: self.files[name] for name in SCORING_FILES}
 
 
-def load_artifact(folder: str | Path) -> Artifact:
+def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
     """Read and check an artifact folder.
 
+    Args:
+        folder: where it lies.
+        model_id: the model that it must be; None takes any.
+
     Raises:
-        ArtifactError: naming every file that is missing or was changed, or an unknown format.
+        ArtifactError: naming every file that is missing or was changed, an unknown format, or another model.
     """
     folder = Path(folder)
     missing = [name for name in ALL_FILES if not (folder / name).is_file()]
     if missing:
         raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in missing])
-    return read_artifact({name: (folder / name).read_bytes() for name in ALL_FILES}, str(folder))
+    artifact = read_artifact({name: (folder / name).read_bytes() for name in ALL_FILES}, str(folder))
+    if model_id not in (None, artifact.model_id):
+        raise ArtifactError(
+            f"{folder}: must hold model {model_id}, held {artifact.model_id}; register the former again from its folder"
+        )
+    return artifact
 
 
 def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifact:
@@ -223,6 +232,9 @@ def _read_manifest(data: bytes, where: str) -> Manifest:
         ) from None
     if data != _canonical(manifest) or manifest.checksum != _checksum(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (its checksum differs)")
+    # The id is a name of folders and rows, so it must be what we would give, whoever wrote the file.
+    if set(manifest.files) != set(ALL_FILES) - {MANIFEST} or manifest.model_id != _model_id(manifest):
+        raise ArtifactError(f"{place}: file was changed after the artifact was made (model_id and files do not fit)")
     return manifest
 
 

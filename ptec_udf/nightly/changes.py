@@ -30,6 +30,7 @@ def screen_changes(
     source: PinnedSource,
     run_id: str,
     changed_at: datetime,
+    same_template: bool = True,
 ) -> DataFrame:
     """List every company that enters or leaves a label.
 
@@ -42,11 +43,12 @@ def screen_changes(
         source: the pinned source.
         run_id: the run.
         changed_at: one time for all rows of the run.
+        same_template: whether both sides' texts were made in one way, so that a difference is the company's.
 
     Returns:
-        Rows of the score_changes table. Reasons: ``new`` (not shown before), ``removed`` (not shown any
-        more), ``text`` (the text changed), ``model`` (the same text under another model), ``threshold``
-        (neither changed).
+        Rows of the score_changes table. Reasons: ``new`` (not shown before, or without a score), ``removed``
+        (not shown any more), ``text`` (the company's text changed), ``model`` (another model, and no other
+        text that one could know of), ``threshold`` (none of these changed).
     """
     both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
     moves = F.concat(
@@ -66,7 +68,7 @@ def screen_changes(
             _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
             _threshold(old).alias("old_threshold"),
             _threshold(new).alias("new_threshold"),
-            _reason(old.model_id != new.model_id).alias("reason"),
+            _reason(old.model_id != new.model_id, same_template).alias("reason"),
             F.lit(source.source_id).alias("source_id"),
             F.lit(source.version).cast("long").alias("source_version"),
             F.lit(changed_at).alias("changed_at"),
@@ -93,14 +95,19 @@ def _moves(labels: Column, others: Column, *, entered: bool) -> Column:
     )
 
 
-def _reason(model_changed: bool) -> Column:
+def _reason(model_changed: bool, same_template: bool) -> Column:
     """Say why, from what differs between the two sides."""
-    text_changed = ~F.col("old_text_hash").eqNullSafe(F.col("new_text_hash"))
+    # Another template gives every company another text, which says nothing about the company.
+    text_changed = F.lit(same_template or not model_changed) & ~F.col("old_text_hash").eqNullSafe(
+        F.col("new_text_hash")
+    )
     return (
         F.when(F.col("old_shown").isNull(), F.lit("new"))
         .when(F.col("new_shown").isNull(), F.lit("removed"))
         .when(text_changed, F.lit("text"))
-        .otherwise(F.lit("model" if model_changed else "threshold"))
+        .when(F.lit(model_changed), F.lit("model"))
+        .when(F.col("old_probabilities").isNull(), F.lit("new"))
+        .otherwise(F.lit("threshold"))
     )
 
 

@@ -16,6 +16,7 @@ SOURCE = "source"  # unchanged, but last seen in another source
 RETRY = "retry"  # unchanged, but failed last time and retry is on
 GONE = "gone"  # no longer in the source
 SAME = "same"  # nothing to do
+WRITTEN = "written"  # by this very run, which was killed after its MERGE
 NO_KEY = "no_key"  # rows that nothing identifies: counted, never scored
 
 TO_WRITE = (NEW, TEXT, SOURCE, RETRY)
@@ -42,28 +43,33 @@ def keyed_texts(source: DataFrame, key: str, text: Column) -> DataFrame:
         .groupBy("key")
         .agg(
             F.count("*").alias("n_rows"),
-            F.array_sort(F.collect_set(hash_or_blank)).alias("hashes"),
+            # Not a set of hashes: it would grow with the rows of one key, or of none.
+            F.min(hash_or_blank).alias("least"),
+            F.max(hash_or_blank).alias("greatest"),
+            F.bit_xor(F.xxhash64(hash_or_blank)).alias("mixed"),
             F.first("text", ignorenulls=True).alias("text"),
             F.first("text_hash", ignorenulls=True).alias("text_hash"),
         )
     )
-    conflict = F.size("hashes") > 1
+    conflict = F.col("least") != F.col("greatest")
+    of_all = F.sha2(F.concat_ws(",", "least", "greatest", "mixed"), 256)
     return one_per_key.select(
         "key",
         "n_rows",
         F.when(~conflict, F.col("text")).alias("text"),
-        F.when(conflict, F.sha2(F.array_join("hashes", ","), 256)).otherwise(F.col("text_hash")).alias("text_hash"),
+        F.when(conflict, of_all).otherwise(F.col("text_hash")).alias("text_hash"),
         conflict.alias("conflict"),
     )
 
 
-def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_errors: bool) -> DataFrame:
+def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, run_id: str, retry_errors: bool) -> DataFrame:
     """Give every key of source and scores its fate.
 
     Args:
         texts: from ``keyed_texts``.
         standing: rows of the scores table under this model.
         source_id: the source of this night.
+        run_id: this night's run.
         retry_errors: whether rows with status error are scored again.
 
     Returns:
@@ -76,11 +82,12 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_error
         F.col("text_hash").alias("old_hash"),
         F.col("status").alias("old_status"),
         F.col("source_id").alias("old_source"),
+        F.col("run_id").alias("old_run"),
         F.col("removed_in").isNotNull().alias("was_gone"),
     )
     new = texts.withColumn("is_there", F.lit(True))
     both = new.join(old, on="key", how="full_outer")
-    fate = _fate(source_id, retry_errors)
+    fate = _fate(source_id, run_id, retry_errors)
     return (
         both.withColumn("fate", fate)
         .where(F.col("fate").isNotNull())
@@ -95,7 +102,7 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, retry_error
     )
 
 
-def _fate(source_id: str, retry_errors: bool) -> Column:
+def _fate(source_id: str, run_id: str, retry_errors: bool) -> Column:
     """Decide a key's fate; null for one that is gone and was."""
     was_there = F.col("stands").isNotNull() & ~F.col("was_gone")
     is_there = F.col("is_there").isNotNull()
@@ -107,6 +114,8 @@ def _fate(source_id: str, retry_errors: bool) -> Column:
         .when(~was_there, F.lit(NEW))
         .when(~F.col("text_hash").eqNullSafe(F.col("old_hash")), F.lit(TEXT))
         .when(F.col("old_source") != F.lit(source_id), F.lit(SOURCE))
+        # Before the retry: what failed in this run was tried in it.
+        .when(F.col("old_run") == F.lit(run_id), F.lit(WRITTEN))
         .when(failed, F.lit(RETRY))
         .otherwise(F.lit(SAME))
     )

@@ -45,10 +45,14 @@ def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
     """Fix model, source version and scores version; no table is scanned."""
     choice = config.model
     model = registry.find(warehouse, alias=None if choice.id else choice.alias, model_id=choice.id)
-    artifact = load_artifact(model["location"])
-    source = pin(warehouse.spark, config.source, warehouse)
-    alias = None if choice.id else choice.alias
-    columns = text_id(artifact.manifest.template, config.source.columns)
+    artifact = load_artifact(model["location"], model["model_id"])
+    return night_of(warehouse, config, artifact, pin(warehouse.spark, config.source, warehouse))
+
+
+def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, source: PinnedSource) -> Night:
+    """Make the night of a model and a pinned source, as runs and scores stand now."""
+    alias = None if config.model.id else config.model.alias
+    columns = text_id(artifact.manifest.template, config.source.columns, config.source.key)
     history = History.read(warehouse)
     record = RunRecord(
         run_id=history.run_id(model_id=artifact.model_id, alias=alias, source=source, text_id=columns),

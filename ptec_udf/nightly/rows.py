@@ -13,6 +13,8 @@ from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
 from ptec_udf.warehouse.schemas import SCORES
 from ptec_udf.warehouse.source import PinnedSource
 
+STAGING_LOST = "a text was scored and is not in staging any more: another run of this name is at work"
+
 
 def probabilities(logits: Column, labels: list[Label]) -> Column:
     """Return sigmoid(scale * logit + offset) for every label, computed in double, kept as float."""
@@ -58,7 +60,9 @@ def scored_rows(
     joined = wanted.join(known, on="text_hash", how="left")
     probability = probabilities(F.col("logits"), manifest.labels)
     conflict, blank = F.col("conflict"), F.col("text").isNull() & ~F.col("conflict")
-    status = F.when(conflict, F.lit(ERROR)).when(blank, F.lit(EMPTY)).otherwise(F.col("status"))
+    # Ends the night rather than write a company without a score.
+    scored = F.coalesce("status", F.raise_error(F.lit(STAGING_LOST)).cast("string"))
+    status = F.when(conflict, F.lit(ERROR)).when(blank, F.lit(EMPTY)).otherwise(scored)
     error = F.when(conflict, F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))
     return joined.select(
         "key",

@@ -56,13 +56,18 @@ class History:
         A night that was killed, or failed, left no row of success: its rerun has the same name, and so
         rewrites what it left in place of doubling it.
         """
-        facts = "|".join([model_id, alias or "", source.source_id, str(source.version), text_id])
-        name = hashlib.sha256(facts.encode()).hexdigest()[:12]
+        name = run_name(model_id=model_id, alias=alias, source=source, text_id=text_id)
         earlier = sum(row["run_id"].startswith(name) and row["outcome"] != FAILED for row in self.rows)
         return f"{name}-{earlier + 1}"
 
     def _last(self, fits: Any) -> Row | None:
         return next((row for row in reversed(self.rows) if row["outcome"] == DONE and fits(row)), None)
+
+
+def run_name(*, model_id: str, alias: str | None, source: PinnedSource, text_id: str) -> str:
+    """Hash what a run does: the first part of its run_id."""
+    facts = "|".join([model_id, alias or "", source.source_id, str(source.version), text_id])
+    return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 
 @dataclass
@@ -82,6 +87,18 @@ class RunRecord:
     tokens: int = 0
     padding: float | None = None
     rows_per_second: float | None = None
+
+    def count_written(self, warehouse: Warehouse) -> None:
+        """Count what stands after MERGE, which another process can do as well as the one that merged."""
+        of_run = (F.col("model_id") == self.model_id) & (F.col("run_id") == self.run_id)
+        status = F.when(F.col("removed_in").isNotNull(), F.lit("removed")).otherwise(F.col("status"))
+        written = warehouse.read("scores").where(of_run).groupBy(status.alias("status")).count()
+        self.counts |= {row["status"]: row["count"] for row in written.collect()}
+        staged = warehouse.read("score_staging").where(of_run)
+        sums = staged.agg(F.sum("n_tokens").alias("tokens"), F.sum("batch_positions").alias("positions")).first()
+        if sums and sums["tokens"]:
+            self.tokens = sums["tokens"]
+            self.padding = round(1 - sums["tokens"] / sums["positions"], 4)
 
     def write(self, warehouse: Warehouse, outcome: str, error: str | None = None) -> dict[str, Any]:
         """Append the row and return it as the command's result."""

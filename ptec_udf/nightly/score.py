@@ -8,9 +8,10 @@ last.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -21,7 +22,8 @@ from ptec_udf.errors import PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
 from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
-from ptec_udf.nightly.rows import gone_rows, scored_rows
+from ptec_udf.nightly.recover import finish_killed
+from ptec_udf.nightly.rows import STAGING_LOST, gone_rows, scored_rows
 from ptec_udf.nightly.runs import DONE, FAILED, NOTHING, SUPERSEDED
 from ptec_udf.nightly.stage import Staged, stage
 from ptec_udf.progress import say
@@ -29,6 +31,9 @@ from ptec_udf.text import parse_template, text_column
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse, with_retries
 from ptec_udf.warehouse.views import ensure_views
+
+# What a killed night staged may be of use to the next ones, but not for ever.
+_STAGING_KEPT = timedelta(days=7)
 
 
 def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
@@ -53,8 +58,9 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     check(night)
     ensure_views(warehouse)
     try:
+        night = finish_killed(night)
         _run(night)
-    except PySparkException as error:
+    except (PySparkException, Py4JError) as error:
         kind = _reason(error)
         night.record.write(warehouse, FAILED, kind)
         raise PtecError(
@@ -66,10 +72,12 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     return night.record.write(warehouse, DONE)
 
 
-def _reason(error: PySparkException) -> str:
+def _reason(error: PySparkException | Py4JError) -> str:
     """Say why Spark failed. Its own message may quote a company's text, so only its kind is told; ours may not."""
-    ours = re.search(r"ptec_udf\.errors\.(\w+: .*)", str(error))
-    return ours[1] if ours else error.getCondition() or type(error).__name__
+    ours = re.search(rf"ptec_udf\.errors\.(\w+: .*)|({STAGING_LOST})", str(error))
+    if ours:
+        return str(ours[1] or ours[2])
+    return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
 
 
 def _run(night: Night) -> None:
@@ -88,7 +96,7 @@ def _run(night: Night) -> None:
         staged = _stage(night, changes, n_texts) if scores_texts else Staged(0, 0.0)
         _write(night, changes, writes=scores_texts or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
-        warehouse.delete_staged(record.model_id)
+        warehouse.delete_staged(record.model_id, record.run_id, before=record.started - _STAGING_KEPT)
     finally:
         changes.unpersist()
 
@@ -102,6 +110,7 @@ def _marked(night: Night) -> DataFrame:
         diff.keyed_texts(source, key, text),
         night.standing(),
         source_id=night.source.source_id,
+        run_id=night.record.run_id,
         retry_errors=night.config.retry_errors,
     )
 
@@ -186,25 +195,15 @@ def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
         source=night.source,
         run_id=night.record.run_id,
         changed_at=night.record.started,
+        same_template=last is None or last["text_id"] == night.record.text_id,
     )
     night.warehouse.replace_run("score_changes", changed, night.record.run_id)
 
 
 def _summarise(night: Night, staged: Staged) -> None:
-    """Count what stands after MERGE, which a rerun after a kill can do as well as the first run."""
+    """Fill in the run's row and say what was done."""
     record = night.record
-    written = night.warehouse.read("scores").where(
-        (F.col("model_id") == record.model_id) & (F.col("run_id") == record.run_id)
-    )
-    status = F.when(F.col("removed_in").isNotNull(), F.lit("removed")).otherwise(F.col("status"))
-    record.counts |= {row["status"]: row["count"] for row in written.groupBy(status.alias("status")).count().collect()}
-    scored = night.warehouse.read("score_staging").where(
-        (F.col("model_id") == record.model_id) & (F.col("run_id") == record.run_id)
-    )
-    sums = scored.agg(F.sum("n_tokens").alias("tokens"), F.sum("batch_positions").alias("positions")).first()
-    if sums and sums["tokens"]:
-        record.tokens = sums["tokens"]
-        record.padding = round(1 - sums["tokens"] / sums["positions"], 4)
+    record.count_written(night.warehouse)
     if staged.texts:
         record.rows_per_second = round(staged.texts / staged.seconds, 2)
     seconds = (datetime.now(UTC) - record.started).total_seconds()

@@ -87,7 +87,7 @@ def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]
 
 
 def promote(
-    warehouse: Warehouse, model_id: str, alias: str, who: str, why: str, check: Callable[[str], None]
+    warehouse: Warehouse, model_id: str, alias: str, who: str, why: str, check: Callable[[str, str], None]
 ) -> dict[str, Any]:
     """Point an alias to a model.
 
@@ -97,7 +97,7 @@ def promote(
         alias: the pointer.
         who: person or job.
         why: reason.
-        check: loads artifact and backbone from the location that it is given; the alias moves only if it returns.
+        check: loads the artifact of a location and model_id, and its backbone; the alias moves only if it returns.
 
     Returns:
         alias, model_id, previous (both equal where nothing moved).
@@ -110,7 +110,7 @@ def promote(
     if moves and moves[-1].model_id == row["model_id"]:
         say(f"alias {alias} points to {row['model_id']} already; nothing was changed")
         return {"alias": alias, "model_id": row["model_id"], "previous": row["model_id"]}
-    check(row["location"])
+    check(row["location"], row["model_id"])
     return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why)
 
 
@@ -185,7 +185,7 @@ def _keep(artifact: Artifact, location: Path) -> None:
     """Write the checked files of an artifact, all or none; a whole copy that is there stays."""
     if location.exists():
         try:
-            load_artifact(location)
+            load_artifact(location, artifact.model_id)
         except ArtifactError:
             shutil.rmtree(location)
         else:

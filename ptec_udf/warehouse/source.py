@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from delta.tables import DeltaTable
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -65,15 +66,19 @@ def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None =
         warehouse: its runs give Parquet folders and views their version; None: version 0.
 
     Raises:
-        SourceError: no such table or path, neither Delta nor Parquet nor view, no such version, no key column.
+        SourceError: no such table or path, one that Spark cannot open, neither Delta nor Parquet nor view, no such version, no key column.
     """
-    source = _by_name(spark, config, warehouse) if config.table is not None else _by_path(spark, config, warehouse)
+    try:
+        source = _by_name(spark, config, warehouse) if config.table is not None else _by_path(spark, config, warehouse)
+        columns = source.read(spark).columns
+    except (PySparkException, Py4JError) as error:
+        name = config.table if config.table is not None else config.path
+        raise SourceError(f"source {name!r} cannot be opened: {_said(error)}") from None
     faults = []
     if config.version is not None and source.kind != "delta":
         faults.append(
             f"source.version must be null for {source.name!r}, was {config.version}: only Delta tables keep versions"
         )
-    columns = source.read(spark).columns
     if config.key not in columns:
         more = ", ..." if len(columns) > _MOST_COLUMNS_NAMED else ""
         faults.append(
@@ -83,6 +88,13 @@ def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None =
     if faults:
         raise SourceError(faults)
     return source
+
+
+def _said(error: PySparkException | Py4JError) -> str:
+    """The first line of what Spark says; no row was read yet, so it quotes none."""
+    java = getattr(error, "java_exception", None)
+    message = java.toString() if java is not None else str(error)
+    return str(message).strip().partition("\n")[0]
 
 
 def quoted_name(name: str) -> str:
@@ -177,13 +189,18 @@ def _delta_at(spark: SparkSession, table: str | None, path: str | None, version:
 
 
 def _definition(spark: SparkSession, table: str) -> str:
-    """SQL text of a view; its name where Spark keeps no text, as for a view made of a frame."""
+    """SQL text of a view and where its names are looked up; its name where Spark keeps no text."""
     rows = spark.sql(f"DESCRIBE TABLE EXTENDED {table}").collect()
-    return next((str(row.data_type) for row in rows if row.col_name == "View Text"), table)
+    told = {str(row.col_name): str(row.data_type) for row in rows}
+    text = told.get("View Text")
+    return table if text is None else f"{told.get('View Catalog and Namespace')}|{text}"
 
 
 def _count(warehouse: Warehouse | None, source_id: str, fingerprint: str | None) -> int:
-    """Version of a source that has none: that of a run that saw the same files, or one more than the highest."""
+    """Version of a source that has none: the last run's if it saw the same files, or one more than the highest.
+
+    Files that were put back count anew: their rows must replace those of the files between.
+    """
     if warehouse is None:
         return 0
     seen = (
@@ -193,8 +210,11 @@ def _count(warehouse: Warehouse | None, source_id: str, fingerprint: str | None)
         .agg(F.max("source_version").alias("version"))
         .collect()
     )
-    same = [int(row.version) for row in seen if fingerprint is not None and row.source_fingerprint == fingerprint]
-    return same[0] if same else max((int(row.version) + 1 for row in seen), default=0)
+    last = max(seen, key=lambda row: row.version, default=None)
+    if last is None:
+        return 0
+    is_same = fingerprint is not None and last.source_fingerprint == fingerprint
+    return int(last.version) + (0 if is_same else 1)
 
 
 def _hash(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 from delta import exceptions as conflicts
@@ -147,11 +148,10 @@ class Warehouse:
         """Write one model's rows, given as dictionaries, in place of those that are there."""
         self._replace(table, self._frame(table, rows), F.col("model_id") == F.lit(model_id))
 
-    def delete_staged(self, model_id: str, run_id: str | None = None) -> None:
-        """Remove staged scores of a model; only those of one run if given."""
-        condition = F.col("model_id") == F.lit(model_id)
-        if run_id is not None:
-            condition &= F.col("run_id") == F.lit(run_id)
+    def delete_staged(self, model_id: str, run_id: str, before: datetime) -> None:
+        """Remove staged scores of a run, and what other runs of the model staged before a time and left."""
+        is_over = (F.col("run_id") == F.lit(run_id)) | (F.col("staged_at") < F.lit(before))
+        condition = (F.col("model_id") == F.lit(model_id)) & is_over
         with_retries(lambda: DeltaTable.forName(self.spark, self.name("score_staging")).delete(condition))
 
     def merge_scores(self, df: DataFrame, model_id: str, accept_new_source: bool = False) -> None:

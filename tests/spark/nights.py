@@ -46,7 +46,7 @@ class Site:
     def champion(self, seed: int = 0) -> str:
         """Register and promote a tiny model."""
         model_id = self.model(seed)
-        registry.promote(self.warehouse, model_id, alias="champion", who="test", why="", check=lambda location: None)
+        registry.promote(self.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
         return model_id
 
     def night(self, *overrides: str) -> dict[str, Any]:

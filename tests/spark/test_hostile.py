@@ -97,5 +97,5 @@ def _poison_tokenizer(site: Site) -> str:
     _, manifest = seal(loaded.manifest.model_copy(update={"backbone": named}), others)
     (folder / format.MANIFEST).write_bytes(manifest)
     model_id = registry.register(site.warehouse, folder, site.folder / "keep", "poisoned")
-    registry.promote(site.warehouse, model_id, alias="champion", who="test", why="", check=lambda location: None)
+    registry.promote(site.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
     return "poisonword"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,12 @@ def test_writing_a_run_twice_leaves_its_rows_once(warehouse: Warehouse) -> None:
 
 def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None:
     staged = [("m1", "r1"), ("m1", "r2"), ("m2", "r1")]
-    warehouse.append_rows("score_staging", [{"model_id": model, "run_id": run} for model, run in staged])
-    warehouse.delete_staged("m1", "r1")
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    rows = [{"model_id": model, "run_id": run, "staged_at": at} for model, run in staged]
+    warehouse.append_rows("score_staging", rows)
+    warehouse.delete_staged("m1", "r1", before=at)
     assert {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()} == set(staged[1:])
-    warehouse.delete_staged("m1")
+    warehouse.delete_staged("m1", "r1", before=at + timedelta(days=1))
     assert {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()} == {("m2", "r1")}
 
 

@@ -94,7 +94,9 @@ def test_why_changed_names_run_and_models_once(filled: Warehouse) -> None:
     filled.append_rows("score_changes", [change])
     for outcome, ended in (("failed", EARLY), ("done", LATE)):
         run = {"run_id": "r1", "outcome": outcome, "ended": ended, "source_name": "crm.companies"}
-        filled.append_rows("runs", [run])
+        filled.append_rows("runs", [run | {"alias": "champion"}])
+    filled.append_rows("score_changes", [change | {"run_id": "r2"}])
+    filled.append_rows("runs", [run | {"run_id": "r2"}])  # of a challenger, which no screen shows
     (row,) = filled.spark.table(filled.name("why_changed")).collect()
     assert (row.label, row.entered, row.reason, row.source_version) == (QUOTED, True, "model", 7)
     assert (row.source_name, row.model, row.previous_model) == ("crm.companies", "v2", "v1")
@@ -102,7 +104,13 @@ def test_why_changed_names_run_and_models_once(filled: Warehouse) -> None:
 
 
 def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
-    run = {"run_id": "r2", "model_id": "new", "counts": {"ok": 3, "empty": 2}, "started": EARLY, "ended": LATE}
+    run = {
+        "run_id": "r2",
+        "model_id": "new",
+        "counts": {"ok": 3, "empty": 2, "null_key": 4},
+        "started": EARLY,
+        "ended": LATE,
+    }
     filled.append_rows("runs", [run])
     row = filled.spark.table(filled.name("run_summary")).where("run_id = 'r2'").first()
     assert (row.model, row.companies, row.seconds) == ("v2", 5, 86400.0)

@@ -82,4 +82,7 @@ def test_text_id_changes_with_template_and_columns_only() -> None:
     plain = text_id("{a}")
 
     assert plain == text_id("{a}", {"a": "a"})
-    assert len({plain, text_id("{a} "), text_id("{a}", {"a": "b"}), text_id("{a}", {"a": None})}) == 4
+    assert (
+        len({plain, text_id("{a} "), text_id("{a}", {"a": "b"}), text_id("{a}", {"a": None}), text_id("{a}", key="b")})
+        == 5
+    )

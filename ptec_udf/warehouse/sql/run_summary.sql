@@ -26,7 +26,7 @@ SELECT
   r.run_id, r.command, r.outcome, r.error, r.started,
   CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
   r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
-  aggregate(map_values(r.counts), 0L, (total, rows) -> total + rows) AS companies,
+  aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows) AS companies,
   r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second
 FROM `{database}`.runs AS r
 LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

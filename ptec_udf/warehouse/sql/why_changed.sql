@@ -27,8 +27,10 @@ SELECT
   c.model_id, m.name AS model, c.previous_model_id, p.name AS previous_model
 FROM `{database}`.score_changes AS c
 JOIN (
-  -- Only of runs that came to their end: changes are written before the scores that they explain.
-  SELECT run_id, max_by(source_name, ended) AS source_name FROM `{database}`.runs WHERE outcome = 'done' GROUP BY run_id
+  -- Of runs that came to their end, since changes are written before the scores that they explain; and of the
+  -- champion, since screens show no other.
+  SELECT run_id, max_by(source_name, ended) AS source_name FROM `{database}`.runs WHERE outcome = 'done' AND alias = 'champion'
+  GROUP BY run_id
 ) AS r ON r.run_id = c.run_id
 LEFT JOIN `{database}`.models AS m ON m.model_id = c.model_id
 LEFT JOIN `{database}`.models AS p ON p.model_id = c.previous_model_id

@@ -66,7 +66,8 @@ def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None =
         warehouse: its runs give Parquet folders and views their version; None: version 0.
 
     Raises:
-        SourceError: no such table or path, one that Spark cannot open, neither Delta nor Parquet nor view, no such version, no key column.
+        SourceError: no such table or path, one that Spark cannot open, neither Delta nor Parquet nor view,
+            no such version, no key column.
     """
     try:
         source = _by_name(spark, config, warehouse) if config.table is not None else _by_path(spark, config, warehouse)

@@ -54,6 +54,21 @@ def test_executor_is_sent_what_it_needs_and_no_more(folder):
     assert torch.equal(made.prompt, load_artifact(folder).prompt)
 
 
+@pytest.mark.parametrize("change", [{"model_id": "/home"}, {"model_id": ""}, {"threshold_logit": 9.0}, {"files": {}}])
+def test_manifest_that_was_changed_with_a_fitting_checksum_is_refused(folder, change):
+    manifest = load_artifact(folder).manifest.model_copy(update=change)
+    manifest = manifest.model_copy(update={"checksum": artifact._checksum(manifest)})
+    (folder / artifact.MANIFEST).write_bytes(artifact._canonical(manifest))
+    with pytest.raises(ArtifactError, match="model_id and files do not fit"):
+        load_artifact(folder)
+
+
+def test_artifact_of_another_model_than_wanted_is_refused(folder):
+    assert load_artifact(folder, load_artifact(folder).model_id)
+    with pytest.raises(ArtifactError, match="must hold model feed"):
+        load_artifact(folder, "feed")
+
+
 @pytest.mark.parametrize("at", [0, -1, None], ids=["first", "last", "middle"])
 @pytest.mark.parametrize("name", artifact.ALL_FILES)
 def test_changed_byte_is_refused_with_the_name_of_the_file(folder, name, at):

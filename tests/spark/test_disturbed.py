@@ -1,0 +1,134 @@
+"""Nights that others disturb: two at once, a kill after MERGE, a source that is put back, a swapped artifact."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptec_udf.errors import ArtifactError, PtecError
+from ptec_udf.nightly import score as score_module
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, changed_companies, companies
+from tests.tiny import tiny_artifact
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    made = Site(warehouse, tmp_path)
+    made.write(companies(20))
+    return made
+
+
+def before_writing(patch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
+    """Let something happen once, between a night's scoring and its first write of scores."""
+    write, todo = score_module._write, [act]
+
+    def later(*args: Any, **kwargs: Any) -> None:
+        if todo:
+            todo.pop()()
+        write(*args, **kwargs)
+
+    patch.setattr(score_module, "_write", later)
+
+
+def kill_after_merge(site: Site, *overrides: str) -> None:
+    """Run a night that ends as a killed process does, after its MERGE."""
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Warehouse, "delete_staged", stop)
+        with pytest.raises(KeyboardInterrupt):
+            site.night(*overrides)
+
+
+def test_a_second_night_at_once_leaves_no_company_without_its_score(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion()
+    before_writing(monkeypatch, site.night)
+    with pytest.raises(PtecError, match="not in staging any more"):
+        site.night()
+    assert {(row["status"], row["logits"] is None) for row in site.scores().values()} == {("ok", False)}
+    assert sorted(row["outcome"] for row in site.warehouse.read("runs").collect()) == ["done", "failed"]
+
+
+def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site: Site) -> None:
+    site.champion()
+    site.night()
+    site.write(changed_companies()[:20])
+    kill_after_merge(site)
+    site.write([*changed_companies()[:20], ("later", "later", "another new one")])
+    result = site.night()
+    assert result["counts"] == {"ok": 1}
+    runs = site.spark.table(site.warehouse.name("run_summary")).orderBy("source_version").collect()
+    assert [(row["outcome"], row["source_version"]) for row in runs] == [("done", 0), ("done", 1), ("done", 2)]
+    assert runs[1]["companies"] == len(site.warehouse.read("scores").where("source_version = 1").collect())
+    explained = site.spark.table(site.warehouse.name("why_changed")).where("source_version = 1").count()
+    assert explained == site.warehouse.read("score_changes").where("source_version = 1").count() > 0
+
+
+def test_killed_retry_keeps_its_changes(site: Site) -> None:
+    site.champion()
+    site.write([("d", "x", "1"), ("d", "y", "2"), *companies(20)])
+    site.night()
+    site.spark.sql(
+        f"UPDATE {site.warehouse.name('scores')} SET status = 'error', logits = NULL, probabilities = NULL, "
+        "labels = CAST(array() AS array<string>) WHERE key <> 'd'"
+    )
+    kill_after_merge(site, "retry_errors=true")
+    changes = site.rows("score_changes")
+    result = site.night("retry_errors=true")
+    assert site.rows("score_changes") == changes
+    assert (result["counts"], result["skipped"]) == ({"ok": 30, "error": 1}, 0)
+    # They had no score before, so neither text nor threshold let them in.
+    assert {row["reason"] for row in site.warehouse.read("score_changes").collect()} == {"new"}
+
+
+def test_parquet_folder_that_is_put_back_gives_its_old_scores_again(site: Site, tmp_path: Path) -> None:
+    site.champion()
+    folder, kept = tmp_path / "companies", tmp_path / "kept"
+    source = ("source.table=null", f"source.path={folder}")
+    schema = "key string, name string, about string"
+
+    def put(about: str) -> dict[str, Any]:
+        site.spark.createDataFrame([("a", "n", about)], schema).coalesce(1).write.mode("overwrite").parquet(str(folder))
+        site.night(*source)
+        return site.scores()["a"]
+
+    first = put("solar parks")
+    shutil.copytree(folder, kept)
+    assert put("a bank")["text_hash"] != first["text_hash"]
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    assert site.night(*source)["counts"] == {"ok": 1}
+    again = site.scores()["a"]
+    assert (again["text_hash"], again["source_version"]) == (first["text_hash"], 2)
+
+
+def test_artifact_that_another_one_was_put_over_is_refused(site: Site, tmp_path: Path) -> None:
+    site.champion(0)
+    location = Path(site.warehouse.read("models").first()["location"])
+    shutil.copytree(tiny_artifact(tmp_path, "bert", "deep", seed=1), location, dirs_exist_ok=True)
+    with pytest.raises(ArtifactError, match="must hold model"):
+        site.night()
+
+
+def test_challenger_shows_in_no_view_of_the_champion(site: Site) -> None:
+    site.champion(0)
+    challenger = site.model(1)
+    site.night(f"model.id={challenger}")
+    assert site.warehouse.read("score_changes").count() > 0
+    for view in ("why_changed", "current_scores", "label_scores"):
+        assert site.spark.table(site.warehouse.name(view)).count() == 0
+
+
+def test_corrected_key_column_is_something_to_do(site: Site) -> None:
+    site.champion()
+    site.night("source.key=name")
+    assert site.night()["outcome"] == "done"

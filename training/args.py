@@ -91,7 +91,7 @@ class OptimiserConfig(Section):
         "onecycle", description="onecycle: up and down; exponential: down to 1 %; linear: down to 0"
     )
     warmup: float = Field(0.3, ge=0, lt=1, description="share of all steps that onecycle and linear rise for")
-    batch_rows: int = Field(32, ge=1, description="examples of one optimiser step")
+    batch_rows: int = Field(16, ge=1, description="examples of one optimiser step")
     micro_batch_tokens: int = Field(
         8192, ge=1, description="most positions of one forward pass; a step adds up as many passes as it needs"
     )
@@ -111,7 +111,7 @@ class LossConfig(Section):
 class StoppingConfig(Section):
     """When training ends and which epoch is kept; measured on tune."""
 
-    epochs: int = Field(5, ge=1, description="most passes over the training rows")
+    epochs: int = Field(6, ge=1, description="most passes over the training rows")
     metric: Literal["map", "macro_f1"] = Field("map", description="map: mean average precision")
     patience: int = Field(3, ge=1, description="epochs without improvement after which training ends")
     min_improvement: float = Field(0.001, ge=0, description="what counts as an improvement of the metric")
@@ -131,11 +131,14 @@ class TrainConfig(Section):
     pooling: Literal["mean", "last"] = Field(
         "mean", description="which text positions make the feature; last is the paper's, mean was better here"
     )
+    head_init: Literal["labels", "random"] = Field(
+        "labels", description="first weights of the head: towards where the label names lie, or small random ones"
+    )
     head_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of features left out of each example in training; 0: none"
+        0.3, ge=0, lt=1, description="share of features left out of each example in training; 0: none"
     )
     token_dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of each text's tokens left out in training, others each epoch; 0: none"
+        0.15, ge=0, lt=1, description="share of each text's tokens left out in training, others each epoch; 0: none"
     )
     prompt: PromptConfig = PromptConfig()
     optimiser: OptimiserConfig = OptimiserConfig()

@@ -13,7 +13,12 @@ class StandardisedHead(nn.Module):
     """Subtract a fixed mean, divide by a fixed deviation, drop some features in training, apply a linear layer."""
 
     def __init__(
-        self, features: torch.Tensor, base_rates: torch.Tensor, generator: torch.Generator, dropout: float = 0.0
+        self,
+        features: torch.Tensor,
+        base_rates: torch.Tensor,
+        generator: torch.Generator,
+        dropout: float = 0.0,
+        label_features: torch.Tensor | None = None,
     ) -> None:
         """Take the scaling from features; start near the labels' base rates.
 
@@ -22,6 +27,8 @@ class StandardisedHead(nn.Module):
             base_rates: share of positives, weighted as in the loss, *Shape:* ``(n_labels,)``.
             generator: decides the first weights.
             dropout: share of features that are left out while training.
+            label_features: of the label names as texts, *Shape:* ``(n_labels, width)``; each label's first
+                weights then point to where its name lies. None: small random ones.
         """
         super().__init__()
         deviation = features.std(dim=0)
@@ -31,12 +38,21 @@ class StandardisedHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features.shape[1], len(base_rates))
         with torch.no_grad():
-            self.linear.weight.normal_(std=0.01, generator=generator)
+            if label_features is None:
+                self.linear.weight.normal_(std=0.01, generator=generator)
+            else:
+                self.linear.weight.copy_(self._towards(label_features, features))
             self.linear.bias.copy_(torch.logit(base_rates, eps=1e-4))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits, *Shape:* ``(batch, n_labels)``."""
         return self.linear(self.dropout((features - self.mean) / self.deviation))
+
+    def _towards(self, label_features: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return weights that point to the labels' names and spread the logits of ``features`` by 1."""
+        names = (label_features - self.mean) / self.deviation
+        directions = nn.functional.normalize(names - names.mean(dim=0))  # what the names have in common says nothing
+        return directions / (((features - self.mean) / self.deviation) @ directions.T).std()
 
     @torch.no_grad()
     def fused(self) -> nn.Linear:

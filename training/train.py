@@ -76,7 +76,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(rows)}" for split, rows in splits.items()))
 
     weights = positive_weights(splits["train"].targets, config.loss)
-    network = _network(config, model, tokenizer, names, splits["train"], weights)
+    network = _network(config, model, encoder, names, splits["train"], weights)
     trainer = Trainer(
         network=network,
         rows=splits["train"],
@@ -125,23 +125,29 @@ def _check_out(out: Path, overwrite: bool) -> None:
 
 
 def _network(
-    config: TrainConfig, model: Any, tokenizer: Any, names: list[str], rows: Rows, weights: np.ndarray
+    config: TrainConfig, model: Any, encoder: Encoder, names: list[str], rows: Rows, weights: np.ndarray
 ) -> PtecNetwork:
     """Make the network with its first prompt and head."""
     generator = torch.Generator().manual_seed(config.seed)
     network = PtecNetwork(
         backbone=model,
         kind=config.prompt.kind,
-        prompt=initial_prompt(config.prompt, model, tokenizer, names, generator),
+        prompt=initial_prompt(config.prompt, model, encoder.tokenizer, names, generator),
         head=torch.nn.Identity(),  # until its scaling is known, the network gives features
         pooling=config.pooling,
     ).to("cuda" if torch.cuda.is_available() else "cpu")
     forward = autocast_forward(network, _bfloat16(config))
-    features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], config.optimiser.micro_batch_tokens)
+    budget = config.optimiser.micro_batch_tokens
+    features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], budget)
+    of_names = over_rows(forward, [text.ids or [encoder.pad_id] for text in encoder.encode(names)], budget)
     share = rows.targets.mean(axis=0)
     weighted = share * weights / (share * weights + 1 - share)
     head = StandardisedHead(
-        torch.from_numpy(features), torch.from_numpy(weighted).float(), generator, config.head_dropout
+        torch.from_numpy(features),
+        torch.from_numpy(weighted).float(),
+        generator,
+        config.head_dropout,
+        torch.from_numpy(of_names) if config.head_init == "labels" else None,
     )
     network.head = head.to(network.prompt.device)
     return network

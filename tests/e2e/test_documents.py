@@ -120,7 +120,7 @@ def _scratch(folder: Path) -> dict[str, str]:
     """Make what the pages start from: the files of a checkout and a small set of start-ups; return the environment."""
     for name in ("conf", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    _replace(folder / "conf" / "train.yaml", "epochs: 5", "epochs: 1")
+    _replace(folder / "conf" / "train.yaml", "epochs: 6", "epochs: 1")
     _replace(folder / "conf" / "extract.yaml", "min_positives: 15", "min_positives: 10")
     companies = (ROOT / "jobs" / "demo" / "companies.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in companies]

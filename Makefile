@@ -13,7 +13,7 @@ DEV := .venv/.installed-dev
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: java $(DEMO)  ## train a small model and score the shipped companies for two nights, on this machine
+demo: java $(DEMO)  ## train a small model and score the shipped companies for two nights, on this machine (DEMO_ARGS="--folder x")
 	@$(BIN)/ptec demo $(DEMO_ARGS)
 
 test: java $(DEV) lint wheel-check test-unit test-spark  ## all that CI runs: lint, wheel, unit tests, Spark tests

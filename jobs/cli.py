@@ -86,7 +86,7 @@ def rollback(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let an alias point to its previous model again."""
+    """Let an alias point to its previous model again; each further call goes back one more."""
     from jobs.promote import run_rollback
 
     run_command(lambda: run_rollback(alias, why, config, set_ or []), as_json=json, show=show_pairs)
@@ -109,7 +109,10 @@ def score(
     config: ConfigOption = None,
     set_: SetOption = None,
     accept_new_source: Annotated[
-        bool, typer.Option("--accept-new-source", help="Go on although earlier nights read another source.")
+        bool,
+        typer.Option(
+            "--accept-new-source", help="Once: earlier nights read another source; companies that it lacks are removed."
+        ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -122,7 +125,9 @@ def score(
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="One SQL statement; ptec_score(text) may be used.")],
+    query: Annotated[
+        str, typer.Argument(help="One SQL statement, which may also write; ptec_score(text) may be used.")
+    ],
     limit: Annotated[int, typer.Option(min=1, help="Most rows printed.")] = 100,
     config: ConfigOption = None,
     set_: SetOption = None,

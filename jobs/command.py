@@ -21,11 +21,12 @@ from ptec_udf.errors import PtecError, UserError
 from ptec_udf.progress import say
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file; the ones in conf/ explain every value.")
+    Path | None,
+    typer.Option("--config", "-c", help="YAML file; the ones in conf/ explain every value. Not given: defaults."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one value, for instance source.version=3."),
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one value, for instance warehouse.folder=/data/w."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object with the result.")]
 

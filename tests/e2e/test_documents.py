@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,13 @@ def test_columns_of_tables_are_those_of_the_schema(table: str) -> None:
 
 @pytest.mark.parametrize("view", ["current_scores", "label_scores", "why_changed", "run_summary"])
 def test_columns_of_views_are_those_of_the_sql(view: str) -> None:
-    sql = (files("ptec_udf.warehouse") / "sql" / f"{view}.sql").read_text(encoding="utf-8")
+    sql = (resources.files("ptec_udf.warehouse") / "sql" / f"{view}.sql").read_text(encoding="utf-8")
     assert set(_documented_columns(view)) == set(re.findall(r"^  (\w+) COMMENT", sql, re.M))
 
 
 def test_quoted_messages_are_those_of_the_code() -> None:
-    source = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "ptec_udf").rglob("*.py")))
+    files = [file for room in ("ptec_udf", "jobs") for file in sorted((ROOT / room).rglob("*.py"))]
+    source = "\n".join(file.read_text(encoding="utf-8") for file in files)
     quoted = documents.names(next(documents.tables(documents.prose(ROOT / "docs" / "data-engineer.md"), "it says")))
     assert quoted
     assert [message for message in quoted if message not in source] == []

@@ -80,6 +80,31 @@ def test_version_that_does_not_exist_is_refused(site: Site) -> None:
     refused(run(site, "score", source=source), "77")
 
 
+def test_source_that_spark_cannot_open_is_refused(site: Site) -> None:
+    site.champion()
+    refused(run(site, "score", source={"path": "s3://bucket/companies", "key": "key"}), "s3")
+    site.spark.sql(f"CREATE TABLE {site.warehouse.database}.base (key string) USING parquet")
+    site.spark.sql(f"CREATE VIEW {site.warehouse.database}.over AS SELECT * FROM {site.warehouse.database}.base")
+    site.spark.sql(f"DROP TABLE {site.warehouse.database}.base")
+    refused(run(site, "score", source={"table": f"{site.warehouse.database}.over", "key": "key"}), "over.*base")
+
+
+def test_unknown_section_is_named_by_commands_that_need_only_the_warehouse(site: Site) -> None:
+    refused(run(site, "models", "--set", "warehose.folder=x"), "warehose")
+
+
+def test_table_that_lacks_a_column_is_mended_by_the_statement_that_is_shown(site: Site) -> None:
+    name = site.warehouse.name("aliases")
+    smaller = site.spark.table(name).drop("why")
+    smaller.write.format("delta").mode("overwrite").option("overwriteSchema", "true").saveAsTable(name)
+    result = run(site, "models")
+    refused(result, "column why")
+    statement = re.search(r"ALTER TABLE .*", result.output)
+    assert statement is not None
+    assert run(site, "sql", statement[0]).exit_code == 0
+    assert run(site, "models").exit_code == 0
+
+
 @pytest.mark.parametrize("name", [MANIFEST, ADAPTER, HEAD])
 def test_tampered_artifact_is_refused_with_the_file(site: Site, tmp_path: Path, name: str) -> None:
     artifact = tiny_artifact(tmp_path / "fresh", "bert", "deep", seed=3)

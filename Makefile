@@ -16,16 +16,16 @@ help:  ## list the targets
 demo: java $(DEMO)  ## train a small model and score the shipped companies for two nights, on this machine (DEMO_ARGS="--folder x")
 	@$(BIN)/ptec demo $(DEMO_ARGS)
 
-test: java $(DEV) lint wheel-check test-unit test-spark  ## all that CI runs: lint, wheel, unit tests, Spark tests
+test: java $(DEV) lint wheel-check test-unit test-spark test-documents  ## all that CI runs
 
 test-unit: $(DEV)  ## tests without Spark, in seconds
 	@$(BIN)/python -m pytest tests/unit
 
-test-spark: java $(DEV)  ## tests on Spark and the commands end to end, in minutes
-	@$(BIN)/python -m pytest tests --ignore=tests/unit -m "not slow"
+test-spark: java $(DEV)  ## tests on Spark, and the commands end to end
+	@$(BIN)/python -m pytest tests/spark tests/e2e --ignore=tests/e2e/test_documents.py
 
 test-documents: java $(DEV)  ## run every command that the pages show, in their order
-	@$(BIN)/python -m pytest tests/e2e/test_documents.py -m slow
+	@$(BIN)/python -m pytest tests/e2e/test_documents.py
 
 lint: $(DEV)  ## ruff and mypy; changes nothing
 	@$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def _baseline(texts: list[str], targets: np.ndarray) -> Any:
         TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 5), min_df=3),
     )
     regression = LogisticRegression(C=10, class_weight="balanced", max_iter=300, solver="liblinear")
-    model = Pipeline([("features", features), ("labels", OneVsRestClassifier(regression, n_jobs=2))])
+    model = Pipeline([("features", features), ("labels", OneVsRestClassifier(regression))])
     return model.fit(texts, targets)
 
 

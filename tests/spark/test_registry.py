@@ -72,7 +72,7 @@ def register(warehouse: Warehouse, keep: Path, *seeds: int) -> list[str]:
 
 def promote(warehouse: Warehouse, model_id: str, **more: Any) -> dict[str, Any]:
     """Promote without looking at artifact and backbone."""
-    options = {"alias": "champion", "who": "tester", "why": "better", "check": lambda location: None} | more
+    options = {"alias": "champion", "who": "tester", "why": "better", "check": lambda *_: None} | more
     return registry.promote(warehouse, model_id, **options)
 
 
@@ -128,7 +128,7 @@ def test_nothing_moves_when_the_check_fails(warehouse: Warehouse, keep: Path) ->
     (model_id,) = register(warehouse, keep, 1)
     seen = []
 
-    def check(location: str) -> None:
+    def check(location: str, model_id: str) -> None:
         seen.append(location)
         raise BackboneError("the backbone is not there")
 

@@ -99,4 +99,6 @@ def _scores(model: Any, texts: list[str]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

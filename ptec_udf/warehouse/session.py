@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,6 +39,9 @@ _EMBEDDED_SIZES = {
 }
 
 _MIN_JAVA = 17
+
+# The JVM of a command that has just ended holds the catalog for some seconds more.
+_LOCK_WAIT_S = 20.0
 
 
 def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSession:
@@ -159,15 +163,25 @@ def _open_metastore(spark: SparkSession, folder: Path) -> None:
 
 
 def _check_free(folder: Path) -> None:
-    """Raise if another process holds the lock that Derby keeps on an open database."""
+    """Raise if another process holds the lock that Derby keeps on an open database, and does not let go."""
     lock = folder / "metastore" / "dbex.lck"
+    until = time.monotonic() + _LOCK_WAIT_S
+    while _is_locked(lock):
+        if time.monotonic() > until:
+            raise _busy(folder)
+        time.sleep(0.2)
+
+
+def _is_locked(lock: Path) -> bool:
+    """Whether another process holds a lock file."""
     if not lock.exists():
-        return
+        return False
     with lock.open("r+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise _busy(folder) from None
+            return True
+    return False
 
 
 def _busy(folder: Path) -> WarehouseBusyError:

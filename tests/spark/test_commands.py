@@ -147,7 +147,7 @@ def test_sql_runs_and_explains(site: Site) -> None:
     assert all(0 <= value <= 1 for value in row["p"].values())
     assert row["n"] is None
     refused(run(site, "sql", "SELECT nothing FROM nowhere"), "nowhere")
-    # Delta's refusal of a subquery reaches Python as an error of Java.
+    # Delta's refusal of a subquery has no message that PySpark could ask for.
     subquery = f"UPDATE {site.table} SET name = 'x' WHERE key IN (SELECT key FROM {site.table} ORDER BY key LIMIT 2)"
     refused(run(site, "sql", subquery), "[Ss]ubquer")
 

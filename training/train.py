@@ -139,7 +139,10 @@ def _network(
     forward = autocast_forward(network, _bfloat16(config))
     budget = config.optimiser.micro_batch_tokens
     features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], budget)
-    of_names = over_rows(forward, [text.ids or [encoder.pad_id] for text in encoder.encode(names)], budget)
+    of_names = None
+    if config.head_init == "labels":
+        ids = [text.ids or [encoder.pad_id] for text in encoder.encode(names)]
+        of_names = torch.from_numpy(over_rows(forward, ids, budget))
     share = rows.targets.mean(axis=0)
     weighted = share * weights / (share * weights + 1 - share)
     head = StandardisedHead(
@@ -147,7 +150,7 @@ def _network(
         torch.from_numpy(weighted).float(),
         generator,
         config.head_dropout,
-        torch.from_numpy(of_names) if config.head_init == "labels" else None,
+        of_names,
     )
     network.head = head.to(network.prompt.device)
     return network

@@ -252,3 +252,13 @@ def test_deep_prompt_starts_as_one_pass_over_the_embeddings(load_tiny):
 def test_prompt_from_a_text_without_tokens_is_refused(load_tiny):
     with pytest.raises(ConfigError, match="must have at least one token; use init: random"):
         prompt_of(load_tiny, "bert", n_tokens=4, init="text", text=" ")
+
+
+def test_head_from_label_names_gives_each_name_its_own_label_and_logits_of_spread_one():
+    generator = torch.Generator().manual_seed(3)
+    features, names = torch.randn(200, 16, generator=generator) * 3 + 1, torch.randn(5, 16, generator=generator) * 3 + 1
+    head = StandardisedHead(features, torch.full((5,), 0.1), generator, label_features=names).eval()
+    assert head(names).argmax(dim=1).tolist() == [0, 1, 2, 3, 4]
+    assert (head(features) - head.linear.bias).std().item() == pytest.approx(1, abs=1e-4)
+    random = StandardisedHead(features, torch.full((5,), 0.1), generator).eval()
+    assert (random(features) - random.linear.bias).std().item() < 0.2

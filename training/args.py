@@ -118,6 +118,9 @@ class StoppingConfig(Section):
     tune_share: float = Field(
         0.15, gt=0, lt=1, description="share of train, by a hash of the text, for stopping, threshold and calibration"
     )
+    refit: bool = Field(
+        True, description="train once more from the start, on train and tune together, as long as was best on tune"
+    )
 
 
 class TrainConfig(Section):

@@ -26,13 +26,14 @@ _NUMBERS = "state.json"
 class Course:
     """How far training is.
 
-    ``history`` has a record per epoch; ``best_epoch`` counts from 1, 0 means none yet.
+    ``history`` has a record per epoch; ``best_epoch`` counts from 1, 0 means none yet. ``best_value`` is None
+    before the first epoch, and where nothing is measured.
     """
 
     epoch: int = 0
     n_steps: int = 0
     best_epoch: int = 0
-    best_value: float = float("-inf")
+    best_value: float | None = None
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -89,11 +90,6 @@ class Checkpoint:
                 weights.setdefault(kind, {})[rest] = value
         optimiser.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
         return Course(**numbers["course"]), weights
-
-    def remove(self) -> None:
-        """Forget the run."""
-        for end in ("", ".old", ".partial"):
-            shutil.rmtree(self.folder.with_name(self.folder.name + end), ignore_errors=True)
 
     def _place(self) -> Path:
         """The newest whole state: a kill between two renames leaves it under the old name."""

@@ -39,6 +39,10 @@ class Rows:
         """Return the number of rows."""
         return len(self.ids)
 
+    def joined(self, other: Rows) -> Rows:
+        """Return these rows and then the other ones."""
+        return Rows(self.ids + other.ids, np.concatenate([self.targets, other.targets]), self.keys + other.keys)
+
 
 def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most_rows: int | None) -> dict[str, Rows]:
     """Read the labelled rows of an extract.

@@ -39,20 +39,22 @@ class Trainer:
     Attributes:
         network: with a ``StandardisedHead``.
         rows: the training rows.
-        tune: rows that decide when to stop.
+        tune: rows that decide when to stop; None: training takes ``epochs`` epochs and keeps the last.
         weights: of positives, *Shape:* ``(n_labels,)``.
         config: the configuration.
         bfloat16: whether the backbone computes in bfloat16.
         checkpoint: where the state is kept between epochs.
+        epochs: most passes over the rows; the schedule is laid out over those of the configuration.
     """
 
     network: PtecNetwork
     rows: Rows
-    tune: Rows
+    tune: Rows | None
     weights: torch.Tensor
     config: TrainConfig
     bfloat16: bool
     checkpoint: Checkpoint
+    epochs: int
 
     def fit(self) -> Course:
         """Train until the last epoch or until patience ends; leave the best epoch's weights in the network.
@@ -73,12 +75,14 @@ class Trainer:
         while not self._is_over(course):
             started = time.monotonic()
             loss = self._epoch(course, optimiser, schedule, average)
-            with average.in_place_of(now):
-                values = self.measure(self.tune)
+            values: dict[str, float] = {}
+            if self.tune is not None:
+                with average.in_place_of(now):
+                    values = self.measure(self.tune)
             course.seconds += time.monotonic() - started
             course.history.append({"epoch": course.epoch, "loss": loss, **values, "seconds": course.seconds})
-            if self._improves(course, values[self.config.stopping.metric]):
-                course.best_epoch, course.best_value = course.epoch, values[self.config.stopping.metric]
+            if self._improves(course):
+                course.best_epoch, course.best_value = course.epoch, values.get(self.config.stopping.metric)
                 best = {name: value.clone() for name, value in average.weights.items()}
             say(self._line(course))
             self.checkpoint.save(course, {"now": now, "average": average.weights, "best": best}, optimiser)
@@ -144,20 +148,25 @@ class Trainer:
         return math.ceil(len(self.rows) / self.config.optimiser.batch_rows)
 
     def _is_over(self, course: Course) -> bool:
-        stopping = self.config.stopping
         waited = course.epoch - course.best_epoch
-        return course.epoch >= stopping.epochs or (course.best_epoch > 0 and waited >= stopping.patience)
+        return course.epoch >= self.epochs or (course.best_epoch > 0 and waited >= self.config.stopping.patience)
 
-    def _improves(self, course: Course, value: float) -> bool:
-        return course.best_epoch == 0 or value > course.best_value + self.config.stopping.min_improvement
+    def _improves(self, course: Course) -> bool:
+        """Tell whether the last epoch is the best so far; where nothing is measured, the last one is."""
+        stopping, last = self.config.stopping, course.history[-1]
+        if self.tune is None or course.best_value is None:
+            return True
+        return last[stopping.metric] > course.best_value + stopping.min_improvement
 
     def _line(self, course: Course) -> str:
         last = course.history[-1]
-        return (
-            f"epoch {course.epoch} of {self.config.stopping.epochs}: loss {last['loss']:.4f}, on tune mAP "
-            f"{last['map']:.4f}, macro-F1 {last['macro_f1']:.4f}, {course.seconds:.0f} s in all, "
-            f"best so far: epoch {course.best_epoch}"
-        )
+        line = f"epoch {course.epoch} of {self.epochs}: loss {last['loss']:.4f}"
+        if self.tune is not None:
+            line += (
+                f", on tune mAP {last['map']:.4f}, macro-F1 {last['macro_f1']:.4f}, best so far: epoch "
+                f"{course.best_epoch}"
+            )
+        return f"{line}, {course.seconds:.0f} s in all"
 
 
 def trained_parameters(network: PtecNetwork) -> Iterator[tuple[str, torch.nn.Parameter]]:

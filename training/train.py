@@ -5,50 +5,46 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import MANIFEST, BackboneName, ExtractOrigin, Label, Manifest, PromptForm
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.network import PtecNetwork
 from ptec_udf.progress import say
 from training.args import TrainConfig
-from training.calibrate import CALIBRATORS, Calibration, common_threshold, threshold_probabilities
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, Course
 from training.data import Rows, read_splits
+from training.decisions import Decisions, decide
 from training.export import export
 from training.extract_folder import read_extract_record
 from training.fit import Trainer
-from training.forward import autocast_forward, has_bfloat16, over_rows
-from training.head import StandardisedHead
-from training.loss import positive_weights
 from training.metrics import evaluate
-from training.prompt import check_room, initial_prompt, prompt_form
+from training.prompt import check_room, prompt_form
+from training.start import Start
 
-_ROWS_FOR_SCALING = 512
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
-class Decisions:
-    """What is chosen on tune after training.
+class Fitted:
+    """A model that is ready for export.
 
     Attributes:
-        calibration: scale and offset per label.
-        threshold_logit: the common threshold on the raw logit.
-        thresholds: the same as a probability of each label, *Shape:* ``(n_labels,)``.
+        trainer: the training that made it.
+        decisions: its calibration and threshold.
+        figures: what was measured, by split. Tune is measured on the model that did not train on it.
+        courses: the course of each training, by the training's name.
     """
 
-    calibration: Calibration
-    threshold_logit: float
-    thresholds: np.ndarray
+    trainer: Trainer
+    decisions: Decisions
+    figures: dict[str, Any]
+    courses: dict[str, Course]
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -75,20 +71,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     splits = read_splits(config.extract, encoder, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(rows)}" for split, rows in splits.items()))
 
-    weights = positive_weights(splits["train"].targets, config.loss)
-    network = _network(config, model, encoder, names, splits["train"], weights)
-    trainer = Trainer(
-        network=network,
-        rows=splits["train"],
-        tune=splits["tune"],
-        weights=torch.from_numpy(weights).float().to(network.prompt.device),
-        config=config,
-        bfloat16=_bfloat16(config),
-        checkpoint=Checkpoint(out.with_name(f".{out.name}.training"), _fingerprint(config, record, content_hash)),
-    )
-    course = trainer.fit()
-    decisions = _decide(trainer, np.log(weights))
-    metrics = {"course": asdict(course), "splits": _measure(trainer, splits, decisions, names)}
+    state = out.with_name(f".{out.name}.training")
+    fitted = _fit(Start(config, model, encoder, names), splits, state, _fingerprint(config, record, content_hash))
+    network, decisions = fitted.trainer.network, fitted.decisions
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         backbone=BackboneName(name=config.backbone, content_hash=content_hash),
@@ -98,7 +83,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         prompt=PromptForm(**prompt_form(config.prompt, network.caches_prompt)),
         calibrator=config.calibrator,
         threshold_logit=decisions.threshold_logit,
-        labels=_labels(names, decisions, splits["train"].targets.sum(axis=0)),
+        labels=_labels(names, decisions, fitted.trainer.rows),
         extract=ExtractOrigin(
             fingerprint=record["fingerprint"],
             source=record["name"],
@@ -108,10 +93,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
         packages={name: importlib.metadata.version(name) for name in _PACKAGES},
         files={},
     )
+    metrics = {"courses": {name: asdict(course) for name, course in fitted.courses.items()}, "splits": fitted.figures}
     sealed = export(network, manifest, metrics, out)
-    trainer.checkpoint.remove()
-    overall = {split: values["overall"] for split, values in metrics["splits"].items()}
-    return {"model_id": sealed.model_id, "artifact": str(out), "seconds": round(course.seconds, 1), "metrics": overall}
+    shutil.rmtree(state, ignore_errors=True)
+    return {
+        "model_id": sealed.model_id,
+        "artifact": str(out),
+        "seconds": round(sum(course.seconds for course in fitted.courses.values()), 1),
+        "metrics": {split: figures["overall"] for split, figures in fitted.figures.items()},
+    }
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
@@ -124,65 +114,37 @@ def _check_out(out: Path, overwrite: bool) -> None:
     raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {advice}")
 
 
-def _network(
-    config: TrainConfig, model: Any, encoder: Encoder, names: list[str], rows: Rows, weights: np.ndarray
-) -> PtecNetwork:
-    """Make the network with its first prompt and head."""
-    generator = torch.Generator().manual_seed(config.seed)
-    network = PtecNetwork(
-        backbone=model,
-        kind=config.prompt.kind,
-        prompt=initial_prompt(config.prompt, model, encoder.tokenizer, names, generator),
-        head=torch.nn.Identity(),  # until its scaling is known, the network gives features
-        pooling=config.pooling,
-    ).to("cuda" if torch.cuda.is_available() else "cpu")
-    forward = autocast_forward(network, _bfloat16(config))
-    budget = config.optimiser.micro_batch_tokens
-    features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], budget)
-    of_names = None
-    if config.head_init == "labels":
-        ids = [text.ids or [encoder.pad_id] for text in encoder.encode(names)]
-        of_names = torch.from_numpy(over_rows(forward, ids, budget))
-    share = rows.targets.mean(axis=0)
-    weighted = share * weights / (share * weights + 1 - share)
-    head = StandardisedHead(
-        torch.from_numpy(features),
-        torch.from_numpy(weighted).float(),
-        generator,
-        config.head_dropout,
-        of_names,
-    )
-    network.head = head.to(network.prompt.device)
-    return network
+def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -> Fitted:
+    """Train with tune held out, let tune decide, and train once more with it where that is wanted."""
+    stopping, tune = start.config.stopping, splits["tune"]
+    trainer = start.trainer(splits["train"], tune, stopping.epochs, Checkpoint(state / "choice", fingerprint))
+    courses = {"choice": trainer.fit()}
+    decisions = decide(trainer, tune)
+    figures = {"tune": _measure(trainer, tune, decisions, start.names)}
+    if stopping.refit:
+        epochs = courses["choice"].best_epoch
+        say(f"once more from the start, on train and tune together: {epochs} epochs")
+        whole = splits["train"].joined(tune)
+        final = start.trainer(whole, None, epochs, Checkpoint(state / "refit", fingerprint))
+        courses["refit"] = final.fit()
+        decisions, trainer = decisions.moved(trainer.weights, final.weights), final
+    for split in ("dev", "test"):
+        if len(splits[split]):
+            figures[split] = _measure(trainer, splits[split], decisions, start.names)
+    return Fitted(trainer, decisions, figures, courses)
 
 
-def _bfloat16(config: TrainConfig) -> bool:
-    return has_bfloat16() if config.dtype == "auto" else config.dtype == "bfloat16"
+def _measure(trainer: Trainer, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:
+    """Report one split."""
+    base_rates = trainer.rows.targets.mean(axis=0)
+    logits = trainer.logits(rows)
+    return evaluate(logits, rows.targets, decisions.calibration, decisions.thresholds, names, base_rates)
 
 
-def _decide(trainer: Trainer, log_pos_weight: np.ndarray) -> Decisions:
-    """Fit calibration and threshold on tune, the only rows that choose anything."""
-    logits, targets = trainer.logits(trainer.tune), trainer.tune.targets
-    calibration = CALIBRATORS[trainer.config.calibrator](logits, targets, log_pos_weight)
-    threshold = common_threshold(logits, targets)
-    return Decisions(calibration, threshold, threshold_probabilities(threshold, calibration))
-
-
-def _measure(trainer: Trainer, splits: dict[str, Rows], decisions: Decisions, names: list[str]) -> dict[str, Any]:
-    """Report every split but train."""
-    base_rates = splits["train"].targets.mean(axis=0)
-    return {
-        split: evaluate(
-            trainer.logits(rows), rows.targets, decisions.calibration, decisions.thresholds, names, base_rates
-        )
-        for split, rows in splits.items()
-        if split != "train" and len(rows)
-    }
-
-
-def _labels(names: list[str], decisions: Decisions, positives: np.ndarray) -> list[Label]:
+def _labels(names: list[str], decisions: Decisions, rows: Rows) -> list[Label]:
     """Describe the labels for the manifest."""
     calibration = decisions.calibration
+    positives = rows.targets.sum(axis=0)
     columns = (names, decisions.thresholds, calibration.scale, calibration.offset, positives)
     return [
         Label(

@@ -23,7 +23,14 @@ from training.train import train
 
 FORMS = [("bert", "deep", "mean"), ("bert", "input", "mean"), ("llama", "deep", "mean"), ("bloom", "input", "last")]
 CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mean average precision of guessing
-QUICK = ["max_tokens=32", "prompt.n_tokens=4", "dtype=float32", "optimiser.head_lr=.03", "stopping.patience=9"]
+QUICK = [
+    "max_tokens=32",
+    "prompt.n_tokens=4",
+    "dtype=float32",
+    "optimiser.head_lr=.03",
+    "stopping.patience=9",
+    "stopping.refit=false",
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def weights_of(made):
 def test_loss_falls_and_metrics_beat_chance(run, tmp_path, family, kind, pooling):
     settings = (f"prompt.kind={kind}", f"pooling={pooling}", "optimiser.batch_rows=8")
     made = run(tmp_path / "out", *settings, family=family, epochs=6)
-    losses = [epoch["loss"] for epoch in made.metrics["course"]["history"]]
+    losses = [epoch["loss"] for epoch in made.metrics["courses"]["choice"]["history"]]
     assert len(losses) == 6
     assert losses[-1] < losses[0] - 0.1
     for split in ("tune", "dev", "test"):
@@ -87,13 +94,13 @@ def test_equal_seeds_give_equal_models_and_another_seed_another(run, tmp_path):
     assert weights_of(other)[artifact.ADAPTER] != weights_of(first)[artifact.ADAPTER]
 
 
-def stop_after(monkeypatch, epoch):
-    """Kill training right after the state of an epoch was saved."""
+def stop_after(monkeypatch, epoch, training="choice"):
+    """Kill one of the trainings right after the state of an epoch was saved."""
     save = Checkpoint.save
 
     def save_then_stop(self, course, *rest):
         save(self, course, *rest)
-        if course.epoch == epoch:
+        if course.epoch == epoch and self.folder.name == training:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "save", save_then_stop)
@@ -115,8 +122,8 @@ def test_interrupted_training_ends_as_if_it_had_not_been(run, tmp_path, monkeypa
     assert "epoch 2 of 4" not in printed
     assert resumed.model_id == whole.model_id
     assert weights_of(resumed) == weights_of(whole)
-    assert [epoch["loss"] for epoch in resumed.metrics["course"]["history"]] == [
-        epoch["loss"] for epoch in whole.metrics["course"]["history"]
+    assert [epoch["loss"] for epoch in resumed.metrics["courses"]["choice"]["history"]] == [
+        epoch["loss"] for epoch in whole.metrics["courses"]["choice"]["history"]
     ]
     assert not list(tmp_path.glob(".*"))
 
@@ -127,14 +134,15 @@ def test_training_with_other_settings_does_not_resume(run, tmp_path, monkeypatch
         run(tmp_path / "out", "seed=1")
     made = run(tmp_path / "out", "seed=2")
     assert "resumes" not in capsys.readouterr().err
-    assert len(made.metrics["course"]["history"]) == 2
+    assert len(made.metrics["courses"]["choice"]["history"]) == 2
 
 
 def test_state_that_was_half_written_is_not_resumed(run, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1)
         run(tmp_path / "out")
-    (tmp_path / ".out.training").rename(tmp_path / ".out.training.partial")
+    state = tmp_path / ".out.training" / "choice"
+    state.rename(state.with_name("choice.partial"))
     run(tmp_path / "out")
     assert "resumes" not in capsys.readouterr().err
     assert not list(tmp_path.glob(".*"))
@@ -142,12 +150,45 @@ def test_state_that_was_half_written_is_not_resumed(run, tmp_path, monkeypatch, 
 
 def test_best_epoch_is_the_one_that_is_kept(run, tmp_path):
     made = run(tmp_path / "out", "stopping.min_improvement=9", "stopping.patience=2", epochs=8)
-    course = made.metrics["course"]
+    course = made.metrics["courses"]["choice"]
     assert (course["best_epoch"], course["epoch"]) == (1, 3)
     kept = made.metrics["splits"]["tune"]["overall"]["map"]
     assert kept == pytest.approx(course["best_value"], abs=1e-6)
     assert kept == pytest.approx(course["history"][0]["map"], abs=1e-6)
     assert abs(kept - course["history"][-1]["map"]) > 1e-3
+
+
+def test_refit_trains_on_tune_too_for_the_best_number_of_epochs(run, tmp_path):
+    settings = ("stopping.min_improvement=.05", "stopping.patience=2")
+    chosen = run(tmp_path / "chosen", *settings, epochs=8)
+    refitted = run(tmp_path / "refitted", *settings, "stopping.refit=true", epochs=8)
+    best, course = chosen.metrics["courses"]["choice"]["best_epoch"], refitted.metrics["courses"]["refit"]
+    assert course["epoch"] == course["best_epoch"] == best < 8
+    assert all("map" not in epoch for epoch in course["history"])  # nothing is held out to measure on
+    n_tune = chosen.metrics["splits"]["tune"]["per_label"]["media"]["positives"]
+    positives = [made.manifest.labels[LABELS.index("media")].training_positives for made in (chosen, refitted)]
+    assert positives[1] == positives[0] + n_tune
+    assert weights_of(refitted) != weights_of(chosen)
+
+
+def test_refit_keeps_what_tune_decided_and_says_tunes_figures_of_held_out_rows(run, tmp_path):
+    chosen, refitted = run(tmp_path / "a"), run(tmp_path / "b", "stopping.refit=true")
+    assert refitted.manifest.threshold_logit == chosen.manifest.threshold_logit
+    assert {label.scale for label in refitted.manifest.labels} == {label.scale for label in chosen.manifest.labels}
+    assert refitted.metrics["splits"]["tune"] == chosen.metrics["splits"]["tune"]
+    assert refitted.metrics["splits"]["dev"] != chosen.metrics["splits"]["dev"]
+
+
+def test_interrupted_refit_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys):
+    whole = run(tmp_path / "whole", "stopping.refit=true", epochs=4)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=2, training="refit")
+        run(tmp_path / "cut", "stopping.refit=true", epochs=4)
+    capsys.readouterr()
+    resumed = run(tmp_path / "cut", "stopping.refit=true", epochs=4)
+    assert "epoch 1 of" not in capsys.readouterr().err
+    assert resumed.model_id == whole.model_id
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -187,7 +228,7 @@ def test_training_that_diverges_is_ended(run, tmp_path, batch_rows, rule):
 def test_backbone_may_compute_in_bfloat16(run, tmp_path, kind):
     made = run(tmp_path / "out", f"prompt.kind={kind}", "dtype=bfloat16")
     assert str(made.prompt.dtype) == str(made.head_weight.dtype) == "torch.float32"
-    assert np.isfinite([epoch["loss"] for epoch in made.metrics["course"]["history"]]).all()
+    assert np.isfinite([epoch["loss"] for epoch in made.metrics["courses"]["choice"]["history"]]).all()
     assert made.metrics["splits"]["dev"]["overall"]["map"] > CHANCE
 
 
@@ -195,7 +236,7 @@ def test_backbone_may_compute_in_bfloat16(run, tmp_path, kind):
 @pytest.mark.parametrize(("warmup", "batch_rows"), [(0, 64), (0.3, 1000), (0.9, 64)])
 def test_schedules_take_any_warmup_and_number_of_steps(run, tmp_path, schedule, warmup, batch_rows):
     settings = (f"optimiser.schedule={schedule}", f"optimiser.warmup={warmup}", f"optimiser.batch_rows={batch_rows}")
-    assert run(tmp_path / "out", *settings, epochs=1).metrics["course"]["epoch"] == 1
+    assert run(tmp_path / "out", *settings, epochs=1).metrics["courses"]["choice"]["epoch"] == 1
 
 
 def test_input_prompt_on_a_backbone_without_cache(run, tmp_path):

@@ -141,6 +141,7 @@ def updated(load_tiny, extract, tmp_path, micro_batch_tokens):
         config=config,
         bfloat16=False,
         checkpoint=Checkpoint(tmp_path / "state", ""),
+        epochs=1,
     )
     plain = torch.optim.SGD([network.prompt, *network.head.parameters()], lr=1.0)
     loss = trainer._step(list(range(24)), [len(ids) for ids in trainer.rows.ids], plain)

@@ -1,0 +1,37 @@
+"""What tune decided, carried over to a model whose positives weighed otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training.calibrate import fit_platt
+from training.decisions import Decisions
+
+BEFORE, AFTER = torch.tensor([1.0, 4.0, 9.0]), torch.tensor([2.0, 4.0, 3.0])
+
+
+@pytest.fixture
+def decisions():
+    random = np.random.default_rng(0)
+    targets = random.random((400, 3)) < 0.3
+    logits = 2 * targets - 1 + random.normal(size=(400, 3))
+    return Decisions(fit_platt(logits, targets, np.log(BEFORE.numpy())), threshold_logit=0.4)
+
+
+def test_moved_decisions_undo_the_new_weights(decisions):
+    unweighted = np.array([[-1.0, 0.5, 2.0]])
+    expected = decisions.calibration.probabilities(unweighted + np.log(BEFORE.numpy()))
+    moved = decisions.moved(BEFORE, AFTER)
+    found = moved.calibration.probabilities(unweighted + np.log(AFTER.numpy()))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_moved_threshold_is_the_same_logit(decisions):
+    moved = decisions.moved(BEFORE, AFTER)
+    assert moved.threshold_logit == decisions.threshold_logit
+    at_threshold = moved.calibration.probabilities(np.full((1, 3), moved.threshold_logit))[0]
+    np.testing.assert_allclose(moved.thresholds, at_threshold, rtol=1e-12)
+    assert moved.thresholds[0] < decisions.thresholds[0]  # heavier positives lift logits that mean the same
+    assert moved.thresholds[1] == pytest.approx(decisions.thresholds[1])

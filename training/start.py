@@ -1,0 +1,84 @@
+"""Where a training starts: first prompt, first head, weights of positives, in a trainer that is ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ptec_udf.engine.encode import Encoder
+from ptec_udf.model.network import PtecNetwork
+from training.args import TrainConfig
+from training.checkpoint import Checkpoint
+from training.data import Rows
+from training.fit import Trainer
+from training.forward import autocast_forward, has_bfloat16, over_rows
+from training.head import StandardisedHead
+from training.loss import positive_weights
+from training.prompt import initial_prompt
+
+_ROWS_FOR_SCALING = 512
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every training of one run has in common.
+
+    Attributes:
+        config: the configuration.
+        backbone: the frozen language model.
+        encoder: its tokeniser.
+        names: the labels, in order.
+    """
+
+    config: TrainConfig
+    backbone: Any
+    encoder: Encoder
+    names: list[str]
+
+    def trainer(self, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
+        """Make a trainer on some rows, from the start; arguments as in ``Trainer``."""
+        bfloat16 = has_bfloat16() if self.config.dtype == "auto" else self.config.dtype == "bfloat16"
+        weights = positive_weights(rows.targets, self.config.loss)
+        network = self._network(rows, weights, bfloat16)
+        return Trainer(
+            network=network,
+            rows=rows,
+            tune=tune,
+            weights=torch.from_numpy(weights).float().to(network.prompt.device),
+            config=self.config,
+            bfloat16=bfloat16,
+            checkpoint=checkpoint,
+            epochs=epochs,
+        )
+
+    def _network(self, rows: Rows, weights: np.ndarray, bfloat16: bool) -> PtecNetwork:
+        """Make the network with its first prompt and head."""
+        config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
+        network = PtecNetwork(
+            backbone=self.backbone,
+            kind=config.prompt.kind,
+            prompt=initial_prompt(config.prompt, self.backbone, self.encoder.tokenizer, self.names, generator),
+            head=torch.nn.Identity(),  # until its scaling is known, the network gives features
+            pooling=config.pooling,
+        ).to("cuda" if torch.cuda.is_available() else "cpu")
+        forward = autocast_forward(network, bfloat16)
+        budget = config.optimiser.micro_batch_tokens
+        features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], budget)
+        of_names = None
+        if config.head_init == "labels":
+            ids = [text.ids or [self.encoder.pad_id] for text in self.encoder.encode(self.names)]
+            of_names = torch.from_numpy(over_rows(forward, ids, budget))
+        share = rows.targets.mean(axis=0)
+        weighted = share * weights / (share * weights + 1 - share)
+        head = StandardisedHead(
+            torch.from_numpy(features),
+            torch.from_numpy(weighted).float(),
+            generator,
+            config.head_dropout,
+            of_names,
+        )
+        network.head = head.to(network.prompt.device)
+        return network

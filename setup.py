@@ -40,6 +40,8 @@ DEV = [
     "pandas-stubs>=3.1,<4",
     "pre-commit>=4.7,<5",
     "pytest>=9.2,<10",
+    # Spark's tests keep one core busy: two processes end in little more than half the time.
+    "pytest-xdist>=3.8,<4",
     "ruff>=0.17,<0.18",
     # Builds the wheel of `make wheel` without an environment of its own.
     "setuptools>=77",

@@ -109,7 +109,7 @@ def _write_configs(folder: Path) -> dict[str, Path]:
         "train": {
             "extract": str(folder / "extract"),
             "out": str(folder / "artifact"),
-            "stopping": {"epochs": 14, "patience": 6, "tune_share": 0.2},
+            "stopping": {"epochs": 9, "patience": 6, "tune_share": 0.2},
             "optimiser": {"batch_rows": 16},
         },
         "score": {"warehouse": warehouse, "source": {"table": TABLE, "key": "company_id"}},

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import typer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -28,7 +27,7 @@ from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from training.calibrate import common_threshold
 from training.data import hash_share
-from training.extract_folder import DATA, read_extract_record
+from training.extract_folder import read_extract_record, read_extract_rows
 from training.metrics import macro_f1, mean_average_precision, paired_bootstrap
 
 Split = tuple[list[str], np.ndarray]
@@ -69,7 +68,8 @@ def main(extract: Path, artifact: Path, resamples: Annotated[int, typer.Option(m
 
 def _read(extract: Path, names: list[str]) -> dict[str, Split]:
     """Read texts and targets of train, tune and dev, parted as ``ptec train`` parts them."""
-    rows = [row for row in pq.read_table(extract / DATA).to_pylist() if row["labels"] is not None]
+    table = read_extract_rows(extract, ["text", "text_hash", "labels", "split"])
+    rows = [row for row in table.to_pylist() if row["labels"] is not None]
     splits: dict[str, tuple[list[str], list[list[bool]]]] = {
         name: ([], []) for name in ("train", "tune", "dev", "test")
     }

@@ -34,7 +34,7 @@ class AnyConfig(Section):
     @classmethod
     def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
         known = {*ScoreConfig.model_fields, *ExtractConfig.model_fields, *TrainConfig.model_fields}
-        if unknown := sorted(set(values) - known):
+        if unknown := sorted(str(name) for name in set(values) - known):
             raise ValueError(f"no configuration has a section or value named: {', '.join(unknown)}")
         return values
 

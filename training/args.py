@@ -152,4 +152,4 @@ class TrainConfig(Section):
         "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"
     )
     most_rows: int | None = Field(None, ge=10, description="train on a hash sample of so many rows; null: all")
-    seed: int = Field(42, ge=0, description="decides initial values and the order of rows")
+    seed: int = Field(42, ge=0, lt=2**32, description="decides initial values and the order of rows")

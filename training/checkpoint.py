@@ -64,8 +64,8 @@ class Checkpoint:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial / _TENSORS)
         (partial / _NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
         old = self.folder.with_name(self.folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.folder.exists():
+        if self.folder.exists():  # else the old one is all that a kill between the two renames left
+            shutil.rmtree(old, ignore_errors=True)
             os.rename(self.folder, old)
         os.rename(partial, self.folder)
         shutil.rmtree(old, ignore_errors=True)

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import SourceError
-from training.extract_folder import DATA, read_extract_record
+from training.extract_folder import read_extract_record, read_extract_rows
 
 # Batches of one length are drawn from so many shuffled steps at a time: enough to save padding, few enough to stay
 # random.
@@ -56,11 +55,11 @@ def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most
         most_rows: keep so many rows of train and tune together, those with the smallest hashes.
 
     Raises:
-        SourceError: when train or tune has no labelled row.
+        SourceError: when train or tune has no row with a label.
     """
     record = read_extract_record(folder)
     names = [label["name"] for label in record["labels"]]
-    table = pq.read_table(Path(folder) / DATA, columns=["key", "text", "text_hash", "labels", "split"])
+    table = read_extract_rows(folder, ["key", "text", "text_hash", "labels", "split"])
     order = [("text_hash", "ascending"), ("key", "ascending")]  # files and their rows come in any
     rows = [row for row in table.sort_by(order).to_pylist() if row["labels"] is not None]
     training_rows = [row for row in rows if row["split"] == "train"][:most_rows]
@@ -69,12 +68,14 @@ def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most
         parts["tune" if hash_share(row["text_hash"]) < tune_share else "train"].append(row)
     for split in ("dev", "test"):
         parts[split] = [row for row in rows if row["split"] == split]
-    if not parts["train"] or not parts["tune"]:
+    splits = {split: _encode(part, names, encoder) for split, part in parts.items()}
+    positives = [int(splits[split].targets.sum()) for split in ("train", "tune")]
+    if not all(positives):
         raise SourceError(
-            f"train and tune both need labelled rows, had {len(parts['train'])} and {len(parts['tune'])}; "
-            "give more companies or another tune_share"
+            f"train and tune both need rows with a label, had {positives[0]} and {positives[1]} labels on "
+            f"{len(splits['train'])} and {len(splits['tune'])} rows; give more companies or another tune_share"
         )
-    return {split: _encode(part, names, encoder) for split, part in parts.items()}
+    return splits
 
 
 def hash_share(text_hash: str) -> float:

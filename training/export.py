@@ -43,9 +43,12 @@ def export(network: PtecNetwork, manifest: Manifest, metrics: dict[str, Any], ou
     partial.mkdir(parents=True)
     for name, data in files.items():
         (partial / name).write_bytes(data)
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        shutil.rmtree(out)
+        out.rename(old)
     partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
     return sealed
 
 

@@ -6,15 +6,19 @@ the record is written last; whoever reads an extract reads its record first and 
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 from pyarrow import fs as pafs
 
@@ -23,6 +27,7 @@ from ptec_udf.errors import ConfigError, SourceError
 FORMAT_VERSION = 1
 DATA = "data"
 RECORD = "extract.json"
+_LIVING_S = 24 * 3600
 _REQUIRED = ("format_version", "name", "source_id", "version", "template", "labels", "counts", "fingerprint", "created")
 
 
@@ -70,6 +75,12 @@ def read_extract_record(folder: str | Path) -> dict[str, Any]:
     return record
 
 
+def read_extract_rows(folder: str | Path, columns: Sequence[str]) -> pa.Table:
+    """Read columns of all rows of the extract in ``folder`` (a path or URI)."""
+    files, path = _locate(folder)
+    return pq.read_table(f"{path}/{DATA}", columns=list(columns), filesystem=files)
+
+
 def check_out(out: str | Path, overwrite: bool) -> None:
     """Refuse a folder that is in use before any work is done.
 
@@ -105,6 +116,7 @@ def publishing(out: str | Path) -> Iterator[Place]:
     target = Path(out).resolve()
     partial = target.with_name(f".{target.name}.partial-{uuid.uuid4().hex[:8]}")
     partial.mkdir(parents=True)
+    _clear_killed(target)
     try:
         yield Place(pafs.LocalFileSystem(), str(partial), f"file://{partial}/{DATA}")
         _swap(partial, target)
@@ -112,9 +124,17 @@ def publishing(out: str | Path) -> Iterator[Place]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _clear_killed(target: Path) -> None:
+    """Remove what killed runs left, since it holds companies' texts; a day old, so that no living run is hit."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
+        if time.time() - left.stat().st_mtime > _LIVING_S:
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _swap(partial: Path, target: Path) -> None:
     """Put ``partial`` in the place of ``target``, which goes away last."""
     old = partial.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)  # left by a run that was killed right here
     if target.exists():
         target.rename(old)
     partial.rename(target)

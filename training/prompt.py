@@ -38,7 +38,8 @@ def initial_prompt(
     table = backbone.get_input_embeddings().weight
     if config.init == "random":
         deviation, mean = table.std(dim=0), table.mean(dim=0)
-        embeddings = mean + deviation * torch.randn(config.n_tokens, table.shape[1], generator=generator)
+        noise = torch.randn(config.n_tokens, table.shape[1], generator=generator)
+        embeddings = mean + deviation * noise.to(table.device)
     else:
         texts = [config.text or ""] if config.init == "text" else list(labels)
         embeddings = table[_token_ids(texts, tokenizer, config.n_tokens, generator)]

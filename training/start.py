@@ -63,7 +63,7 @@ class Start:
             prompt=initial_prompt(config.prompt, self.backbone, self.encoder.tokenizer, self.names, generator),
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
             pooling=config.pooling,
-        ).to("cuda" if torch.cuda.is_available() else "cpu")
+        )
         forward = autocast_forward(network, bfloat16)
         budget = config.optimiser.micro_batch_tokens
         features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], budget)

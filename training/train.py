@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
@@ -66,6 +69,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     backbone = resolve(config.backbone)
     content_hash = backbone.content_hash()
     model, tokenizer = backbone.load()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
     check_room(config.prompt, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
     splits = read_splits(config.extract, encoder, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
@@ -90,7 +94,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             source_id=record["source_id"],
             version=record["version"],
         ),
-        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+        packages=_packages(),
         files={},
     )
     metrics = {"courses": {name: asdict(course) for name, course in fitted.courses.items()}, "splits": fitted.figures}
@@ -105,7 +109,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless it is an artifact to be replaced."""
+    """Refuse a folder that cannot be written, or holds something, unless it is an artifact to be replaced."""
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise ConfigError(f"out must be in a folder that can be written, was: {str(out)!r}; look at {str(parent)!r}")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if overwrite and (out / MANIFEST).is_file():
@@ -125,7 +132,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         epochs = courses["choice"].best_epoch
         say(f"once more from the start, on train and tune together: {epochs} epochs")
         whole = splits["train"].joined(tune)
-        final = start.trainer(whole, None, epochs, Checkpoint(state / "refit", fingerprint))
+        final = start.trainer(whole, None, epochs, Checkpoint(state / "refit", f"{fingerprint}-{epochs}"))
         courses["refit"] = final.fit()
         decisions, trainer = decisions.moved(trainer.weights, final.weights), final
     for split in ("dev", "test"):
@@ -156,6 +163,11 @@ def _labels(names: list[str], decisions: Decisions, rows: Rows) -> list[Label]:
 
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str) -> str:
     """Name a training run, so that only the same one is resumed."""
-    settings = config.model_dump(mode="json", exclude={"out", "overwrite"})
-    facts = [settings, record["fingerprint"], content_hash]
+    # Whether a refit follows makes no difference to what came before it.
+    settings = config.model_dump(mode="json", exclude={"out": True, "overwrite": True, "stopping": {"refit"}})
+    facts = [settings, record["fingerprint"], content_hash, _packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _packages() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}

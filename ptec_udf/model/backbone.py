@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ptec_udf.errors import BackboneError
 
@@ -75,8 +76,10 @@ class Backbone:
             if not self.gguf_file:
                 options["use_safetensors"] = True  # a .bin file is a pickle
             model = transformers.AutoModel.from_pretrained(self.folder, dtype=dtype, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
+        if model.config.is_encoder_decoder:
+            raise BackboneError(f"backbone {self.name!r} must be an encoder or a decoder, was both: take another one")
         tokenizer.model_max_length = 10**9  # texts are cut by our own code, which counts what it cuts
         return model.eval().requires_grad_(False), tokenizer
 

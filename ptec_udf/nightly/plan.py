@@ -55,7 +55,13 @@ def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, sour
     columns = text_id(artifact.manifest.template, config.source.columns, config.source.key)
     history = History.read(warehouse)
     record = RunRecord(
-        run_id=history.run_id(model_id=artifact.model_id, alias=alias, source=source, text_id=columns),
+        run_id=history.run_id(
+            model_id=artifact.model_id,
+            alias=alias,
+            source=source,
+            text_id=columns,
+            retries_errors=config.retry_errors,
+        ),
         config=config.model_dump_json(),
         source=source,
         text_id=columns,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC
+from typing import Any
 
 from pyspark.sql import Row
 from pyspark.sql import functions as F
@@ -48,13 +49,19 @@ def _record(night: Night, row: Row) -> RunRecord:
     """Make the record of a killed night; it was one of this alias if its name says so."""
     source = replace(night.source, version=row["source_version"], fingerprint=None)
     mine = night.record
-    name = run_name(model_id=mine.model_id, alias=mine.alias, source=source, text_id=mine.text_id)
+    facts: dict[str, Any] = {
+        "model_id": mine.model_id,
+        "alias": mine.alias,
+        "source": source,
+        "text_id": mine.text_id,
+    }
+    names = tuple(run_name(**facts, retries_errors=retries) for retries in (False, True))
     return RunRecord(
         run_id=row["run_id"],
         config=mine.config,
         source=source,
         text_id=mine.text_id,
         model_id=mine.model_id,
-        alias=mine.alias if row["run_id"].startswith(name) else None,
+        alias=mine.alias if row["run_id"].startswith(names) else None,
         started=row["started"].astimezone(UTC),
     )

@@ -50,13 +50,15 @@ class History:
         ]
         return max(versions, default=None)
 
-    def run_id(self, *, model_id: str, alias: str | None, source: PinnedSource, text_id: str) -> str:
+    def run_id(
+        self, *, model_id: str, alias: str | None, source: PinnedSource, text_id: str, retries_errors: bool
+    ) -> str:
         """Name a run by what it does and how often that was done before.
 
         A night that was killed, or failed, left no row of success: its rerun has the same name, and so
         rewrites what it left in place of doubling it.
         """
-        name = run_name(model_id=model_id, alias=alias, source=source, text_id=text_id)
+        name = run_name(model_id=model_id, alias=alias, source=source, text_id=text_id, retries_errors=retries_errors)
         earlier = sum(row["run_id"].startswith(name) and row["outcome"] != FAILED for row in self.rows)
         return f"{name}-{earlier + 1}"
 
@@ -64,9 +66,14 @@ class History:
         return next((row for row in reversed(self.rows) if row["outcome"] == DONE and fits(row)), None)
 
 
-def run_name(*, model_id: str, alias: str | None, source: PinnedSource, text_id: str) -> str:
-    """Hash what a run does: the first part of its run_id."""
+def run_name(*, model_id: str, alias: str | None, source: PinnedSource, text_id: str, retries_errors: bool) -> str:
+    """Hash what a run does: the first part of its run_id.
+
+    A retry has a name of its own: under that of the night that it follows it would replace that night's changes.
+    """
     facts = "|".join([model_id, alias or "", source.source_id, str(source.version), text_id])
+    if retries_errors:
+        facts += "|retries"
     return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 

@@ -62,14 +62,22 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
         _run(night)
     except (PySparkException, Py4JError) as error:
         kind = _reason(error)
-        night.record.write(warehouse, FAILED, kind)
+        _write_failed(night, kind)
         raise PtecError(
             f"the night failed with {kind}, see Spark's own log; a rerun goes on where it stopped"
         ) from error
     except Exception as error:
-        night.record.write(warehouse, FAILED, type(error).__name__)
+        _write_failed(night, type(error).__name__)
         raise
     return night.record.write(warehouse, DONE)
+
+
+def _write_failed(night: Night, kind: str) -> None:
+    """Write the failed run's row, unless what failed is Spark itself: then the failure is what is told."""
+    try:
+        night.record.write(night.warehouse, FAILED, kind)
+    except (PySparkException, Py4JError, OSError):
+        say(f"warning: run {night.record.run_id} failed and its row could not be written")
 
 
 def _reason(error: PySparkException | Py4JError) -> str:

@@ -94,7 +94,7 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
     settings = default_settings() | _embedded_settings(config, folder)
     settings |= {name: _text(value) for name, value in config.spark.items()} | given
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_folder(folder)
     spark = _launch(settings, app_name, folder)
     if folder is not None:
         _open_metastore(spark, folder)
@@ -103,6 +103,16 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
         make_database(spark, config.database)
         spark.catalog.setCurrentDatabase(config.database)
     return spark
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the warehouse's folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"warehouse.folder must be a folder that can be written, was: {str(folder)!r} ({error.strerror})"
+        ) from None
 
 
 def _submitted_settings() -> dict[str, str]:

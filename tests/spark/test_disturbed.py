@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 
 from ptec_udf.errors import ArtifactError, PtecError
 from ptec_udf.nightly import score as score_module
+from ptec_udf.nightly.runs import RunRecord
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies
 from tests.tiny import tiny_artifact
@@ -88,6 +90,33 @@ def test_killed_retry_keeps_its_changes(site: Site) -> None:
     assert (result["counts"], result["skipped"]) == ({"ok": 30, "error": 1}, 0)
     # They had no score before, so neither text nor threshold let them in.
     assert {row["reason"] for row in site.warehouse.read("score_changes").collect()} == {"new"}
+
+
+def test_retry_after_a_killed_night_leaves_that_nights_changes(site: Site) -> None:
+    site.champion()
+    site.write([("d", "x", "1"), ("d", "y", "2"), *companies(20)])
+    kill_after_merge(site)
+    changes = site.rows("score_changes")
+    assert changes
+    site.night("retry_errors=true")
+    assert [row for row in site.rows("score_changes") if row in changes] == changes
+    runs = site.spark.table(site.warehouse.name("run_summary")).orderBy("started").collect()
+    assert [(row["outcome"], row["companies"]) for row in runs] == [("done", 31), ("done", 1)]
+
+
+def test_night_whose_spark_is_gone_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.champion()
+
+    def gone(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionRefusedError
+
+    def dies(*args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(RunRecord, "write", gone)
+        raise Py4JNetworkError
+
+    monkeypatch.setattr(score_module, "_run", dies)
+    with pytest.raises(PtecError, match="a rerun goes on where it stopped"):
+        site.night()
 
 
 def test_parquet_folder_that_is_put_back_gives_its_old_scores_again(site: Site, tmp_path: Path) -> None:

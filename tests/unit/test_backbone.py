@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import transformers
 
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.backbone import resolve
@@ -17,6 +18,21 @@ from tests.tiny import tiny_backbone
 def folder(tiny_folder, tmp_path):
     """A copy of a backbone that a test may change."""
     return shutil.copytree(tiny_backbone(tiny_folder, "bert").removeprefix("path:"), tmp_path / "bert")
+
+
+def test_weights_that_were_cut_off_are_refused(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        resolve(f"path:{folder}").load()
+
+
+def test_encoder_decoder_is_refused(tmp_path, folder):
+    config = transformers.T5Config(vocab_size=200, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    shutil.copytree(folder, tmp_path / "t5", ignore=shutil.ignore_patterns("model.*", "config.json"))
+    transformers.T5Model(config).save_pretrained(tmp_path / "t5")
+    with pytest.raises(BackboneError, match="must be an encoder or a decoder"):
+        resolve(f"path:{tmp_path / 't5'}").load()
 
 
 @pytest.fixture

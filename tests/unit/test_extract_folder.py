@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,19 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
         place.write_record({})
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_stands_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".x.old" / "data").mkdir(parents=True)
+    left, living = tmp_path / ".x.partial-0", tmp_path / ".x.partial-1"
+    left.mkdir()
+    living.mkdir()
+    os.utime(left, (0, 0))
+    for version in (1, 2):
+        with publishing(tmp_path / "x") as place:
+            place.write_record({"version": version})
+    assert json.loads((tmp_path / "x" / "extract.json").read_text()) == {"version": 2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.partial-1", "x"]
 
 
 @pytest.mark.parametrize(

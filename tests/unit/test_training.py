@@ -8,53 +8,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ptec_udf.config import load_config
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model import artifact
-from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from tests.tiny import LABELS, TEMPLATE, tiny_backbone, tiny_extract, write_rows
-from training.args import TrainConfig
-from training.checkpoint import Checkpoint
+from tests.tiny import LABELS, TEMPLATE, write_rows
+from tests.unit.trainings import stop_after, weights_of
 from training.extract_folder import DATA
 from training.metrics import mean_average_precision
-from training.train import train
 
 FORMS = [("bert", "deep", "mean"), ("bert", "input", "mean"), ("llama", "deep", "mean"), ("bloom", "input", "last")]
 CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mean average precision of guessing
-QUICK = [
-    "max_tokens=32",
-    "prompt.n_tokens=4",
-    "dtype=float32",
-    "optimiser.head_lr=.03",
-    "stopping.patience=9",
-    "stopping.refit=false",
-]
-
-
-@pytest.fixture(scope="module")
-def extract(tmp_path_factory):
-    return tiny_extract(tmp_path_factory.mktemp("extracts") / "companies")
-
-
-@pytest.fixture
-def run(tiny_folder, extract):
-    """Trains with the given settings; returns the artifact."""
-
-    def run(out, *settings, family="bert", epochs=2, extract=extract):
-        backbone = f"backbone={tiny_backbone(tiny_folder, family)}"
-        overrides = [f"extract={extract}", f"out={out}", backbone, f"stopping.epochs={epochs}", *QUICK, *settings]
-        result = train(load_config(TrainConfig, None, overrides))
-        made = load_artifact(out)
-        assert result["model_id"] == made.model_id
-        return made
-
-    return run
-
-
-def weights_of(made):
-    return {name: made.files[name] for name in (artifact.ADAPTER, artifact.HEAD)}
 
 
 @pytest.mark.parametrize(("family", "kind", "pooling"), FORMS, ids=["-".join(form) for form in FORMS])
@@ -75,10 +39,10 @@ def test_loss_falls_and_metrics_beat_chance(run, tmp_path, family, kind, pooling
     assert not list(tmp_path.glob(".*"))
 
 
-def test_artifact_scores_texts_as_training_measured_them(run, tmp_path, extract):
+def test_artifact_scores_texts_as_training_measured_them(run, tmp_path, companies):
     made = run(tmp_path / "out")
     model, tokenizer = resolve(made.manifest.backbone.name).load()
-    rows = [row for row in pq.read_table(extract / DATA).to_pylist() if row["split"] == "dev"]
+    rows = [row for row in pq.read_table(companies / DATA).to_pylist() if row["split"] == "dev"]
     results = Scorer.from_artifact(made, model, tokenizer).score([row["text"] for row in rows])
     logits = np.stack([result.logits for result in results])
     targets = np.array([[name in row["labels"] for name in LABELS] for row in rows])
@@ -92,18 +56,6 @@ def test_equal_seeds_give_equal_models_and_another_seed_another(run, tmp_path):
     assert weights_of(first) == weights_of(again)
     assert other.model_id != first.model_id
     assert weights_of(other)[artifact.ADAPTER] != weights_of(first)[artifact.ADAPTER]
-
-
-def stop_after(monkeypatch, epoch, training="choice"):
-    """Kill one of the trainings right after the state of an epoch was saved."""
-    save = Checkpoint.save
-
-    def save_then_stop(self, course, *rest):
-        save(self, course, *rest)
-        if course.epoch == epoch and self.folder.name == training:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", save_then_stop)
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])
@@ -158,43 +110,10 @@ def test_best_epoch_is_the_one_that_is_kept(run, tmp_path):
     assert abs(kept - course["history"][-1]["map"]) > 1e-3
 
 
-def test_refit_trains_on_tune_too_for_the_best_number_of_epochs(run, tmp_path):
-    settings = ("stopping.min_improvement=.05", "stopping.patience=2")
-    chosen = run(tmp_path / "chosen", *settings, epochs=8)
-    refitted = run(tmp_path / "refitted", *settings, "stopping.refit=true", epochs=8)
-    best, course = chosen.metrics["courses"]["choice"]["best_epoch"], refitted.metrics["courses"]["refit"]
-    assert course["epoch"] == course["best_epoch"] == best < 8
-    assert all("map" not in epoch for epoch in course["history"])  # nothing is held out to measure on
-    n_tune = chosen.metrics["splits"]["tune"]["per_label"]["media"]["positives"]
-    positives = [made.manifest.labels[LABELS.index("media")].training_positives for made in (chosen, refitted)]
-    assert positives[1] == positives[0] + n_tune
-    assert weights_of(refitted) != weights_of(chosen)
-
-
-def test_refit_keeps_what_tune_decided_and_says_tunes_figures_of_held_out_rows(run, tmp_path):
-    chosen, refitted = run(tmp_path / "a"), run(tmp_path / "b", "stopping.refit=true")
-    assert refitted.manifest.threshold_logit == chosen.manifest.threshold_logit
-    assert {label.scale for label in refitted.manifest.labels} == {label.scale for label in chosen.manifest.labels}
-    assert refitted.metrics["splits"]["tune"] == chosen.metrics["splits"]["tune"]
-    assert refitted.metrics["splits"]["dev"] != chosen.metrics["splits"]["dev"]
-
-
-def test_interrupted_refit_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys):
-    whole = run(tmp_path / "whole", "stopping.refit=true", epochs=4)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after(patched, epoch=2, training="refit")
-        run(tmp_path / "cut", "stopping.refit=true", epochs=4)
-    capsys.readouterr()
-    resumed = run(tmp_path / "cut", "stopping.refit=true", epochs=4)
-    assert "epoch 1 of" not in capsys.readouterr().err
-    assert resumed.model_id == whole.model_id
-    assert not list(tmp_path.glob(".*"))
-
-
 @pytest.mark.parametrize("split", ["dev", "test"])
-def test_rows_of_dev_and_test_decide_nothing(run, tmp_path, extract, split):
-    other = shutil.copytree(extract, tmp_path / "other")
-    rows = pq.read_table(extract / DATA).to_pylist()
+def test_rows_of_dev_and_test_decide_nothing(run, tmp_path, companies, split):
+    other = shutil.copytree(companies, tmp_path / "other")
+    rows = pq.read_table(companies / DATA).to_pylist()
     for row in rows:
         if row["split"] == split:
             row["labels"] = ["energy"] if row["labels"] != ["energy"] else ["media"]
@@ -204,10 +123,10 @@ def test_rows_of_dev_and_test_decide_nothing(run, tmp_path, extract, split):
     assert found.model_id == expected.model_id
 
 
-def test_rows_of_tune_do_decide(run, tmp_path, extract):
+def test_rows_of_tune_do_decide(run, tmp_path, companies):
     """The test above can fail: the same change to train and tune gives another model."""
-    other = shutil.copytree(extract, tmp_path / "other")
-    rows = pq.read_table(extract / DATA).to_pylist()
+    other = shutil.copytree(companies, tmp_path / "other")
+    rows = pq.read_table(companies / DATA).to_pylist()
     next(row for row in rows if row["split"] == "train")["labels"] = []
     write_rows(other, rows)
     assert run(tmp_path / "a", extract=other).model_id != run(tmp_path / "b").model_id
@@ -271,6 +190,12 @@ def test_folder_in_use_is_refused_before_anything_is_read(run, tmp_path):
 def test_earlier_artifact_is_replaced_where_told(run, tmp_path):
     first = run(tmp_path / "out", "seed=1", epochs=1)
     assert run(tmp_path / "out", "seed=2", "overwrite=true", epochs=1).model_id != first.model_id
+
+
+def test_out_that_cannot_be_written_is_refused_at_once(run, tmp_path, companies):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="out must be in a folder that can be written"):
+        run(tmp_path / "file" / "out")
 
 
 def test_missing_extract_is_refused(run, tmp_path):

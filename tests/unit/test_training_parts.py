@@ -83,6 +83,12 @@ def test_fewer_rows_are_the_same_rows_on_the_same_sides(extract, load_tiny):
     assert some["dev"].keys == everything["dev"].keys
 
 
+def test_extract_is_read_by_uri_too(load_tiny, tmp_path):
+    folder = tiny_extract(tmp_path / "x", n=40)
+    by_path, by_uri = splits_of(folder, load_tiny), splits_of(f"file://{folder}", load_tiny)
+    assert {split: rows.keys for split, rows in by_uri.items()} == {split: rows.keys for split, rows in by_path.items()}
+
+
 def test_rows_without_labels_or_text_train_nothing(load_tiny, tmp_path):
     folder = tiny_extract(tmp_path / "x", n=40)
     rows = pq.read_table(folder / DATA).to_pylist()
@@ -94,8 +100,16 @@ def test_rows_without_labels_or_text_train_nothing(load_tiny, tmp_path):
 
 
 def test_extract_too_small_for_both_sides_is_refused(load_tiny, tmp_path):
-    with pytest.raises(SourceError, match=r"train and tune both need labelled rows, had 0 and 32"):
+    with pytest.raises(SourceError, match=r"both need rows with a label, had 0 and \d+ labels on 0 and 32 rows"):
         splits_of(tiny_extract(tmp_path / "x", n=40), load_tiny, tune_share=0.9999)
+
+
+def test_training_rows_without_any_label_are_refused(load_tiny, tmp_path):
+    folder = tiny_extract(tmp_path / "x", n=40)
+    rows = pq.read_table(folder / DATA).to_pylist()
+    write_rows(folder, [row | {"labels": [] if row["split"] == "train" else row["labels"]} for row in rows])
+    with pytest.raises(SourceError, match="had 0 and 0 labels"):
+        splits_of(folder, load_tiny)
 
 
 @pytest.mark.parametrize(("n_rows", "batch_rows"), [(1, 4), (8, 4), (103, 4), (103, 32)])

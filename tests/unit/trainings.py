@@ -1,0 +1,37 @@
+"""Short trainings on made-up companies: what the tests of training share beside the fixtures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ptec_udf.model import artifact
+from ptec_udf.model.artifact import Artifact
+from training.checkpoint import Checkpoint
+
+QUICK = (
+    "max_tokens=32",
+    "prompt.n_tokens=4",
+    "dtype=float32",
+    "optimiser.head_lr=.03",
+    "stopping.patience=9",
+    "stopping.refit=false",
+)
+
+
+def weights_of(made: Artifact) -> dict[str, bytes]:
+    """What was trained, as it stands in the artifact."""
+    return {name: made.files[name] for name in (artifact.ADAPTER, artifact.HEAD)}
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int, training: str = "choice") -> None:
+    """Kill one of the trainings right after the state of an epoch was saved."""
+    save = Checkpoint.save
+
+    def save_then_stop(self: Checkpoint, course: Any, *rest: Any) -> None:
+        save(self, course, *rest)
+        if course.epoch == epoch and self.folder.name == training:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", save_then_stop)

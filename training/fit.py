@@ -56,6 +56,11 @@ class Trainer:
     checkpoint: Checkpoint
     epochs: int
 
+    @property
+    def log_weights(self) -> np.ndarray:
+        """Logarithms of the weights of positives, by which logits are shifted, *Shape:* ``(n_labels,)``."""
+        return self.weights.double().log().cpu().numpy()
+
     def fit(self) -> Course:
         """Train until the last epoch or until patience ends; leave the best epoch's weights in the network.
 

@@ -1,10 +1,12 @@
-"""One folder in the place of another, so that a kill at any moment leaves the one or the other whole."""
+"""Folders that are written: checked beforehand, and put in place so that a kill leaves the old or the new one whole."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+
+from ptec_udf.errors import ConfigError
 
 
 def put_in_place(new: Path, folder: Path) -> None:
@@ -18,6 +20,19 @@ def put_in_place(new: Path, folder: Path) -> None:
         os.rename(folder, old)
     os.rename(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a folder that could not be made, or written where it is there, before any work is done.
+
+    Raises:
+        ConfigError: naming the place that is in the way.
+    """
+    place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if place == out.absolute() and not place.is_dir():
+        raise ConfigError(f"out must be a folder, was a file: {str(out)!r}")
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise ConfigError(f"out must be in a folder that can be written, was: {str(out)!r}; look at {str(place)!r}")
 
 
 def name_of_old(folder: Path) -> Path:

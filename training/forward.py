@@ -37,9 +37,9 @@ def over_rows(forward: Forward, ids: list[list[int]], batch_tokens: int) -> np.n
     return np.stack([parts[at] for at in range(len(ids))])
 
 
-def has_bfloat16() -> bool:
-    """Tell whether this machine computes in bfloat16 faster than in float32."""
-    if torch.cuda.is_available():
+def has_bfloat16(device_type: str) -> bool:
+    """Tell whether ``cpu`` or ``cuda`` computes in bfloat16 faster than in float32 on this machine."""
+    if device_type == "cuda":
         return torch.cuda.is_bf16_supported()
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 # A feature that hardly varies is noise once divided by its deviation (MiniLM has three such).
-_LEAST_SHARE_OF_MEDIAN_DEVIATION = 0.1
+LEAST_SHARE_OF_MEDIAN_DEVIATION = 0.1
 
 
 class StandardisedHead(nn.Module):
@@ -32,7 +32,7 @@ class StandardisedHead(nn.Module):
         """
         super().__init__()
         deviation = features.std(dim=0)
-        least = _LEAST_SHARE_OF_MEDIAN_DEVIATION * deviation.median()
+        least = LEAST_SHARE_OF_MEDIAN_DEVIATION * deviation.median()
         self.mean = nn.Buffer(features.mean(dim=0))
         self.deviation = nn.Buffer(deviation.clamp(min=least))
         self.dropout = nn.Dropout(dropout)

@@ -65,7 +65,7 @@ def prompt_form(config: PromptConfig, caches_prompt: bool) -> dict[str, Any]:
     return {"kind": config.kind, "n_tokens": config.n_tokens, "attention": "prefix" if caches_prompt else "full"}
 
 
-def check_room(config: PromptConfig, backbone: Any, max_tokens: int) -> None:
+def check_room(n_prompt: int, backbone: Any, max_tokens: int) -> None:
     """Refuse a text and prompt that together are longer than the backbone's positions.
 
     Raises:
@@ -76,9 +76,9 @@ def check_room(config: PromptConfig, backbone: Any, max_tokens: int) -> None:
     padding = getattr(embeddings, "padding_idx", None)
     if most is not None and padding is not None:
         most -= padding + 1  # the RoBERTa family's positions begin after the padding's
-    if most is not None and max_tokens + config.n_tokens > most:
+    if most is not None and max_tokens + n_prompt > most:
         shape = prompt_shape(backbone)
         raise ConfigError(
             f"max_tokens + prompt.n_tokens must be at most {most}, the positions of this backbone "
-            f"({shape['n_layers']} layers, width {shape['width']}), was: {max_tokens} + {config.n_tokens}"
+            f"({shape['n_layers']} layers, width {shape['width']}), was: {max_tokens} + {n_prompt}"
         )

@@ -40,7 +40,9 @@ class Start:
 
     def trainer(self, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
         """Make a trainer on some rows, from the start; arguments as in ``Trainer``."""
-        bfloat16 = has_bfloat16() if self.config.dtype == "auto" else self.config.dtype == "bfloat16"
+        bfloat16 = (
+            has_bfloat16(self.backbone.device.type) if self.config.dtype == "auto" else self.config.dtype == "bfloat16"
+        )
         weights = positive_weights(rows.targets, self.config.loss)
         network = self._network(rows, weights, bfloat16)
         return Trainer(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +21,12 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint, Course
-from training.data import Rows, read_splits
+from training.data import Rows, read_splits, tokenised
 from training.decisions import Decisions, decide
 from training.export import export
 from training.extract_folder import read_extract_record
 from training.fit import Trainer
+from training.folders import check_writable
 from training.metrics import evaluate
 from training.prompt import check_room, prompt_form
 from training.start import Start
@@ -50,8 +51,12 @@ class Fitted:
     courses: dict[str, Course]
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dict[str, Any]:
     """Train a model and write its artifact.
+
+    Args:
+        config: the configuration.
+        measured: splits that the model is measured on in the end, where they have rows; they decide nothing.
 
     Returns:
         model_id, artifact folder, seconds and the overall metrics of each split.
@@ -70,9 +75,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
     content_hash = backbone.content_hash()
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
-    check_room(config.prompt, model, config.max_tokens)
+    check_room(config.prompt.n_tokens, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
-    splits = read_splits(config.extract, encoder, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
+    examples = read_splits(config.extract, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
+    splits = {split: tokenised(examples[split], encoder) for split in ("train", "tune", *measured)}
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(rows)}" for split, rows in splits.items()))
 
     state = out.with_name(f".{out.name}.training")
@@ -110,9 +116,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
 def _check_out(out: Path, overwrite: bool) -> None:
     """Refuse a folder that cannot be written, or holds something, unless it is an artifact to be replaced."""
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not (parent.is_dir() and os.access(parent, os.W_OK)):
-        raise ConfigError(f"out must be in a folder that can be written, was: {str(out)!r}; look at {str(parent)!r}")
+    check_writable(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if overwrite and (out / MANIFEST).is_file():
@@ -134,10 +138,10 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         whole = splits["train"].joined(tune)
         final = start.trainer(whole, None, epochs, Checkpoint(state / "refit", f"{fingerprint}-{epochs}"))
         courses["refit"] = final.fit()
-        decisions, trainer = decisions.moved(trainer.weights, final.weights), final
-    for split in ("dev", "test"):
-        if len(splits[split]):
-            figures[split] = _measure(trainer, splits[split], decisions, start.names)
+        decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
+    for split, rows in splits.items():
+        if split not in ("train", "tune") and len(rows):
+            figures[split] = _measure(trainer, rows, decisions, start.names)
     return Fitted(trainer, decisions, figures, courses)
 
 

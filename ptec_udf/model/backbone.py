@@ -66,8 +66,16 @@ class Backbone:
                 "install the version that the artifact was trained with"
             )
 
-    def load(self, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-        """Return the model without any head, frozen and in eval mode, and its tokeniser."""
+    def load(self, dtype: torch.dtype = torch.float32, *, writes: bool = False) -> tuple[Any, Any]:
+        """Return the model, frozen and in eval mode, and its tokeniser.
+
+        Args:
+            dtype: of its weights.
+            writes: whether it keeps its language-model head; it has no head otherwise.
+
+        Raises:
+            BackboneError: when it cannot be loaded or is both an encoder and a decoder.
+        """
         transformers = _quiet_transformers()
         extra = {"gguf_file": self.gguf_file} if self.gguf_file else {}
         options = {"local_files_only": True, **extra}
@@ -75,7 +83,8 @@ class Backbone:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, **options)
             if not self.gguf_file:
                 options["use_safetensors"] = True  # a .bin file is a pickle
-            model = transformers.AutoModel.from_pretrained(self.folder, dtype=dtype, **options)
+            kind = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
+            model = kind.from_pretrained(self.folder, dtype=dtype, **options)
         except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
         if model.config.is_encoder_decoder:

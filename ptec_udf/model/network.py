@@ -72,12 +72,7 @@ class PtecNetwork(nn.Module):
     def features(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled last hidden states of text positions, *Shape:* ``(batch, width)``, in float32."""
         hidden = self._hidden_cached(input_ids, mask) if self.caches_prompt else self._hidden_plain(input_ids, mask)
-        hidden = hidden.float()
-        if self.pooling == "last":
-            last = mask.sum(dim=1) - 1
-            return hidden[torch.arange(len(hidden), device=hidden.device), last]
-        weights = mask.unsqueeze(-1).float()
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        return pooled(hidden.float(), mask, self.pooling)
 
     def _hidden_cached(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, width)``."""
@@ -118,6 +113,21 @@ class PtecNetwork(nn.Module):
     def _with_prompt_mask(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
         """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
         return torch.cat([mask.new_ones(len(mask), n_prompt), mask], dim=1)
+
+
+def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Pool hidden states of text positions, *Shape:* ``(batch, length, width)`` to ``(batch, width)``.
+
+    Args:
+        hidden: the text's hidden states, right-padded.
+        mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
+        pooling: ``mean`` of the text's positions, or the ``last`` one.
+    """
+    if pooling == "last":
+        last = mask.sum(dim=1) - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+    weights = mask.unsqueeze(-1).float()
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def prompt_shape(backbone: Any) -> dict[str, int]:

@@ -12,11 +12,17 @@ from pydantic import BaseModel
 
 from ptec_udf.config import ScoreConfig
 from training.args import ExtractConfig, TrainConfig
+from training.benchmark.config import BenchmarkConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
-CONFIGS: dict[str, type[BaseModel]] = {"extract": ExtractConfig, "train": TrainConfig, "score": ScoreConfig}
+CONFIGS: dict[str, type[BaseModel]] = {
+    "extract": ExtractConfig,
+    "train": TrainConfig,
+    "benchmark": BenchmarkConfig,
+    "score": ScoreConfig,
+}
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
@@ -69,7 +75,7 @@ def anchors(page: Path) -> set[str]:
 def commands(block: Block) -> Iterator[list[str]]:
     """Yield the words of each ``ptec`` command or job script in a block."""
     joined = block.text.replace("\\\n", " ")
-    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|score)\b)", joined):
+    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|benchmark|score)\b)", joined):
         line = joined[start.end() :].partition("\n")[0]
         yield shlex.split(re.sub(r"^(\w+)\.py", r"\1", line), comments=True)
 

@@ -68,10 +68,11 @@ def test_settings_in_text_exist(page: Path) -> None:
     assert named <= known
 
 
-def test_every_training_setting_is_explained() -> None:
+@pytest.mark.parametrize(("command", "heading"), [("train", "Setting"), ("benchmark", "Setting of a benchmark")])
+def test_every_setting_is_explained(command: str, heading: str) -> None:
     text = documents.prose(ROOT / "docs" / "ml-engineer.md")
-    told = {name for cells in documents.tables(text, "Setting") for name in documents.names(cells)}
-    wanted = set(documents.config_names("train"))
+    told = {name for cells in documents.tables(text, heading) for name in documents.names(cells)}
+    wanted = set(documents.config_names(command))
     assert told == {name for name in wanted if not any(other.startswith(f"{name}.") for other in wanted)}
 
 
@@ -119,8 +120,7 @@ def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
 
 def _scratch(folder: Path) -> dict[str, str]:
     """Make what the pages start from: the files of a checkout and a small set of start-ups; return the environment."""
-    for name in ("conf", "benchmarks"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("__pycache__"))
     _replace(folder / "conf" / "train.yaml", "epochs: 6", "epochs: 1")
     _replace(folder / "conf" / "extract.yaml", "min_positives: 15", "min_positives: 10")
     companies = (ROOT / "jobs" / "demo" / "companies.jsonl").read_text(encoding="utf-8").splitlines()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from training.calibrate import fit_platt
 from training.decisions import Decisions
 
-BEFORE, AFTER = torch.tensor([1.0, 4.0, 9.0]), torch.tensor([2.0, 4.0, 3.0])
+BEFORE, AFTER = np.log([1.0, 4.0, 9.0]), np.log([2.0, 4.0, 3.0])
 
 
 @pytest.fixture
@@ -17,14 +16,14 @@ def decisions():
     random = np.random.default_rng(0)
     targets = random.random((400, 3)) < 0.3
     logits = 2 * targets - 1 + random.normal(size=(400, 3))
-    return Decisions(fit_platt(logits, targets, np.log(BEFORE.numpy())), threshold_logit=0.4)
+    return Decisions(fit_platt(logits, targets, BEFORE), threshold_logit=0.4)
 
 
 def test_moved_decisions_undo_the_new_weights(decisions):
     unweighted = np.array([[-1.0, 0.5, 2.0]])
-    expected = decisions.calibration.probabilities(unweighted + np.log(BEFORE.numpy()))
+    expected = decisions.calibration.probabilities(unweighted + BEFORE)
     moved = decisions.moved(BEFORE, AFTER)
-    found = moved.calibration.probabilities(unweighted + np.log(AFTER.numpy()))
+    found = moved.calibration.probabilities(unweighted + AFTER)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 

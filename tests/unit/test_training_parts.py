@@ -16,7 +16,7 @@ from ptec_udf.model.prefix import keys_values_of_embeddings, split_deep_prompt
 from tests.tiny import LABELS, tiny_extract, tiny_network, write_rows
 from training.args import LossConfig, PromptConfig, TrainConfig
 from training.checkpoint import Checkpoint
-from training.data import drop_tokens, read_splits, training_steps
+from training.data import drop_tokens, read_splits, tokenised, training_steps
 from training.extract_folder import DATA
 from training.fit import Trainer
 from training.head import StandardisedHead
@@ -34,7 +34,9 @@ def extract(tmp_path_factory):
 
 
 def splits_of(folder, load_tiny, tune_share=0.3, most_rows=None):
-    return read_splits(folder, Encoder(load_tiny("bert")[1], 32), tune_share=tune_share, most_rows=most_rows)
+    encoder = Encoder(load_tiny("bert")[1], 32)
+    examples = read_splits(folder, tune_share=tune_share, most_rows=most_rows)
+    return {split: tokenised(part, encoder) for split, part in examples.items()}
 
 
 def texts_of(folder, rows):

@@ -1,0 +1,202 @@
+"""A benchmark of made-up companies: what it measures, what it keeps, and what it resumes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ptec_udf.config import load_config
+from ptec_udf.errors import ConfigError, SourceError, TrainingError
+from tests.tiny import tiny_backbone, write_rows
+from training.benchmark.compare import Judge, compare
+from training.benchmark.config import BenchmarkConfig
+from training.benchmark.results import Facts, Results, Run
+from training.benchmark.run import benchmark
+from training.calibrate import Calibration
+from training.decisions import Decisions
+from training.extract_folder import DATA
+from training.methods.compression import Compression
+from training.methods.tfidf import Tfidf
+
+PTEC = "method: ptec, max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 1}"
+
+
+@pytest.fixture
+def ptec(tiny_folder):
+    """Gives the setting that adds a short training of PTEC."""
+    return f"methods.ptec={{{PTEC}, backbone: '{tiny_backbone(tiny_folder, 'bert')}'}}"
+
+
+@pytest.fixture
+def config(companies, tmp_path):
+    """Gives the configuration of a benchmark of two quick methods, with other settings where given."""
+    methods = ("methods.tfidf={method: tfidf}", "methods.gzip={method: gzip}", "reference=tfidf")
+    given = (f"extract={companies}", f"out={tmp_path / 'out'}", "seeds=[1, 2]", "resamples=100", *methods)
+    return lambda *settings: load_config(BenchmarkConfig, None, [*given, *settings])
+
+
+def test_every_method_is_measured_and_compared(config, ptec, tmp_path):
+    found = benchmark(config(ptec, "reference=ptec"))
+    assert found["rows"] == {"train": 204, "tune": 36, "dev": 30, "test": 30}
+    seeds = {name: figures["seeds"] for name, figures in found["methods"].items()}
+    assert seeds == {"ptec": [1, 2], "tfidf": [1], "gzip": [1]}
+    assert found["methods"]["tfidf"]["map"] > 0.5
+    assert found["methods"]["gzip"]["map"] is None
+    assert found["methods"]["gzip"]["macro_f1"] > 0.3
+    assert set(found["differences"]) == {"tfidf", "gzip"}
+    assert set(found["differences"]["gzip"]) == {"macro_f1"}
+    assert found["readings"] == {"ptec": 2, "tfidf": 1, "gzip": 1}
+    table = Path(found["table"]).read_text(encoding="utf-8")
+    assert "| ptec | 2 | " in table
+    assert json.loads((tmp_path / "out" / "dev" / "results.json").read_text())["methods"] == found["methods"]
+    assert (tmp_path / "out" / "dev" / "models" / "ptec-2" / "artifact" / "manifest.json").is_file()
+
+
+def test_runs_that_are_there_are_kept_and_nothing_is_read_twice(config, monkeypatch, tmp_path):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Compression, "learn", _stop)
+        benchmark(config())
+    assert not (tmp_path / "out" / "dev" / "results.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(Tfidf, "learn", _stop)  # it ran before the kill
+        resumed = benchmark(config())
+    assert resumed["readings"] == {"tfidf": 1, "gzip": 1}
+    shutil.rmtree(tmp_path / "out")
+    undisturbed = benchmark(config())
+    assert _without_seconds(resumed) == _without_seconds(undisturbed)
+
+
+def test_a_method_with_other_settings_runs_and_is_read_again(config):
+    benchmark(config())
+    found = benchmark(config("methods.tfidf.words=1"))
+    assert found["readings"] == {"tfidf": 2, "gzip": 1}
+
+
+def test_labels_of_the_evaluated_rows_change_no_run(config, companies, tmp_path):
+    other = shutil.copytree(companies, tmp_path / "other")
+    rows = pq.read_table(companies / DATA).to_pylist()
+    write_rows(other, [row | ({"labels": ["media"]} if row["split"] == "dev" else {}) for row in rows])
+    benchmark(config())
+    benchmark(config(f"extract={other}", f"out={tmp_path / 'again'}"))
+    for name in ("tfidf-1", "gzip-1"):
+        first, second = (tmp_path / out / "dev" / "runs" / name / "scores.safetensors" for out in ("out", "again"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_evaluated_rows_without_labels_are_refused(config, companies, tmp_path):
+    other = shutil.copytree(companies, tmp_path / "other")
+    rows = pq.read_table(companies / DATA).to_pylist()
+    write_rows(other, [row for row in rows if row["split"] != "dev"])
+    with pytest.raises(SourceError, match="rows of dev must carry labels to judge by, 0 rows carry none"):
+        benchmark(config(f"extract={other}"))
+
+
+def test_method_that_cannot_learn_ends_the_benchmark_and_loses_nothing(config, ptec, tmp_path):
+    with pytest.raises(TrainingError):
+        benchmark(config(ptec, "methods.ptec.optimiser={prompt_lr: 1.0e+30, batch_rows: 4}"))
+    assert (tmp_path / "out" / "dev" / "runs" / "gzip-1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("methods.tfidf.wrods=2", "methods.tfidf.wrods: unknown key; did you mean 'words'?"),
+        ("methods.ptec.prompt.kindd=x", "methods.ptec.prompt.kindd: unknown key; did you mean 'kind'?"),
+        ("methods.ptec.prompt.n_tokens=0", "methods.ptec.prompt.n_tokens: input should be greater than or equal"),
+        ("methods.new={words: 2}", "methods.new: 'method' must be set"),
+        ("methods.new={method: none}", "does not match any of the expected tags: 'ptec'"),
+        ("methods.a/b={method: gzip}", "methods.a/b: string should match pattern"),
+        ("reference=none", "reference must be one of tfidf, gzip, ptec, was: 'none'"),
+        ("seeds=[5, 5]", "seeds must differ"),
+        ("seeds=[-1]", "seeds.0: input should be greater than or equal to 0, was: -1"),
+        ("methods.ptec.stopping.tune_share=.3", "stopping.tune_share must not be set for one method"),
+        ("methods.new={method: knn, sizes: [0]}", "methods.new.sizes.0: input should be greater than or equal to 1"),
+        ("evaluated=tune", "evaluated: input should be 'dev' or 'test', was: 'tune'"),
+    ],
+)
+def test_faults_of_a_configuration_are_named(config, ptec, setting, fault):
+    with pytest.raises(ConfigError) as caught:
+        config(ptec, setting)
+    (found,) = caught.value.faults
+    assert fault in found
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _without_seconds(found: dict) -> dict:
+    methods = {
+        name: {key: value for key, value in figures.items() if not key.endswith("seconds")}
+        for name, figures in found["methods"].items()
+    }
+    return found | {"methods": methods}
+
+
+def test_runs_on_test_stand_beside_those_on_dev(config, tmp_path):
+    first, second = benchmark(config()), benchmark(config("evaluated=test"))
+    assert first["readings"] == second["readings"] == {"tfidf": 1, "gzip": 1}
+    assert first["methods"] != second["methods"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"dev", "test"}
+
+
+def test_place_that_cannot_be_written_is_refused_before_any_work(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(Tfidf, "learn", _stop)
+    (tmp_path / "file").write_text("")
+    for out in ("file", "file/out"):
+        with pytest.raises(ConfigError, match="out must be in a folder that can be written"):
+            benchmark(config(f"out={tmp_path / out}"))
+
+
+@pytest.mark.parametrize("name", ["run.json", "scores.safetensors"])
+def test_broken_run_is_named(config, tmp_path, name):
+    benchmark(config())
+    (tmp_path / "out" / "dev" / "runs" / "gzip-1" / name).write_text("{")
+    with pytest.raises(SourceError, match="must be whole, .*gzip-1.* is not; remove it"):
+        benchmark(config())
+
+
+TARGETS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=np.float32)
+
+
+def _run(name: str, seed: int, logits: np.ndarray, *, decides: bool = True) -> Run:
+    decisions = Decisions(Calibration(np.ones(2), np.zeros(2)), 0.0) if decides else None
+    return Run(Facts(name, seed, "x", False, 1.0, 1.0), np.asarray(logits, np.float32), decisions)
+
+
+def test_figures_are_means_over_seeds():
+    right, wrong = 4 * TARGETS - 2, 2 - 4 * TARGETS
+    judge = Judge(["a", "b"], TARGETS, np.repeat(TARGETS, 60, axis=0), resamples=100)
+    found = compare([_run("mixed", 1, right), _run("mixed", 2, wrong), _run("right", 1, right)], judge, "right")
+    mixed = found["methods"]["mixed"]
+    assert (mixed["macro_f1"], mixed["spread"]["macro_f1"]) == (0.5, 0.5)
+    assert mixed["f1_by_frequency"] == {"at least 100": 0.5, "under 100": None, "under 50": None}
+    assert found["methods"]["right"]["macro_f1"] == 1.0
+    assert found["methods"]["right"]["spread"] == {"macro_f1": None, "map": None}
+    assert found["differences"]["mixed"]["macro_f1"]["difference"] == 0.5
+    assert found["differences"]["mixed"]["macro_f1"]["low"] > 0
+
+
+def test_decisions_alone_have_no_figures_of_scores():
+    judge = Judge(["a", "b"], TARGETS, TARGETS, resamples=100)
+    found = compare([_run("a", 1, 4 * TARGETS - 2), _run("b", 1, TARGETS, decides=False)], judge, "a")
+    assert found["methods"]["b"]["macro_f1"] == 1.0
+    assert {found["methods"]["b"][name] for name in ("map", "auroc", "ece", "brier_skill")} == {None}
+    assert found["differences"]["b"]["macro_f1"]["difference"] == 0.0
+
+
+def test_run_is_found_as_it_was_kept(tmp_path):
+    results, run = Results(tmp_path / "out"), _run("a", 7, 4 * TARGETS - 2)
+    results.add(run)
+    found = results.find("a", 7, "x")
+    assert found is not None
+    assert found.facts == run.facts
+    np.testing.assert_array_equal(found.logits, run.logits)
+    assert found.decisions.threshold_logit == 0.0
+    assert results.find("a", 7, "other") is None
+    assert results.find("a", 8, "x") is None

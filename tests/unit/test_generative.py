@@ -1,0 +1,157 @@
+"""Methods that let a decoder write the labels: what it is given, what it learns from, what is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ptec_udf.errors import ConfigError, TrainingError
+from tests.tiny import LABELS, tiny_backbone
+from tests.unit.test_methods import task_of
+from training.methods.generative import Writer, spelling_of
+from training.methods.n_shot import NShot, _shown
+from training.methods.prompt_tuning import PromptTuning, _Tuning
+
+TEXTS = ["Name: a. solar wind", "Name: b. gene cell protein therapy with the best team", "loan"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_folder):
+    return tiny_backbone(tiny_folder, "writer")
+
+
+@pytest.fixture
+def writer(backbone):
+    """Gives a writer with some settings of N-shot."""
+    return lambda **settings: Writer.load(NShot(backbone=backbone, question=" is in", **settings), list(LABELS))
+
+
+@pytest.mark.parametrize("trie", [True, False])
+def test_what_is_written_does_not_depend_on_the_batch(writer, trie):
+    loaded = writer(trie=trie)
+
+    def given(text):
+        return loaded.embedded(loaded.asked(text))
+
+    together = loaded.decide(TEXTS, given)
+    alone = np.concatenate([loaded.decide([text], given) for text in TEXTS])
+    np.testing.assert_array_equal(together, alone)
+    if trie:
+        assert ((together.sum(axis=1) >= 1) & (together.sum(axis=1) <= 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("written", "labels"),
+    [("media; energy", [1, 3]), ("energy energy; media", [3]), ("solar", []), ("media; media", [3]), ("", [])],
+)
+def test_free_text_is_read_by_exact_match(writer, written, labels):
+    loaded = writer(trie=False)
+    tokens = loaded.encoder.tokenizer(written, add_special_tokens=False)["input_ids"]
+    assert loaded._labels([*tokens, loaded.spelling.end, *loaded.spelling.labels[0]]) == labels
+
+
+def test_separator_stands_in_no_label(writer):
+    tokenizer = writer().encoder.tokenizer
+    assert tokenizer.decode([spelling_of(["a", "b"], tokenizer).separator]) == ";"
+    assert tokenizer.decode([spelling_of(["a;b", "c|"], tokenizer).separator]) == "/"
+    with pytest.raises(ConfigError, match="must be a token that stands in no label"):
+        spelling_of([";|/#~"], tokenizer)
+
+
+def test_labels_that_the_tokeniser_cannot_tell_apart_are_refused(writer):
+    with pytest.raises(
+        ConfigError, match="labels must differ in the backbone's tokens, these do not: 'Media', 'media'"
+    ):
+        spelling_of(["Media", "media"], writer().encoder.tokenizer)
+
+
+def test_backbone_without_end_token_is_refused(tiny_folder):
+    with pytest.raises(ConfigError, match="needs an end token"):
+        Writer.load(NShot(backbone=tiny_backbone(tiny_folder, "bloom")), list(LABELS))
+
+
+def test_examples_stand_before_the_text(backbone, companies, tmp_path):
+    task = task_of(companies, tmp_path)
+    settings = NShot(backbone=backbone, question=" is in", n_examples=2, lists_labels=True, example_tokens=9)
+    loaded = Writer.load(settings, task.names)
+    shown = loaded.encoder.tokenizer.decode(_shown(settings, loaded, task.whole, np.random.default_rng(0)))
+    assert shown.startswith(" ; ".join(LABELS))
+    assert shown.count("is in") == 2
+    chosen = np.random.default_rng(0).permutation(len(task.whole))[:2]
+    for at in chosen:
+        labels = [name for name, holds in zip(LABELS, task.whole.targets[at], strict=True) if holds]
+        assert f"is in {' ; '.join(labels)}" in shown
+
+
+@pytest.mark.parametrize("lists_labels", [True, False])
+def test_n_shot_gives_labels_of_the_taxonomy(backbone, companies, tmp_path, lists_labels):
+    settings = NShot(backbone=backbone, n_examples=1, lists_labels=lists_labels, max_tokens=16, example_tokens=16)
+    found = settings.learn(task_of(companies, tmp_path)).score(TEXTS)
+    assert found.shape == (3, len(LABELS))
+    assert (found.sum(axis=1) >= 1).all()
+
+
+@pytest.fixture
+def tuning(backbone, companies, tmp_path):
+    """Gives a training of a prompt that has not begun."""
+
+    def make(seed=0, **settings):
+        task = task_of(companies, tmp_path, seed=seed)
+        options = {"max_tokens": 32, "n_tokens": 4, "epochs": 3, "lr": 0.1, "batch_rows": 16} | settings
+        method = PromptTuning(backbone=backbone, question=" is in", **options)
+        return _Tuning(method, Writer.load(method, task.names), task.whole, task.seed)
+
+    return make
+
+
+def test_loss_is_that_of_the_library(tuning, monkeypatch):
+    """Row by row, and padded in one batch."""
+    monkeypatch.setattr("training.methods.prompt_tuning.has_bfloat16", lambda _: False)
+    made = tuning()
+    made.prompt.data += 0.1
+    with torch.no_grad():
+        rows = range(5)
+        expected = []
+        for at in rows:
+            ids, out = made.inputs[at], made.outputs[at]
+            embeddings = torch.cat([made.prompt, made.writer.embedded(ids + out)]).unsqueeze(0)
+            labels = torch.tensor([[-100] * (len(made.prompt) + len(ids)) + out])
+            expected.append(float(made.writer.model(inputs_embeds=embeddings, labels=labels).loss))
+        assert float(made._loss_sum(list(rows))) == pytest.approx(sum(expected), rel=1e-4)
+        assert [float(made._loss_sum([at])) for at in rows] == pytest.approx(expected, rel=1e-4)
+
+
+def test_targets_are_labels_by_their_frequency(tuning, companies, tmp_path):
+    made, task = tuning(), task_of(companies, tmp_path)
+    counts = task.whole.targets.sum(axis=0)
+    at = int(np.flatnonzero(task.whole.targets.sum(axis=1) == 2)[0])
+    labels = sorted(np.flatnonzero(task.whole.targets[at]), key=lambda label: -counts[label])
+    assert made.outputs[at] == made.writer.spelling.spelled(labels)
+
+
+def test_loss_falls_the_decoder_stays_and_seeds_decide(tuning, capsys):
+    first = tuning()
+    weights = {name: value.clone() for name, value in first.writer.model.state_dict().items()}
+    prompt = first.run()
+    losses = [float(line.split()[-1]) for line in capsys.readouterr().err.splitlines() if ": loss" in line]
+    assert losses[-1] < losses[0] - 0.1
+    assert all(torch.equal(value, weights[name]) for name, value in first.writer.model.state_dict().items())
+    assert torch.equal(tuning().run(), prompt)
+    assert not torch.equal(tuning(seed=1).run(), prompt)
+
+
+def test_loss_that_is_not_finite_ends_it(tuning):
+    with pytest.raises(TrainingError, match="the loss must be finite, was not; lower lr"):
+        tuning(lr=1e38).run()
+
+
+@pytest.mark.parametrize("trie", [True, False])
+def test_prompt_tuning_decides(backbone, companies, tmp_path, trie):
+    method = PromptTuning(backbone=backbone, max_tokens=32, n_tokens=4, epochs=1, most_rows=40, trie=trie)
+    learned = method.learn(task_of(companies, tmp_path))
+    assert learned.decisions is None
+    found = learned.score(TEXTS)
+    assert found.shape == (3, len(LABELS))
+    assert set(np.unique(found)) <= {0.0, 1.0}
+    assert not trie or (found.sum(axis=1) >= 1).all()

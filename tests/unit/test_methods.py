@@ -1,0 +1,166 @@
+"""Every method learns made-up companies, on train and tune alone."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.model.artifact import load_artifact
+from tests.tiny import tiny_backbone, tiny_extract
+from training.data import Examples, read_splits
+from training.extract_folder import read_extract_record
+from training.methods.artifact import Trained
+from training.methods.compression import Compression
+from training.methods.head import Head
+from training.methods.method import Method, Task, log_odds
+from training.methods.neighbours import Neighbours, Radius
+from training.methods.ptec import Ptec
+from training.methods.tfidf import Tfidf
+from training.metrics import macro_f1, mean_average_precision
+
+CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mean average precision of guessing
+QUICK = {"max_tokens": 32, "dtype": "float32", "prompt": {"n_tokens": 4}, "optimiser": {"head_lr": 0.03}}
+
+
+def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> Task:
+    record = read_extract_record(extract)
+    found = read_splits(extract, tune_share=0.2) | splits
+    return Task(
+        names=[label["name"] for label in record["labels"]],
+        train=found["train"],
+        tune=found["tune"],
+        seed=seed,
+        extract=extract,
+        extract_fingerprint=record["fingerprint"],
+        tune_share=0.2,
+        folder=folder,
+    )
+
+
+def methods_on(backbone: str) -> dict[str, Method]:
+    return {
+        "ptec": Ptec(backbone=backbone, stopping={"epochs": 6}, **QUICK),
+        "head": Head(backbone=backbone, inverse_penalty=1.0),
+        "knn": Neighbours(backbone=backbone, sizes=[1, 5, 9, 1000]),
+        "radius": Radius(backbone=backbone),
+        "tfidf": Tfidf(),
+    }
+
+
+@pytest.fixture(scope="module")
+def methods(tiny_folder: Path) -> dict[str, Method]:
+    return methods_on(tiny_backbone(tiny_folder, "bert"))
+
+
+# Embeddings of a backbone with random weights hold little of what a text says.
+@pytest.mark.parametrize(
+    ("name", "times_chance"), [("ptec", 1.6), ("head", 1.6), ("knn", 1.2), ("radius", 1.1), ("tfidf", 1.6)]
+)
+def test_method_beats_chance_and_decides(methods, companies, tmp_path, name, times_chance):
+    splits = read_splits(companies, tune_share=0.2)
+    dev = splits["dev"].joined(splits["test"])
+    learned = methods[name].learn(task_of(companies, tmp_path))
+    logits = learned.score(dev.texts)
+    assert logits.shape == dev.targets.shape
+    assert np.isfinite(logits).all()
+    assert mean_average_precision(logits, dev.targets) > times_chance * CHANCE
+    decided = logits >= learned.decisions.threshold_logit
+    assert 0 < decided.mean() < 0.9
+    probabilities = learned.decisions.calibration.probabilities(logits)
+    assert abs(probabilities.mean() - dev.targets.mean()) < 0.1
+
+
+@pytest.mark.parametrize("name", ["head", "knn", "tfidf"])
+def test_score_of_a_text_does_not_depend_on_the_others(methods, companies, tmp_path, name):
+    texts = read_splits(companies, tune_share=0.2)["dev"].texts
+    score = methods[name].learn(task_of(companies, tmp_path)).score
+    np.testing.assert_allclose(score(texts[3:4]), score(texts)[3:4], atol=2e-2)  # bfloat16 differs between batches
+
+
+def test_ptec_leaves_an_artifact_that_decides_as_it_did(methods, companies, tmp_path):
+    learned = methods["ptec"].learn(task_of(companies, tmp_path, seed=3))
+    made = load_artifact(tmp_path / "artifact")
+    assert made.manifest.threshold_logit == learned.decisions.threshold_logit
+    np.testing.assert_allclose([label.threshold for label in made.manifest.labels], learned.decisions.thresholds)
+    assert (learned.score([" "]) < learned.decisions.threshold_logit).all()
+
+
+def test_compression_copies_the_nearest_text_of_train_and_tune(companies, tmp_path):
+    task = task_of(companies, tmp_path)
+    learned = Compression().learn(task)
+    assert learned.decisions is None
+    np.testing.assert_array_equal(learned.score(task.whole.texts[:9]), task.whole.targets[:9])
+    nearest = min(
+        range(len(task.whole)), key=lambda at: distance_by_the_book("solar wind grid power", task.whole.texts[at])
+    )
+    np.testing.assert_array_equal(learned.score(["solar wind grid power"])[0], task.whole.targets[nearest])
+
+
+def distance_by_the_book(one: str, other: str) -> float:
+    """Normalised compression distance, with zlib's own constant head and tail taken off."""
+    alone = [len(zlib.compress(text.encode(), 9)) - 6 for text in (one, other)]
+    together = len(zlib.compress(f"{one} {other}".encode(), 9)) - 6
+    return (together - min(alone)) / max(alone)
+
+
+def test_neighbours_too_far_away_leave_the_most_frequent_label(methods, companies, tmp_path):
+    task = task_of(companies, tmp_path)
+    radius = Radius(backbone=methods["radius"].backbone, shares=[0.0])  # none but the very nearest pair
+    scores = radius.learn(task).score(["zzz zzz"])
+    assert scores[0].argmax() == task.whole.targets.sum(axis=0).argmax()
+    assert (np.sort(scores[0])[:-1] == scores[0].min()).all()
+
+
+def test_neighbours_weigh_by_distance(methods, companies, tmp_path):
+    """A text of the rows has distance 0, so its own labels are all that counts."""
+    task = task_of(companies, tmp_path)
+    learned = Neighbours(backbone=methods["knn"].backbone, sizes=[5]).learn(task)
+    assert macro_f1(learned.score(task.train.texts) > 0, task.train.targets) > 0.95
+
+
+@pytest.mark.parametrize("name", ["head", "knn", "radius", "tfidf"])
+def test_tune_decides_and_is_learned_from_in_the_end(methods, companies, tmp_path, name):
+    """Other labels of tune give another threshold, and another final model."""
+    task = task_of(companies, tmp_path)
+    turned = Examples(task.tune.keys, task.tune.texts, np.roll(task.tune.targets, 1, axis=1))
+    first, second = (methods[name].learn(it) for it in (task, task_of(companies, tmp_path, tune=turned)))
+    assert first.decisions.threshold_logit != second.decisions.threshold_logit
+    assert not np.array_equal(first.score(task.tune.texts), second.score(task.tune.texts))
+
+
+def test_log_odds_are_finite_and_rise():
+    values = log_odds(np.array([0.0, 0.25, 0.5, 0.75, 1.0]))
+    np.testing.assert_allclose(values[1:4], [-np.log(3), 0, np.log(3)])
+    assert np.isfinite(values).all()
+    assert (np.diff(values) > 0).all()
+
+
+def test_artifact_scores_as_the_training_that_made_it(run, companies, tmp_path):
+    made = run(tmp_path / "made", epochs=1)
+    learned = Trained(folder=str(tmp_path / "made")).learn(task_of(companies, tmp_path))
+    dev = read_splits(companies, tune_share=0.2)["dev"]
+    measured = made.metrics["splits"]["dev"]["overall"]
+    logits = learned.score(dev.texts)
+    assert mean_average_precision(logits, dev.targets) == pytest.approx(measured["map"], abs=1e-6)
+    decided = logits >= learned.decisions.threshold_logit
+    assert macro_f1(decided, dev.targets) == pytest.approx(measured["macro_f1"], abs=1e-6)
+
+
+def test_artifact_of_another_extract_is_refused(run, tmp_path, companies):
+    """It may have learned from the rows that judge."""
+    run(tmp_path / "made", epochs=1)
+    other = tiny_extract(tmp_path / "other", n=100, seed=1)
+    with pytest.raises(ConfigError, match=r"must be trained from the extract .*other', was not: .*made'"):
+        Trained(folder=str(tmp_path / "made")).learn(task_of(other, tmp_path))
+
+
+def test_another_artifact_in_the_same_folder_is_another_method(run, tmp_path):
+    method = Trained(folder=str(tmp_path / "made"))
+    run(tmp_path / "made", epochs=1)
+    before = method.facts()
+    run(tmp_path / "made", "seed=7", "overwrite=true", epochs=1)
+    assert method.facts() != before

@@ -1,0 +1,1 @@
+"""``ptec benchmark``: methods side by side on one extract."""

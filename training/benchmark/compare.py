@@ -1,0 +1,140 @@
+"""What a benchmark's runs are worth on the evaluated rows, alone and against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.benchmark.results import Run
+from training.calibrate import Calibration
+from training.metrics import Metric, evaluate, macro_f1, mean_average_precision, paired_bootstrap
+
+OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
+OF_SCORES = ("map", "auroc", "brier_skill", "ece", "ece_by_chance")
+GROUPS = {"at least 100": (100, np.inf), "under 100": (0, 100), "under 50": (0, 50)}
+"""Labels by their number of training examples."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The evaluated rows and what is known of training.
+
+    Attributes:
+        names: the labels.
+        targets: of the evaluated rows, *Shape:* ``(n_rows, n_labels)``.
+        training_targets: of train and tune, for base rates and frequencies of labels.
+        resamples: number of bootstrap samples.
+    """
+
+    names: list[str]
+    targets: NDArray[np.floating]
+    training_targets: NDArray[np.floating]
+    resamples: int
+
+    def measure(self, run: Run) -> dict[str, Any]:
+        """Return the figures of one run; those that need scores are None where there are only decisions."""
+        n_labels = len(self.names)
+        if run.decisions is None:
+            no_shift, thresholds = Calibration(np.ones(n_labels), np.zeros(n_labels)), np.full(n_labels, 0.5)
+            report = evaluate(2 * run.logits - 1, self.targets, no_shift, thresholds, self.names)
+        else:
+            base_rates = self.training_targets.mean(axis=0)
+            calibration, thresholds = run.decisions.calibration, run.decisions.thresholds
+            report = evaluate(run.logits, self.targets, calibration, thresholds, self.names, base_rates)
+        figures = {name: report["overall"][name] for name in OF_DECISIONS}
+        figures |= {name: report["overall"][name] if run.decisions else None for name in OF_SCORES}
+        per_label = list(report["per_label"].values())
+        return {**figures, "f1_by_frequency": self._by_frequency([label["f1"] for label in per_label])}
+
+    def _by_frequency(self, values: Sequence[float | None]) -> dict[str, float | None]:
+        counts = self.training_targets.sum(axis=0)
+        found = {}
+        for group, (least, below) in GROUPS.items():
+            inside = [
+                value
+                for value, count in zip(values, counts, strict=True)
+                if value is not None and least <= count < below
+            ]
+            found[group] = round(float(np.mean(inside)), 6) if inside else None
+        return found
+
+
+def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]:
+    """Measure all runs.
+
+    Args:
+        runs: of any number of methods and seeds.
+        judge: the evaluated rows.
+        reference: name of the method whose runs the others are compared with.
+
+    Returns:
+        ``methods``: by name, the mean over seeds of every figure, the population standard deviation of macro-F1
+        and mAP over seeds, and the mean seconds. ``differences``: by name, the reference minus the method, each
+        figure a mean over seeds, with the interval of a paired bootstrap over rows.
+    """
+    by_name: dict[str, list[Run]] = {}
+    for run in runs:
+        by_name.setdefault(run.facts.name, []).append(run)
+    methods = {name: _summary(those, judge) for name, those in by_name.items()}
+    others = {name: those for name, those in by_name.items() if name != reference}
+    return {
+        "methods": methods,
+        "differences": {name: _difference(by_name[reference], those, judge) for name, those in others.items()},
+    }
+
+
+def _summary(runs: Sequence[Run], judge: Judge) -> dict[str, Any]:
+    """Average runs of one method."""
+    measured = [judge.measure(run) for run in runs]
+    groups = [figures.pop("f1_by_frequency") for figures in measured]
+    return {
+        "seeds": [run.facts.seed for run in runs],
+        "deployable": runs[0].facts.deployable,
+        **_means(measured),
+        "spread": {name: _spread([figures[name] for figures in measured]) for name in ("macro_f1", "map")},
+        "f1_by_frequency": _means(groups),
+        "learning_seconds": round(float(np.mean([run.facts.learning_seconds for run in runs])), 1),
+        "scoring_seconds": round(float(np.mean([run.facts.scoring_seconds for run in runs])), 2),
+    }
+
+
+def _means(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """Average each figure; None where any run lacks it."""
+    found: dict[str, float | None] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        defined = [value for value in values if value is not None]
+        found[name] = round(float(np.mean(defined)), 6) if len(defined) == len(values) else None
+    return found
+
+
+def _spread(values: Sequence[float | None]) -> float | None:
+    """Population standard deviation, as the paper gives it; None for a single run."""
+    defined = [value for value in values if value is not None]
+    return round(float(np.std(defined)), 6) if len(defined) > 1 else None
+
+
+def _difference(reference: Sequence[Run], runs: Sequence[Run], judge: Judge) -> dict[str, Any]:
+    """Compare the reference's runs with another method's, on the same resampled rows."""
+
+    def difference(metric: Metric, values: Callable[[Run], NDArray[Any]]) -> dict[str, Any]:
+        first, second = (np.stack([values(run) for run in those], axis=-1) for those in (reference, runs))
+        return paired_bootstrap(_over_seeds(metric), first, second, judge.targets, n=judge.resamples)
+
+    found = {"macro_f1": difference(macro_f1, lambda run: run.decided)}
+    if all(run.decisions for run in (*reference, *runs)):
+        found["map"] = difference(mean_average_precision, lambda run: run.logits)
+    return found
+
+
+def _over_seeds(metric: Metric) -> Metric:
+    """Average a metric over the last axis of its first argument, *Shape:* ``(n_rows, n_labels, n_seeds)``."""
+
+    def mean(values: NDArray[Any], targets: NDArray[Any]) -> float:
+        return float(np.mean([metric(values[..., at], targets) for at in range(values.shape[-1])]))
+
+    return mean

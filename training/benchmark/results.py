@@ -1,0 +1,142 @@
+"""The runs of a benchmark on disk: each a folder with its facts and its scores of the evaluated rows.
+
+A run appears whole or not at all, so that a killed benchmark goes on after its last whole run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ptec_udf.errors import SourceError
+from training.calibrate import Calibration
+from training.decisions import Decisions
+from training.folders import put_in_place
+
+_FACTS, _SCORES, _READINGS = "run.json", "scores.safetensors", "readings.json"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run was.
+
+    Attributes:
+        name: of the method in this benchmark.
+        seed: of the run.
+        fingerprint: of extract, split and settings; a run of another one is not kept.
+        deployable: whether ``ptec score`` takes such a model.
+        learning_seconds: all that came before the evaluated rows, choices on tune included.
+        scoring_seconds: of the evaluated rows.
+    """
+
+    name: str
+    seed: int
+    fingerprint: str
+    deployable: bool
+    learning_seconds: float
+    scoring_seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """Facts and scores.
+
+    Attributes:
+        facts: what it was.
+        logits: of the evaluated rows, *Shape:* ``(n_rows, n_labels)``; without decisions: 0 and 1.
+        decisions: threshold and calibration; None for methods that only decide.
+    """
+
+    facts: Facts
+    logits: NDArray[np.floating]
+    decisions: Decisions | None
+
+    @property
+    def decided(self) -> NDArray[np.bool_]:
+        """Labels given, *Shape:* ``(n_rows, n_labels)``."""
+        threshold = 0.5 if self.decisions is None else self.decisions.threshold_logit
+        return self.logits >= threshold
+
+
+class Results:
+    """The folder of a benchmark's runs on one split."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``, which need not be there yet."""
+        self.folder = folder
+
+    def workplace(self, name: str, seed: int) -> Path:
+        """Where the run's method may keep files."""
+        return self.folder / "models" / f"{name}-{seed}"
+
+    def find(self, name: str, seed: int, fingerprint: str) -> Run | None:
+        """Return a run that is done, or None.
+
+        Raises:
+            SourceError: for a run that cannot be read.
+        """
+        place = self._place(name, seed)
+        if not place.exists():
+            return None
+        try:
+            facts = Facts(**json.loads((place / _FACTS).read_text(encoding="utf-8")))
+            values = load_file(place / _SCORES)
+            decisions = None
+            if "threshold" in values:
+                decisions = Decisions(Calibration(values["scale"], values["offset"]), float(values["threshold"][0]))
+            run = Run(facts, values["logits"], decisions)
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+            raise SourceError(f"a kept run must be whole, {str(place)!r} is not; remove it to run it again") from None
+        return run if facts.fingerprint == fingerprint else None
+
+    def add(self, run: Run) -> None:
+        """Keep a run in the place of an earlier one of its name and seed."""
+        place = self._place(run.facts.name, run.facts.seed)
+        partial = place.with_name(f".{place.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        values: dict[str, NDArray[np.floating]] = {"logits": np.ascontiguousarray(run.logits, np.float32)}
+        if run.decisions is not None:
+            calibration = run.decisions.calibration
+            values |= {"scale": calibration.scale, "offset": calibration.offset}
+            values["threshold"] = np.array([run.decisions.threshold_logit])
+        save_file(values, partial / _SCORES)
+        (partial / _FACTS).write_text(json.dumps(asdict(run.facts), indent=1) + "\n", encoding="utf-8")
+        put_in_place(partial, place)
+
+    def count_reading(self, name: str) -> None:
+        """Note that a model of this name is about to be measured on the evaluated rows."""
+        counts = self.readings()
+        self.write(_READINGS, json.dumps(counts | {name: counts.get(name, 0) + 1}, indent=1, sort_keys=True) + "\n")
+
+    def readings(self) -> dict[str, int]:
+        """How often models of each name were measured, all settings counted.
+
+        Raises:
+            SourceError: for a file of counts that cannot be read.
+        """
+        file = self.folder / _READINGS
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        except ValueError:
+            raise SourceError(f"the counts of readings must be JSON, {str(file)!r} is not; mend or remove it") from None
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file of the whole benchmark in one go; return its place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / name
+        partial = file.with_name(f".{name}.partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, file)
+        return file
+
+    def _place(self, name: str, seed: int) -> Path:
+        return self.folder / "runs" / f"{name}-{seed}"

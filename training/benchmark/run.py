@@ -1,0 +1,142 @@
+"""The main line of ``ptec benchmark``: every method learns, scores the evaluated rows and is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptec_udf.errors import SourceError
+from ptec_udf.progress import say
+from training.benchmark.compare import Judge, compare
+from training.benchmark.config import BenchmarkConfig
+from training.benchmark.results import Facts, Results, Run
+from training.benchmark.table import markdown
+from training.data import Examples, read_splits
+from training.extract_folder import read_extract_record
+from training.folders import check_writable
+from training.methods.method import Method, Task
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that is to be there in the end.
+
+    Attributes:
+        name: of the method in this benchmark.
+        method: with its settings.
+        seed: of the run.
+        fingerprint: of everything that decides its result.
+    """
+
+    name: str
+    method: Method
+    seed: int
+    fingerprint: str
+
+
+def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
+    """Run what is not there yet, compare all runs, and write ``results.json`` and ``table.md``.
+
+    Returns:
+        What ``compare`` gives, the readings of the evaluated rows by method, and the table's place.
+
+    Raises:
+        SourceError: for an extract that cannot be used.
+        ArtifactError, BackboneError: for an artifact or a backbone that cannot be used.
+        ConfigError: for a folder that cannot be written, or settings that do not suit a backbone.
+        TrainingError: when a method cannot learn.
+    """
+    record = read_extract_record(config.extract)
+    names = [label["name"] for label in record["labels"]]
+    splits = read_splits(config.extract, tune_share=config.tune_share)
+    evaluated = splits[config.evaluated]
+    if not evaluated.targets.any():
+        raise SourceError(
+            f"rows of {config.evaluated} must carry labels to judge by, {len(evaluated)} rows carry none; "
+            "give the extract such rows or evaluate another split"
+        )
+    results = Results(Path(config.out) / config.evaluated)
+    check_writable(results.folder)
+    plan = list(_plan(config, record["fingerprint"]))
+    runs = [results.find(planned.name, planned.seed, planned.fingerprint) for planned in plan]
+    for at, planned in enumerate(plan):
+        if runs[at] is None:
+            say(f"run {at + 1} of {len(plan)}: {planned.name}, seed {planned.seed}{_time_left(plan, runs)}")
+            task = Task(
+                names=names,
+                train=splits["train"],
+                tune=splits["tune"],
+                seed=planned.seed,
+                extract=Path(config.extract),
+                extract_fingerprint=record["fingerprint"],
+                tune_share=config.tune_share,
+                folder=results.workplace(planned.name, planned.seed),
+            )
+            runs[at] = _learn_and_score(planned, task, evaluated, results)
+    done = [run for run in runs if run is not None]
+    judge = Judge(names, evaluated.targets, splits["train"].joined(splits["tune"]).targets, config.resamples)
+    found = {
+        "evaluated": config.evaluated,
+        "rows": {split: len(rows) for split, rows in splits.items()},
+        "reference": config.reference,
+        **compare(done, judge, config.reference),
+        "readings": results.readings(),
+    }
+    results.write("results.json", json.dumps(found, indent=1) + "\n")
+    return {**found, "table": str(results.write("table.md", markdown(found)))}
+
+
+def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned]:
+    """List the runs; a method without chance needs one."""
+    for name, method in config.methods.items():
+        for seed in config.seeds if method.seeded else config.seeds[:1]:
+            facts = [extract_fingerprint, config.tune_share, method.facts(), method.seeded and seed, _packages()]
+            fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+            yield Planned(name, method, seed, fingerprint)
+
+
+def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results: Results) -> Run:
+    """Let a method learn, then show it the texts of the evaluated rows, and keep what it says."""
+    started = time.monotonic()
+    learned = planned.method.learn(task)
+    learning = time.monotonic() - started if learned.seconds is None else learned.seconds
+    results.count_reading(planned.name)
+    started = time.monotonic()
+    logits = np.asarray(learned.score(evaluated.texts), np.float32)
+    facts = Facts(
+        name=planned.name,
+        seed=planned.seed,
+        fingerprint=planned.fingerprint,
+        deployable=planned.method.deployable,
+        learning_seconds=round(learning, 1),
+        scoring_seconds=round(time.monotonic() - started, 2),
+    )
+    run = Run(facts, logits, learned.decisions)
+    results.add(run)
+    return run
+
+
+def _packages() -> dict[str, str]:
+    """Versions of what computes."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _time_left(plan: Sequence[Planned], runs: Sequence[Run | None]) -> str:
+    """Say about how long the runs that lack take, where a run of the same method is known."""
+    seconds = {run.facts.name: run.facts.learning_seconds + run.facts.scoring_seconds for run in runs if run}
+    missing = [planned.name for planned, run in zip(plan, runs, strict=True) if run is None]
+    unknown = sorted(set(missing) - set(seconds))
+    known = sum(seconds.get(name, 0.0) for name in missing)
+    if not known:
+        return ""
+    return f", about {known / 60:.0f} min left" + (f" and what {', '.join(unknown)} take" if unknown else "")

@@ -1,0 +1,95 @@
+"""A benchmark's result as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from training.benchmark.compare import GROUPS
+
+_NONE = "-"
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """Write the tables of all methods and of their differences to the reference.
+
+    Args:
+        found: what ``benchmark`` found.
+    """
+    rows = found["rows"]
+    methods, reference = found["methods"], found["reference"]
+    lines = [
+        f"{rows['train']} rows of train and {rows['tune']} of tune to learn from and to choose by; "
+        f"measured on {rows[found['evaluated']]} rows of {found['evaluated']}.",
+        "",
+        *_table(_HEADER, [_method_row(name, figures, found["readings"]) for name, figures in methods.items()]),
+    ]
+    if found["differences"]:
+        lines += [
+            "",
+            f"Difference of {reference} to each, with the 95 % interval of a paired bootstrap over rows:",
+            "",
+            *_table(
+                ("method", "macro-F1", "mAP"),
+                [
+                    (name, _interval(figures["macro_f1"]), _interval(figures.get("map")))
+                    for name, figures in found["differences"].items()
+                ],
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+_HEADER = (
+    "method",
+    "seeds",
+    "macro-F1",
+    "mAP",
+    "micro-F1",
+    "weighted F1",
+    "AUROC",
+    "Brier skill",
+    "ECE (by chance)",
+    *(f"F1, labels with {group}" for group in GROUPS),
+    "learns, s",
+    "scores, s",
+    "deployable",
+    "readings",
+)
+
+
+def _method_row(name: str, figures: dict[str, Any], readings: dict[str, int]) -> tuple[str, ...]:
+    ece, by_chance = figures["ece"], figures["ece_by_chance"]
+    spread = figures["spread"]
+    return (
+        name,
+        str(len(figures["seeds"])),
+        _figure(figures["macro_f1"]) + _plus_minus(spread["macro_f1"]),
+        _figure(figures["map"]) + _plus_minus(spread["map"]),
+        *(_figure(figures[key]) for key in ("micro_f1", "weighted_f1", "auroc", "brier_skill")),
+        _NONE if ece is None else f"{_figure(ece)} ({_figure(by_chance)})",
+        *(_figure(figures["f1_by_frequency"][group]) for group in GROUPS),
+        f"{figures['learning_seconds']:.0f}",
+        f"{figures['scoring_seconds']:.1f}",
+        "yes" if figures["deployable"] else "no",
+        str(readings.get(name, 0)),
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def _figure(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.3f}"
+
+
+def _plus_minus(value: float | None) -> str:
+    return "" if value is None else f" ± {value:.3f}"
+
+
+def _interval(values: dict[str, float | None] | None) -> str:
+    if values is None or values["low"] is None:
+        return _NONE
+    return f"{values['difference']:+.3f} ({values['low']:+.3f} to {values['high']:+.3f})"

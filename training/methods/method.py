@@ -1,0 +1,122 @@
+"""What a comparison asks of a method: learn from train, let tune decide, score texts.
+
+A method is a configuration section whose fields are its settings. It is handed train and tune only, so that
+it cannot choose anything on the rows that judge it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from ptec_udf.config import Section
+from training.calibrate import common_threshold, fit_platt
+from training.data import Examples
+from training.decisions import Decisions
+
+Score = Callable[[Sequence[str]], NDArray[np.floating]]
+"""From texts to one figure per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
+
+_LEAST_SHARE = 1e-5
+
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to learn.
+
+    Attributes:
+        names: the labels, in the order of all targets.
+        train: rows to learn from.
+        tune: rows that choose settings, threshold and calibration.
+        seed: decides everything random.
+        extract: the folder that the rows are from.
+        extract_fingerprint: of its rows.
+        tune_share: share of the extract's training rows that is tune.
+        folder: where the method may keep files, for instance the state of a long training.
+    """
+
+    names: list[str]
+    train: Examples
+    tune: Examples
+    seed: int
+    extract: Path
+    extract_fingerprint: str
+    tune_share: float
+    folder: Path
+
+    @property
+    def whole(self) -> Examples:
+        """Train and tune together: what the final model learns from."""
+        return self.train.joined(self.tune)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A method after learning.
+
+    Attributes:
+        score: logits; where ``decisions`` is None, decisions as 0 and 1.
+        decisions: threshold and calibration for the logits.
+        seconds: what learning took where an interrupted one may have gone on; None: all of it took place now.
+    """
+
+    score: Score
+    decisions: Decisions | None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A model that is fitted to some rows.
+
+    Attributes:
+        score: logits.
+        log_weights: natural logarithm of the weights of positives against negatives, by which the logits are
+            shifted, *Shape:* ``(n_labels,)``.
+    """
+
+    score: Score
+    log_weights: NDArray[np.float64]
+
+
+class Method(Section):
+    """A way to learn labels; its fields are its settings."""
+
+    deployable: ClassVar[bool] = False
+    """Whether ``ptec score`` takes what it makes; the others are there to be compared with."""
+    seeded: ClassVar[bool] = False
+    """Whether another seed gives another model."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what decides the result beside the rows and the seed; JSON-ready."""
+        return self.model_dump(mode="json")
+
+    @abstractmethod
+    def learn(self, task: Task) -> Learned:
+        """Learn from the task's rows.
+
+        Raises:
+            TrainingError: when it cannot.
+        """
+
+
+def decided_on_tune(fit: Callable[[Examples], Fit], task: Task) -> Learned:
+    """Fit on train, let tune give threshold and calibration, and fit once more on both together."""
+    first = fit(task.train)
+    logits = first.score(task.tune.texts)
+    calibration = fit_platt(logits, task.tune.targets, first.log_weights)
+    decisions = Decisions(calibration, common_threshold(logits, task.tune.targets))
+    final = fit(task.whole)
+    return Learned(final.score, decisions.moved(first.log_weights, final.log_weights))
+
+
+def log_odds(shares: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Turn shares from 0 to 1, which may be exactly that, into finite log-odds."""
+    return np.asarray(logit(np.clip(np.asarray(shares, np.float64), _LEAST_SHARE, 1 - _LEAST_SHARE)))

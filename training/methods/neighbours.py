@@ -1,0 +1,95 @@
+"""Nearest neighbours of frozen embeddings; the size of the neighbourhood is chosen on tune."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import KNeighborsRegressor
+
+from ptec_udf.errors import TrainingError
+from training.data import Examples
+from training.methods.embedding import OnEmbeddings
+from training.methods.method import Fit, Learned, Task, decided_on_tune, log_odds
+from training.metrics import mean_average_precision
+
+_LEAST_DISTANCE = 1e-6
+
+
+class Neighbours(OnEmbeddings):
+    """Share of a label among the nearest rows, weighted by the inverse of their distance."""
+
+    method: Literal["knn"] = "knn"
+
+    sizes: list[Annotated[int, Field(ge=1)]] = Field(
+        [1, 2, 3, 5, 8, 13, 21, 34, 55, 100], min_length=1, description="numbers to choose from"
+    )
+
+    def learn(self, task: Task) -> Learned:
+        """Take the number of neighbours with the best mean average precision on tune."""
+        sizes = [size for size in self.sizes if size <= len(task.train)]
+        if not sizes:
+            raise TrainingError(
+                f"one of sizes must be at most {len(task.train)}, the rows of train; were: {self.sizes}"
+            )
+
+        def quality(size: int) -> float:
+            scores = self._fit(task.train, size).score(task.tune.texts)
+            return mean_average_precision(scores, task.tune.targets)
+
+        best = max(sizes, key=quality)
+        return decided_on_tune(lambda rows: self._fit(rows, best), task)
+
+    def _fit(self, rows: Examples, size: int) -> Fit:
+        model = KNeighborsRegressor(n_neighbors=size, weights="distance", metric="cosine")
+        model.fit(self.embed(rows.texts), rows.targets)
+        return Fit(lambda texts: log_odds(model.predict(self.embed(texts))), _no_weights(rows))
+
+
+class Radius(OnEmbeddings):
+    """Share of a label among all rows within a distance; where there are none, the most frequent label."""
+
+    method: Literal["radius"] = "radius"
+
+    shares: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05],
+        min_length=1,
+        description="radii to choose from, as the share of pairs of rows that are nearer",
+    )
+
+    def learn(self, task: Task) -> Learned:
+        """Take the radius with the best mean average precision on tune."""
+        distances = pairwise_distances(self.embed(task.tune.texts), self.embed(task.train.texts), metric="cosine")
+        radii = np.quantile(distances, self.shares)
+        quality = [
+            mean_average_precision(_within(distances, task.train.targets, radius), task.tune.targets)
+            for radius in radii
+        ]
+        best = float(radii[int(np.argmax(quality))])
+        return decided_on_tune(lambda rows: self._fit(rows, best), task)
+
+    def _fit(self, rows: Examples, radius: float) -> Fit:
+        known = self.embed(rows.texts)
+
+        def score(texts: Sequence[str]) -> NDArray[np.floating]:
+            distances = pairwise_distances(self.embed(texts), known, metric="cosine")
+            return log_odds(_within(distances, rows.targets, radius))
+
+        return Fit(score, _no_weights(rows))
+
+
+def _no_weights(rows: Examples) -> NDArray[np.float64]:
+    """Neighbours count as they are."""
+    return np.zeros(rows.targets.shape[1])
+
+
+def _within(distances: NDArray[np.floating], targets: NDArray[np.floating], radius: float) -> NDArray[np.floating]:
+    """Weighted shares of labels, *Shape:* ``(n_texts, n_labels)``, from distances ``(n_texts, n_rows)``."""
+    weights = np.where(distances <= radius, 1 / np.maximum(distances, _LEAST_DISTANCE), 0.0)
+    total = weights.sum(axis=1, keepdims=True)
+    most_frequent = np.eye(targets.shape[1])[targets.sum(axis=0).argmax()]
+    return np.where(total > 0, weights @ targets / np.maximum(total, _LEAST_DISTANCE), most_frequent)

@@ -1,0 +1,127 @@
+"""Text-to-text prompt tuning: a soft prompt before the text makes a frozen decoder write the labels.
+
+Source: Lester et al., "The power of scale for parameter-efficient prompt tuning", EMNLP 2021 (arXiv 2104.08691), as
+Buchner et al. (arXiv 2309.12075, section 3) compare it with PTEC. Targets are labels in order of their frequency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from ptec_udf.errors import TrainingError
+from ptec_udf.progress import progress, say
+from training.args import PromptConfig
+from training.data import Examples, micro_batches, training_steps
+from training.forward import has_bfloat16
+from training.methods.generative import Generative, Writer, lacks_labels
+from training.methods.method import Learned, Task
+from training.prompt import initial_prompt
+
+_MICRO_BATCH_TOKENS = 4096
+
+
+class PromptTuning(Generative):
+    """Train the prompt for a set number of epochs; nothing is chosen, so it learns from train and tune at once."""
+
+    seeded: ClassVar[bool] = True
+
+    method: Literal["prompt_tuning"] = "prompt_tuning"
+
+    n_tokens: int = Field(50, ge=1, description="positions of the prompt")
+    lr: float = Field(0.01, gt=0, description="highest learning rate")
+    warmup: float = Field(0.3, gt=0, lt=1, description="share of all steps for which the rate rises")
+    epochs: int = Field(5, ge=1, description="passes over the rows")
+    batch_rows: int = Field(32, ge=1, description="examples of one step")
+    most_rows: int | None = Field(None, ge=1, description="learn from so many rows only, of train first; null: all")
+
+    def learn(self, task: Task) -> Learned:
+        """Train, and decide by what the decoder writes."""
+        rows = task.whole
+        writer = Writer.load(self, task.names, may_write_none=lacks_labels(rows))
+        keep = slice(None, self.most_rows)
+        prompt = _Tuning(self, writer, Examples(rows.keys[keep], rows.texts[keep], rows.targets[keep]), task.seed).run()
+
+        def given(text: str) -> torch.Tensor:
+            return torch.cat([prompt, writer.embedded(writer.asked(text))])
+
+        return Learned(lambda texts: writer.decide(texts, given), decisions=None)
+
+
+class _Tuning:
+    """One training of a prompt."""
+
+    def __init__(self, settings: PromptTuning, writer: Writer, rows: Examples, seed: int) -> None:
+        self.settings, self.writer, self.seed = settings, writer, seed
+        by_frequency = np.argsort(-rows.targets.sum(axis=0), kind="stable")
+        self.inputs = [writer.asked(text) for text in rows.texts]
+        self.outputs = [
+            writer.spelling.spelled([int(label) for label in by_frequency if row[label]]) for row in rows.targets
+        ]
+        start = PromptConfig(kind="input", n_tokens=settings.n_tokens)
+        generator = torch.Generator().manual_seed(seed)
+        self.prompt = torch.nn.Parameter(
+            initial_prompt(start, writer.model, writer.encoder.tokenizer, writer.names, generator)
+        )
+
+    def run(self) -> torch.Tensor:
+        """Train; return the prompt, *Shape:* ``(n_tokens, width)``.
+
+        Raises:
+            TrainingError: when the loss is not finite.
+        """
+        settings = self.settings
+        lengths = [len(ids) + len(out) for ids, out in zip(self.inputs, self.outputs, strict=True)]
+        n_steps = settings.epochs * math.ceil(len(lengths) / settings.batch_rows)
+        optimiser = torch.optim.AdamW([self.prompt], lr=settings.lr, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.lr, total_steps=n_steps + 1, pct_start=settings.warmup, cycle_momentum=False
+        )
+        for epoch in range(settings.epochs):
+            generator, total = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch), 0.0
+            with progress(f"epoch {epoch + 1}", len(lengths)) as step_done:
+                for step in training_steps(lengths, batch_rows=settings.batch_rows, generator=generator):
+                    total += self._step(step, lengths, optimiser)
+                    schedule.step()
+                    step_done(len(step))
+            say(f"epoch {epoch + 1} of {settings.epochs}: loss {total / len(lengths):.4f}")
+        return self.prompt.detach()
+
+    def _step(self, step: list[int], lengths: list[int], optimiser: torch.optim.Optimizer) -> float:
+        """Average the gradient over a step's examples and apply it; return the sum of their losses."""
+        optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for batch in micro_batches(step, lengths, _MICRO_BATCH_TOKENS):
+            loss = self._loss_sum(batch)
+            (loss / len(step)).backward()
+            total += loss.item()
+        if not math.isfinite(total):
+            raise TrainingError("the loss must be finite, was not; lower lr")
+        torch.nn.utils.clip_grad_norm_([self.prompt], 1.0)
+        optimiser.step()
+        return total
+
+    def _loss_sum(self, batch: Sequence[int]) -> torch.Tensor:
+        """Add up every row's mean cross-entropy over the tokens of its labels."""
+        rows = [torch.cat([self.prompt, self.writer.embedded(self.inputs[at] + self.outputs[at][:-1])]) for at in batch]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        mask = torch.nn.utils.rnn.pad_sequence(
+            [torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True
+        )
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16("cpu")):
+            hidden = self.writer.model.base_model(inputs_embeds=padded, attention_mask=mask).last_hidden_state
+            ends = [len(row) for row in rows]
+            written = [
+                hidden[at, end - len(self.outputs[row]) : end]
+                for at, (row, end) in enumerate(zip(batch, ends, strict=True))
+            ]
+            logits = self.writer.model.get_output_embeddings()(torch.cat(written))
+        targets = torch.tensor([token for row in batch for token in self.outputs[row]])
+        weights = torch.tensor([1 / len(self.outputs[row]) for row in batch for _ in self.outputs[row]])
+        return (functional.cross_entropy(logits.float(), targets, reduction="none") * weights).sum()

@@ -157,7 +157,7 @@ def test_place_that_cannot_be_written_is_refused_before_any_work(config, tmp_pat
 def test_broken_run_is_named(config, tmp_path, name):
     benchmark(config())
     (tmp_path / "out" / "dev" / "runs" / "gzip-1" / name).write_text("{")
-    with pytest.raises(SourceError, match="must be whole, .*gzip-1.* is not; remove it"):
+    with pytest.raises(SourceError, match=r"must be whole, .*gzip-1.* is not; remove it"):
         benchmark(config())
 
 

@@ -55,7 +55,7 @@ def test_separator_stands_in_no_label(writer):
     tokenizer = writer().encoder.tokenizer
     assert tokenizer.decode([spelling_of(["a", "b"], tokenizer).separator]) == ";"
     assert tokenizer.decode([spelling_of(["a;b", "c|"], tokenizer).separator]) == "/"
-    with pytest.raises(ConfigError, match="must be a token that stands in no label"):
+    with pytest.raises(ConfigError, match="must be a token of the backbone that stands in no label, and none is"):
         spelling_of([";|/#~"], tokenizer)
 
 

@@ -44,9 +44,9 @@ def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> T
 def methods_on(backbone: str) -> dict[str, Method]:
     return {
         "ptec": Ptec(backbone=backbone, stopping={"epochs": 6}, **QUICK),
-        "head": Head(backbone=backbone, inverse_penalty=1.0),
-        "knn": Neighbours(backbone=backbone, sizes=[1, 5, 9, 1000]),
-        "radius": Radius(backbone=backbone),
+        "head": Head(backbone=backbone, max_tokens=32, inverse_penalty=1.0),
+        "knn": Neighbours(backbone=backbone, max_tokens=32, sizes=[1, 5, 9, 1000]),
+        "radius": Radius(backbone=backbone, max_tokens=32),
         "tfidf": Tfidf(),
     }
 
@@ -109,7 +109,7 @@ def distance_by_the_book(one: str, other: str) -> float:
 
 def test_neighbours_too_far_away_leave_the_most_frequent_label(methods, companies, tmp_path):
     task = task_of(companies, tmp_path)
-    radius = Radius(backbone=methods["radius"].backbone, shares=[0.0])  # none but the very nearest pair
+    radius = Radius(backbone=methods["radius"].backbone, max_tokens=32, shares=[0.0])  # none but the very nearest pair
     scores = radius.learn(task).score(["zzz zzz"])
     assert scores[0].argmax() == task.whole.targets.sum(axis=0).argmax()
     assert (np.sort(scores[0])[:-1] == scores[0].min()).all()
@@ -118,7 +118,7 @@ def test_neighbours_too_far_away_leave_the_most_frequent_label(methods, companie
 def test_neighbours_weigh_by_distance(methods, companies, tmp_path):
     """A text of the rows has distance 0, so its own labels are all that counts."""
     task = task_of(companies, tmp_path)
-    learned = Neighbours(backbone=methods["knn"].backbone, sizes=[5]).learn(task)
+    learned = Neighbours(backbone=methods["knn"].backbone, max_tokens=32, sizes=[5]).learn(task)
     assert macro_f1(learned.score(task.train.texts) > 0, task.train.targets) > 0.95
 
 

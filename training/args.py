@@ -10,6 +10,9 @@ from ptec_udf.config import Section, SourceConfig, WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.text import parse_template
 
+CalibratorName = Literal["platt", "platt_per_label", "none"]
+ThresholdsName = Literal["common", "per_label"]
+
 
 class LabelsConfig(Section):
     """Where a company's labels stand and which of them are learned."""
@@ -144,7 +147,13 @@ class Recipe(Section):
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()
     stopping: StoppingConfig = StoppingConfig()
-    calibrator: Literal["platt", "none"] = Field("platt", description="how logits become probabilities")
+    calibrator: CalibratorName = Field(
+        "platt",
+        description="how logits become probabilities; platt_per_label: each label its own line, as far as it helps",
+    )
+    thresholds: ThresholdsName = Field(
+        "common", description="common: one threshold on all labels' logits; per_label: each its own, as far as it helps"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"
     )

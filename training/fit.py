@@ -22,9 +22,9 @@ from ptec_udf.model.network import PtecNetwork
 from ptec_udf.progress import progress, say
 from training.args import OptimiserConfig, TrainConfig
 from training.average import WeightAverage, put
-from training.calibrate import common_threshold
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows, drop_tokens, micro_batches, training_steps
+from training.decisions.thresholds import common_threshold
 from training.forward import autocast_forward, over_rows
 from training.loss import loss_sum
 from training.metrics import macro_f1, mean_average_precision

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from training.calibrate import Calibration, checked_cells
+from training.decisions.calibrate import Calibration, checked_cells
 
 ECE_FLOOR = 0.05
 """Calibration error looks at cells from this probability on; certain negatives would drown the rest."""
@@ -145,6 +145,15 @@ def paired_bootstrap(
             "share_positive": _mean((differences > 0).astype(float)),
         }
     )
+
+
+def over_last_axis(metric: Metric) -> Metric:
+    """Average a metric over the last axis of its first argument, (n_rows, n_labels, n_repeats)."""
+
+    def mean(values: NDArray[Any], targets: NDArray[Any]) -> float:
+        return float(np.mean([metric(values[..., at], targets) for at in range(values.shape[-1])]))
+
+    return mean
 
 
 def _overall(

@@ -22,7 +22,7 @@ from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows, read_splits, tokenised
-from training.decisions import Decisions, decide
+from training.decisions.decide import Decisions, fit_decisions
 from training.export import export
 from training.extract_folder import read_extract_record
 from training.fit import Trainer
@@ -40,13 +40,15 @@ class Fitted:
 
     Attributes:
         trainer: the training that made it.
-        decisions: its calibration and threshold.
+        decisions: its calibration and thresholds.
+        chosen: what led to their forms, where there was a choice.
         figures: what was measured, by split. Tune is measured on the model that did not train on it.
         courses: the course of each training, by the training's name.
     """
 
     trainer: Trainer
     decisions: Decisions
+    chosen: dict[str, Any]
     figures: dict[str, Any]
     courses: dict[str, Course]
 
@@ -92,7 +94,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         pooling=config.pooling,
         prompt=PromptForm(**prompt_form(config.prompt, network.caches_prompt)),
         calibrator=config.calibrator,
-        threshold_logit=decisions.threshold_logit,
+        threshold_logit=decisions.common_threshold,
         labels=_labels(names, decisions, fitted.trainer.rows),
         extract=ExtractOrigin(
             fingerprint=record["fingerprint"],
@@ -103,7 +105,11 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         packages=_packages(),
         files={},
     )
-    metrics = {"courses": {name: asdict(course) for name, course in fitted.courses.items()}, "splits": fitted.figures}
+    metrics = {
+        "courses": {name: asdict(course) for name, course in fitted.courses.items()},
+        "chosen_on_tune": fitted.chosen,
+        "splits": fitted.figures,
+    }
     sealed = export(network, manifest, metrics, out)
     shutil.rmtree(state, ignore_errors=True)
     return {
@@ -130,7 +136,13 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     stopping, tune = start.config.stopping, splits["tune"]
     trainer = start.trainer(splits["train"], tune, stopping.epochs, Checkpoint(state / "choice", fingerprint))
     courses = {"choice": trainer.fit()}
-    decisions = decide(trainer, tune)
+    decisions, chosen = fit_decisions(
+        trainer.logits(tune),
+        tune.targets,
+        trainer.log_weights,
+        calibrator=start.config.calibrator,
+        thresholds=start.config.thresholds,
+    )
     figures = {"tune": _measure(trainer, tune, decisions, start.names)}
     if stopping.refit:
         epochs = courses["choice"].best_epoch
@@ -142,7 +154,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
             figures[split] = _measure(trainer, rows, decisions, start.names)
-    return Fitted(trainer, decisions, figures, courses)
+    return Fitted(trainer, decisions, chosen, figures, courses)
 
 
 def _measure(trainer: Trainer, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from training.benchmark.compare import Judge, compare
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.results import Facts, Results, Run
 from training.benchmark.run import benchmark
-from training.calibrate import Calibration
-from training.decisions import Decisions
+from training.decisions.calibrate import Calibration
+from training.decisions.decide import Decisions
 from training.extract_folder import DATA
 from training.methods.compression import Compression
 from training.methods.tfidf import Tfidf
@@ -165,7 +165,7 @@ TARGETS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=np.float32)
 
 
 def _run(name: str, seed: int, logits: np.ndarray, *, decides: bool = True) -> Run:
-    decisions = Decisions(Calibration(np.ones(2), np.zeros(2)), 0.0) if decides else None
+    decisions = Decisions(Calibration(np.ones(2), np.zeros(2)), 0.0, np.zeros(2)) if decides else None
     return Run(Facts(name, seed, "x", False, 1.0, 1.0), np.asarray(logits, np.float32), decisions)
 
 
@@ -197,6 +197,6 @@ def test_run_is_found_as_it_was_kept(tmp_path):
     assert found is not None
     assert found.facts == run.facts
     np.testing.assert_array_equal(found.logits, run.logits)
-    assert found.decisions.threshold_logit == 0.0
+    assert found.decisions.common_threshold == 0.0
     assert results.find("a", 7, "other") is None
     assert results.find("a", 8, "x") is None

@@ -1,4 +1,4 @@
-"""Calibration and the common threshold, against known answers and hand-made cases."""
+"""Calibration by one line, against known answers and hand-made cases."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import pytest
 from scipy.special import expit
 
 from ptec_udf.errors import TrainingError
-from training.calibrate import (
-    CALIBRATORS,
-    PLATEAU,
+from training.decisions.calibrate import (
     Calibration,
-    common_threshold,
     fit_none,
     fit_platt,
     threshold_probabilities,
 )
-from training.metrics import macro_f1
+from training.decisions.thresholds import common_threshold
 
 
 def noisy_cells(n_rows=400, n_labels=12, seed=0):
@@ -75,10 +72,10 @@ def test_platt_stays_finite_where_classes_are_separated():
     assert calibration.offset[0] == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(CALIBRATORS))
-def test_every_calibrator_keeps_the_order_of_a_label(name):
+@pytest.mark.parametrize("fit", [fit_none, fit_platt])
+def test_calibrator_keeps_the_order_of_a_label(fit):
     logits, targets = noisy_cells()
-    probabilities = CALIBRATORS[name](logits, targets, np.log(np.arange(1.0, 13.0))).probabilities(logits)
+    probabilities = fit(logits, targets, np.log(np.arange(1.0, 13.0))).probabilities(logits)
     np.testing.assert_array_equal(np.argsort(probabilities, axis=0), np.argsort(logits, axis=0))
 
 
@@ -92,7 +89,7 @@ def test_every_calibrator_keeps_the_order_of_a_label(name):
     ],
 )
 def test_platt_falls_back_and_says_why(logits, targets, reason, caplog):
-    with caplog.at_level(logging.WARNING, "training.calibrate"):
+    with caplog.at_level(logging.WARNING, "training.decisions.calibrate"):
         calibration = fit_platt(np.array(logits), np.array(targets), np.zeros(2))
     assert reason in caplog.text
     np.testing.assert_array_equal(calibration.scale, [1.0, 1.0])
@@ -111,54 +108,6 @@ def test_none_undoes_pos_weight_only():
     np.testing.assert_allclose(calibration.probabilities(np.log([[1.0, 9.0]])), [[0.5, 0.5]])
 
 
-def test_threshold_of_separated_classes_is_halfway():
-    logits = np.array([[-3.0, 2.0], [2.0, -3.0], [-2.0, 2.0]])
-    assert common_threshold(logits, logits > 0) == pytest.approx(0.0)
-
-
-def test_threshold_stays_at_the_best_candidate_where_the_next_costs_more_than_the_plateau():
-    logits = np.append(np.linspace(1.0, 3.0, 30), -5.0)[:, None]
-    # Missing one of 30 positives costs 1/59, so only the candidate between -5 and 1 is left.
-    assert common_threshold(logits, logits > 0) == pytest.approx(-2.0)
-
-
-def test_threshold_is_the_middle_of_the_plateau():
-    logits = np.append(np.linspace(1.0, 3.0, 1600), -5.0)[:, None]
-    # Missing k of 1,600 positives costs k / (3,200 - k): k = 0 to 6 lie within PLATEAU, k = 3 is the middle.
-    assert common_threshold(logits, logits > 0) == pytest.approx((logits[2, 0] + logits[3, 0]) / 2, abs=1e-9)
-
-
-def test_threshold_is_as_good_as_any_other_within_the_plateau():
-    logits, targets = noisy_cells(seed=5)
-    threshold = common_threshold(logits, targets)
-    best = max(macro_f1(logits >= t, targets) for t in np.unique(logits))
-    assert best - PLATEAU - 1e-9 <= macro_f1(logits >= threshold, targets) <= best + 1e-9
-
-
-def test_threshold_ignores_labels_that_do_not_occur():
-    logits, targets = noisy_cells()
-    noise = np.random.default_rng(2).normal(0.0, 3.0, (400, 5))
-    with_absent = common_threshold(np.hstack([logits, noise]), np.hstack([targets, np.zeros((400, 5), bool)]))
-    assert with_absent == common_threshold(logits, targets)
-
-
-def test_threshold_does_not_depend_on_the_order_of_rows():
-    logits, targets = noisy_cells()
-    logits = np.round(logits, 1)
-    shuffled = np.random.default_rng(3).permutation(len(logits))
-    assert common_threshold(logits[shuffled], targets[shuffled]) == common_threshold(logits, targets)
-
-
-def test_threshold_takes_in_all_rows_where_all_are_positive():
-    logits = np.array([[0.5], [1.5]])
-    assert common_threshold(logits, np.ones((2, 1))) < 0.5
-
-
-def test_threshold_without_positives_is_refused():
-    with pytest.raises(TrainingError, match="none among 6 cells"):
-        common_threshold(np.zeros((3, 2)), np.zeros((3, 2)))
-
-
 def test_shapes_that_differ_are_refused():
     with pytest.raises(TrainingError, match=r"\(3, 2\), \(2, 3\)"):
         fit_platt(np.zeros((3, 2)), np.zeros((2, 3)), np.zeros(2))
@@ -166,7 +115,7 @@ def test_shapes_that_differ_are_refused():
 
 def test_logits_that_are_not_finite_are_refused():
     with pytest.raises(TrainingError, match="1 of 4"):
-        common_threshold(np.array([[0.0, np.nan], [1.0, 2.0]]), np.eye(2))
+        fit_platt(np.array([[0.0, np.nan], [1.0, 2.0]]), np.eye(2), np.zeros(2))
 
 
 def test_threshold_probabilities_decide_as_the_logit_threshold():

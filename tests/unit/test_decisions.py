@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.calibrate import fit_platt
-from training.decisions import Decisions
+from training.decisions.calibrate import fit_platt
+from training.decisions.decide import Decisions
 
 BEFORE, AFTER = np.log([1.0, 4.0, 9.0]), np.log([2.0, 4.0, 3.0])
 
@@ -16,7 +16,7 @@ def decisions():
     random = np.random.default_rng(0)
     targets = random.random((400, 3)) < 0.3
     logits = 2 * targets - 1 + random.normal(size=(400, 3))
-    return Decisions(fit_platt(logits, targets, BEFORE), threshold_logit=0.4)
+    return Decisions(fit_platt(logits, targets, BEFORE), 0.4, np.full(3, 0.4))
 
 
 def test_moved_decisions_undo_the_new_weights(decisions):
@@ -29,8 +29,8 @@ def test_moved_decisions_undo_the_new_weights(decisions):
 
 def test_moved_threshold_is_the_same_logit(decisions):
     moved = decisions.moved(BEFORE, AFTER)
-    assert moved.threshold_logit == decisions.threshold_logit
-    at_threshold = moved.calibration.probabilities(np.full((1, 3), moved.threshold_logit))[0]
+    np.testing.assert_array_equal(moved.threshold_logits, decisions.threshold_logits)
+    at_threshold = moved.calibration.probabilities(moved.threshold_logits[None])[0]
     np.testing.assert_allclose(moved.thresholds, at_threshold, rtol=1e-12)
     assert moved.thresholds[0] < decisions.thresholds[0]  # heavier positives lift logits that mean the same
     assert moved.thresholds[1] == pytest.approx(decisions.thresholds[1])

@@ -68,7 +68,7 @@ def test_method_beats_chance_and_decides(methods, companies, tmp_path, name, tim
     assert logits.shape == dev.targets.shape
     assert np.isfinite(logits).all()
     assert mean_average_precision(logits, dev.targets) > times_chance * CHANCE
-    decided = logits >= learned.decisions.threshold_logit
+    decided = learned.decisions.decide(logits)
     assert 0 < decided.mean() < 0.9
     probabilities = learned.decisions.calibration.probabilities(logits)
     assert abs(probabilities.mean() - dev.targets.mean()) < 0.1
@@ -84,9 +84,9 @@ def test_score_of_a_text_does_not_depend_on_the_others(methods, companies, tmp_p
 def test_ptec_leaves_an_artifact_that_decides_as_it_did(methods, companies, tmp_path):
     learned = methods["ptec"].learn(task_of(companies, tmp_path, seed=3))
     made = load_artifact(tmp_path / "artifact")
-    assert made.manifest.threshold_logit == learned.decisions.threshold_logit
+    assert made.manifest.threshold_logit == learned.decisions.common_threshold
     np.testing.assert_allclose([label.threshold for label in made.manifest.labels], learned.decisions.thresholds)
-    assert (learned.score([" "]) < learned.decisions.threshold_logit).all()
+    assert not learned.decisions.decide(learned.score([" "])).any()
 
 
 def test_compression_copies_the_nearest_text_of_train_and_tune(companies, tmp_path):
@@ -128,7 +128,7 @@ def test_tune_decides_and_is_learned_from_in_the_end(methods, companies, tmp_pat
     task = task_of(companies, tmp_path)
     turned = Examples(task.tune.keys, task.tune.texts, np.roll(task.tune.targets, 1, axis=1))
     first, second = (methods[name].learn(it) for it in (task, task_of(companies, tmp_path, tune=turned)))
-    assert first.decisions.threshold_logit != second.decisions.threshold_logit
+    assert first.decisions.common_threshold != second.decisions.common_threshold
     assert not np.array_equal(first.score(task.tune.texts), second.score(task.tune.texts))
 
 
@@ -146,7 +146,7 @@ def test_artifact_scores_as_the_training_that_made_it(run, companies, tmp_path):
     measured = made.metrics["splits"]["dev"]["overall"]
     logits = learned.score(dev.texts)
     assert mean_average_precision(logits, dev.targets) == pytest.approx(measured["map"], abs=1e-6)
-    decided = logits >= learned.decisions.threshold_logit
+    decided = learned.decisions.decide(logits)
     assert macro_f1(decided, dev.targets) == pytest.approx(measured["macro_f1"], abs=1e-6)
 
 

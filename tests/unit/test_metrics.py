@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from ptec_udf.errors import TrainingError
-from training.calibrate import Calibration
+from training.decisions.calibrate import Calibration
 from training.metrics import calibration_error, evaluate, macro_f1, mean_average_precision, paired_bootstrap
 
 SAME = Calibration(np.ones(8), np.zeros(8))

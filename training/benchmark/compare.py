@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.benchmark.results import Run
-from training.calibrate import Calibration
-from training.metrics import Metric, evaluate, macro_f1, mean_average_precision, paired_bootstrap
+from training.decisions.calibrate import Calibration
+from training.metrics import Metric, evaluate, macro_f1, mean_average_precision, over_last_axis, paired_bootstrap
 
 OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
 OF_SCORES = ("map", "auroc", "brier_skill", "ece", "ece_by_chance")
@@ -123,18 +123,9 @@ def _difference(reference: Sequence[Run], runs: Sequence[Run], judge: Judge) -> 
 
     def difference(metric: Metric, values: Callable[[Run], NDArray[Any]]) -> dict[str, Any]:
         first, second = (np.stack([values(run) for run in those], axis=-1) for those in (reference, runs))
-        return paired_bootstrap(_over_seeds(metric), first, second, judge.targets, n=judge.resamples)
+        return paired_bootstrap(over_last_axis(metric), first, second, judge.targets, n=judge.resamples)
 
     found = {"macro_f1": difference(macro_f1, lambda run: run.decided)}
     if all(run.decisions for run in (*reference, *runs)):
         found["map"] = difference(mean_average_precision, lambda run: run.logits)
     return found
-
-
-def _over_seeds(metric: Metric) -> Metric:
-    """Average a metric over the last axis of its first argument, *Shape:* ``(n_rows, n_labels, n_seeds)``."""
-
-    def mean(values: NDArray[Any], targets: NDArray[Any]) -> float:
-        return float(np.mean([metric(values[..., at], targets) for at in range(values.shape[-1])]))
-
-    return mean

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ptec_udf.errors import SourceError
-from training.calibrate import Calibration
-from training.decisions import Decisions
+from training.decisions.calibrate import Calibration
+from training.decisions.decide import Decisions
 from training.folders import put_in_place
 
 _FACTS, _SCORES, _READINGS = "run.json", "scores.safetensors", "readings.json"
@@ -62,8 +62,7 @@ class Run:
     @property
     def decided(self) -> NDArray[np.bool_]:
         """Labels given, *Shape:* ``(n_rows, n_labels)``."""
-        threshold = 0.5 if self.decisions is None else self.decisions.threshold_logit
-        return self.logits >= threshold
+        return self.logits >= 0.5 if self.decisions is None else self.decisions.decide(self.logits)
 
 
 class Results:
@@ -90,8 +89,9 @@ class Results:
             facts = Facts(**json.loads((place / _FACTS).read_text(encoding="utf-8")))
             values = load_file(place / _SCORES)
             decisions = None
-            if "threshold" in values:
-                decisions = Decisions(Calibration(values["scale"], values["offset"]), float(values["threshold"][0]))
+            if "thresholds" in values:
+                calibration = Calibration(values["scale"], values["offset"])
+                decisions = Decisions(calibration, float(values["common"][0]), values["thresholds"])
             run = Run(facts, values["logits"], decisions)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError):
             raise SourceError(f"a kept run must be whole, {str(place)!r} is not; remove it to run it again") from None
@@ -107,7 +107,10 @@ class Results:
         if run.decisions is not None:
             calibration = run.decisions.calibration
             values |= {"scale": calibration.scale, "offset": calibration.offset}
-            values["threshold"] = np.array([run.decisions.threshold_logit])
+            values |= {
+                "common": np.array([run.decisions.common_threshold]),
+                "thresholds": run.decisions.threshold_logits,
+            }
         save_file(values, partial / _SCORES)
         (partial / _FACTS).write_text(json.dumps(asdict(run.facts), indent=1) + "\n", encoding="utf-8")
         put_in_place(partial, place)

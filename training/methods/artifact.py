@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.special import logit
 
 from ptec_udf.engine.scorer import ERROR, Scorer
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
-from training.calibrate import Calibration
-from training.decisions import Decisions
+from training.decisions.calibrate import Calibration
+from training.decisions.decide import Decisions
 from training.methods.method import Learned, Method, Task
 
 _FAR = 20.0
@@ -55,8 +56,10 @@ def learned_artifact(made: Artifact) -> Learned:
     named = resolve(made.manifest.backbone.name)
     named.check(made.manifest.backbone.content_hash)
     scorer = Scorer.from_artifact(made, *named.load())
-
-    no_label = np.full(len(made.manifest.labels), made.manifest.threshold_logit - _FAR)
+    labels = made.manifest.labels
+    scale, offset = (np.array([getattr(label, name) for label in labels]) for name in ("scale", "offset"))
+    thresholds = (logit([label.threshold for label in labels]) - offset) / scale
+    no_label = thresholds - _FAR  # of an empty text, which has no logits
 
     def score(texts: Sequence[str]) -> NDArray[np.floating]:
         scored = scorer.score(texts)
@@ -64,9 +67,6 @@ def learned_artifact(made: Artifact) -> Learned:
             raise TrainingError(
                 f"all texts must be scored, {failed} of {len(texts)} failed; look at them by ptec score"
             )
-        # An empty text has no logits and gets no label.
         return np.stack([no_label if text.logits is None else text.logits for text in scored])
 
-    labels = made.manifest.labels
-    calibration = Calibration(np.array([label.scale for label in labels]), np.array([label.offset for label in labels]))
-    return Learned(score, Decisions(calibration, made.manifest.threshold_logit))
+    return Learned(score, Decisions(Calibration(scale, offset), made.manifest.threshold_logit, thresholds))

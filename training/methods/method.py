@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from ptec_udf.config import Section
-from training.calibrate import common_threshold, fit_platt
 from training.data import Examples
-from training.decisions import Decisions
+from training.decisions.decide import Decisions, fit_decisions
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one figure per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
@@ -111,8 +110,7 @@ def decided_on_tune(fit: Callable[[Examples], Fit], task: Task) -> Learned:
     """Fit on train, let tune give threshold and calibration, and fit once more on both together."""
     first = fit(task.train)
     logits = first.score(task.tune.texts)
-    calibration = fit_platt(logits, task.tune.targets, first.log_weights)
-    decisions = Decisions(calibration, common_threshold(logits, task.tune.targets))
+    decisions, _ = fit_decisions(logits, task.tune.targets, first.log_weights)
     final = fit(task.whole)
     return Learned(final.score, decisions.moved(first.log_weights, final.log_weights))
 

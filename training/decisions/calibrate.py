@@ -1,18 +1,14 @@
-"""From raw logits to probabilities, and the one logit threshold that all labels share.
+"""From raw logits to probabilities, by one line that all labels share.
 
 Training weights positives by ``pos_weight``, which shifts a logit by its logarithm. Every
 calibrator takes that shift away before anything is called a probability::
 
     z' = a * (z - log(pos_weight)) + b        probability = sigmoid(z')
-
-The common threshold belongs on the raw logit, where labels with few positives are already
-lifted; ``threshold_probabilities`` says what it means for each label.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +19,6 @@ from sklearn.linear_model import LogisticRegression
 from ptec_udf.errors import TrainingError
 
 log = logging.getLogger(__name__)
-
-PLATEAU = 0.002
-"""Thresholds whose macro-F1 is this close to the best count as equally good."""
 
 SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.nextafter(np.float32(1), np.float32(0)))
 """Least and greatest threshold: open (0, 1) still holds after a cast to float32."""
@@ -93,48 +86,8 @@ def fit_platt(
     return _shared(slope, intercept, raw.shape[1], log_pos_weight)
 
 
-Calibrator = Callable[[NDArray[np.floating], NDArray[np.generic], NDArray[np.floating]], Calibration]
-
-CALIBRATORS: dict[str, Calibrator] = {"platt": fit_platt, "none": fit_none}
-"""Calibrators by the name that a training configuration gives: (logits, targets, log_pos_weight)."""
-
-
-def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
-    """Find the one raw-logit threshold that maximises macro-F1 over the labels that occur.
-
-    Lowering a threshold helps only where it takes in a positive, so the candidates lie just
-    below the positives. A small dev set makes the curve jagged: the answer is the middle of the
-    run of candidates around the best whose macro-F1 is within ``PLATEAU`` of it.
-
-    Args:
-        logits: raw logits, (n_rows, n_labels).
-        targets: 0 or 1, (n_rows, n_labels).
-
-    Returns:
-        The threshold; a label is predicted where its logit is at or over it.
-
-    Raises:
-        TrainingError: when shapes differ, a logit is not finite, or no target is positive.
-    """
-    raw, positive = checked_cells(logits, targets)
-    if not positive.any():
-        raise TrainingError(
-            f"a threshold needs at least one positive target, found none among {raw.size} cells; "
-            "check that the rows carry labels"
-        )
-    levels, macro_f1 = _macro_f1_curve(raw, positive)
-    below = np.append(levels[1:], levels[-1] - 1.0)
-    useful = np.isin(levels, raw[positive])
-    candidates, quality = ((levels + below) / 2)[useful], macro_f1[useful]
-    best = int(np.argmax(quality))
-    poor = np.flatnonzero(quality < quality[best] - PLATEAU)
-    first = int(max(poor[poor < best], default=-1)) + 1
-    last = int(min(poor[poor > best], default=len(quality))) - 1
-    return float(candidates[(first + last) // 2])
-
-
-def threshold_probabilities(threshold: float, calibration: Calibration) -> NDArray[np.float64]:
-    """Say a raw-logit threshold as each label's probability, (n_labels,), open (0, 1) in float32 too."""
+def threshold_probabilities(threshold: float | NDArray[np.floating], calibration: Calibration) -> NDArray[np.float64]:
+    """Say one raw-logit threshold, or each label's, as probabilities, (n_labels,), open (0, 1) in float32 too."""
     return np.clip(expit(calibration.scale * threshold + calibration.offset), SMALLEST, LARGEST)
 
 
@@ -184,22 +137,3 @@ def _platt(values: NDArray[np.float64], hits: NDArray[np.bool_]) -> tuple[float,
     model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=200)
     model.fit(features, classes, sample_weight=np.concatenate([soft, 1 - soft]))
     return float(model.coef_[0, 0]), float(model.intercept_[0])
-
-
-def _macro_f1_curve(
-    raw: NDArray[np.float64], positive: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give every distinct logit, falling, and the exact macro-F1 of predicting all cells at or over it."""
-    occurs = positive.any(axis=0)
-    raw, positive = raw[:, occurs], positive[:, occurs]
-    order = np.argsort(-raw, axis=0, kind="stable")
-    hits = np.take_along_axis(positive, order, axis=0)
-    n_predicted = np.arange(1, len(raw) + 1)[:, None]
-    f1 = 2 * np.cumsum(hits, axis=0) / (n_predicted + positive.sum(axis=0))
-    # Each cell changes its own label's F1 only, so macro-F1 is a running sum over all cells.
-    gains = np.diff(f1, axis=0, prepend=0.0).ravel()
-    cells = np.take_along_axis(raw, order, axis=0).ravel()
-    falling = np.argsort(-cells, kind="stable")
-    cells, macro_f1 = cells[falling], np.cumsum(gains[falling]) / raw.shape[1]
-    ends = np.append(np.flatnonzero(np.diff(cells)), len(cells) - 1)
-    return cells[ends], macro_f1[ends]

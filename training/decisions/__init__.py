@@ -1,0 +1,1 @@
+"""What held-out rows decide once a model is trained: calibration and thresholds."""

@@ -1,0 +1,76 @@
+"""How much to shrink towards what all labels share, chosen on rows that fitted nothing.
+
+Each row is judged by what was fitted to the other folds' rows. What all labels share stays unless something
+else is better beyond the noise of the rows: with its whole 95 % interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.metrics import Metric, over_last_axis, paired_bootstrap
+
+STRENGTHS = (math.inf, 200.0, 100.0, 50.0, 20.0, 10.0)
+"""Shrinkages to choose from, in positives of a label; infinite: all labels share one value."""
+
+FOLDS, REPEATS = 5, 4
+_RESAMPLES = 400
+
+Judged = Mapping[float, NDArray[Any]]
+"""By strength: decisions or scores."""
+
+FitAndJudge = Callable[[NDArray[np.intp], NDArray[np.intp]], Judged]
+"""From rows to fit on and rows to judge to what each strength says of the latter, (n_judged, n_labels)."""
+
+
+def choose_strength(
+    fit_and_judge: FitAndJudge, targets: NDArray[np.generic], metric: Metric, strengths: Sequence[float] = STRENGTHS
+) -> tuple[float, dict[str, Any]]:
+    """Choose the strength of a shrinkage by cross-fitting.
+
+    Args:
+        fit_and_judge: fits on some rows and judges others, for every strength at once.
+        targets: 0 or 1, (n_rows, n_labels).
+        metric: from what is said of rows, and targets, to a figure where more is better.
+        strengths: to choose from; the first is what the others must beat.
+
+    Returns:
+        The strength (the first where fewer rows than folds have a label), and what led to it, ready for JSON:
+        ``best_other`` of the strengths, its ``difference`` to the first with the ``low`` and ``high`` of its 95 %
+        interval, and ``chosen``, None where that is infinite.
+    """
+    targets = np.asarray(targets)
+    if targets.any(axis=1).sum() < FOLDS:
+        return strengths[0], {"best_other": None, "difference": None, "low": None, "high": None, "chosen": None}
+    values = _cross_fitted(fit_and_judge, targets, strengths)
+    mean = over_last_axis(metric)
+    shared, *others = strengths
+    best = max(others, key=lambda strength: mean(values[strength], targets))
+    compared = paired_bootstrap(mean, values[best], values[shared], targets, n=_RESAMPLES)
+    low = compared["low"]
+    chosen = best if low is not None and low > 0 else shared
+    report = {"best_other": best, **{name: compared[name] for name in ("difference", "low", "high")}}
+    return chosen, report | {"chosen": None if math.isinf(chosen) else chosen}
+
+
+def _cross_fitted(
+    fit_and_judge: FitAndJudge, targets: NDArray[Any], strengths: Sequence[float]
+) -> dict[float, NDArray[Any]]:
+    """Judge each row by what the other folds fitted, (n_rows, n_labels, n_repeats) for each strength."""
+    random, has_label = np.random.default_rng(0), targets.any(axis=1)
+    found = {strength: np.zeros((*targets.shape, REPEATS)) for strength in strengths}
+    for repeat in range(REPEATS):
+        # Labelled rows are dealt first, so that none but one that stands alone leaves the others without a label.
+        order = np.concatenate([random.permutation(np.flatnonzero(group)) for group in (has_label, ~has_label)])
+        fold = np.empty(len(targets), int)
+        fold[order] = np.arange(len(targets)) % FOLDS
+        for part in range(FOLDS):
+            fitted, judged = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
+            for strength, values in fit_and_judge(fitted, judged).items():
+                found[strength][judged, :, repeat] = values
+    return found

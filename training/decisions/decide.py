@@ -1,0 +1,88 @@
+"""What held-out rows decide once a model is trained: calibration and thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.args import CalibratorName, ThresholdsName
+from training.decisions.calibrate import Calibration, fit_none, fit_platt, threshold_probabilities
+from training.decisions.calibrate_labels import fit_platt_per_label
+from training.decisions.thresholds import common_threshold, fit_thresholds
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """How a model's logits become probabilities and labels.
+
+    Attributes:
+        calibration: scale and offset per label.
+        common_threshold: the best threshold on the raw logit if all labels shared it.
+        threshold_logits: each label's threshold on the raw logit, *Shape:* ``(n_labels,)``.
+    """
+
+    calibration: Calibration
+    common_threshold: float
+    threshold_logits: NDArray[np.float64]
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """The thresholds as probabilities, *Shape:* ``(n_labels,)``."""
+        return threshold_probabilities(self.threshold_logits, self.calibration)
+
+    def decide(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Say which labels rows get; both *Shape:* ``(n_rows, n_labels)``."""
+        return logits >= self.threshold_logits
+
+    def moved(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Decisions:
+        """Return what holds for a model of the same recipe whose positives weighed otherwise.
+
+        Weights shift logits by their logarithm, so the probability of a logit moves along.
+
+        Args:
+            before: logarithms of the weights of positives of the model that decided, *Shape:* ``(n_labels,)``.
+            after: those of the other model, of the same shape.
+        """
+        scale, offset = self.calibration.scale, self.calibration.offset
+        calibration = Calibration(scale, offset + scale * (before - after))
+        return Decisions(calibration, self.common_threshold, self.threshold_logits)
+
+
+def fit_decisions(
+    logits: NDArray[np.floating],
+    targets: NDArray[np.generic],
+    log_weights: NDArray[np.floating],
+    *,
+    calibrator: CalibratorName = "platt",
+    thresholds: ThresholdsName = "common",
+) -> tuple[Decisions, dict[str, Any]]:
+    """Fit calibration and thresholds to rows that a model has not learned from.
+
+    Args:
+        logits: raw logits, (n_rows, n_labels).
+        targets: 0 or 1, (n_rows, n_labels).
+        log_weights: natural logarithm of the weights of positives, (n_labels,).
+        calibrator: ``platt``: one line for all labels; ``platt_per_label``: each label its own, drawn towards that one;
+            ``none``: only the weight of positives is undone.
+        thresholds: ``common``: one for all labels; ``per_label``: each label its own, drawn towards that one.
+
+    Returns:
+        The decisions, and what was compared by cross-fitting, by the name of what was chosen.
+
+    Raises:
+        TrainingError: when shapes differ, a logit is not finite, or no target is positive.
+    """
+    report: dict[str, Any] = {}
+    common = common_threshold(logits, targets)
+    threshold_logits = np.full(logits.shape[1], common)
+    if thresholds == "per_label":
+        threshold_logits, report["thresholds"] = fit_thresholds(logits, targets)
+    if calibrator == "platt_per_label":
+        calibration, report["calibration"] = fit_platt_per_label(logits, targets, log_weights)
+    else:
+        fit = fit_platt if calibrator == "platt" else fit_none
+        calibration = fit(logits, targets, log_weights)
+    return Decisions(calibration, common, threshold_logits), report

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
-from ptec_udf.model.artifact import BackboneName, ExtractOrigin, Label, Manifest, PromptForm
+from ptec_udf.model.artifact import BackboneName, ExtractOrigin, Label, Manifest
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
 from training.args import PromptConfig
@@ -160,7 +160,7 @@ def tiny_manifest(backbone_name: str, network: PtecNetwork, **changes: Any) -> M
         "template": TEMPLATE,
         "max_tokens": 32,
         "pooling": network.pooling,
-        "prompt": PromptForm(**prompt_form(config, network.caches_prompt)),
+        "prompt": prompt_form(config, network.caches_prompt),
         "calibrator": "none",
         "threshold_logit": 0.0,
         "labels": labels,

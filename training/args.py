@@ -83,6 +83,17 @@ class PromptConfig(Section):
         return self
 
 
+class LoraSettings(Section):
+    """Low-rank changes of the backbone's weights, trained in place of a prompt."""
+
+    rank: int = Field(16, ge=1, le=512, description="rank of each change")
+    alpha: int = Field(16, ge=1, description="a change counts alpha / rank times")
+    layers: list[str] | None = Field(
+        None, min_length=1, description="kinds of layers to change, by name; null: PEFT's choice for the family"
+    )
+    lr: float = Field(1e-3, gt=0, description="highest learning rate of the changes")
+
+
 class OptimiserConfig(Section):
     """AdamW with one group for the prompt and one for the head."""
 
@@ -144,6 +155,7 @@ class Recipe(Section):
         0.15, ge=0, lt=1, description="share of each text's tokens left out in training, others each epoch; 0: none"
     )
     prompt: PromptConfig = PromptConfig()
+    lora: LoraSettings | None = Field(None, description="LoRA in place of a prompt; null: a prompt")
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()
     stopping: StoppingConfig = StoppingConfig()

@@ -14,8 +14,9 @@ from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save
 
 from ptec_udf.model import artifact
-from ptec_udf.model.artifact import Manifest
+from ptec_udf.model.artifact import LoraForm, Manifest
 from ptec_udf.model.network import PtecNetwork, prompt_shape
+from training import lora
 from training.folders import put_in_place
 from training.head import StandardisedHead
 
@@ -35,7 +36,7 @@ def export(network: PtecNetwork, manifest: Manifest, metrics: dict[str, Any], ou
     if not isinstance(network.head, StandardisedHead):
         raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
     head = network.head.fused()
-    files = adapter_files(network, manifest.backbone.name)
+    files = adapter_files(network, manifest)
     files[artifact.HEAD] = save({"weight": head.weight.detach().cpu(), "bias": head.bias.detach().cpu()})
     files[artifact.METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
@@ -48,14 +49,35 @@ def export(network: PtecNetwork, manifest: Manifest, metrics: dict[str, Any], ou
     return sealed
 
 
-def adapter_files(network: PtecNetwork, backbone_name: str) -> dict[str, bytes]:
-    """Let PEFT write its own two files of the prompt; the backbone's local path is replaced by its name."""
-    n_tokens = len(network.prompt)
+def adapter_files(network: PtecNetwork, manifest: Manifest) -> dict[str, bytes]:
+    """Make PEFT's own two files of what was trained on the backbone, whose local path is replaced by its name."""
+    weights, values = _prompt_in_peft(network) if manifest.lora is None else _lora_in_peft(network, manifest.lora)
+    values["base_model_name_or_path"] = manifest.backbone.name
+    return {
+        artifact.ADAPTER: weights,
+        artifact.ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),
+    }
+
+
+def _lora_in_peft(network: PtecNetwork, form: LoraForm) -> tuple[bytes, dict[str, Any]]:
+    """Return LoRA's weights and configuration as PEFT writes them."""
+    layers = lora.changed_layers(network.backbone)
+    with tempfile.TemporaryDirectory() as folder:
+        lora.peft_config(form.rank, form.alpha, layers).save_pretrained(folder)
+        values = json.loads((Path(folder) / artifact.ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    values |= {"target_modules": layers, "inference_mode": True}  # PEFT writes a set, in any order
+    return save({name: value.cpu().contiguous() for name, value in lora.weights(network.backbone).items()}), values
+
+
+def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
+    """Let PEFT write the prompt's weights and its configuration."""
+    if network.prompt is None:
+        raise TypeError("a network without a prompt must have LoRA")
     shape = prompt_shape(network.backbone)
     # Given in full, since PEFT looks for these in the configuration under names that some families lack.
     options: dict[str, Any] = {
         "task_type": "FEATURE_EXTRACTION",
-        "num_virtual_tokens": n_tokens,
+        "num_virtual_tokens": len(network.prompt),
         "num_layers": shape["n_layers"],
         "num_attention_heads": shape["n_heads"],
     }
@@ -71,9 +93,5 @@ def adapter_files(network: PtecNetwork, backbone_name: str) -> dict[str, bytes]:
         wrapped.save_pretrained(folder)
         weights = (Path(folder) / artifact.ADAPTER).read_bytes()
         values = json.loads((Path(folder) / artifact.ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    values["base_model_name_or_path"] = backbone_name
     network.backbone.requires_grad_(False)
-    return {
-        artifact.ADAPTER: weights,
-        artifact.ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),
-    }
+    return weights, values

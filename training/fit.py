@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from ptec_udf.errors import TrainingError
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.progress import progress, say
-from training.args import OptimiserConfig, TrainConfig
+from training.args import TrainConfig
 from training.average import WeightAverage, put
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows, drop_tokens, micro_batches, training_steps
@@ -68,7 +68,7 @@ class Trainer:
             TrainingError: when too many steps have no finite gradient.
         """
         now = {name: parameter.data for name, parameter in trained_parameters(self.network)}
-        optimiser = _optimiser(self.network, self.config.optimiser)
+        optimiser = _optimiser(self.network, self.config)
         course, best, average = Course(), {}, WeightAverage(now, self.config.optimiser.averaging)
         if restored := self.checkpoint.restore(optimiser):
             course, weights = restored
@@ -175,17 +175,27 @@ class Trainer:
 
 
 def trained_parameters(network: PtecNetwork) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """Yield prompt and head by name; the backbone's parameters are frozen."""
+    """Yield prompt, or LoRA, and head by name; the backbone's own parameters are frozen."""
     return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)
 
 
-def _optimiser(network: PtecNetwork, config: OptimiserConfig) -> AdamW:
-    """Make AdamW with one group for the prompt and one for the head."""
-    groups = [
-        {"params": [network.prompt], "lr": config.prompt_lr, "weight_decay": config.prompt_weight_decay},
-        {"params": list(network.head.parameters()), "lr": config.head_lr, "weight_decay": config.head_weight_decay},
-    ]
-    return AdamW(groups)
+def _optimiser(network: PtecNetwork, config: TrainConfig) -> AdamW:
+    """Make AdamW with one group for prompt or LoRA and one for the head."""
+    options, head = config.optimiser, list(network.head.parameters())
+    adapter = [parameter for name, parameter in trained_parameters(network) if not name.startswith("head.")]
+    decays = (options.prompt_weight_decay, options.head_weight_decay)
+    return AdamW(
+        [
+            {"params": params, "lr": rate, "weight_decay": decay}
+            for params, rate, decay in zip((adapter, head), _highest_rates(config), decays, strict=True)
+        ]
+    )
+
+
+def _highest_rates(config: TrainConfig) -> tuple[float, float]:
+    """The highest learning rates of the adapter and of the head."""
+    of_adapter = config.optimiser.prompt_lr if config.lora is None else config.lora.lr
+    return of_adapter, config.optimiser.head_lr
 
 
 def _schedule(optimiser: AdamW, config: TrainConfig, n_steps: int, course: Course) -> LRScheduler:
@@ -194,7 +204,7 @@ def _schedule(optimiser: AdamW, config: TrainConfig, n_steps: int, course: Cours
     if options.schedule == "onecycle":
         return OneCycleLR(
             optimiser,
-            max_lr=[options.prompt_lr, options.head_lr],
+            max_lr=list(_highest_rates(config)),
             total_steps=n_steps + 1,
             # torch divides by zero where the rise ends with the very first step.
             pct_start=options.warmup if options.warmup * (n_steps + 1) > 1 else 0.0,

@@ -16,7 +16,7 @@ Forward = Callable[[list[list[int]]], torch.Tensor]
 
 def autocast_forward(network: PtecNetwork, bfloat16: bool) -> Forward:
     """Return a function from token ids to logits, *Shape:* ``(batch, n_labels)``; the head stays in float32."""
-    device = network.prompt.device
+    device = network.device
 
     def forward(ids: list[list[int]]) -> torch.Tensor:
         padded, mask = pad(ids, 0)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ptec_udf.errors import ConfigError
+from ptec_udf.model.artifact import PromptForm
 from ptec_udf.model.network import prompt_shape, takes_cache
 from ptec_udf.model.prefix import join_deep_prompt, keys_values_of_embeddings
 from training.args import PromptConfig
@@ -60,9 +61,9 @@ def _token_ids(texts: Sequence[str], tokenizer: Any, n_tokens: int, generator: t
     return ids.repeat(-(-n_tokens // len(ids)))[:n_tokens]
 
 
-def prompt_form(config: PromptConfig, caches_prompt: bool) -> dict[str, Any]:
+def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptForm:
     """Describe the prompt for the manifest."""
-    return {"kind": config.kind, "n_tokens": config.n_tokens, "attention": "prefix" if caches_prompt else "full"}
+    return PromptForm(kind=config.kind, n_tokens=config.n_tokens, attention="prefix" if caches_prompt else "full")
 
 
 def check_room(n_prompt: int, backbone: Any, max_tokens: int) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.model.network import PtecNetwork
+from training import lora
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint
 from training.data import Rows
@@ -24,7 +25,7 @@ _ROWS_FOR_SCALING = 512
 
 @dataclass(frozen=True)
 class Start:
-    """What every training of one run has in common.
+    """What every training of one run has in common; one trainer is in use at a time.
 
     Attributes:
         config: the configuration.
@@ -49,7 +50,7 @@ class Start:
             network=network,
             rows=rows,
             tune=tune,
-            weights=torch.from_numpy(weights).float().to(network.prompt.device),
+            weights=torch.from_numpy(weights).float().to(network.device),
             config=self.config,
             bfloat16=bfloat16,
             checkpoint=checkpoint,
@@ -57,12 +58,18 @@ class Start:
         )
 
     def _network(self, rows: Rows, weights: np.ndarray, bfloat16: bool) -> PtecNetwork:
-        """Make the network with its first prompt and head."""
+        """Make the network with its first prompt, or LoRA layers, and its first head."""
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
+        kind, prompt = None, None
+        if config.lora is not None:
+            lora.put_into(self.backbone, config.lora, config.seed)
+        else:
+            kind = config.prompt.kind
+            prompt = initial_prompt(config.prompt, self.backbone, self.encoder.tokenizer, self.names, generator)
         network = PtecNetwork(
             backbone=self.backbone,
-            kind=config.prompt.kind,
-            prompt=initial_prompt(config.prompt, self.backbone, self.encoder.tokenizer, self.names, generator),
+            kind=kind,
+            prompt=prompt,
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
             pooling=config.pooling,
         )
@@ -82,5 +89,5 @@ class Start:
             config.head_dropout,
             of_names,
         )
-        network.head = head.to(network.prompt.device)
+        network.head = head.to(network.device)
         return network

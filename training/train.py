@@ -16,7 +16,7 @@ import torch
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import MANIFEST, BackboneName, ExtractOrigin, Label, Manifest, PromptForm
+from ptec_udf.model.artifact import MANIFEST, BackboneName, ExtractOrigin, Label, LoraForm, Manifest
 from ptec_udf.model.backbone import resolve
 from ptec_udf.progress import say
 from training.args import TrainConfig
@@ -77,7 +77,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     content_hash = backbone.content_hash()
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
-    check_room(config.prompt.n_tokens, model, config.max_tokens)
+    check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
     examples = read_splits(config.extract, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
     splits = {split: tokenised(examples[split], encoder) for split in ("train", "tune", *measured)}
@@ -92,7 +92,8 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         template=record["template"],
         max_tokens=config.max_tokens,
         pooling=config.pooling,
-        prompt=PromptForm(**prompt_form(config.prompt, network.caches_prompt)),
+        prompt=None if config.lora else prompt_form(config.prompt, network.caches_prompt),
+        lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         calibrator=config.calibrator,
         threshold_logit=decisions.common_threshold,
         labels=_labels(names, decisions, fitted.trainer.rows),

@@ -13,6 +13,7 @@ from torch import nn
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import EncodedText, Encoder
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.lora import add_into
 from ptec_udf.model.network import PtecNetwork
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
@@ -50,14 +51,16 @@ class Scorer:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 4096) -> Scorer:
-        """Put an artifact's prompt and head on its backbone."""
+        """Put an artifact's adapter and head on its backbone; LoRA changes the backbone's own weights."""
         manifest = artifact.manifest
+        if manifest.lora is not None:
+            add_into(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
         n_labels, width = artifact.head_weight.shape
         head = nn.Linear(width, n_labels)
         head.load_state_dict({"weight": artifact.head_weight, "bias": artifact.head_bias})
         network = PtecNetwork(
             backbone=backbone,
-            kind=manifest.prompt.kind,
+            kind=manifest.prompt.kind if manifest.prompt else None,
             prompt=artifact.prompt,
             head=head,
             pooling=manifest.pooling,
@@ -88,7 +91,7 @@ class Scorer:
     def _forward(self, rows: list[int], encoded: dict[int, EncodedText], results: list[ScoredText]) -> None:
         """Run one batch through the network and write its results."""
         ids, mask = pad([encoded[row].ids for row in rows], self.encoder.pad_id)
-        device = self.network.prompt.device
+        device = self.network.device
         logits = self.network(ids.to(device), mask.to(device)).cpu().numpy()  # (batch, n_labels)
         for row, values in zip(rows, logits, strict=True):
             results[row] = _result(encoded[row], values, ids.shape[1])

@@ -3,7 +3,7 @@
 ========================== =====================================================================
 manifest.json              what it is and how to use it: see ``Manifest``
 adapter_config.json        PEFT's own file
-adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``
+adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices
 head.safetensors           ``weight`` (n_labels, width) and ``bias`` (n_labels,), float32
 metrics.json               what training measured
 ========================== =====================================================================
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors.torch import load
 
 from ptec_udf.errors import ArtifactError
@@ -79,6 +79,13 @@ class PromptForm(_Part):
     attention: Literal["full", "prefix"]
 
 
+class LoraForm(_Part):
+    """Low-rank changes of the backbone's weights, in place of a prompt; a change counts alpha / rank times."""
+
+    rank: int
+    alpha: int
+
+
 class Label(_Part):
     """One label: probability = sigmoid(scale * logit + offset), assigned at or over threshold."""
 
@@ -110,7 +117,8 @@ class Manifest(_Part):
     max_tokens: int
     pooling: Literal["mean", "last"]
     pooled_positions: Literal["text"] = "text"
-    prompt: PromptForm
+    prompt: PromptForm | None = None
+    lora: LoraForm | None = None
     feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
@@ -119,6 +127,12 @@ class Manifest(_Part):
     packages: dict[str, str]
     files: dict[str, str]
 
+    @model_validator(mode="after")
+    def _one_adapter(self) -> Manifest:
+        if (self.prompt is None) == (self.lora is None):
+            raise ValueError("one of prompt and lora must be there, and not both")
+        return self
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -126,14 +140,14 @@ class Artifact:
 
     Attributes:
         manifest: what it is.
-        prompt: *Shape:* ``(n_prompt, ...)`` in PEFT's layout, float32.
+        adapter: what was trained on the backbone, float32, under PEFT's names.
         head_weight: *Shape:* ``(n_labels, width)``, float32.
         head_bias: *Shape:* ``(n_labels,)``, float32.
         files: the bytes it was read from, by file name.
     """
 
     manifest: Manifest
-    prompt: torch.Tensor
+    adapter: Mapping[str, torch.Tensor]
     head_weight: torch.Tensor
     head_bias: torch.Tensor
     files: Mapping[str, bytes]
@@ -142,6 +156,11 @@ class Artifact:
     def model_id(self) -> str:
         """The content hash that names the model everywhere."""
         return self.manifest.model_id
+
+    @property
+    def prompt(self) -> torch.Tensor | None:
+        """The soft prompt, *Shape:* ``(n_prompt, ...)`` in PEFT's layout; None where LoRA was trained."""
+        return self.adapter.get("prompt_embeddings")
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -191,8 +210,7 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     if changed:
         raise ArtifactError(changed)
     head = load(files[HEAD])
-    prompt = load(files[ADAPTER])["prompt_embeddings"]
-    return Artifact(manifest, prompt, head["weight"], head["bias"], dict(files))
+    return Artifact(manifest, load(files[ADAPTER]), head["weight"], head["bias"], dict(files))
 
 
 def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[Manifest, bytes]:
@@ -240,7 +258,7 @@ def _read_manifest(data: bytes, where: str) -> Manifest:
 
 def _model_id(manifest: Manifest) -> str:
     """Hash what decides a score: the manifest's content and the two tensor files."""
-    content = manifest.model_dump(mode="json", exclude=_NOT_IN_MODEL_ID)
+    content = manifest.model_dump(mode="json", exclude=_NOT_IN_MODEL_ID, exclude_none=True)
     content["tensors"] = [manifest.files[ADAPTER], manifest.files[HEAD]]
     return _sha256(json.dumps(content, sort_keys=True).encode())[:32]
 
@@ -252,7 +270,9 @@ def _checksum(manifest: Manifest) -> str:
 
 def _canonical(manifest: Manifest) -> bytes:
     """Write a manifest in the one form that is accepted."""
-    return (json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()
+    return (
+        json.dumps(manifest.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n"
+    ).encode()
 
 
 def _sha256(data: bytes) -> str:

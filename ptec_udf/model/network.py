@@ -27,25 +27,36 @@ class PtecNetwork(nn.Module):
 
     The prompt weight is PEFT's: ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the
     text) and ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values
-    in every layer).
+    in every layer). A backbone that is adapted by LoRA has no prompt.
     """
 
     def __init__(
-        self, *, backbone: Any, kind: PromptKind, prompt: torch.Tensor, head: nn.Module, pooling: Pooling
+        self,
+        *,
+        backbone: Any,
+        kind: PromptKind | None,
+        prompt: torch.Tensor | None,
+        head: nn.Module,
+        pooling: Pooling,
     ) -> None:
-        """Put the parts together; the backbone stays frozen and in eval mode."""
+        """Put the parts together; the backbone stays frozen, but for LoRA, and in eval mode."""
         super().__init__()
         self.backbone = backbone
-        self.kind: PromptKind = kind
+        self.kind: PromptKind | None = kind
         self.pooling: Pooling = pooling
-        self.prompt = nn.Parameter(prompt)
+        self.prompt = None if prompt is None else nn.Parameter(prompt)
         self.head = head
         # An input prompt in a bidirectional encoder sees the text: nothing about it can be computed beforehand.
         causal = is_causal(backbone)
-        self.caches_prompt = kind == "deep" or causal
+        self.caches_prompt = kind is not None and (kind == "deep" or causal)
         # Encoders count on from the prompt by themselves, each family from its own first position.
         self._takes_positions = causal and "position_ids" in inspect.signature(backbone.forward).parameters
         self._frozen_prefix: list[LayerKeysValues] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.backbone.device
 
     def train(self, mode: bool = True) -> PtecNetwork:
         """Switch the head's mode only: a frozen backbone in train mode would drop activations."""
@@ -93,6 +104,8 @@ class PtecNetwork(nn.Module):
 
     def _hidden_plain(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run prompt and text together; the prompt's positions are cut off, *Shape:* ``(batch, length, width)``."""
+        if self.prompt is None:
+            return self.backbone(input_ids=input_ids, attention_mask=mask).last_hidden_state
         tokens = self.backbone.get_input_embeddings()(input_ids)
         prompt = self.prompt.to(tokens.dtype).expand(len(tokens), -1, -1)
         n_prompt = prompt.shape[1]
@@ -104,6 +117,7 @@ class PtecNetwork(nn.Module):
 
     def _prefix(self) -> list[LayerKeysValues]:
         """Return the prompt's keys and values per layer, with gradients."""
+        assert self.prompt is not None
         if self.kind == "deep":
             shape = prompt_shape(self.backbone)
             return split_deep_prompt(self.prompt, n_layers=shape["n_layers"], n_heads=shape["n_heads"])

@@ -16,6 +16,7 @@ from training.extract_folder import read_extract_record
 from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head
+from training.methods.lora import Lora
 from training.methods.method import Method, Task, log_odds
 from training.methods.neighbours import Neighbours, Radius
 from training.methods.ptec import Ptec
@@ -44,6 +45,7 @@ def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> T
 def methods_on(backbone: str) -> dict[str, Method]:
     return {
         "ptec": Ptec(backbone=backbone, stopping={"epochs": 6}, **QUICK),
+        "lora": Lora(backbone=backbone, stopping={"epochs": 6}, lora={"rank": 4, "lr": 0.01}, **QUICK),
         "head": Head(backbone=backbone, max_tokens=32, inverse_penalty=1.0),
         "knn": Neighbours(backbone=backbone, max_tokens=32, sizes=[1, 5, 9, 1000]),
         "radius": Radius(backbone=backbone, max_tokens=32),
@@ -58,7 +60,8 @@ def methods(tiny_folder: Path) -> dict[str, Method]:
 
 # Embeddings of a backbone with random weights hold little of what a text says.
 @pytest.mark.parametrize(
-    ("name", "times_chance"), [("ptec", 1.6), ("head", 1.6), ("knn", 1.2), ("radius", 1.1), ("tfidf", 1.6)]
+    ("name", "times_chance"),
+    [("ptec", 1.6), ("lora", 1.6), ("head", 1.6), ("knn", 1.2), ("radius", 1.1), ("tfidf", 1.6)],
 )
 def test_method_beats_chance_and_decides(methods, companies, tmp_path, name, times_chance):
     splits = read_splits(companies, tune_share=0.2)

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 
 from ptec_udf.engine.encode import Encoder
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import PtecNetwork, is_causal, prompt_shape, takes_cache
@@ -118,6 +118,21 @@ def test_peft_loads_the_adapter_and_gives_the_same_hidden_states(tiny_folder, fa
             with torch.inference_mode():
                 theirs = wrapped(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
                 torch.testing.assert_close(hidden_states(network, ids), theirs[:, -len(row) :], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "bloom"])
+def test_peft_loads_lora_and_gives_the_same_hidden_states(run, tmp_path, tiny_folder, family):
+    made = run(tmp_path / "out", "lora={rank: 4, lr: .03}", family=family)
+    backbone, tokenizer = resolve(tiny_backbone(tiny_folder, family)).load()
+    scorer = Scorer.from_artifact(made, backbone, tokenizer)
+    wrapped = PeftModel.from_pretrained(resolve(tiny_backbone(tiny_folder, family)).load()[0], tmp_path / "out").eval()
+    plain = resolve(tiny_backbone(tiny_folder, family)).load()[0]
+    for row in ids_of(tokenizer, 4):
+        ids = torch.tensor([row])
+        with torch.inference_mode():
+            theirs = wrapped(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            torch.testing.assert_close(hidden_states(scorer.network, ids), theirs, rtol=1e-5, atol=2e-5)
+            assert (plain(input_ids=ids).last_hidden_state - theirs).abs().max() > 1e-3
 
 
 def test_backbone_stays_frozen_and_in_eval_mode(load_tiny, form):

@@ -39,15 +39,47 @@ def test_loss_falls_and_metrics_beat_chance(run, tmp_path, family, kind, pooling
     assert not list(tmp_path.glob(".*"))
 
 
-def test_artifact_scores_texts_as_training_measured_them(run, tmp_path, companies):
-    made = run(tmp_path / "out")
+def dev_map(made, companies):
+    """Score dev as ``ptec score`` does."""
     model, tokenizer = resolve(made.manifest.backbone.name).load()
     rows = [row for row in pq.read_table(companies / DATA).to_pylist() if row["split"] == "dev"]
     results = Scorer.from_artifact(made, model, tokenizer).score([row["text"] for row in rows])
     logits = np.stack([result.logits for result in results])
     targets = np.array([[name in row["labels"] for name in LABELS] for row in rows])
-    measured = made.metrics["splits"]["dev"]["overall"]["map"]
-    assert mean_average_precision(logits, targets) == pytest.approx(measured, abs=1e-6)
+    return mean_average_precision(logits, targets)
+
+
+def test_artifact_scores_texts_as_training_measured_them(run, tmp_path, companies):
+    made = run(tmp_path / "out")
+    assert dev_map(made, companies) == pytest.approx(made.metrics["splits"]["dev"]["overall"]["map"], abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "bloom"])
+def test_lora_learns_and_its_artifact_scores_as_measured(run, tmp_path, companies, family):
+    made = run(tmp_path / "out", "lora={rank: 4, lr: .01}", "optimiser.batch_rows=8", family=family, epochs=6)
+    assert made.metrics["splits"]["tune"]["overall"]["map"] > 1.6 * CHANCE
+    assert made.manifest.prompt is made.prompt is None
+    assert (made.manifest.lora.rank, made.manifest.lora.alpha) == (4, 16)
+    assert dev_map(made, companies) == pytest.approx(made.metrics["splits"]["dev"]["overall"]["map"], abs=1e-6)
+    changed = [value for name, value in made.adapter.items() if "lora_B" in name]
+    assert all(value.abs().max() > 0 for value in changed)  # they start at zero
+
+
+def test_second_training_with_lora_starts_anew(run, tmp_path):
+    settings = ("lora={rank: 4}", "stopping.refit=true")
+    first, again = (run(tmp_path / name, *settings) for name in "ab")
+    assert first.model_id == again.model_id
+    losses = {name: course["history"][0]["loss"] for name, course in first.metrics["courses"].items()}
+    assert losses["refit"] == pytest.approx(losses["choice"], rel=0.1)
+
+
+def test_lora_on_layers_that_are_not_there_is_refused(run, tmp_path):
+    with pytest.raises(ConfigError, match=r"lora.layers must name layers .*\['c'\] for bert, which has .*query"):
+        run(tmp_path / "out", "lora={layers: [c]}")
+    with pytest.raises(ConfigError, match=r"None for mpnet, which has .*\bq\b"):
+        run(tmp_path / "out", "lora={}", family="mpnet")
+    made = run(tmp_path / "out", "lora={layers: [q, v]}", family="mpnet")
+    assert len(made.adapter) == 8  # two matrices for each of two layers in each of two blocks
 
 
 def test_equal_seeds_give_equal_models_and_another_seed_another(run, tmp_path):

@@ -10,6 +10,7 @@ from ptec_udf.config import Section
 from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head
+from training.methods.lora import Lora
 from training.methods.n_shot import NShot
 from training.methods.neighbours import Neighbours, Radius
 from training.methods.prompt_tuning import PromptTuning
@@ -18,7 +19,7 @@ from training.methods.tfidf import Tfidf
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it names a folder
 AnyMethod = Annotated[
-    Ptec | Trained | Head | Neighbours | Radius | Compression | Tfidf | PromptTuning | NShot,
+    Ptec | Lora | Trained | Head | Neighbours | Radius | Compression | Tfidf | PromptTuning | NShot,
     Field(discriminator="method"),
 ]
 

@@ -1,0 +1,41 @@
+"""What ``ptec train`` makes: an artifact that can be deployed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pydantic import model_validator
+
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.backbone import resolve
+from training.args import Recipe, TrainConfig
+from training.methods.artifact import learned_artifact
+from training.methods.method import Learned, Method, Task
+from training.train import train
+
+
+class ByTraining(Recipe, Method):
+    """A training; the settings are those of ``ptec train``."""
+
+    deployable: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _tune_is_the_same_for_all(self) -> ByTraining:
+        if "tune_share" in self.stopping.model_fields_set:
+            raise ValueError("stopping.tune_share must not be set for one method; set tune_share of the benchmark")
+        return self
+
+    def facts(self) -> dict[str, Any]:
+        """Name the backbone's content and not only its name."""
+        return {**super().facts(), "content_hash": resolve(self.backbone).content_hash()}
+
+    def learn(self, task: Task) -> Learned:
+        """Train, and keep the artifact in the task's folder."""
+        settings = self.model_dump(exclude={"method"})
+        settings["stopping"]["tune_share"] = task.tune_share
+        out = task.folder / "artifact"
+        config = TrainConfig(**settings, extract=str(task.extract), out=str(out), overwrite=True, seed=task.seed)
+        done = train(config, measured=())
+        return replace(learned_artifact(load_artifact(out)), seconds=done["seconds"])

@@ -115,11 +115,25 @@ class OptimiserConfig(Section):
     clip_norm: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
 
 
-class LossConfig(Section):
-    """Binary cross-entropy with a weight on positives: (largest count / count) ** power, capped."""
+class PositiveWeights(Section):
+    """Weight of a label's positives: (largest count / count) ** power, capped."""
 
     pos_weight_power: float = Field(0.5, ge=0, le=1, description="0: no weight; 1: the paper's; between: tempered")
     pos_weight_cap: float = Field(20.0, ge=1, description="largest weight")
+    pos_weight_beta: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="class-balanced: counts over 1 / (1 - beta) differ little; null: plain counts",
+    )
+
+
+class LossConfig(PositiveWeights):
+    """Binary cross-entropy with weights of positives; focus and margin make it the focal or the asymmetric loss."""
+
+    focus_positives: float = Field(0.0, ge=0, le=10, description="how much less a positive counts once found")
+    focus_negatives: float = Field(0.0, ge=0, le=10, description="how much less a negative counts once clear")
+    margin: float = Field(0.0, ge=0, lt=1, description="probability below which a negative does not count at all")
 
 
 class StoppingConfig(Section):

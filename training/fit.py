@@ -139,7 +139,7 @@ class Trainer:
         for batch in micro_batches(step, lengths, self.config.optimiser.micro_batch_tokens):
             targets = torch.from_numpy(self.rows.targets[batch]).to(self.weights.device)
             logits = forward([drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch])
-            loss = loss_sum(logits, targets, self.weights) / len(step)
+            loss = loss_sum(logits, targets, self.weights, self.config.loss) / len(step)
             loss.backward()
             total += loss.item()
         trained = [parameter for _, parameter in trained_parameters(self.network)]

@@ -70,8 +70,8 @@ def test_unknown_key_of_a_section_is_named_with_the_nearest():
 
 
 def test_unknown_key_that_is_near_to_none_lists_what_is_allowed():
-    (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "loss.zzz=1"])
-    assert fault == "loss.zzz: unknown key; allowed here: pos_weight_cap, pos_weight_power"
+    (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "prompt.zzz=1"])
+    assert fault == "prompt.zzz: unknown key; allowed here: init, kind, n_tokens, text"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.preprocessing import StandardScaler
 
-from training.args import LossConfig
+from training.args import PositiveWeights
 from training.data import Examples
 from training.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
 from training.loss import positive_weights
@@ -25,7 +25,7 @@ class Head(OnEmbeddings):
     method: Literal["head"] = "head"
 
     inverse_penalty: float = Field(0.01, gt=0, description="less holds weights nearer to 0")
-    loss: LossConfig = LossConfig()
+    loss: PositiveWeights = PositiveWeights()
 
     def learn(self, task: Task) -> Learned:
         """Fit one logistic regression per label on standardised embeddings."""

@@ -191,5 +191,8 @@ class TrainConfig(Recipe):
     extract: str = Field(min_length=1, description="folder that ptec extract wrote")
     out: str = Field(min_length=1, description="folder of the artifact; must be absent or empty")
     overwrite: bool = Field(False, description="replace an earlier artifact in the folder")
+    start_from: str | None = Field(
+        None, min_length=1, description="folder of an artifact whose weights training starts from; null: from none"
+    )
     most_rows: int | None = Field(None, ge=10, description="train on a hash sample of so many rows; null: all")
     seed: int = Field(42, ge=0, lt=2**32, description="decides initial values and the order of rows")

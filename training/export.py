@@ -18,10 +18,16 @@ from ptec_udf.model.artifact import LoraForm, Manifest
 from ptec_udf.model.network import PtecNetwork, prompt_shape
 from training import lora
 from training.folders import put_in_place
-from training.head import StandardisedHead
+from training.head import fused_head
 
 
-def export(network: PtecNetwork, manifest: Manifest, metrics: dict[str, Any], out: Path) -> Manifest:
+def export(
+    network: PtecNetwork,
+    manifest: Manifest,
+    metrics: dict[str, Any],
+    out: Path,
+    choice: dict[str, torch.Tensor] | None = None,
+) -> Manifest:
     """Write the artifact.
 
     Args:
@@ -29,16 +35,17 @@ def export(network: PtecNetwork, manifest: Manifest, metrics: dict[str, Any], ou
         manifest: all but hashes and ids.
         metrics: what training measured, JSON-ready.
         out: the folder; an earlier artifact there is replaced.
+        choice: tensors of the first training, where a second followed.
 
     Returns:
         The sealed manifest, with its model_id.
     """
-    if not isinstance(network.head, StandardisedHead):
-        raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
-    head = network.head.fused()
+    head = fused_head(network)
     files = adapter_files(network, manifest)
     files[artifact.HEAD] = save({"weight": head.weight.detach().cpu(), "bias": head.bias.detach().cpu()})
     files[artifact.METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
+    if choice is not None:
+        files[artifact.CHOICE] = save(choice)
     sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

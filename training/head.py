@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ptec_udf.model.network import PtecNetwork
+
 # A feature that hardly varies is noise once divided by its deviation (MiniLM has three such).
 LEAST_SHARE_OF_MEDIAN_DEVIATION = 0.1
 
@@ -62,3 +64,10 @@ class StandardisedHead(nn.Module):
         fused.weight.copy_(self.linear.weight / self.deviation)
         fused.bias.copy_(self.linear.bias - fused.weight @ self.mean)
         return fused
+
+
+def fused_head(network: PtecNetwork) -> nn.Linear:
+    """Return a trained network's head as one linear layer on raw features."""
+    if not isinstance(network.head, StandardisedHead):
+        raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
+    return network.head.fused()

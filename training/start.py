@@ -19,6 +19,7 @@ from training.forward import autocast_forward, has_bfloat16, over_rows
 from training.head import StandardisedHead
 from training.loss import positive_weights
 from training.prompt import initial_prompt
+from training.warm import Earlier
 
 _ROWS_FOR_SCALING = 512
 
@@ -32,12 +33,14 @@ class Start:
         backbone: the frozen language model.
         encoder: its tokeniser.
         names: the labels, in order.
+        earlier: the model whose weights all of them start from.
     """
 
     config: TrainConfig
     backbone: Any
     encoder: Encoder
     names: list[str]
+    earlier: Earlier | None = None
 
     def trainer(self, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
         """Make a trainer on some rows, from the start; arguments as in ``Trainer``."""
@@ -73,6 +76,8 @@ class Start:
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
             pooling=config.pooling,
         )
+        if self.earlier is not None:
+            self.earlier.put_into(network)
         forward = autocast_forward(network, bfloat16)
         budget = config.optimiser.micro_batch_tokens
         features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], budget)
@@ -89,5 +94,7 @@ class Start:
             config.head_dropout,
             of_names,
         )
+        if self.earlier is not None:
+            self.earlier.put_into_head(head, self.names)
         network.head = head.to(network.device)
         return network

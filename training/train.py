@@ -30,6 +30,7 @@ from training.folders import check_writable
 from training.metrics import evaluate
 from training.prompt import check_room, prompt_form
 from training.start import Start
+from training.warm import Earlier, read_earlier, tensors_of
 
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
 
@@ -44,6 +45,7 @@ class Fitted:
         chosen: what led to their forms, where there was a choice.
         figures: what was measured, by split. Tune is measured on the model that did not train on it.
         courses: the course of each training, by the training's name.
+        choice: tensors of the first training where the trainer is a second one.
     """
 
     trainer: Trainer
@@ -51,6 +53,7 @@ class Fitted:
     chosen: dict[str, Any]
     figures: dict[str, Any]
     courses: dict[str, Course]
+    choice: dict[str, torch.Tensor] | None
 
 
 def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     Raises:
         ConfigError: for a folder in use, or settings that do not suit the backbone.
         SourceError: for an extract that cannot be used.
+        ArtifactError: for a model to start from that is not whole.
         BackboneError: for a backbone that is missing.
         TrainingError: when training diverges.
     """
@@ -75,6 +79,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     names = [label["name"] for label in record["labels"]]
     backbone = resolve(config.backbone)
     content_hash = backbone.content_hash()
+    earlier = read_earlier(config, content_hash)
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
@@ -84,7 +89,8 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(rows)}" for split, rows in splits.items()))
 
     state = out.with_name(f".{out.name}.training")
-    fitted = _fit(Start(config, model, encoder, names), splits, state, _fingerprint(config, record, content_hash))
+    fingerprint = _fingerprint(config, record, content_hash, earlier)
+    fitted = _fit(Start(config, model, encoder, names, earlier), splits, state, fingerprint)
     network, decisions = fitted.trainer.network, fitted.decisions
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -109,9 +115,11 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     metrics = {
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
         "chosen_on_tune": fitted.chosen,
+        "started_from": earlier and earlier.model_id,
+        "tune_share": config.stopping.tune_share,
         "splits": fitted.figures,
     }
-    sealed = export(network, manifest, metrics, out)
+    sealed = export(network, manifest, metrics, out, fitted.choice)
     shutil.rmtree(state, ignore_errors=True)
     return {
         "model_id": sealed.model_id,
@@ -145,7 +153,9 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         thresholds=start.config.thresholds,
     )
     figures = {"tune": _measure(trainer, tune, decisions, start.names)}
+    choice = None
     if stopping.refit:
+        choice = tensors_of(trainer.network)
         epochs = courses["choice"].best_epoch
         say(f"once more from the start, on train and tune together: {epochs} epochs")
         whole = splits["train"].joined(tune)
@@ -155,7 +165,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
             figures[split] = _measure(trainer, rows, decisions, start.names)
-    return Fitted(trainer, decisions, chosen, figures, courses)
+    return Fitted(trainer, decisions, chosen, figures, courses, choice)
 
 
 def _measure(trainer: Trainer, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:
@@ -178,11 +188,11 @@ def _labels(names: list[str], decisions: Decisions, rows: Rows) -> list[Label]:
     ]
 
 
-def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str) -> str:
+def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
     """Name a training run, so that only the same one is resumed."""
     # Whether a refit follows makes no difference to what came before it.
     settings = config.model_dump(mode="json", exclude={"out": True, "overwrite": True, "stopping": {"refit"}})
-    facts = [settings, record["fingerprint"], content_hash, _packages()]
+    facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, _packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

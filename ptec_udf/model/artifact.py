@@ -6,6 +6,8 @@ adapter_config.json        PEFT's own file
 adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices
 head.safetensors           ``weight`` (n_labels, width) and ``bias`` (n_labels,), float32
 metrics.json               what training measured
+choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
+                           second one followed. A later training can start from them
 ========================== =====================================================================
 
 Nothing in it is a pickle. ``model_id`` is a hash of everything that decides a score, so equal
@@ -40,6 +42,9 @@ METRICS = "metrics.json"
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 HEAD = "head.safetensors"
+
+# Only a later training reads it; not every artifact has it.
+CHOICE = "choice.safetensors"
 
 # What an executor needs; the driver sends just these.
 SCORING_FILES = (MANIFEST, ADAPTER, HEAD)
@@ -187,7 +192,10 @@ def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
     missing = [name for name in ALL_FILES if not (folder / name).is_file()]
     if missing:
         raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in missing])
-    artifact = read_artifact({name: (folder / name).read_bytes() for name in ALL_FILES}, str(folder))
+    names = [*ALL_FILES, *([CHOICE] if (folder / CHOICE).is_file() else [])]
+    artifact = read_artifact({name: (folder / name).read_bytes() for name in names}, str(folder))
+    if CHOICE in artifact.manifest.files and CHOICE not in names:
+        raise ArtifactError(f"{folder / CHOICE}: file of the artifact is missing")
     if model_id not in (None, artifact.model_id):
         raise ArtifactError(
             f"{folder}: must hold model {model_id}, held {artifact.model_id}; register the former again from its folder"
@@ -251,7 +259,7 @@ def _read_manifest(data: bytes, where: str) -> Manifest:
     if data != _canonical(manifest) or manifest.checksum != _checksum(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (its checksum differs)")
     # The id is a name of folders and rows, so it must be what we would give, whoever wrote the file.
-    if set(manifest.files) != set(ALL_FILES) - {MANIFEST} or manifest.model_id != _model_id(manifest):
+    if set(manifest.files) - {CHOICE} != set(ALL_FILES) - {MANIFEST} or manifest.model_id != _model_id(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (model_id and files do not fit)")
     return manifest
 

@@ -1,0 +1,114 @@
+"""A training that starts from an earlier model's weights: its prompt or LoRA, and the head of each label it knew.
+
+It starts from the earlier model's first training, which has not seen the rows that are tune here; from its final
+one, tune would be no stranger to it, and would judge too kindly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.model.artifact import CHOICE, Artifact, load_artifact
+from ptec_udf.model.network import PtecNetwork
+from training import lora
+from training.args import TrainConfig
+from training.head import StandardisedHead, fused_head
+
+_PROMPT = "prompt_embeddings"  # PEFT's name
+_HEAD = ("head.weight", "head.bias")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a training starts from.
+
+    Attributes:
+        model_id: of the earlier model.
+        labels: that it knew.
+        tensors: prompt or LoRA under PEFT's names, and the head.
+    """
+
+    model_id: str
+    labels: list[str]
+    tensors: Mapping[str, torch.Tensor]
+
+    @torch.no_grad()
+    def put_into(self, network: PtecNetwork) -> None:
+        """Put prompt or LoRA into a network.
+
+        Raises:
+            ConfigError: for LoRA on other layers.
+        """
+        targets = lora.weights(network.backbone) if network.prompt is None else {_PROMPT: network.prompt.data}
+        if unknown := set(targets) ^ (set(self.tensors) - set(_HEAD)):
+            raise ConfigError(
+                f"lora.layers must be those of the model to start from, {len(unknown)} matrices stand in one only"
+            )
+        for name, target in targets.items():
+            target.copy_(self.tensors[name])
+
+    @torch.no_grad()
+    def put_into_head(self, head: StandardisedHead, names: list[str]) -> None:
+        """Carry over the weights of the labels that both know, under their names; the others stay as they are."""
+        weight, bias = (self.tensors[name] for name in _HEAD)
+        for at, name in enumerate(names):
+            if name in self.labels:
+                row = self.labels.index(name)
+                head.linear.weight[at] = weight[row] * head.deviation
+                head.linear.bias[at] = bias[row] + weight[row] @ head.mean
+
+
+def read_earlier(config: TrainConfig, content_hash: str) -> Earlier | None:
+    """Read the model to start from, if one is named.
+
+    Args:
+        config: of the training to come.
+        content_hash: of its backbone.
+
+    Raises:
+        ArtifactError: for a folder that holds no whole artifact.
+        ConfigError: naming everything in which the two models differ and must not.
+    """
+    if config.start_from is None:
+        return None
+    made = load_artifact(config.start_from)
+    faults = [
+        f"{name} must be that of the model to start from, {theirs}, was: {ours}"
+        for name, ours, theirs in _compared(config, content_hash, made)
+        if ours != theirs
+    ]
+    if faults:
+        raise ConfigError(faults)
+    if CHOICE in made.files:
+        tensors = load(made.files[CHOICE])
+    else:
+        tensors = {**made.adapter, **dict(zip(_HEAD, (made.head_weight, made.head_bias), strict=True))}
+    return Earlier(made.model_id, [label.name for label in made.manifest.labels], tensors)
+
+
+def _compared(config: TrainConfig, content_hash: str, made: Artifact) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what must be equal, with its value here and there."""
+    theirs = made.manifest
+    yield "backbone", content_hash[:16], theirs.backbone.content_hash[:16]
+    yield "pooling", config.pooling, theirs.pooling
+    yield "lora.rank", config.lora and config.lora.rank, theirs.lora and theirs.lora.rank
+    yield "lora.alpha", config.lora and config.lora.alpha, theirs.lora and theirs.lora.alpha
+    prompt = None if config.lora else config.prompt
+    yield "prompt.kind", prompt and prompt.kind, theirs.prompt and theirs.prompt.kind
+    yield "prompt.n_tokens", prompt and prompt.n_tokens, theirs.prompt and theirs.prompt.n_tokens
+    ours = config.stopping.tune_share
+    yield "stopping.tune_share", ours, made.metrics.get("tune_share", ours)
+
+
+def tensors_of(network: PtecNetwork) -> dict[str, torch.Tensor]:
+    """Copy what was trained, under the names of an artifact's file ``choice.safetensors``."""
+    adapter = lora.weights(network.backbone) if network.prompt is None else {_PROMPT: network.prompt}
+    head = fused_head(network)
+    named = {**adapter, **dict(zip(_HEAD, (head.weight, head.bias), strict=True))}
+    return {name: value.detach().cpu().clone() for name, value in named.items()}

@@ -68,7 +68,14 @@ def evaluate(
 
 def macro_f1(decisions: NDArray[Any], targets: NDArray[Any]) -> float:
     """Average F1 over the labels that occur; both arguments 0 or 1, (n_rows, n_labels)."""
-    return _mean(_f1(np.asarray(decisions).astype(bool), np.asarray(targets).astype(bool)))
+    return _mean(f1_per_label(np.asarray(decisions).astype(bool), np.asarray(targets).astype(bool)))
+
+
+def f1_per_label(decisions: NDArray[np.bool_], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """F1 of each label, (n_labels,), NaN where it does not occur; arguments as in ``macro_f1``, but boolean."""
+    positives = positive.sum(axis=0)
+    f1 = _ratio(2 * (decisions & positive).sum(axis=0), decisions.sum(axis=0) + positives)
+    return np.where(positives > 0, f1, np.nan)
 
 
 def mean_average_precision(scores: NDArray[Any], targets: NDArray[Any]) -> float:
@@ -95,8 +102,7 @@ def calibration_error(
     p, y = np.asarray(probabilities, np.float64)[kept], np.asarray(targets)[kept].astype(bool)
     if p.size == 0:
         return float("nan"), float("nan"), 0
-    edges = np.quantile(p, np.linspace(0, 1, ECE_BINS + 1)[1:-1])
-    bins = np.searchsorted(edges, p, side="right")
+    bins = equal_mass_bins(p)
     expected = np.bincount(bins, weights=p, minlength=ECE_BINS)
 
     def error(hits: NDArray[np.bool_]) -> float:
@@ -105,6 +111,12 @@ def calibration_error(
     random = np.random.default_rng(seed)
     by_chance = np.mean([error(random.random(p.size) < p) for _ in range(ECE_SIMULATIONS)])
     return error(y), float(by_chance), int(p.size)
+
+
+def equal_mass_bins(probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Put probabilities, (n_cells,), into ``ECE_BINS`` bins of about equally many; return each one's bin."""
+    edges = np.quantile(probabilities, np.linspace(0, 1, ECE_BINS + 1)[1:-1])
+    return np.searchsorted(edges, probabilities, side="right")
 
 
 def paired_bootstrap(
@@ -199,20 +211,13 @@ def _per_label(
     return {
         "positives": positives,
         "predicted": predicted,
-        "f1": _f1(decisions, positive),
+        "f1": f1_per_label(decisions, positive),
         "precision": _ratio(hits, predicted),
         "recall": _ratio(hits, positives),
         "ap": _average_precision(raw, positive),
         "auroc": _auroc(raw, positive),
         "brier": _ratio(np.square(probabilities - positive).sum(axis=0), np.full(len(positives), len(positive))),
     }
-
-
-def _f1(decisions: NDArray[np.bool_], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """F1 of each label, NaN where it does not occur."""
-    positives = positive.sum(axis=0)
-    f1 = _ratio(2 * (decisions & positive).sum(axis=0), decisions.sum(axis=0) + positives)
-    return np.where(positives > 0, f1, np.nan)
 
 
 def _average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float64]:

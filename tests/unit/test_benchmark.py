@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.axes import Axes
 
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
@@ -137,6 +138,27 @@ def _without_seconds(found: dict) -> dict:
         for name, figures in found["methods"].items()
     }
     return found | {"methods": methods}
+
+
+def test_pictures_show_every_method(config, ptec, tmp_path, monkeypatch):
+    """Methods with scores have a curve in each picture, those without a place in two."""
+    labels: dict[str, list[str]] = {}
+
+    def legend(axes, **options):
+        name = axes.get_xlabel().split()[0]
+        labels[name] = [line.get_label() for line in axes.lines]
+        assert all(np.isfinite(line.get_xydata().astype(float)).all() for line in axes.lines)
+        assert all(len(line.get_xydata()) for line in axes.lines)
+
+    monkeypatch.setattr(Axes, "legend", legend)
+    benchmark(config(ptec))
+    assert labels == {
+        "recall": ["tfidf", "gzip", "ptec"],
+        "probability,": ["perfect", "tfidf", "ptec"],
+        "training": ["tfidf", "gzip", "ptec"],
+    }
+    for name in ("precision_recall", "reliability", "f1_by_frequency"):
+        assert (tmp_path / "out" / "dev" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_runs_on_test_stand_beside_those_on_dev(config, tmp_path):

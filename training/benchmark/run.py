@@ -17,6 +17,7 @@ from ptec_udf.errors import SourceError
 from ptec_udf.progress import say
 from training.benchmark.compare import Judge, compare
 from training.benchmark.config import BenchmarkConfig
+from training.benchmark.plots import draw
 from training.benchmark.results import Facts, Results, Run
 from training.benchmark.table import markdown
 from training.data import Examples, read_splits
@@ -45,7 +46,7 @@ class Planned:
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Run what is not there yet, compare all runs, and write ``results.json`` and ``table.md``.
+    """Run what is not there yet, compare all runs, and write ``results.json``, ``table.md`` and pictures.
 
     Returns:
         What ``compare`` gives, the readings of the evaluated rows by method, and the table's place.
@@ -93,6 +94,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "readings": results.readings(),
     }
     results.write("results.json", json.dumps(found, indent=1) + "\n")
+    draw(done, judge, results.folder)
     return {**found, "table": str(results.write("table.md", markdown(found)))}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ConfigDict, model_validator
 
 from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
+from ptec_udf.engine.scorer import Scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.warehouse import registry
@@ -91,10 +92,11 @@ def check_loads(location: str, model_id: str) -> None:
         ArtifactError: when the artifact is broken or of another model.
         BackboneError: when the backbone is missing, or not the one trained with.
     """
-    backbone = load_artifact(location, model_id).manifest.backbone
+    artifact = load_artifact(location, model_id)
+    backbone = artifact.manifest.backbone
     resolved = resolve(backbone.name)
     resolved.check(backbone.content_hash)
-    resolved.load()
+    Scorer.from_artifact(artifact, *resolved.load())
 
 
 if __name__ == "__main__":

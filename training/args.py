@@ -13,6 +13,8 @@ from ptec_udf.text import parse_template
 CalibratorName = Literal["platt", "platt_per_label", "none"]
 ThresholdsName = Literal["common", "per_label"]
 
+_LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not finite in float32
+
 
 class LabelsConfig(Section):
     """Where a company's labels stand and which of them are learned."""
@@ -92,6 +94,7 @@ class LoraSettings(Section):
         None, min_length=1, description="kinds of layers to change, by name; null: PEFT's choice for the family"
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of the changes")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of the changes")
 
 
 class OptimiserConfig(Section):
@@ -134,6 +137,22 @@ class LossConfig(PositiveWeights):
     focus_positives: float = Field(0.0, ge=0, le=10, description="how much less a positive counts once found")
     focus_negatives: float = Field(0.0, ge=0, le=10, description="how much less a negative counts once clear")
     margin: float = Field(0.0, ge=0, lt=1, description="probability below which a negative does not count at all")
+
+    @model_validator(mode="after")
+    def _can_be_undone(self) -> LossConfig:
+        if 0 < self.margin < _LEAST_MARGIN:
+            raise ValueError(f"margin must be 0 or at least {_LEAST_MARGIN}, was: {self.margin:g}")
+        if self.is_focused and self.pos_weight_power:
+            raise ValueError(
+                "pos_weight_power must be 0 with focus or margin: what such a loss does to a weighted label's "
+                f"probabilities cannot be undone by calibration, was: {self.pos_weight_power:g}"
+            )
+        return self
+
+    @property
+    def is_focused(self) -> bool:
+        """Whether it is another loss than binary cross-entropy."""
+        return bool(self.focus_positives or self.focus_negatives or self.margin)
 
 
 class StoppingConfig(Section):

@@ -1,4 +1,4 @@
-"""The training loop: prompt and head jointly, backbone frozen.
+"""The training loop: prompt (or LoRA) and head jointly, the backbone's own weights frozen.
 
 Method: Buchner et al., NAACL 2024 Industry Track (arXiv 2309.12075), section 3. Different from the published code:
 parameters stay in float32, gradients are averaged over a step's examples, the best epoch's weights
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +61,11 @@ class Trainer:
         """Logarithms of the weights of positives, by which logits are shifted, *Shape:* ``(n_labels,)``."""
         return self.weights.double().log().cpu().numpy()
 
-    def fit(self) -> Course:
+    def fit(self, after_epoch: Callable[[Course], None] = lambda course: None) -> Course:
         """Train until the last epoch or until patience ends; leave the best epoch's weights in the network.
+
+        Args:
+            after_epoch: called with the course so far, before the epoch's state is kept; it may raise to end it.
 
         Raises:
             TrainingError: when too many steps have no finite gradient.
@@ -90,6 +93,7 @@ class Trainer:
                 course.best_epoch, course.best_value = course.epoch, values.get(self.config.stopping.metric)
                 best = {name: value.clone() for name, value in average.weights.items()}
             say(self._line(course))
+            after_epoch(course)
             self.checkpoint.save(course, {"now": now, "average": average.weights, "best": best}, optimiser)
         put(best, now)
         return course
@@ -122,7 +126,7 @@ class Trainer:
                 loss = self._step(step, lengths, optimiser)
                 skipped += not math.isfinite(loss)
                 if skipped > _MOST_SKIPPED_STEPS:
-                    raise TrainingError(f"over {_MOST_SKIPPED_STEPS} steps had no finite gradient; lower prompt_lr")
+                    raise TrainingError(f"over {_MOST_SKIPPED_STEPS} steps had no finite gradient; lower the rates")
                 total += loss * len(step) if math.isfinite(loss) else 0.0
                 schedule.step()
                 course.n_steps += 1
@@ -183,7 +187,8 @@ def _optimiser(network: PtecNetwork, config: TrainConfig) -> AdamW:
     """Make AdamW with one group for prompt or LoRA and one for the head."""
     options, head = config.optimiser, list(network.head.parameters())
     adapter = [parameter for name, parameter in trained_parameters(network) if not name.startswith("head.")]
-    decays = (options.prompt_weight_decay, options.head_weight_decay)
+    of_adapter = options.prompt_weight_decay if config.lora is None else config.lora.weight_decay
+    decays = (of_adapter, options.head_weight_decay)
     return AdamW(
         [
             {"params": params, "lr": rate, "weight_decay": decay}

@@ -60,7 +60,7 @@ class StandardisedHead(nn.Module):
     def fused(self) -> nn.Linear:
         """Return one linear layer on raw features that gives the same logits."""
         n_labels, width = self.linear.weight.shape
-        fused = nn.Linear(width, n_labels)
+        fused = nn.Linear(width, n_labels, device=self.mean.device)
         fused.weight.copy_(self.linear.weight / self.deviation)
         fused.bias.copy_(self.linear.bias - fused.weight @ self.mean)
         return fused

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from torch import nn
 
 from ptec_udf.errors import ConfigError
 from training.args import LoraSettings
@@ -24,22 +25,14 @@ def put_into(backbone: Any, settings: LoraSettings, seed: int) -> None:
     The change that they make is zero at first; only they are trained.
 
     Raises:
-        ConfigError: for a family of models for which PEFT names no layers.
+        ConfigError: for layers that are not there or not linear, or a family for which PEFT names no layers.
     """
     with torch.random.fork_rng():
+        if not _layers(backbone):
+            _inject(backbone, settings)
         torch.manual_seed(seed)
-        layers = [module for module in backbone.modules() if isinstance(module, LoraLayer)]
-        for layer in layers:
+        for layer in _layers(backbone).values():
             layer.reset_lora_parameters(_ADAPTER, init_lora_weights=True)
-        if not layers:
-            try:
-                inject_adapter_in_model(peft_config(settings.rank, settings.alpha, settings.layers), backbone)
-            except ValueError:
-                kinds = {name.rpartition(".")[2] for name, _ in backbone.named_modules() if "." in name}
-                raise ConfigError(
-                    f"lora.layers must name layers of the backbone, or be null where PEFT knows the family, was: "
-                    f"{settings.layers} for {backbone.config.model_type}, which has {', '.join(sorted(kinds))}"
-                ) from None
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(".lora_" in name)
 
@@ -60,6 +53,33 @@ def weights(backbone: Any) -> dict[str, torch.Tensor]:
 
 
 def changed_layers(backbone: Any) -> list[str]:
-    """Return the kinds of layers that were given LoRA, for instance ``query`` and ``value``."""
-    names = {name.rpartition(".")[2] for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
-    return sorted(names)
+    """Return the full names of the layers that were given LoRA."""
+    return sorted(_layers(backbone))
+
+
+def _inject(backbone: Any, settings: LoraSettings) -> None:
+    """Let PEFT put its layers around those of the backbone, and check that scoring can add them in."""
+    linear = {name for name, module in backbone.named_modules() if type(module) is nn.Linear}
+    try:
+        inject_adapter_in_model(peft_config(settings.rank, settings.alpha, settings.layers), backbone)
+    except ValueError:
+        changed, missing = set[str](), settings.layers or ["null"]
+    else:
+        changed = set(_layers(backbone))
+        missing = [kind for kind in settings.layers or [] if not any(_is_kind(name, kind) for name in changed)]
+    if missing or not changed <= linear:
+        kinds = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise ConfigError(
+            f"lora.layers must be linear layers of the backbone, or null where PEFT knows the family, "
+            f"was: {settings.layers} for {backbone.config.model_type}, whose linear layers are: {kinds or 'none'}"
+        )
+
+
+def _layers(backbone: Any) -> dict[str, LoraLayer]:
+    """The layers with LoRA, by name."""
+    return {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}
+
+
+def _is_kind(name: str, kind: str) -> bool:
+    """Tell whether PEFT takes a layer for one that was asked for."""
+    return name == kind or name.endswith(f".{kind}")

@@ -27,7 +27,7 @@ def positive_weights(targets: np.ndarray, config: PositiveWeights) -> np.ndarray
     """
     counts = targets.sum(axis=0)
     if config.pos_weight_beta is not None:
-        counts = (1 - config.pos_weight_beta**counts) / (1 - config.pos_weight_beta)
+        counts = np.expm1(np.float64(counts) * np.log(config.pos_weight_beta)) / (config.pos_weight_beta - 1)
     weights = (counts.max() / np.maximum(counts, 1e-9)) ** config.pos_weight_power
     return np.minimum(weights, config.pos_weight_cap)
 
@@ -45,7 +45,7 @@ def loss_sum(
         weights: of positives, *Shape:* ``(n_labels,)``.
         config: focus and margin; None: plain binary cross-entropy.
     """
-    if config is None or not (config.focus_positives or config.focus_negatives or config.margin):
+    if config is None or not config.is_focused:
         cells = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
     else:
         cells = _focused(logits, targets, weights, config)

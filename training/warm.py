@@ -14,13 +14,12 @@ import torch
 from safetensors.torch import load
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import CHOICE, Artifact, load_artifact
+from ptec_udf.model.artifact import CHOICE, PROMPT, Artifact, load_artifact
 from ptec_udf.model.network import PtecNetwork
 from training import lora
 from training.args import TrainConfig
 from training.head import StandardisedHead, fused_head
 
-_PROMPT = "prompt_embeddings"  # PEFT's name
 _HEAD = ("head.weight", "head.bias")
 
 
@@ -45,7 +44,7 @@ class Earlier:
         Raises:
             ConfigError: for LoRA on other layers.
         """
-        targets = lora.weights(network.backbone) if network.prompt is None else {_PROMPT: network.prompt.data}
+        targets = lora.weights(network.backbone) if network.prompt is None else {PROMPT: network.prompt.data}
         if unknown := set(targets) ^ (set(self.tensors) - set(_HEAD)):
             raise ConfigError(
                 f"lora.layers must be those of the model to start from, {len(unknown)} matrices stand in one only"
@@ -108,7 +107,7 @@ def _compared(config: TrainConfig, content_hash: str, made: Artifact) -> Iterato
 
 def tensors_of(network: PtecNetwork) -> dict[str, torch.Tensor]:
     """Copy what was trained, under the names of an artifact's file ``choice.safetensors``."""
-    adapter = lora.weights(network.backbone) if network.prompt is None else {_PROMPT: network.prompt}
+    adapter = lora.weights(network.backbone) if network.prompt is None else {PROMPT: network.prompt}
     head = fused_head(network)
     named = {**adapter, **dict(zip(_HEAD, (head.weight, head.bias), strict=True))}
     return {name: value.detach().cpu().clone() for name, value in named.items()}

@@ -13,7 +13,7 @@ from torch import nn
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import EncodedText, Encoder
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.lora import add_into
+from ptec_udf.model.lora import add_into, check_unchanged
 from ptec_udf.model.network import PtecNetwork
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
@@ -51,8 +51,14 @@ class Scorer:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 4096) -> Scorer:
-        """Put an artifact's adapter and head on its backbone; LoRA changes the backbone's own weights."""
+        """Put an artifact's adapter and head on its backbone; LoRA changes the backbone's own weights.
+
+        Raises:
+            ArtifactError: for LoRA on layers that the backbone does not have.
+            ValueError: for a backbone that another model's LoRA has changed.
+        """
         manifest = artifact.manifest
+        check_unchanged(backbone)
         if manifest.lora is not None:
             add_into(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
         n_labels, width = artifact.head_weight.shape

@@ -67,7 +67,7 @@ def load_count() -> int:
 
 
 def _load(files: Mapping[str, bytes], settings: EngineSettings) -> Scorer:
-    """Resolve, check and load the backbone; put prompt and head on it."""
+    """Resolve, check and load the backbone, which is this model's alone; put the model on it."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
     torch.set_num_threads(settings.threads)
     artifact = read_artifact(files)

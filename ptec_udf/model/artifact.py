@@ -34,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors.torch import load
 
 from ptec_udf.errors import ArtifactError
+from ptec_udf.model.lora import FIRST, SECOND
 
 FORMAT_VERSION = 1
 
@@ -42,6 +43,7 @@ METRICS = "metrics.json"
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 HEAD = "head.safetensors"
+PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
 
 # Only a later training reads it; not every artifact has it.
 CHOICE = "choice.safetensors"
@@ -87,8 +89,8 @@ class PromptForm(_Part):
 class LoraForm(_Part):
     """Low-rank changes of the backbone's weights, in place of a prompt; a change counts alpha / rank times."""
 
-    rank: int
-    alpha: int
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
 
 
 class Label(_Part):
@@ -165,7 +167,7 @@ class Artifact:
     @property
     def prompt(self) -> torch.Tensor | None:
         """The soft prompt, *Shape:* ``(n_prompt, ...)`` in PEFT's layout; None where LoRA was trained."""
-        return self.adapter.get("prompt_embeddings")
+        return self.adapter.get(PROMPT)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -217,8 +219,10 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     ]
     if changed:
         raise ArtifactError(changed)
-    head = load(files[HEAD])
-    return Artifact(manifest, load(files[ADAPTER]), head["weight"], head["bias"], dict(files))
+    head, adapter = load(files[HEAD]), load(files[ADAPTER])
+    if not _fits(manifest, adapter):
+        raise ArtifactError(f"{where}/{ADAPTER}: must hold what {MANIFEST} says, a prompt or LoRA; train again")
+    return Artifact(manifest, adapter, head["weight"], head["bias"], dict(files))
 
 
 def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[Manifest, bytes]:
@@ -262,6 +266,15 @@ def _read_manifest(data: bytes, where: str) -> Manifest:
     if set(manifest.files) - {CHOICE} != set(ALL_FILES) - {MANIFEST} or manifest.model_id != _model_id(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (model_id and files do not fit)")
     return manifest
+
+
+def _fits(manifest: Manifest, adapter: Mapping[str, torch.Tensor]) -> bool:
+    """Tell whether tensors are those of the manifest's prompt, or LoRA's in pairs."""
+    if manifest.lora is None:
+        return set(adapter) == {PROMPT}
+    first = {name.removesuffix(FIRST) for name in adapter if name.endswith(FIRST)}
+    ranks = {len(adapter[name + FIRST]) for name in first}
+    return ranks == {manifest.lora.rank} and set(adapter) == {name + end for name in first for end in (FIRST, SECOND)}
 
 
 def _model_id(manifest: Manifest) -> str:

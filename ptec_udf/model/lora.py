@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from ptec_udf.errors import ArtifactError
 
-_FIRST, _SECOND = ".lora_A.weight", ".lora_B.weight"
+FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
 _OUTSIDE = "base_model.model."  # PEFT's names begin so
+_CHANGED = "changed_by_lora"
 
 
 @torch.no_grad()
@@ -21,20 +23,37 @@ def add_into(backbone: Any, weights: Mapping[str, torch.Tensor], scale: float) -
     """Add ``scale * B @ A`` to the weights of the layers that were changed.
 
     Args:
-        backbone: a transformers model of this process alone; its weights are changed.
+        backbone: a transformers model of this caller alone; its weights are changed.
         weights: under PEFT's own names, *Shape:* ``(rank, n_inputs)`` for A and ``(n_outputs, rank)`` for B.
         scale: the alpha of the training divided by the rank.
 
     Raises:
-        ArtifactError: for a layer that the backbone does not have.
+        ArtifactError: for a layer that the backbone does not have in this form.
     """
-    for name, first in weights.items():
-        if not name.endswith(_FIRST):
-            continue
-        layer = name.removeprefix(_OUTSIDE).removesuffix(_FIRST)
-        try:
-            weight = backbone.get_submodule(layer).weight
-        except AttributeError:
-            raise ArtifactError(f"adapter changes the layer {layer!r}, which the backbone does not have") from None
-        change = scale * weights[name.removesuffix(_FIRST) + _SECOND] @ first
-        weight.add_(change.to(weight.device, weight.dtype))
+    for name in weights:
+        if name.endswith(FIRST):
+            layer = name.removeprefix(_OUTSIDE).removesuffix(FIRST)
+            change = scale * weights[name.removesuffix(FIRST) + SECOND] @ weights[name]
+            _linear(backbone, layer, change.shape).weight.add_(change.to(backbone.device, backbone.dtype))
+    setattr(backbone, _CHANGED, True)
+
+
+def check_unchanged(backbone: Any) -> None:
+    """Refuse a backbone whose weights another model has changed.
+
+    Raises:
+        ValueError: when it has been given to ``add_into``.
+    """
+    if getattr(backbone, _CHANGED, False):
+        raise ValueError("a backbone must be loaded anew for each model with LoRA, which changes its weights")
+
+
+def _linear(backbone: Any, name: str, shape: torch.Size) -> nn.Linear:
+    """Return a layer of a backbone."""
+    try:
+        layer = backbone.get_submodule(name)
+    except AttributeError:
+        layer = None
+    if not isinstance(layer, nn.Linear) or layer.weight.shape != shape:
+        raise ArtifactError(f"LoRA must change linear layers of the backbone, {name!r} of shape {tuple(shape)} is none")
+    return layer

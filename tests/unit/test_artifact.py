@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model import artifact
-from ptec_udf.model.artifact import Manifest, load_artifact, read_artifact, seal
+from ptec_udf.model.artifact import LoraForm, Manifest, load_artifact, read_artifact, seal
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
 from training.export import export
 
@@ -128,6 +128,26 @@ def test_manifest_that_is_no_object_is_refused(folder):
         (folder / artifact.MANIFEST).write_text(content)
         with pytest.raises(ArtifactError, match="must be a JSON object"):
             load_artifact(folder)
+
+
+def test_adapter_of_another_form_than_the_manifest_says_is_refused(folder):
+    """Each file's hash is right, so that only the form is wrong."""
+    made = load_artifact(folder)
+    layer = "base_model.model.encoder.layer.0.attention.self.query"
+    lora = {f"{layer}.lora_A.weight": torch.zeros(2, 32), f"{layer}.lora_B.weight": torch.zeros(32, 2)}
+    half, rank_2 = dict(list(lora.items())[:1]), LoraForm(rank=2, alpha=2)
+    of_lora = {"prompt": None, "lora": rank_2}
+    cases = [({}, lora), (of_lora, made.adapter), (of_lora, half), (of_lora, {}), ({}, lora | made.adapter)]
+    cases.append(({"prompt": None, "lora": LoraForm(rank=3, alpha=2)}, lora))
+    for changes, adapter in cases:
+        files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+        files[artifact.ADAPTER] = save(dict(adapter))
+        _, manifest = seal(made.manifest.model_copy(update=changes), files)
+        with pytest.raises(ArtifactError, match=r"must hold what manifest\.json says, a prompt or LoRA"):
+            read_artifact(files | {artifact.MANIFEST: manifest})
+    files[artifact.ADAPTER] = save(lora)
+    _, manifest = seal(made.manifest.model_copy(update=of_lora), files)
+    assert read_artifact(files | {artifact.MANIFEST: manifest}).prompt is None
 
 
 def test_label_names_of_any_script_come_back(tiny_folder, load_tiny):

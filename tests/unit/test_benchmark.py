@@ -108,6 +108,7 @@ def test_method_that_cannot_learn_ends_the_benchmark_and_loses_nothing(config, p
     [
         ("methods.tfidf.wrods=2", "methods.tfidf.wrods: unknown key; did you mean 'words'?"),
         ("methods.ptec.prompt.kindd=x", "methods.ptec.prompt.kindd: unknown key; did you mean 'kind'?"),
+        ("methods.new={method: lora, prompt: {}}", "methods.new: prompt must not be set for lora, which trains none"),
         ("methods.ptec.lora={}", "methods.ptec: lora must not be set for ptec, which trains a prompt"),
         ("methods.ptec.prompt.n_tokens=0", "methods.ptec.prompt.n_tokens: input should be greater than or equal"),
         ("methods.new={words: 2}", "methods.new: 'method' must be set"),

@@ -69,6 +69,18 @@ def test_unknown_key_of_a_section_is_named_with_the_nearest():
     assert fault == "optimiser.promt_lr: unknown key; did you mean 'prompt_lr'?"
 
 
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (["loss.focus_negatives=2"], "loss: pos_weight_power must be 0 with focus or margin"),
+        (["loss.margin=1e-9", "loss.pos_weight_power=0"], "loss: margin must be 0 or at least 0.001, was: 1e-09"),
+    ],
+)
+def test_losses_that_cannot_be_computed_or_undone_are_refused(settings, fault):
+    (found,) = faults_of(TrainConfig, overrides=[*TRAIN, *settings])
+    assert found.startswith(fault)
+
+
 def test_unknown_key_that_is_near_to_none_lists_what_is_allowed():
     (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "prompt.zzz=1"])
     assert fault == "prompt.zzz: unknown key; allowed here: init, kind, n_tokens, text"

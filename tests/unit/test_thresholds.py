@@ -71,7 +71,7 @@ def test_labels_that_differ_get_thresholds_of_their_own():
     logits, targets = cells_of_labels(1500, shifts)
     thresholds, report = fit_thresholds(logits, targets)
     assert report["chosen"] is not None
-    assert report["low"] > 0
+    assert report["difference"] > report["needed"] > 0
     np.testing.assert_allclose(np.diff(thresholds), np.diff(shifts), atol=0.6)
     fresh, truth = cells_of_labels(1500, shifts, seed=1)
     common = common_threshold(logits, targets)
@@ -79,10 +79,14 @@ def test_labels_that_differ_get_thresholds_of_their_own():
 
 
 def test_equal_labels_share_their_threshold():
-    logits, targets = cells_of_labels(300, np.zeros(20), seed=1)
-    thresholds, report = fit_thresholds(logits, targets)
-    assert report["chosen"] is None
-    assert (thresholds == common_threshold(logits, targets)).all()
+    """Chance makes some other strength look better nearly every time; it is taken in one of forty."""
+    n_others = 0
+    for seed in range(12):
+        logits, targets = cells_of_labels(150, np.zeros(8), seed)
+        thresholds, report = fit_thresholds(logits, targets)
+        n_others += report["chosen"] is not None
+        assert report["chosen"] or (thresholds == common_threshold(logits, targets)).all()
+    assert n_others <= 1
 
 
 def test_label_without_positives_has_the_common_threshold():

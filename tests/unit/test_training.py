@@ -7,13 +7,17 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model import artifact
+from ptec_udf.model.artifact import LoraForm
 from ptec_udf.model.backbone import resolve
-from tests.tiny import LABELS, TEMPLATE, write_rows
+from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
 from tests.unit.trainings import stop_after, weights_of
+from training import lora
+from training.args import LoraSettings
 from training.extract_folder import DATA
 from training.metrics import mean_average_precision
 
@@ -65,18 +69,50 @@ def test_lora_learns_and_its_artifact_scores_as_measured(run, tmp_path, companie
     assert all(value.abs().max() > 0 for value in changed)  # they start at zero
 
 
-def test_second_training_with_lora_starts_anew(run, tmp_path):
-    settings = ("lora={rank: 4}", "stopping.refit=true")
-    first, again = (run(tmp_path / name, *settings) for name in "ab")
-    assert first.model_id == again.model_id
-    losses = {name: course["history"][0]["loss"] for name, course in first.metrics["courses"].items()}
-    assert losses["refit"] == pytest.approx(losses["choice"], rel=0.1)
+def test_second_lora_in_a_backbone_is_as_fresh_as_the_first(load_tiny, tiny_folder):
+    backbone, _ = resolve(tiny_backbone(tiny_folder, "bert")).load()
+    lora.put_into(backbone, LoraSettings(rank=4), seed=3)
+    fresh = {name: value.clone() for name, value in lora.weights(backbone).items()}
+    assert all((value == 0).all() == ("lora_B" in name) for name, value in fresh.items())
+    for value in lora.weights(backbone).values():
+        value += 1
+    lora.put_into(backbone, LoraSettings(rank=4), seed=3)
+    for name, value in lora.weights(backbone).items():
+        assert torch.equal(value, fresh[name])
 
 
-def test_lora_on_layers_that_are_not_there_is_refused(run, tmp_path):
-    with pytest.raises(ConfigError, match=r"lora.layers must name layers .*\['c'\] for bert, which has .*query"):
-        run(tmp_path / "out", "lora={layers: [c]}")
-    with pytest.raises(ConfigError, match=r"None for mpnet, which has .*\bq\b"):
+@pytest.mark.parametrize("training", ["choice", "refit"])
+def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, training):
+    settings = ("lora={rank: 4, lr: .01}", "stopping.refit=true")
+    whole = run(tmp_path / "whole", *settings, epochs=3)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1, training=training)
+        run(tmp_path / "cut", *settings, epochs=3)
+    assert run(tmp_path / "cut", *settings, epochs=3).model_id == whole.model_id
+
+
+def test_alpha_makes_another_model(run, tmp_path):
+    made = run(tmp_path / "out", "lora={rank: 4}", epochs=1)
+    changed = made.manifest.model_copy(update={"lora": LoraForm(rank=4, alpha=17)})
+    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+    assert artifact.seal(changed, files)[0].model_id != made.model_id
+
+
+def test_backbone_with_added_lora_takes_no_other_model(run, tmp_path):
+    made = run(tmp_path / "out", "lora={rank: 4}", epochs=1)
+    loaded = resolve(made.manifest.backbone.name).load()
+    Scorer.from_artifact(made, *loaded)
+    with pytest.raises(ValueError, match="must be loaded anew"):
+        Scorer.from_artifact(made, *loaded)
+
+
+def test_lora_on_layers_that_cannot_have_it_is_refused(run, tmp_path):
+    for layers in ("c", "query, vlaue", "word_embeddings, query", "dropout"):
+        with pytest.raises(
+            ConfigError, match=r"lora.layers must be linear .* for bert, whose linear layers are: .*query"
+        ):
+            run(tmp_path / "out", f"lora={{layers: [{layers}]}}")
+    with pytest.raises(ConfigError, match=r"None for mpnet, whose linear layers are: .*\bq\b"):
         run(tmp_path / "out", "lora={}", family="mpnet")
     made = run(tmp_path / "out", "lora={layers: [q, v]}", family="mpnet")
     assert len(made.adapter) == 8  # two matrices for each of two layers in each of two blocks

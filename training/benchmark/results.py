@@ -89,7 +89,7 @@ class Results:
             facts = Facts(**json.loads((place / _FACTS).read_text(encoding="utf-8")))
             values = load_file(place / _SCORES)
             decisions = None
-            if "thresholds" in values:
+            if "scale" in values:
                 calibration = Calibration(values["scale"], values["offset"])
                 decisions = Decisions(calibration, float(values["common"][0]), values["thresholds"])
             run = Run(facts, values["logits"], decisions)

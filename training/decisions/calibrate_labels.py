@@ -2,7 +2,7 @@
 
 Platt scaling of one label diverges where positives are missing, so a label's own line is a correction of the
 shared one with a penalty. The penalty counts in positives: it weighs against the likelihood's curvature, which is
-about their number.
+about their number, for the slope too once log-odds are centred and scaled where they are undecided.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from training.decisions.calibrate import Calibration, checked_cells, fit_platt
 from training.decisions.cross_fit import STRENGTHS, choose_strength
 
 _LEAST_SLOPE = 0.05  # a correction never turns a label's order around
+_STEPS = 30
+_LONGEST_STEP = 1.0  # in log-odds; the likelihood is flat far from its best place, where Newton would jump
 
 
 def fit_platt_per_label(
@@ -42,37 +43,42 @@ def fit_platt_per_label(
     def fit_and_judge(fitted: NDArray[np.intp], judged: NDArray[np.intp]) -> dict[float, NDArray[np.float64]]:
         shared = fit_platt(raw[fitted], positive[fitted], log_pos_weight)
         lines = {strength: _corrected(shared, raw[fitted], positive[fitted], strength) for strength in STRENGTHS}
-        return {strength: line.scale * raw[judged] + line.offset for strength, line in lines.items()}
+        return {strength: _log_likelihoods(line, raw[judged], positive[judged]) for strength, line in lines.items()}
 
-    strength, report = choose_strength(fit_and_judge, positive, _log_likelihood)
+    strength, report = choose_strength(fit_and_judge, positive, lambda values, _: float(np.mean(values)))
     return _corrected(fit_platt(raw, positive, log_pos_weight), raw, positive, strength), report
 
 
 def _corrected(
     shared: Calibration, raw: NDArray[np.float64], positive: NDArray[np.bool_], strength: float
 ) -> Calibration:
-    """Correct the shared line for each label, by penalised maximum likelihood."""
+    """Correct the shared line for each label, by penalised maximum likelihood and Newton's method.
+
+    Corrected log-odds are u + b + a x, where u are the shared line's and x is u centred and scaled; the penalty on
+    each of a and b is half of ``strength`` times its square.
+    """
     if math.isinf(strength):
         return shared
     log_odds = shared.scale * raw + shared.offset
-    n_labels = raw.shape[1]
+    doubt = expit(log_odds) * expit(-log_odds) + 1e-12
+    centre = np.average(log_odds, axis=0, weights=doubt)
+    width = np.sqrt(np.average(np.square(log_odds - centre), axis=0, weights=doubt)) + 1e-6
+    x = (log_odds - centre) / width
+    a, b = np.zeros(raw.shape[1]), np.zeros(raw.shape[1])
+    for _ in range(_STEPS):
+        p = expit(log_odds + b + a * x)
+        error, curvature = p - positive, p * (1 - p)
+        of_a, of_b = (error * x).sum(axis=0) + strength * a, error.sum(axis=0) + strength * b
+        aa = (curvature * x * x).sum(axis=0) + strength
+        ab, bb = (curvature * x).sum(axis=0), curvature.sum(axis=0) + strength
+        determinant = aa * bb - ab * ab
+        a -= np.clip((bb * of_a - ab * of_b) / determinant, -_LONGEST_STEP, _LONGEST_STEP)
+        b -= np.clip((aa * of_b - ab * of_a) / determinant, -_LONGEST_STEP, _LONGEST_STEP)
+    slope = np.maximum(1 + a / width, _LEAST_SLOPE)
+    return Calibration(slope * shared.scale, slope * shared.offset + b + (1 - slope) * centre)
 
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        slope, intercept = parameters.reshape(2, n_labels)
-        corrected = slope * log_odds + intercept
-        error = expit(corrected) - positive
-        likelihood = (np.logaddexp(0.0, corrected) - positive * corrected).sum()
-        penalty = strength / 2 * (np.square(slope - 1).sum() + np.square(intercept).sum())
-        of_slope = (error * log_odds).sum(axis=0) + strength * (slope - 1)
-        of_intercept = error.sum(axis=0) + strength * intercept
-        return likelihood + penalty, np.concatenate([of_slope, of_intercept])
 
-    start = np.concatenate([np.ones(n_labels), np.zeros(n_labels)])
-    bounds = [(_LEAST_SLOPE, None)] * n_labels + [(None, None)] * n_labels
-    slope, intercept = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x.reshape(2, n_labels)
-    return Calibration(slope * shared.scale, slope * shared.offset + intercept)
-
-
-def _log_likelihood(log_odds: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
-    """Mean log-likelihood of a cell; both arguments (n_rows, n_labels)."""
-    return -float(np.mean(np.logaddexp(0.0, log_odds) - np.asarray(targets, np.float64) * log_odds))
+def _log_likelihoods(line: Calibration, raw: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Log-likelihood of each cell, (n_rows, n_labels)."""
+    log_odds = line.scale * raw + line.offset
+    return positive * log_odds - np.logaddexp(0.0, log_odds)

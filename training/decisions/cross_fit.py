@@ -1,7 +1,9 @@
 """How much to shrink towards what all labels share, chosen on rows that fitted nothing.
 
-Each row is judged by what was fitted to the other folds' rows. What all labels share stays unless something
-else is better beyond the noise of the rows: with its whole 95 % interval.
+Each row is judged by what was fitted to the other folds' rows. What all labels share stays unless another strength
+is better than chance explains. Chance here is threefold: the rows, by a bootstrap; the best of several strengths,
+by the bootstrap of their maximum; and folds that share their fitted rows, by the factor of Nadeau and Bengio,
+"Inference for the generalization error", Machine Learning 52, 2003.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics import Metric, over_last_axis, paired_bootstrap
+from training.metrics import Metric, over_last_axis
 
 STRENGTHS = (math.inf, 200.0, 100.0, 50.0, 20.0, 10.0)
 """Shrinkages to choose from, in positives of a label; infinite: all labels share one value."""
 
 FOLDS, REPEATS = 5, 4
 _RESAMPLES = 400
+_CERTAINTY = 0.975
+_OVERLAP = math.sqrt(1 + FOLDS / (FOLDS - 1))  # of standard errors: sqrt((1/J + 1/(J-1)) / (1/J)) with J folds
 
 Judged = Mapping[float, NDArray[Any]]
 """By strength: decisions or scores."""
@@ -41,21 +45,32 @@ def choose_strength(
 
     Returns:
         The strength (the first where fewer rows than folds have a label), and what led to it, ready for JSON:
-        ``best_other`` of the strengths, its ``difference`` to the first with the ``low`` and ``high`` of its 95 %
-        interval, and ``chosen``, None where that is infinite.
+        ``best_other`` of the strengths, its ``difference`` to the first, the ``needed`` difference, and ``chosen``,
+        None where that is infinite.
     """
     targets = np.asarray(targets)
     if targets.any(axis=1).sum() < FOLDS:
-        return strengths[0], {"best_other": None, "difference": None, "low": None, "high": None, "chosen": None}
+        return strengths[0], {"best_other": None, "difference": None, "needed": None, "chosen": None}
     values = _cross_fitted(fit_and_judge, targets, strengths)
     mean = over_last_axis(metric)
-    shared, *others = strengths
-    best = max(others, key=lambda strength: mean(values[strength], targets))
-    compared = paired_bootstrap(mean, values[best], values[shared], targets, n=_RESAMPLES)
-    low = compared["low"]
-    chosen = best if low is not None and low > 0 else shared
-    report = {"best_other": best, **{name: compared[name] for name in ("difference", "low", "high")}}
-    return chosen, report | {"chosen": None if math.isinf(chosen) else chosen}
+
+    def gains(rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Differences of the other strengths to the first, (n_strengths - 1,)."""
+        figures = [mean(values[strength][rows], targets[rows]) for strength in strengths]
+        return np.array(figures[1:]) - figures[0]
+
+    found = gains(np.arange(len(targets)))
+    random = np.random.default_rng(0)
+    resampled = np.array([gains(random.integers(0, len(targets), len(targets))) for _ in range(_RESAMPLES)])
+    needed = _OVERLAP * float(np.nanquantile((resampled - found).max(axis=1), _CERTAINTY))
+    best = int(np.argmax(found))
+    chosen = strengths[best + 1] if found[best] > needed else strengths[0]
+    return chosen, {
+        "best_other": strengths[best + 1],
+        "difference": round(float(found[best]), 6),
+        "needed": round(needed, 6),
+        "chosen": None if math.isinf(chosen) else chosen,
+    }
 
 
 def _cross_fitted(

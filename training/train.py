@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,25 +11,21 @@ from typing import Any
 
 import torch
 
-from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import MANIFEST, BackboneName, ExtractOrigin, Label, LoraForm, Manifest
-from ptec_udf.model.backbone import resolve
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint, Course
-from training.data import Rows, read_splits, tokenised
+from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
 from training.export import export
-from training.extract_folder import read_extract_record
 from training.fit import Trainer
 from training.folders import check_writable
 from training.metrics import evaluate
-from training.prompt import check_room, prompt_form
+from training.prepare import packages, prepare
+from training.prompt import prompt_form
 from training.start import Start
-from training.warm import Earlier, read_earlier, tensors_of
-
-_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
+from training.warm import tensors_of
 
 
 @dataclass(frozen=True)
@@ -75,26 +68,15 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     """
     out = Path(config.out)
     _check_out(out, config.overwrite)
-    record = read_extract_record(config.extract)
-    names = [label["name"] for label in record["labels"]]
-    backbone = resolve(config.backbone)
-    content_hash = backbone.content_hash()
-    earlier = read_earlier(config, content_hash)
-    model, tokenizer = backbone.load()
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
-    check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
-    encoder = Encoder(tokenizer, config.max_tokens)
-    examples = read_splits(config.extract, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
-    splits = {split: tokenised(examples[split], encoder) for split in ("train", "tune", *measured)}
-    say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(rows)}" for split, rows in splits.items()))
-
+    prepared = prepare(config, ("train", "tune", *measured))
+    record, names, rows = prepared.record, prepared.start.names, prepared.rows
+    say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
     state = out.with_name(f".{out.name}.training")
-    fingerprint = _fingerprint(config, record, content_hash, earlier)
-    fitted = _fit(Start(config, model, encoder, names, earlier), splits, state, fingerprint)
+    fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
     network, decisions = fitted.trainer.network, fitted.decisions
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        backbone=BackboneName(name=config.backbone, content_hash=content_hash),
+        backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
         template=record["template"],
         max_tokens=config.max_tokens,
         pooling=config.pooling,
@@ -109,13 +91,13 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
             source_id=record["source_id"],
             version=record["version"],
         ),
-        packages=_packages(),
+        packages=packages(),
         files={},
     )
     metrics = {
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
         "chosen_on_tune": fitted.chosen,
-        "started_from": earlier and earlier.model_id,
+        "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
         "tune_share": config.stopping.tune_share,
         "splits": fitted.figures,
     }
@@ -186,15 +168,3 @@ def _labels(names: list[str], decisions: Decisions, rows: Rows) -> list[Label]:
         )
         for name, threshold, scale, offset, n in zip(*columns, strict=True)
     ]
-
-
-def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
-    """Name a training run, so that only the same one is resumed."""
-    # Whether a refit follows makes no difference to what came before it.
-    settings = config.model_dump(mode="json", exclude={"out": True, "overwrite": True, "stopping": {"refit"}})
-    facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, _packages()]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _packages() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}

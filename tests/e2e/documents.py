@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ptec_udf.config import ScoreConfig
 from training.args import ExtractConfig, TrainConfig
 from training.benchmark.config import BenchmarkConfig
+from training.search.config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -20,6 +21,7 @@ PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 CONFIGS: dict[str, type[BaseModel]] = {
     "extract": ExtractConfig,
     "train": TrainConfig,
+    "search": SearchConfig,
     "benchmark": BenchmarkConfig,
     "score": ScoreConfig,
 }
@@ -75,7 +77,7 @@ def anchors(page: Path) -> set[str]:
 def commands(block: Block) -> Iterator[list[str]]:
     """Yield the words of each ``ptec`` command or job script in a block."""
     joined = block.text.replace("\\\n", " ")
-    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|benchmark|score)\b)", joined):
+    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|search|benchmark|score)\b)", joined):
         line = joined[start.end() :].partition("\n")[0]
         yield shlex.split(re.sub(r"^(\w+)\.py", r"\1", line), comments=True)
 

@@ -1,0 +1,159 @@
+"""``ptec search`` on made-up companies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ptec_udf.config import load_config
+from ptec_udf.errors import ConfigError
+from tests.tiny import tiny_backbone
+from training.args import TrainConfig
+from training.fit import Trainer
+from training.search.config import SearchConfig
+from training.search.run import search
+from training.train import train
+
+SPACE = "{optimiser.head_lr: {low: 1.0e-6, high: .1, log: true}, head_init: {choices: [labels, random]}}"
+QUICK = (
+    "recipe.max_tokens=32",
+    "recipe.prompt.n_tokens=4",
+    "recipe.dtype=float32",
+    "recipe.stopping.epochs=2",
+    "trials=3",
+    "random_trials=2",
+    "confirmed=1",
+    "seeds=[1, 2]",
+    f"space={SPACE}",
+)
+
+
+@pytest.fixture(scope="module")
+def configured(tiny_folder, companies):
+    backbone = tiny_backbone(tiny_folder, "bert")
+
+    def configured(out: Path, *settings: str) -> SearchConfig:
+        first = [f"extract={companies}", f"out={out}", f"recipe.backbone={backbone}", *QUICK]
+        return load_config(SearchConfig, None, [*first, *settings])
+
+    return configured
+
+
+@pytest.fixture
+def config(configured, tmp_path):
+    return lambda *settings: configured(tmp_path / "study", *settings)
+
+
+@pytest.fixture(scope="module")
+def whole(configured, tmp_path_factory):
+    """The folder of an undisturbed search."""
+    folder = tmp_path_factory.mktemp("searches") / "whole"
+    search(configured(folder))
+    return folder
+
+
+def rows_of(folder):
+    """The table of trials without the times."""
+    rows = json.loads((folder / "results.json").read_text())
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_search_finds_the_better_settings_and_writes_what_train_takes(configured, whole):
+    found = search(configured(whole))  # all of it is there
+    rows = rows_of(whole)
+    assert (found["trials"], len(rows)) == (3, 4)  # the best once more, with the other seed
+    first = [row for row in rows if "confirms" not in row]
+    best = max((row for row in first if not row["pruned"]), key=lambda row: row["value"])
+    confirmed = [row for row in rows if "confirms" in row]
+    assert best["trial"] in {row["confirms"] for row in confirmed}
+    assert all(row["settings"] == rows[row["confirms"] - 1]["settings"] for row in confirmed)
+    written = load_config(TrainConfig, whole / "best.yaml")
+    assert written.optimiser.head_lr == found["best"]["optimiser.head_lr"]
+    assert written.head_init == found["best"]["head_init"]
+    assert written.max_tokens == 32
+    assert {path.name for path in whole.glob("*.png")} == {
+        "history.png",
+        "settings.png",
+        "importance.png",
+    }
+
+
+def test_trial_is_the_first_training_of_train(config, tmp_path):
+    search(config("trials=1", "confirmed=1", "seeds=[1]"))
+    (row,) = rows_of(tmp_path / "study")
+    train(load_config(TrainConfig, tmp_path / "study" / "best.yaml", ["stopping.refit=false"]))
+    metrics = json.loads((tmp_path / "study" / "artifact" / "metrics.json").read_text())
+    assert metrics["courses"]["choice"]["best_value"] == row["value"]
+    assert metrics["courses"]["choice"]["best_epoch"] == row["best_epoch"]
+
+
+@pytest.mark.parametrize("stops", [1, 4, 7])
+def test_killed_search_ends_as_if_it_had_not_been(config, whole, tmp_path, monkeypatch, stops):
+    """Killed after a number of epochs: within a trial, between two, and while the best are confirmed."""
+    epoch, n_epochs = Trainer._epoch, 0
+
+    def count(self, *rest):
+        nonlocal n_epochs
+        n_epochs += 1
+        if n_epochs > stops:
+            raise KeyboardInterrupt
+        return epoch(self, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Trainer, "_epoch", count)
+        search(config())
+    search(config())
+    assert rows_of(tmp_path / "study") == rows_of(whole)
+    written = [yaml.safe_load((study / "best.yaml").read_text()) for study in (tmp_path / "study", whole)]
+    assert written[0] | {"out": ""} == written[1] | {"out": ""}
+
+
+def test_finished_search_trains_nothing_and_may_go_on(config, tmp_path, monkeypatch):
+    search(config("trials=2"))
+    before = rows_of(tmp_path / "study")
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "fit", None)
+        search(config("trials=2"))
+    assert rows_of(tmp_path / "study") == before
+    assert search(config("trials=3"))["trials"] == 3
+    assert len(before) < len(rows_of(tmp_path / "study"))
+
+
+def test_other_search_in_the_same_folder_is_refused(config):
+    search(config("trials=1"))
+    for other in ("recipe.pooling=last", "random_trials=5", "seeds=[7, 8]"):
+        with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe and space"):
+            search(config(other))
+
+
+def test_diverging_training_counts_as_nothing(config, tmp_path):
+    space = "space={optimiser.prompt_lr: {choices: [1.0e+30, 1.0e+31]}}"
+    found = search(config(space, "recipe.optimiser.batch_rows=4", "trials=1", "confirmed=1"))
+    assert found["value"] == 0
+
+
+def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
+    search(config("first_alone=1", "trials=2"))
+    rows = [row for row in rows_of(tmp_path / "study") if "confirms" not in row]
+    assert [set(row["settings"]) for row in rows] == [{"optimiser.head_lr"}, {"optimiser.head_lr", "head_init"}]
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("space={optimiser.haed_lr: {low: 1, high: 2}}", "space.optimiser.haed_lr: extra inputs are not permitted"),
+        ("space={optimiser.head_lr: {low: -1, high: 2}}", "space.optimiser.head_lr: input should be greater than 0"),
+        ("space={head_init: {choices: [labels, mean]}}", "space.head_init: input should be 'labels' or 'random'"),
+        ("space={optimiser.head_lr: {low: 3, high: 2}}", "low must be below high, was: 3 and 2"),
+        ("space={optimiser.head_lr: {low: 0, high: 2, log: true}}", "low must be over 0 on a logarithmic scale"),
+        ("space={optimiser.head_lr: {low: 1}}", "low and high must be set, or choices in their place"),
+        ("seeds=[1, 1]", "seeds must differ"),
+        ("recipe.stopping.epochs=0", "recipe.stopping.epochs: input should be greater than or equal to 1"),
+    ],
+)
+def test_faults_of_a_configuration_are_named(config, setting, fault):
+    with pytest.raises(ConfigError, match=fault.replace(".", r"\.")):
+        config(setting)

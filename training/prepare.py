@@ -1,0 +1,82 @@
+"""From a configuration to everything that a training needs: backbone, rows, start."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ptec_udf.engine.encode import Encoder
+from ptec_udf.model.backbone import resolve
+from training.args import TrainConfig
+from training.data import Rows, read_splits, tokenised
+from training.extract_folder import read_extract_record
+from training.prompt import check_room
+from training.start import Start
+from training.warm import Earlier, read_earlier
+
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training is made of.
+
+    Attributes:
+        record: of the extract.
+        content_hash: of the backbone.
+        start: where each of its trainings starts.
+        rows: by split.
+        fingerprint: names the training, so that only the same one is resumed.
+    """
+
+    record: dict[str, Any]
+    content_hash: str
+    start: Start
+    rows: dict[str, Rows]
+    fingerprint: str
+
+
+def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
+    """Load the backbone and the rows of some splits.
+
+    Raises:
+        ConfigError: for settings that do not suit the backbone, or the model to start from.
+        SourceError: for an extract that cannot be used.
+        ArtifactError: for a model to start from that is not whole.
+        BackboneError: for a backbone that is missing.
+    """
+    record = read_extract_record(config.extract)
+    names = [label["name"] for label in record["labels"]]
+    backbone = resolve(config.backbone)
+    content_hash = backbone.content_hash()
+    earlier = read_earlier(config, content_hash)
+    model, tokenizer = backbone.load()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
+    check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
+    encoder = Encoder(tokenizer, config.max_tokens)
+    examples = read_splits(config.extract, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
+    return Prepared(
+        record=record,
+        content_hash=content_hash,
+        start=Start(config, model, encoder, names, earlier),
+        rows={split: tokenised(examples[split], encoder) for split in splits},
+        fingerprint=_fingerprint(config, record, content_hash, earlier),
+    )
+
+
+def packages() -> dict[str, str]:
+    """Versions of what computes."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
+    # Whether a refit follows makes no difference to what came before it.
+    settings = config.model_dump(mode="json", exclude={"out": True, "overwrite": True, "stopping": {"refit"}})
+    facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

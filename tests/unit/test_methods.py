@@ -25,6 +25,7 @@ from training.metrics import macro_f1, mean_average_precision
 
 CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mean average precision of guessing
 QUICK = {"max_tokens": 32, "dtype": "float32", "prompt": {"n_tokens": 4}, "optimiser": {"head_lr": 0.03}}
+WITHOUT_PROMPT = {name: value for name, value in QUICK.items() if name != "prompt"}
 
 
 def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> Task:
@@ -45,7 +46,7 @@ def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> T
 def methods_on(backbone: str) -> dict[str, Method]:
     return {
         "ptec": Ptec(backbone=backbone, stopping={"epochs": 6}, **QUICK),
-        "lora": Lora(backbone=backbone, stopping={"epochs": 6}, lora={"rank": 4, "lr": 0.01}, **QUICK),
+        "lora": Lora(backbone=backbone, stopping={"epochs": 6}, lora={"rank": 4, "lr": 0.01}, **WITHOUT_PROMPT),
         "head": Head(backbone=backbone, max_tokens=32, inverse_penalty=1.0),
         "knn": Neighbours(backbone=backbone, max_tokens=32, sizes=[1, 5, 9, 1000]),
         "radius": Radius(backbone=backbone, max_tokens=32),

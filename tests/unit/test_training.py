@@ -58,7 +58,7 @@ def test_artifact_scores_texts_as_training_measured_them(run, tmp_path, companie
     assert dev_map(made, companies) == pytest.approx(made.metrics["splits"]["dev"]["overall"]["map"], abs=1e-6)
 
 
-@pytest.mark.parametrize("family", ["bert", "llama", "bloom"])
+@pytest.mark.parametrize("family", ["bert", "llama"])
 def test_lora_learns_and_its_artifact_scores_as_measured(run, tmp_path, companies, family):
     made = run(tmp_path / "out", "lora={rank: 4, lr: .01}", "optimiser.batch_rows=8", family=family, epochs=6)
     assert made.metrics["splits"]["tune"]["overall"]["map"] > 1.6 * CHANCE
@@ -81,14 +81,14 @@ def test_second_lora_in_a_backbone_is_as_fresh_as_the_first(load_tiny, tiny_fold
         assert torch.equal(value, fresh[name])
 
 
-@pytest.mark.parametrize("training", ["choice", "refit"])
-def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, training):
+def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch):
     settings = ("lora={rank: 4, lr: .01}", "stopping.refit=true")
-    whole = run(tmp_path / "whole", *settings, epochs=3)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after(patched, epoch=1, training=training)
-        run(tmp_path / "cut", *settings, epochs=3)
-    assert run(tmp_path / "cut", *settings, epochs=3).model_id == whole.model_id
+    whole = run(tmp_path / "whole", *settings)
+    for training in ("choice", "refit"):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            stop_after(patched, epoch=1, training=training)
+            run(tmp_path / "cut", *settings)
+    assert run(tmp_path / "cut", *settings).model_id == whole.model_id
 
 
 def test_alpha_makes_another_model(run, tmp_path):
@@ -202,7 +202,7 @@ def test_rows_of_tune_do_decide(run, tmp_path, companies):
 
 @pytest.mark.parametrize(
     ("batch_rows", "rule"),
-    [(4, "over 10 steps had no finite gradient; lower prompt_lr"), (200, "logits must be finite")],
+    [(4, "over 10 steps had no finite gradient; lower the rates"), (200, "logits must be finite")],
 )
 def test_training_that_diverges_is_ended(run, tmp_path, batch_rows, rule):
     settings = ("optimiser.prompt_lr=1e30", "optimiser.head_lr=1e30", "optimiser.schedule=linear", "optimiser.warmup=0")

@@ -9,8 +9,9 @@ DEV := .venv/.installed-dev
 JARS := .venv/.fetched-jars
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-# Two processes, each with a Spark session of its own; a file's tests stay in one. Files go in the order given.
-ON_SPARK := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Two processes; a file's tests stay in one. Files go in the order given, and each process has a Spark session of its own.
+IN_TWO := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+ON_SPARK := $(IN_TWO) --no-loadscope-reorder
 .PHONY: help demo test test-unit test-spark test-documents lint wheel wheel-check clean java
 
 help:  ## list the targets
@@ -23,7 +24,7 @@ test: java $(DEV) lint wheel-check test-unit $(JARS)  ## all that CI runs
 	@$(ON_SPARK) tests/e2e tests/spark
 
 test-unit: $(DEV)  ## tests without Spark, in seconds
-	@$(BIN)/python -m pytest tests/unit
+	@OMP_NUM_THREADS=1 $(IN_TWO) tests/unit
 
 test-spark: java $(JARS)  ## tests on Spark, and the commands end to end
 	@$(ON_SPARK) tests/e2e tests/spark --ignore=tests/e2e/test_documents.py

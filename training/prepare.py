@@ -55,7 +55,7 @@ def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
     names = [label["name"] for label in record["labels"]]
     backbone = resolve(config.backbone)
     content_hash = backbone.content_hash()
-    earlier = read_earlier(config, content_hash)
+    earlier = read_earlier(config, content_hash, record)
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)

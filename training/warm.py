@@ -63,12 +63,13 @@ class Earlier:
                 head.linear.bias[at] = bias[row] + weight[row] @ head.mean
 
 
-def read_earlier(config: TrainConfig, content_hash: str) -> Earlier | None:
+def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any]) -> Earlier | None:
     """Read the model to start from, if one is named.
 
     Args:
         config: of the training to come.
         content_hash: of its backbone.
+        record: of its extract.
 
     Raises:
         ArtifactError: for a folder that holds no whole artifact.
@@ -79,7 +80,7 @@ def read_earlier(config: TrainConfig, content_hash: str) -> Earlier | None:
     made = load_artifact(config.start_from)
     faults = [
         f"{name} must be that of the model to start from, {theirs}, was: {ours}"
-        for name, ours, theirs in _compared(config, content_hash, made)
+        for name, ours, theirs in _compared(config, content_hash, record, made)
         if ours != theirs
     ]
     if faults:
@@ -91,7 +92,9 @@ def read_earlier(config: TrainConfig, content_hash: str) -> Earlier | None:
     return Earlier(made.model_id, [label.name for label in made.manifest.labels], tensors)
 
 
-def _compared(config: TrainConfig, content_hash: str, made: Artifact) -> Iterator[tuple[str, Any, Any]]:
+def _compared(
+    config: TrainConfig, content_hash: str, record: dict[str, Any], made: Artifact
+) -> Iterator[tuple[str, Any, Any]]:
     """Yield what must be equal, with its value here and there."""
     theirs = made.manifest
     yield "backbone", content_hash[:16], theirs.backbone.content_hash[:16]
@@ -101,6 +104,8 @@ def _compared(config: TrainConfig, content_hash: str, made: Artifact) -> Iterato
     prompt = None if config.lora else config.prompt
     yield "prompt.kind", prompt and prompt.kind, theirs.prompt and theirs.prompt.kind
     yield "prompt.n_tokens", prompt and prompt.n_tokens, theirs.prompt and theirs.prompt.n_tokens
+    if record["source_id"] == theirs.extract.source_id:  # rows are parted by their texts, which the template makes
+        yield "template of the extract", record["template"], theirs.template
     ours = config.stopping.tune_share
     yield "stopping.tune_share", ours, made.metrics.get("tune_share", ours)
 

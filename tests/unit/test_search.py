@@ -111,6 +111,12 @@ def test_killed_search_ends_as_if_it_had_not_been(config, whole, tmp_path, monke
     assert written[0] | {"out": ""} == written[1] | {"out": ""}
 
 
+def test_prompt_is_not_searched_where_none_is_trained(config):
+    with pytest.raises(ConfigError, match=r"space\.prompt\.n_tokens: must not be searched where recipe\.lora is set"):
+        config("recipe.lora={}", "space={prompt.n_tokens: {low: 2, high: 9}}")
+    assert config("recipe.lora={}", "space={lora.rank: {low: 2, high: 9}}").recipe.lora
+
+
 def test_finished_search_trains_nothing_and_may_go_on(config, tmp_path, monkeypatch):
     search(config("trials=2"))
     before = rows_of(tmp_path / "study")
@@ -125,7 +131,7 @@ def test_finished_search_trains_nothing_and_may_go_on(config, tmp_path, monkeypa
 def test_other_search_in_the_same_folder_is_refused(config):
     search(config("trials=1"))
     for other in ("recipe.pooling=last", "random_trials=5", "seeds=[7, 8]"):
-        with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe and space"):
+        with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe, space, first seed"):
             search(config(other))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -76,6 +77,23 @@ def test_models_that_differ_are_refused_with_all_differences(run, tmp_path):
     assert named == ["backbone", "pooling", "prompt.kind", "prompt.n_tokens", "stopping.tune_share"]
     with pytest.raises(ConfigError, match=r"lora.rank must be that of the model to start from, None, was: 4"):
         run(tmp_path / "later", "lora={rank: 4}", f"start_from={tmp_path / 'earlier'}")
+
+
+def test_another_template_of_the_same_table_is_refused(run, tmp_path, companies):
+    """It would part rows otherwise, so that the earlier model may have learned from those that are tune."""
+    made = run(tmp_path / "earlier", epochs=1)
+    record = json.loads((companies / "extract.json").read_text())
+    other = shutil.copytree(companies, tmp_path / "other")
+    for source_id, refused in (("made-up", True), ("another table", False)):
+        changed = record | {"template": "{about} {name}", "source_id": source_id}
+        (other / "extract.json").write_text(json.dumps(changed))
+        settings = {"extract": other, "epochs": 1}
+        if refused:
+            with pytest.raises(ConfigError, match="template of the extract must be that of the model to start from"):
+                run(tmp_path / "later", f"start_from={tmp_path / 'earlier'}", **settings)
+        else:
+            later = run(tmp_path / "later", f"start_from={tmp_path / 'earlier'}", **settings)
+            assert later.metrics["started_from"] == made.model_id
 
 
 def test_lora_on_other_layers_is_refused(run, tmp_path):

@@ -72,6 +72,12 @@ class SearchConfig(Section):
             for value in allowed.ends
             for fault in _faults(self.recipe, setting, value)
         ]
+        if self.recipe.lora is not None:
+            faults += [
+                f"space.{setting}: must not be searched where recipe.lora is set, and no prompt is trained"
+                for setting in self.space
+                if setting.startswith(("prompt.", "optimiser.prompt_"))
+            ]
         if len(set(self.seeds)) < len(self.seeds):
             faults.append(f"seeds must differ, were: {self.seeds}")
         if faults:

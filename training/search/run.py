@@ -140,7 +140,8 @@ def _check_same(study: optuna.Study, config: SearchConfig) -> None:
     facts = in_full(config)
     if study.user_attrs.get("search", facts) != facts:
         raise ConfigError(
-            f"out must hold trials of the same extract, recipe and space, {config.out!r} holds others; choose another"
+            f"out must hold trials of the same extract, recipe, space, first seed, first_alone and random_trials, "
+            f"{config.out!r} holds others; choose another"
         )
     study.set_user_attr("search", facts)
 

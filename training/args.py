@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from ptec_udf.config import Section, SourceConfig, WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.text import parse_template
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CalibratorName = Literal["platt", "platt_per_label", "none"]
 ThresholdsName = Literal["common", "per_label"]
 
@@ -214,4 +215,4 @@ class TrainConfig(Recipe):
         None, min_length=1, description="folder of an artifact whose weights training starts from; null: from none"
     )
     most_rows: int | None = Field(None, ge=10, description="train on a hash sample of so many rows; null: all")
-    seed: int = Field(42, ge=0, lt=2**32, description="decides initial values and the order of rows")
+    seed: Seed = Field(42, description="decides initial values and the order of rows")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ptec_udf.config import Section
+from training.args import Seed
 from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head
@@ -35,9 +36,7 @@ class BenchmarkConfig(Section):
     tune_share: float = Field(
         0.15, gt=0, lt=1, description="share of train, by a hash of the text, that chooses settings and thresholds"
     )
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
-        [42, 43, 44], min_length=1, description="one run each of methods that draw at random"
-    )
+    seeds: list[Seed] = Field([42, 43, 44], min_length=1, description="one run each of methods that draw at random")
     reference: str = Field(description="name of the method that the others are compared with")
     resamples: int = Field(1000, ge=100, description="bootstrap samples of the evaluated rows")
     methods: dict[Name, AnyMethod] = Field(min_length=1, description="a name for each, its method and settings")

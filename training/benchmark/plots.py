@@ -18,16 +18,13 @@ _SIZE = (7.0, 5.0)  # inches
 _GROUPS = 6  # of labels, by frequency
 
 
-def draw(runs: Sequence[Run], judge: Judge, folder: Path) -> list[str]:
+def draw(runs: Sequence[Run], judge: Judge, folder: Path) -> None:
     """Draw precision and recall, reliability, and F1 by label frequency.
 
     Args:
         runs: of any number of methods and seeds.
         judge: the evaluated rows.
         folder: where the pictures go.
-
-    Returns:
-        Their names.
     """
     first: dict[str, Run] = {}
     for run in runs:
@@ -44,7 +41,6 @@ def draw(runs: Sequence[Run], judge: Judge, folder: Path) -> list[str]:
         axes.legend(fontsize="small")
         axes.grid(alpha=0.3)
         figure.savefig(folder / name, dpi=120)
-    return list(pictures)
 
 
 def _precision_recall(axes: Axes, runs: dict[str, Run], judge: Judge) -> None:

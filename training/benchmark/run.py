@@ -24,8 +24,7 @@ from training.data import Examples, read_splits
 from training.extract_folder import read_extract_record
 from training.folders import check_writable
 from training.methods.method import Method, Task
-
-_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy")
+from training.prepare import packages
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,12 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
 
 def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned]:
     """List the runs; a method without chance needs one."""
+    versions = packages() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
     for name, method in config.methods.items():
+        of_method = [extract_fingerprint, config.tune_share, method.facts(), versions]
         for seed in config.seeds if method.seeded else config.seeds[:1]:
-            facts = [extract_fingerprint, config.tune_share, method.facts(), method.seeded and seed, _packages()]
-            fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+            facts = json.dumps([*of_method, method.seeded and seed], sort_keys=True)
+            fingerprint = hashlib.sha256(facts.encode()).hexdigest()
             yield Planned(name, method, seed, fingerprint)
 
 
@@ -126,11 +127,6 @@ def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results:
     run = Run(facts, logits, learned.decisions)
     results.add(run)
     return run
-
-
-def _packages() -> dict[str, str]:
-    """Versions of what computes."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def _time_left(plan: Sequence[Planned], runs: Sequence[Run | None]) -> str:

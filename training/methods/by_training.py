@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import model_validator
 
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.backbone import resolve
 from training.args import Recipe, TrainConfig
 from training.methods.artifact import learned_artifact
 from training.methods.method import Learned, Method, Task
@@ -26,10 +25,6 @@ class ByTraining(Recipe, Method):
         if "tune_share" in self.stopping.model_fields_set:
             raise ValueError("stopping.tune_share must not be set for one method; set tune_share of the benchmark")
         return self
-
-    def facts(self) -> dict[str, Any]:
-        """Name the backbone's content and not only its name."""
-        return {**super().facts(), "content_hash": resolve(self.backbone).content_hash()}
 
     def learn(self, task: Task) -> Learned:
         """Train, and keep the artifact in the task's folder."""

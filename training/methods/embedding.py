@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,10 +29,6 @@ class OnEmbeddings(Method):
 
     # Of each method by itself, so that none looks quick because another one has embedded the rows before it.
     _embedded: dict[tuple[str, ...], NDArray[np.float32]] = PrivateAttr(default_factory=dict)
-
-    def facts(self) -> dict[str, Any]:
-        """Name the backbone's content and not only its name."""
-        return {**super().facts(), "content_hash": resolve(self.backbone).content_hash()}
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return embeddings, *Shape:* ``(n_texts, width)``; they are remembered.

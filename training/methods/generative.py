@@ -38,10 +38,6 @@ class Generative(Method):
     trie: bool = Field(True, description="whether only labels of the taxonomy can be written, each once")
     most_labels: int = Field(3, ge=1, description="most labels of a text, with the trie")
 
-    def facts(self) -> dict[str, Any]:
-        """Name the backbone's content and not only its name."""
-        return {**super().facts(), "content_hash": resolve(self.backbone).content_hash()}
-
 
 @dataclass(frozen=True)
 class Writer:

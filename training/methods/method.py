@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from ptec_udf.config import Section
+from ptec_udf.model.backbone import resolve
 from training.data import Examples
 from training.decisions.decide import Decisions, fit_decisions
 
@@ -94,8 +95,11 @@ class Method(Section):
     """Whether another seed gives another model."""
 
     def facts(self) -> dict[str, Any]:
-        """Return what decides the result beside the rows and the seed; JSON-ready."""
-        return self.model_dump(mode="json")
+        """Return what decides the result beside the rows and the seed, a backbone's content too; JSON-ready."""
+        values = self.model_dump(mode="json")
+        if "backbone" in values:
+            values["content_hash"] = resolve(values["backbone"]).content_hash()
+        return values
 
     @abstractmethod
     def learn(self, task: Task) -> Learned:

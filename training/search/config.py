@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
 from ptec_udf.config import Section
-from training.args import Recipe
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+from training.args import Recipe, Seed
 
 
 class Range(Section):

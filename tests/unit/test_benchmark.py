@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from tests.tiny import tiny_backbone, write_rows
+from training.benchmark import run
 from training.benchmark.compare import Judge, compare
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.results import Facts, Results, Run
@@ -41,6 +42,13 @@ def config(companies, tmp_path):
     return lambda *settings: load_config(BenchmarkConfig, None, [*given, *settings])
 
 
+@pytest.fixture
+def draws_nothing(monkeypatch):
+    """Pictures take longer than these methods, and have a test of their own."""
+    monkeypatch.setattr(run, "draw", lambda *_: None)
+
+
+@pytest.mark.usefixtures("draws_nothing")
 def test_every_method_is_measured_and_compared(config, ptec, tmp_path):
     found = benchmark(config(ptec, "reference=ptec"))
     assert found["rows"] == {"train": 204, "tune": 36, "dev": 30, "test": 30}
@@ -58,6 +66,7 @@ def test_every_method_is_measured_and_compared(config, ptec, tmp_path):
     assert (tmp_path / "out" / "dev" / "models" / "ptec-2" / "artifact" / "manifest.json").is_file()
 
 
+@pytest.mark.usefixtures("draws_nothing")
 def test_runs_that_are_there_are_kept_and_nothing_is_read_twice(config, monkeypatch, tmp_path):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Compression, "learn", _stop)
@@ -72,12 +81,14 @@ def test_runs_that_are_there_are_kept_and_nothing_is_read_twice(config, monkeypa
     assert _without_seconds(resumed) == _without_seconds(undisturbed)
 
 
+@pytest.mark.usefixtures("draws_nothing")
 def test_a_method_with_other_settings_runs_and_is_read_again(config):
     benchmark(config())
     found = benchmark(config("methods.tfidf.words=1"))
     assert found["readings"] == {"tfidf": 2, "gzip": 1}
 
 
+@pytest.mark.usefixtures("draws_nothing")
 def test_labels_of_the_evaluated_rows_change_no_run(config, companies, tmp_path):
     other = shutil.copytree(companies, tmp_path / "other")
     rows = pq.read_table(companies / DATA).to_pylist()
@@ -162,6 +173,7 @@ def test_pictures_show_every_method(config, ptec, tmp_path, monkeypatch):
         assert (tmp_path / "out" / "dev" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("draws_nothing")
 def test_runs_on_test_stand_beside_those_on_dev(config, tmp_path):
     first, second = benchmark(config()), benchmark(config("evaluated=test"))
     assert first["readings"] == second["readings"] == {"tfidf": 1, "gzip": 1}

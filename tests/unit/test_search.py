@@ -10,9 +10,10 @@ import yaml
 
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError
-from tests.tiny import tiny_backbone
+from tests.tiny import tiny_backbone, tiny_extract
 from training.args import TrainConfig
 from training.fit import Trainer
+from training.search import results
 from training.search.config import SearchConfig
 from training.search.run import search
 from training.train import train
@@ -32,11 +33,12 @@ QUICK = (
 
 
 @pytest.fixture(scope="module")
-def configured(tiny_folder, companies):
+def configured(tiny_folder, tmp_path_factory):
     backbone = tiny_backbone(tiny_folder, "bert")
+    extract = tiny_extract(tmp_path_factory.mktemp("extracts") / "few", n=120)
 
     def configured(out: Path, *settings: str) -> SearchConfig:
-        first = [f"extract={companies}", f"out={out}", f"recipe.backbone={backbone}", *QUICK]
+        first = [f"extract={extract}", f"out={out}", f"recipe.backbone={backbone}", *QUICK]
         return load_config(SearchConfig, None, [*first, *settings])
 
     return configured
@@ -49,10 +51,16 @@ def config(configured, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(configured, tmp_path_factory):
-    """The folder of an undisturbed search."""
+    """The folder of an undisturbed search, pictures and all."""
     folder = tmp_path_factory.mktemp("searches") / "whole"
     search(configured(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def draws_once(whole, monkeypatch):
+    """Pictures take as long as all trials of a tiny search: those of ``whole`` are looked at."""
+    monkeypatch.setattr(results, "_draw", lambda *_: None)
 
 
 def rows_of(folder):
@@ -128,11 +136,10 @@ def test_finished_search_trains_nothing_and_may_go_on(config, tmp_path, monkeypa
     assert len(before) < len(rows_of(tmp_path / "study"))
 
 
-def test_other_search_in_the_same_folder_is_refused(config):
-    search(config("trials=1"))
+def test_other_search_in_the_same_folder_is_refused(configured, whole):
     for other in ("recipe.pooling=last", "random_trials=5", "seeds=[7, 8]"):
         with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe, space, first seed"):
-            search(config(other))
+            search(configured(whole, other))
 
 
 def test_diverging_training_counts_as_nothing(config, tmp_path):

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from tests.tiny import tiny_backbone, write_rows
-from training.benchmark import run
 from training.benchmark.compare import Judge, compare
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.results import Facts, Results, Run
@@ -45,7 +44,7 @@ def config(companies, tmp_path):
 @pytest.fixture
 def draws_nothing(monkeypatch):
     """Pictures take longer than these methods, and have a test of their own."""
-    monkeypatch.setattr(run, "draw", lambda *_: None)
+    monkeypatch.setattr("training.benchmark.run.draw", lambda *_: None)
 
 
 @pytest.mark.usefixtures("draws_nothing")

@@ -13,7 +13,6 @@ from ptec_udf.errors import ConfigError
 from tests.tiny import tiny_backbone, tiny_extract
 from training.args import TrainConfig
 from training.fit import Trainer
-from training.search import results
 from training.search.config import SearchConfig
 from training.search.run import search
 from training.train import train
@@ -57,10 +56,10 @@ def whole(configured, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def draws_once(whole, monkeypatch):
-    """Pictures take as long as all trials of a tiny search: those of ``whole`` are looked at."""
-    monkeypatch.setattr(results, "_draw", lambda *_: None)
+@pytest.fixture
+def draws_nothing(whole, monkeypatch):
+    """Pictures take as long as all trials of a tiny search; those of searches like ``whole`` are its own again."""
+    monkeypatch.setattr("training.search.results._draw", lambda *_: None)
 
 
 def rows_of(folder):
@@ -98,6 +97,7 @@ def test_trial_is_the_first_training_of_train(config, tmp_path):
     assert metrics["courses"]["choice"]["best_epoch"] == row["best_epoch"]
 
 
+@pytest.mark.usefixtures("draws_nothing")
 @pytest.mark.parametrize("stops", [1, 4, 7])
 def test_killed_search_ends_as_if_it_had_not_been(config, whole, tmp_path, monkeypatch, stops):
     """Killed after a number of epochs: within a trial, between two, and while the best are confirmed."""
@@ -125,6 +125,7 @@ def test_prompt_is_not_searched_where_none_is_trained(config):
     assert config("recipe.lora={}", "space={lora.rank: {low: 2, high: 9}}").recipe.lora
 
 
+@pytest.mark.usefixtures("draws_nothing")
 def test_finished_search_trains_nothing_and_may_go_on(config, tmp_path, monkeypatch):
     search(config("trials=2"))
     before = rows_of(tmp_path / "study")

@@ -14,7 +14,7 @@ from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save
 
 from ptec_udf.model import artifact
-from ptec_udf.model.artifact import LoraForm, Manifest
+from ptec_udf.model.manifest import LoraForm, Manifest
 from ptec_udf.model.network import PtecNetwork, prompt_shape
 from training import lora
 from training.folders import put_in_place

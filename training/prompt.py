@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import PromptForm
+from ptec_udf.model.manifest import PromptForm
 from ptec_udf.model.network import prompt_shape, takes_cache
 from ptec_udf.model.prefix import join_deep_prompt, keys_values_of_embeddings
 from training.args import PromptConfig

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import MANIFEST, BackboneName, ExtractOrigin, Label, LoraForm, Manifest
+from ptec_udf.model.artifact import MANIFEST
+from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint, Course

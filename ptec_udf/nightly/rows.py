@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.scorer import EMPTY, ERROR
-from ptec_udf.model.artifact import Label, Manifest
+from ptec_udf.model.manifest import Label, Manifest
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
 from ptec_udf.warehouse.schemas import SCORES
 from ptec_udf.warehouse.source import PinnedSource

@@ -13,7 +13,8 @@ from safetensors.torch import save
 
 from ptec_udf.errors import ArtifactError, BackboneError, RegistryError
 from ptec_udf.model import artifact as format
-from ptec_udf.model.artifact import BackboneName, ExtractOrigin, Label, Manifest, PromptForm, load_artifact
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest, PromptForm
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 

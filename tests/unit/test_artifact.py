@@ -11,7 +11,8 @@ from safetensors.torch import load, save
 
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model import artifact
-from ptec_udf.model.artifact import LoraForm, Manifest, load_artifact, read_artifact, seal
+from ptec_udf.model.artifact import load_artifact, read_artifact, seal
+from ptec_udf.model.manifest import LoraForm, Manifest
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
 from training.export import export
 

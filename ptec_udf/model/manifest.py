@@ -1,0 +1,90 @@
+"""The manifest of an artifact: what a model is and how its parts are used.
+
+How its hashes are made and what files lie beside it, artifact.py says.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Part(BaseModel):
+    """A part of the manifest: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class BackboneName(_Part):
+    """The frozen language model: its name and the hash of its content."""
+
+    name: str
+    content_hash: str
+
+
+class PromptForm(_Part):
+    """The soft prompt's form.
+
+    ``attention`` is ``full`` where the prompt sees the text (an input prompt in a bidirectional
+    encoder) and ``prefix`` where it does not, so that its keys and values are computed once.
+    """
+
+    kind: Literal["input", "deep"]
+    n_tokens: int
+    attention: Literal["full", "prefix"]
+
+
+class LoraForm(_Part):
+    """Low-rank changes of the backbone's weights, in place of a prompt; a change counts alpha / rank times."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+
+
+class Label(_Part):
+    """One label: probability = sigmoid(scale * logit + offset), assigned at or over threshold."""
+
+    name: str
+    threshold: float = Field(gt=0, lt=1)
+    scale: float = Field(gt=0)
+    offset: float
+    training_positives: int
+
+
+class ExtractOrigin(_Part):
+    """The training extract: its fingerprint and the table and version it was made from."""
+
+    fingerprint: str
+    source: str
+    source_id: str
+    version: int
+
+
+class Manifest(_Part):
+    """What an artifact is and how its parts are used."""
+
+    format_version: Literal[1] = 1
+    model_id: str = ""
+    checksum: str = ""
+    created: str
+    backbone: BackboneName
+    template: str
+    max_tokens: int
+    pooling: Literal["mean", "last"]
+    pooled_positions: Literal["text"] = "text"
+    prompt: PromptForm | None = None
+    lora: LoraForm | None = None
+    feature_scaling: Literal["fused into head"] = "fused into head"
+    calibrator: str
+    threshold_logit: float
+    labels: list[Label]
+    extract: ExtractOrigin
+    packages: dict[str, str]
+    files: dict[str, str]
+
+    @model_validator(mode="after")
+    def _one_adapter(self) -> Manifest:
+        if (self.prompt is None) == (self.lora is None):
+            raise ValueError("one of prompt and lora must be there, and not both")
+        return self

@@ -66,6 +66,19 @@ def benchmark(config: ConfigOption = None, set_: SetOption = None, json: JsonOpt
 
 
 @app.command()
+def evaluate(
+    model_id: Annotated[str, typer.Argument(help="A registered model_id or its beginning.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare a model with the champion on held-out rows, and say what the gate of 'promote' says of it."""
+    from jobs.evaluate import run, show
+
+    run_command(lambda: run(model_id, config, set_ or []), as_json=json, show=show)
+
+
+@app.command()
 def register(
     artifact: Annotated[Path, typer.Argument(help="Folder that 'ptec train' wrote.")],
     name: Annotated[str | None, typer.Option(help="A name for people; default: the folder's.")] = None,
@@ -84,14 +97,15 @@ def promote(
     model_id: Annotated[str, typer.Argument(help="A registered model_id or its beginning.")],
     alias: Annotated[str, typer.Option(help="The pointer that moves.")] = "champion",
     why: Annotated[str, typer.Option(help="A reason, kept with the move.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Pass over the gate; needs --why.")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let an alias point to a model; refused unless artifact and backbone load."""
+    """Let an alias point to a model; refused unless it passes the gate, and artifact and backbone load."""
     from jobs.promote import run_promote
 
-    run_command(lambda: run_promote(model_id, alias, why, config, set_ or []), as_json=json, show=show_pairs)
+    run_command(lambda: run_promote(model_id, alias, why, config, set_ or [], force), as_json=json, show=show_pairs)
 
 
 @app.command()

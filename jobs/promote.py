@@ -15,6 +15,7 @@ from pydantic import ConfigDict, model_validator
 
 from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
 from ptec_udf.engine.scorer import Scorer
+from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.warehouse import registry
@@ -22,19 +23,23 @@ from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 from training.args import ExtractConfig, TrainConfig
+from training.evaluation.config import EvaluateConfig, GateConfig
+from training.evaluation.record import check_gate
 
 
 class AnyConfig(Section):
-    """The warehouse section of any configuration file; its other sections are for other commands."""
+    """The sections warehouse and gate of any configuration file; its other sections are for other commands."""
 
     model_config = ConfigDict(extra="ignore")
 
     warehouse: WarehouseConfig = WarehouseConfig()
+    gate: GateConfig = GateConfig()
 
     @model_validator(mode="before")
     @classmethod
     def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
-        known = {*ScoreConfig.model_fields, *ExtractConfig.model_fields, *TrainConfig.model_fields}
+        kinds = (ScoreConfig, ExtractConfig, TrainConfig, EvaluateConfig)
+        known = {name for kind in kinds for name in kind.model_fields}
         if unknown := sorted(str(name) for name in set(values) - known):
             raise ValueError(f"no configuration has a section or value named: {', '.join(unknown)}")
         return values
@@ -64,11 +69,22 @@ def run_register(
 
 
 def run_promote(
-    model_id: str, alias: str, why: str, config_file: Path | None, overrides: Sequence[str]
+    model_id: str, alias: str, why: str, config_file: Path | None, overrides: Sequence[str], force: bool = False
 ) -> dict[str, Any]:
-    """Move an alias to a model whose artifact and backbone load."""
+    """Move an alias to a model that passes the gate, and whose artifact and backbone load."""
+    gate = load_config(AnyConfig, config_file, overrides).gate
+    if force and not why.strip():
+        raise ConfigError("--force must come with a reason, --why was empty; say why the gate is passed over")
     warehouse, _ = open_warehouse(config_file, overrides, "ptec promote")
-    moved = registry.promote(warehouse, model_id, alias=alias, who=getpass.getuser(), why=why, check=check_loads)
+    moved = registry.promote(
+        warehouse,
+        model_id,
+        alias=alias,
+        who=getpass.getuser(),
+        why=why,
+        check=check_loads,
+        gate=lambda previous, new: check_gate(warehouse, gate, alias, previous, new, force=force),
+    )
     ensure_views(warehouse)
     return moved
 

@@ -101,6 +101,20 @@ def read_splits(folder: str | Path, *, tune_share: float, most_rows: int | None 
     return splits
 
 
+def read_judging(folder: str | Path, split: str) -> Examples:
+    """Read the labelled rows of one split as it stands in an extract, in the order of their keys.
+
+    Raises:
+        SourceError: when there is none.
+    """
+    names = [label["name"] for label in read_extract_record(folder)["labels"]]
+    table = read_extract_rows(folder, ["key", "text", "labels", "split"]).sort_by("key")
+    rows = [row for row in table.to_pylist() if row["labels"] is not None and row["split"] == split]
+    if not rows:
+        raise SourceError(f"split must name labelled rows, {str(folder)!r} has none of {split!r}; name another")
+    return _examples(rows, names)
+
+
 def hash_share(text_hash: str) -> float:
     """Map a text's hash to [0, 1); the last digits, since most_rows takes rows by the first."""
     return int(text_hash[-8:], 16) / 2**32

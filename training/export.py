@@ -27,6 +27,7 @@ def export(
     metrics: dict[str, Any],
     out: Path,
     choice: dict[str, torch.Tensor] | None = None,
+    seen: dict[str, torch.Tensor] | None = None,
 ) -> Manifest:
     """Write the artifact.
 
@@ -36,6 +37,7 @@ def export(
         metrics: what training measured, JSON-ready.
         out: the folder; an earlier artifact there is replaced.
         choice: tensors of the first training, where a second followed.
+        seen: hashes of the rows that were learned from.
 
     Returns:
         The sealed manifest, with its model_id.
@@ -46,6 +48,8 @@ def export(
     files[artifact.METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     if choice is not None:
         files[artifact.CHOICE] = save(choice)
+    if seen is not None:
+        files[artifact.SEEN] = save(seen)
     sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -80,7 +80,7 @@ def f1_per_label(decisions: NDArray[np.bool_], positive: NDArray[np.bool_]) -> N
 
 def mean_average_precision(scores: NDArray[Any], targets: NDArray[Any]) -> float:
     """Average the average precision over the labels that occur; both arguments (n_rows, n_labels)."""
-    return _mean(_average_precision(np.asarray(scores), np.asarray(targets).astype(bool)))
+    return _mean(average_precision_per_label(np.asarray(scores), np.asarray(targets).astype(bool)))
 
 
 def calibration_error(
@@ -142,11 +142,7 @@ def paired_bootstrap(
         interval, and ``share_positive``, the share of resamples in which the first is better.
         Resamples in which the metric is undefined are left out.
     """
-    random = np.random.default_rng(seed)
-    samples = (random.integers(0, len(targets), len(targets)) for _ in range(n))
-    all_differences = np.array(
-        [metric(scores_a[rows], targets[rows]) - metric(scores_b[rows], targets[rows]) for rows in samples]
-    )
+    all_differences = resampled_differences(metric, scores_a, scores_b, targets, n, seed)
     differences = all_differences[np.isfinite(all_differences)]
     low, high = np.quantile(differences, [0.025, 0.975]) if differences.size else (np.nan, np.nan)
     return _figures(
@@ -157,6 +153,26 @@ def paired_bootstrap(
             "share_positive": _mean((differences > 0).astype(float)),
         }
     )
+
+
+def resampled_differences(
+    metric: Callable[[NDArray[Any], NDArray[Any]], Any],
+    scores_a: NDArray[Any],
+    scores_b: NDArray[Any],
+    targets: NDArray[Any],
+    n: int,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Resample rows ``n`` times and give the first model's figure minus the second's of each time.
+
+    Arguments as in ``paired_bootstrap``; where ``metric`` gives a figure for each label, so does this.
+
+    Returns:
+        *Shape:* ``(n,)``, or ``(n, n_labels)``; NaN where the metric is undefined.
+    """
+    random = np.random.default_rng(seed)
+    samples = (random.integers(0, len(targets), len(targets)) for _ in range(n))
+    return np.array([metric(scores_a[rows], targets[rows]) - metric(scores_b[rows], targets[rows]) for rows in samples])
 
 
 def over_last_axis(metric: Metric) -> Metric:
@@ -214,13 +230,13 @@ def _per_label(
         "f1": f1_per_label(decisions, positive),
         "precision": _ratio(hits, predicted),
         "recall": _ratio(hits, positives),
-        "ap": _average_precision(raw, positive),
+        "ap": average_precision_per_label(raw, positive),
         "auroc": _auroc(raw, positive),
         "brier": _ratio(np.square(probabilities - positive).sum(axis=0), np.full(len(positives), len(positive))),
     }
 
 
-def _average_precision(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+def average_precision_per_label(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Average precision of each label as scikit-learn defines it, NaN where it does not occur."""
     order = np.argsort(-scores, axis=0, kind="stable")
     ranked, hits = np.take_along_axis(scores, order, axis=0), np.take_along_axis(positive, order, axis=0)

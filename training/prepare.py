@@ -14,9 +14,10 @@ import torch
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.model.backbone import resolve
 from training.args import TrainConfig
-from training.data import Rows, read_splits, tokenised
+from training.data import Examples, Rows, read_splits, tokenised
 from training.extract_folder import read_extract_record
 from training.prompt import check_room
+from training.seen import seen_in
 from training.start import Start
 from training.warm import Earlier, read_earlier
 
@@ -33,6 +34,7 @@ class Prepared:
         start: where each of its trainings starts.
         rows: by split.
         fingerprint: names the training, so that only the same one is resumed.
+        seen: hashes of the rows that it learns from; None where it starts from a model that does not say its own.
     """
 
     record: dict[str, Any]
@@ -40,6 +42,7 @@ class Prepared:
     start: Start
     rows: dict[str, Rows]
     fingerprint: str
+    seen: dict[str, torch.Tensor] | None
 
 
 def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
@@ -67,12 +70,22 @@ def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
         start=Start(config, model, encoder, names, earlier),
         rows={split: tokenised(examples[split], encoder) for split in splits},
         fingerprint=_fingerprint(config, record, content_hash, earlier),
+        seen=_seen(record, examples, earlier),
     )
 
 
 def packages() -> dict[str, str]:
     """Versions of what computes."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _seen(
+    record: dict[str, Any], examples: dict[str, Examples], earlier: Earlier | None
+) -> dict[str, torch.Tensor] | None:
+    before = earlier.seen if earlier else None
+    if earlier and before is None:
+        return None
+    return seen_in(record["source_id"], [examples["train"], examples["tune"]], before)
 
 
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:

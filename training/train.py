@@ -102,7 +102,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         "tune_share": config.stopping.tune_share,
         "splits": fitted.figures,
     }
-    sealed = export(network, manifest, metrics, out, fitted.choice)
+    sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen)
     shutil.rmtree(state, ignore_errors=True)
     return {
         "model_id": sealed.model_id,

@@ -19,6 +19,7 @@ from ptec_udf.model.network import PtecNetwork
 from training import lora
 from training.args import TrainConfig
 from training.head import StandardisedHead, fused_head
+from training.seen import Seen, seen_by
 
 _HEAD = ("head.weight", "head.bias")
 
@@ -31,11 +32,13 @@ class Earlier:
         model_id: of the earlier model.
         labels: that it knew.
         tensors: prompt or LoRA under PEFT's names, and the head.
+        seen: hashes of the rows that it has learned from; None where it does not say.
     """
 
     model_id: str
     labels: list[str]
     tensors: Mapping[str, torch.Tensor]
+    seen: Seen | None = None
 
     @torch.no_grad()
     def put_into(self, network: PtecNetwork) -> None:
@@ -89,7 +92,7 @@ def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any])
         tensors = load(made.files[CHOICE])
     else:
         tensors = {**made.adapter, **dict(zip(_HEAD, (made.head_weight, made.head_bias), strict=True))}
-    return Earlier(made.model_id, [label.name for label in made.manifest.labels], tensors)
+    return Earlier(made.model_id, [label.name for label in made.manifest.labels], tensors, seen_by(made))
 
 
 def _compared(

@@ -8,6 +8,8 @@ head.safetensors           ``weight`` (n_labels, width) and ``bias`` (n_labels,)
 metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
                            second one followed. A later training can start from them
+seen.safetensors           hashes of the rows that were learned from, which must not judge the model: see
+                           training/seen.py. Artifacts that were made before there was this file lack it
 ========================== =====================================================================
 
 Nothing in it is a pickle. ``model_id`` is a hash of everything that decides a score, so equal
@@ -48,10 +50,13 @@ PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
 
 # Only a later training reads it; not every artifact has it.
 CHOICE = "choice.safetensors"
+# Only a comparison reads it.
+SEEN = "seen.safetensors"
 
 # What an executor needs; the driver sends just these.
 SCORING_FILES = (MANIFEST, ADAPTER, HEAD)
 ALL_FILES = (MANIFEST, ADAPTER, HEAD, ADAPTER_CONFIG, METRICS)
+OPTIONAL_FILES = (CHOICE, SEEN)
 
 # Facts about how and where a model came to be and not about what it scores: they leave model_id alone. Names may be
 # local paths; the hashes beside them say what was there.
@@ -115,10 +120,10 @@ def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
     missing = [name for name in ALL_FILES if not (folder / name).is_file()]
     if missing:
         raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in missing])
-    names = [*ALL_FILES, *([CHOICE] if (folder / CHOICE).is_file() else [])]
+    names = [*ALL_FILES, *(name for name in OPTIONAL_FILES if (folder / name).is_file())]
     artifact = read_artifact({name: (folder / name).read_bytes() for name in names}, str(folder))
-    if CHOICE in artifact.manifest.files and CHOICE not in names:
-        raise ArtifactError(f"{folder / CHOICE}: file of the artifact is missing")
+    if lost := [name for name in artifact.manifest.files if name not in names]:
+        raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in lost])
     if model_id not in (None, artifact.model_id):
         raise ArtifactError(
             f"{folder}: must hold model {model_id}, held {artifact.model_id}; register the former again from its folder"
@@ -184,7 +189,9 @@ def _read_manifest(data: bytes, where: str) -> Manifest:
     if data != _canonical(manifest) or manifest.checksum != _checksum(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (its checksum differs)")
     # The id is a name of folders and rows, so it must be what we would give, whoever wrote the file.
-    if set(manifest.files) - {CHOICE} != set(ALL_FILES) - {MANIFEST} or manifest.model_id != _model_id(manifest):
+    if set(manifest.files) - {*OPTIONAL_FILES} != set(ALL_FILES) - {MANIFEST} or manifest.model_id != _model_id(
+        manifest
+    ):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (model_id and files do not fit)")
     return manifest
 

@@ -19,6 +19,7 @@ from ptec_udf.progress import say
 from ptec_udf.warehouse.tables import Warehouse
 
 PROMOTE, ROLLBACK = "promote", "rollback"
+FIRST = "first"
 _MOST_NAMED = 10
 
 
@@ -80,6 +81,11 @@ def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = 
     return dict(rows[0].asDict())
 
 
+def pointed_to(warehouse: Warehouse, alias: str) -> dict[str, Any] | None:
+    """The models row that an alias points to; None where it was never given to a model."""
+    return find(warehouse, alias) if _moves(warehouse, alias) else None
+
+
 def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]:
     """Names and thresholds of a model's labels, in the order of its logits."""
     rows = warehouse.read("labels").where(F.col("model_id") == F.lit(model_id)).orderBy("position").collect()
@@ -87,7 +93,13 @@ def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]
 
 
 def promote(
-    warehouse: Warehouse, model_id: str, alias: str, who: str, why: str, check: Callable[[str, str], None]
+    warehouse: Warehouse,
+    model_id: str,
+    alias: str,
+    who: str,
+    why: str,
+    check: Callable[[str, str], None],
+    gate: Callable[[str, str], str] | None = None,
 ) -> dict[str, Any]:
     """Point an alias to a model.
 
@@ -98,9 +110,11 @@ def promote(
         who: person or job.
         why: reason.
         check: loads the artifact of a location and model_id, and its backbone; the alias moves only if it returns.
+        gate: judges the model that the alias points to and the one to come; the alias moves only if it returns, and
+            what it returns is kept with the move. The first model of an alias has none to be compared with.
 
     Returns:
-        alias, model_id, previous (both equal where nothing moved).
+        alias, model_id, previous (both equal where nothing moved), gate.
 
     Raises:
         RegistryError: if there is no such model.
@@ -109,16 +123,19 @@ def promote(
     moves = _moves(warehouse, alias)
     if moves and moves[-1].model_id == row["model_id"]:
         say(f"alias {alias} points to {row['model_id']} already; nothing was changed")
-        return {"alias": alias, "model_id": row["model_id"], "previous": row["model_id"]}
+        return {"alias": alias, "model_id": row["model_id"], "previous": row["model_id"], "gate": None}
+    if not moves:
+        say(f"alias {alias} points to no model yet: there is nothing to compare with")
+    outcome = (gate and gate(moves[-1].model_id, row["model_id"])) if moves else FIRST
     check(row["location"], row["model_id"])
-    return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why)
+    return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, outcome)
 
 
 def rollback(warehouse: Warehouse, alias: str, who: str, why: str) -> dict[str, Any]:
     """Point an alias to where it pointed before its last promotion; each further call goes back one more.
 
     Returns:
-        alias, model_id, previous.
+        alias, model_id, previous, gate (null: a way back needs none).
 
     Raises:
         RegistryError: if there is nothing to go back to.
@@ -169,14 +186,21 @@ def _moves(warehouse: Warehouse, alias: str) -> list[Row]:
 
 
 def _move(
-    warehouse: Warehouse, move: str, alias: str, model_id: str, moves: list[Row], who: str, why: str
+    warehouse: Warehouse,
+    move: str,
+    alias: str,
+    model_id: str,
+    moves: list[Row],
+    who: str,
+    why: str,
+    gate: str | None = None,
 ) -> dict[str, Any]:
     """Append a move that is later than all before it, whatever the clock says."""
     at, previous = datetime.now(UTC), None
     if moves:
         at = max(at, moves[-1].at.astimezone(UTC) + timedelta(microseconds=1))
         previous = moves[-1].model_id
-    moved = {"alias": alias, "model_id": model_id, "previous": previous}
+    moved = {"alias": alias, "model_id": model_id, "previous": previous, "gate": gate}
     warehouse.append_rows("aliases", [moved | {"move": move, "at": at, "who": who, "why": why}])
     return moved
 

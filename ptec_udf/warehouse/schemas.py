@@ -50,6 +50,51 @@ ALIASES = _table(
     ("at", _TIMESTAMP, "moment of the move; strictly increasing within an alias"),
     ("who", _STRING, "person or job that moved it"),
     ("why", _STRING, "reason given"),
+    ("gate", _STRING, "first, passed, or forced with the rules that were broken; null for a rollback"),
+)
+
+_RULE = _table(
+    ("rule", _STRING, "name of the rule"),
+    ("passed", T.BooleanType(), "whether it lets the challenger through"),
+    ("value", _DOUBLE, "what was found; null if not measured"),
+    ("limit", _DOUBLE, "what it was held against"),
+    ("says", _STRING, "both in a sentence"),
+)
+
+_DIFFERENCE = _table(
+    ("figure", _STRING, "macro_f1 or map over all labels; f1 or ap of one"),
+    ("label", _STRING, "null for all labels"),
+    ("positives", _LONG, "companies with the label; over all labels their sum"),
+    ("champion", _DOUBLE, "value of the champion; null if undefined"),
+    ("challenger", _DOUBLE, "value of the challenger"),
+    ("difference", _DOUBLE, "challenger minus champion"),
+    ("low", _DOUBLE, "lower end of its interval"),
+    ("high", _DOUBLE, "upper end of its interval"),
+)
+
+EVALUATIONS = _table(
+    ("evaluation_id", _STRING, "comparison of two models, or figures of one where there was no champion"),
+    ("at", _TIMESTAMP, "moment of writing; the newest of a pair counts"),
+    ("who", _STRING, "person or job that compared"),
+    ("alias", _STRING, "pointer that named the champion"),
+    ("champion_id", _STRING, "model in use; null if there was none"),
+    ("challenger_id", _STRING, "model that was judged"),
+    ("extract_fingerprint", _STRING, "hash of the extract whose rows judged"),
+    ("split", _STRING, "dev or test"),
+    ("n_rows", _LONG, "rows that judged"),
+    ("left_out", T.MapType(_STRING, _LONG), "rows that did not, by the reason"),
+    ("held_out", T.BooleanType(), "whether the challenger is known not to have learned from them"),
+    ("labels", T.ArrayType(_STRING), "labels that were judged: both models and the extract have them"),
+    ("unjudged", T.ArrayType(_STRING), "labels of both models that the extract lacks"),
+    ("only_champion", T.ArrayType(_STRING), "labels that the challenger lacks"),
+    ("only_challenger", T.ArrayType(_STRING), "labels that the champion lacks"),
+    ("champion", T.MapType(_STRING, _DOUBLE), "figures of the champion"),
+    ("challenger", T.MapType(_STRING, _DOUBLE), "figures of the challenger"),
+    ("resamples", _LONG, "samples of the bootstrap"),
+    ("confidence", _DOUBLE, "confidence of the intervals"),
+    ("differences", T.ArrayType(_DIFFERENCE), "challenger minus champion, over all labels and of each"),
+    ("rules", T.ArrayType(_RULE), "what each rule of the gate said"),
+    ("passed", T.BooleanType(), "whether all rules let the challenger through; null if there was no champion"),
 )
 
 SCORES = _table(
@@ -127,6 +172,7 @@ SCHEMAS: dict[str, T.StructType] = {
     "models": MODELS,
     "labels": LABELS,
     "aliases": ALIASES,
+    "evaluations": EVALUATIONS,
     "scores": SCORES,
     "score_staging": SCORE_STAGING,
     "score_changes": SCORE_CHANGES,

@@ -160,7 +160,7 @@ def test_a_move_is_later_than_one_that_a_fast_clock_wrote(warehouse: Warehouse, 
         F.lit("2999-01-01 00:00:00").cast("timestamp").alias("at"),
     )  # fmt: skip
     warehouse.append("aliases", ahead)
-    assert promote(warehouse, b) == {"alias": "champion", "model_id": b, "previous": a}
+    assert promote(warehouse, b) == {"alias": "champion", "model_id": b, "previous": a, "gate": None}
     assert registry.find(warehouse, alias="champion")["model_id"] == b
     version = warehouse.version("aliases")
     assert promote(warehouse, b)["previous"] == b

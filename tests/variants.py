@@ -1,0 +1,58 @@
+"""Models made from others: their files sealed anew with something changed, as a challenger may differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from ptec_udf.model import artifact
+from ptec_udf.model.artifact import load_artifact, seal
+from training.data import read_judging
+from training.seen import seen_in
+
+
+def variant(
+    made: Path, out: Path, *, head: Mapping[str, torch.Tensor] | None = None, seen: Any = None, **changes: Any
+) -> Path:
+    """Write an artifact anew.
+
+    Args:
+        made: its folder.
+        out: folder of the new one.
+        head: another head.
+        seen: another record of what was learned from; False removes it.
+        changes: other fields of the manifest.
+    """
+    before = load_artifact(made)
+    files = {name: data for name, data in before.files.items() if name != artifact.MANIFEST}
+    if head is not None:
+        files[artifact.HEAD] = save(dict(head))
+    if seen is False:
+        files.pop(artifact.SEEN, None)
+    elif seen is not None:
+        files[artifact.SEEN] = save(seen)
+    _, files[artifact.MANIFEST] = seal(before.manifest.model_copy(update=changes), files)
+    out.mkdir()
+    for name, data in files.items():
+        (out / name).write_bytes(data)
+    return out
+
+
+def shuffled(made: Path, out: Path) -> Path:
+    """Write a worse model: each label is given for what another label should be given for."""
+    head = load(load_artifact(made).files[artifact.HEAD])
+    return variant(made, out, head={name: value.roll(1, dims=0).contiguous() for name, value in head.items()})
+
+
+def equal(made: Path, out: Path) -> Path:
+    """Write a model of another id that says exactly the same."""
+    return variant(made, out, max_tokens=load_artifact(made).manifest.max_tokens + 1)
+
+
+def seen_of(extract: Path, source_id: str, split: str = "train") -> dict[str, torch.Tensor]:
+    """What a model has learned from that was trained on a split."""
+    return seen_in(source_id, [read_judging(extract, split)])

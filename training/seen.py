@@ -1,0 +1,60 @@
+"""What a model has learned from, as hashes: such rows must not judge it later.
+
+An artifact keeps them in ``seen.safetensors``: ``texts`` and ``keys``, int64, sorted, each once. A text is a text
+anywhere, and a company is the same company whatever its text says now; its key names it within one source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+
+from ptec_udf.model.artifact import SEEN, Artifact
+from training.data import Examples
+
+TEXTS, KEYS = "texts", "keys"
+
+Seen = Mapping[str, torch.Tensor]
+
+
+def seen_in(source_id: str, parts: Iterable[Examples], earlier: Seen | None = None) -> dict[str, torch.Tensor]:
+    """Hash the rows of a training.
+
+    Args:
+        source_id: of the table that the rows are from.
+        parts: all rows that decide anything in it.
+        earlier: what the model that it starts from has learned from.
+    """
+    hashed = [(_hashes(part.texts), _hashes(_named(source_id, part.keys))) for part in parts]
+    texts, keys = (list(column) for column in zip(*hashed, strict=True))
+    if earlier is not None:
+        texts, keys = [*texts, earlier[TEXTS].numpy()], [*keys, earlier[KEYS].numpy()]
+    found = {TEXTS: texts, KEYS: keys}
+    return {name: torch.from_numpy(np.unique(np.concatenate(columns))) for name, columns in found.items()}
+
+
+def seen_by(made: Artifact) -> dict[str, torch.Tensor] | None:
+    """Return what an artifact says that it has learned from; None where it does not say."""
+    return load(made.files[SEEN]) if SEEN in made.files else None
+
+
+def is_seen(seen: Seen, source_id: str, rows: Examples) -> NDArray[np.bool_]:
+    """Say of each row whether its text or its company was learned from, *Shape:* ``(n_rows,)``."""
+    keys = _hashes(_named(source_id, rows.keys))
+    return np.isin(_hashes(rows.texts), seen[TEXTS].numpy()) | np.isin(keys, seen[KEYS].numpy())
+
+
+def _named(source_id: str, keys: Sequence[str]) -> list[str]:
+    """Names that no other source's companies have."""
+    return [f"{source_id}\0{key}" for key in keys]
+
+
+def _hashes(values: Sequence[str]) -> NDArray[np.int64]:
+    """Hash texts to 64 bits, enough to tell millions apart."""
+    digests = b"".join(hashlib.sha256(value.encode()).digest()[:8] for value in values)
+    return np.frombuffer(digests, dtype="<i8").astype(np.int64)

@@ -19,11 +19,16 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.config import EvaluateConfig
+from training.evaluation.gate import apply_gate
+from training.evaluation.record import keep, readings
+from training.extract_folder import read_extract_record
 
 
 def run(model_id: str, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Compare, apply the gate and record both; without a champion the model is measured alone."""
     config = load_config(EvaluateConfig, config_file, overrides)
+    for folder in filter(None, (config.extract, config.champion_extract)):
+        read_extract_record(folder)  # a folder that holds no extract is refused before Spark starts
     warehouse = Warehouse(build_session(config.warehouse, "ptec evaluate"), config.warehouse.database)
     warehouse.ensure()
     challenger = registry.find(warehouse, model_id=model_id)
@@ -40,9 +45,7 @@ def _compare(
     warehouse: Warehouse, config: EvaluateConfig, challenger: dict[str, Any], champion: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Load both models, and keep what is found."""
-    from training.evaluation.evaluate import evaluate
-    from training.evaluation.gate import apply_gate
-    from training.evaluation.record import keep, readings
+    from training.evaluation.evaluate import evaluate  # needs the extra train
 
     made = load_artifact(challenger["location"], challenger["model_id"])
     before = load_artifact(champion["location"], champion["model_id"]) if champion else None
@@ -67,8 +70,10 @@ def show(result: dict[str, Any]) -> None:
     if figures := result.get("challenger"):
         before, gains = result["champion"], {one["figure"]: one for one in result["differences"]}
         show_rows([_line(name, value, before.get(name), gains.get(name)) for name, value in figures.items()])
-    for rule in result.get("rules", []):
-        say(f"{'passed' if rule['passed'] else 'BROKEN'}  {rule['rule']}: {rule['says']}")
+    rules = result.get("rules", [])
+    show_pairs(
+        {f"rule {rule['rule']}": f"{'passed' if rule['passed'] else 'BROKEN'}: {rule['says']}" for rule in rules}
+    )
 
 
 def _line(name: str, value: float | None, before: float | None, gain: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ptec_udf.config import ScoreConfig
 from training.args import ExtractConfig, TrainConfig
 from training.benchmark.config import BenchmarkConfig
+from training.evaluation.config import EvaluateConfig
 from training.search.config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "train": TrainConfig,
     "search": SearchConfig,
     "benchmark": BenchmarkConfig,
+    "evaluate": EvaluateConfig,
     "score": ScoreConfig,
 }
 
@@ -77,7 +79,7 @@ def anchors(page: Path) -> set[str]:
 def commands(block: Block) -> Iterator[list[str]]:
     """Yield the words of each ``ptec`` command or job script in a block."""
     joined = block.text.replace("\\\n", " ")
-    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|search|benchmark|score)\b)", joined):
+    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|search|benchmark|evaluate|score)\b)", joined):
         line = joined[start.end() :].partition("\n")[0]
         yield shlex.split(re.sub(r"^(\w+)\.py", r"\1", line), comments=True)
 

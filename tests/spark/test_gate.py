@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
     return Site(warehouse, tmp_path)
 
 
-def run(site: Site, made: dict[str, Path], *arguments: str) -> Result:
+def run(site: Site, made: dict[str, Path], *arguments: str, json: bool = True) -> Result:
     """Run a command in this process, on the session of the tests; calibration is not what these models are good at."""
     where = {"folder": site.spark.conf.get(FOLDER_SETTING), "database": site.warehouse.database}
     where["artifacts"] = str(site.folder / "keep")
     content = {"warehouse": where, "extract": str(made["extract"]), "resamples": 100, "gate": {"max_ece": 1.0}}
     config = site.folder / "evaluate.yaml"
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    return CliRunner().invoke(app, [*arguments, "--config", str(config), "--json"])
+    return CliRunner().invoke(app, [*arguments, "--config", str(config), *(["--json"] if json else [])])
 
 
 def result_of(result: Result) -> dict[str, Any]:
@@ -120,7 +121,11 @@ def test_a_pair_that_was_not_compared_as_the_gate_asks_needs_force(site: Site, m
         result_of(run(site, made, "register", str(made[name])))["model_id"] for name in ("worse", "trained")
     )
     result_of(run(site, made, "promote", worse, "--alias", "next"))
-    result_of(run(site, made, "evaluate", trained, "--set", "alias=next", "--set", "gate.confidence=0.5"))
+    shown = run(site, made, "evaluate", trained, "--set", "alias=next", "--set", "gate.confidence=0.5", json=False)
+    assert shown.exit_code == 0, shown.output
+    assert re.search(
+        r"rule gain +passed: the interval of the gain in map must lie above 0, the gain is \+", shown.stdout
+    )
     [fault] = refused(run(site, made, "promote", trained, "--alias", "next"))
     assert "intervals of confidence 0.95 or more, has intervals of confidence 0.5; run ptec evaluate" in fault
     again = result_of(run(site, made, "evaluate", worse, "--set", "alias=next"))

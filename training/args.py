@@ -216,3 +216,16 @@ class TrainConfig(Recipe):
     )
     most_rows: int | None = Field(None, ge=10, description="train on a hash sample of so many rows; null: all")
     seed: Seed = Field(42, description="decides initial values and the order of rows")
+    processes: int = Field(1, ge=1, description="processes that train together; each step's rows are dealt to them")
+    processes_on: Literal["local", "executors"] = Field(
+        "local", description="local: this machine; executors: those of the Spark session that spark-submit starts"
+    )
+
+    @model_validator(mode="after")
+    def _each_process_has_rows(self) -> TrainConfig:
+        if self.processes > self.optimiser.batch_rows:
+            raise ValueError(
+                f"processes must be at most optimiser.batch_rows, {self.optimiser.batch_rows}, since a step's rows are "
+                f"dealt to them, was: {self.processes}"
+            )
+        return self

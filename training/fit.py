@@ -25,7 +25,8 @@ from training.average import WeightAverage, put
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows, drop_tokens, micro_batches, training_steps
 from training.decisions.thresholds import common_threshold
-from training.forward import autocast_forward, over_rows
+from training.forward import autocast_forward, forward_of_some, over_rows
+from training.group import ALONE, Group
 from training.loss import loss_sum
 from training.metrics import macro_f1, mean_average_precision
 
@@ -45,6 +46,7 @@ class Trainer:
         bfloat16: whether the backbone computes in bfloat16.
         checkpoint: where the state is kept between epochs.
         epochs: most passes over the rows; the schedule is laid out over those of the configuration.
+        group: the processes that train together.
     """
 
     network: PtecNetwork
@@ -55,6 +57,7 @@ class Trainer:
     bfloat16: bool
     checkpoint: Checkpoint
     epochs: int
+    group: Group = ALONE
 
     @property
     def log_weights(self) -> np.ndarray:
@@ -79,14 +82,17 @@ class Trainer:
             put(weights["average"], average.weights)
             best = weights["best"]
             say(f"training resumes after epoch {course.epoch}")
+        if len(set(self.group.gathered(course.n_steps))) > 1:
+            raise TrainingError("all processes must see the same state; out must be in a folder that they share")
         schedule = _schedule(optimiser, self.config, self._steps_per_epoch() * self.config.stopping.epochs, course)
         while not self._is_over(course):
             started = time.monotonic()
+            self.group.level(now.values())
             loss = self._epoch(course, optimiser, schedule, average)
             values: dict[str, float] = {}
             if self.tune is not None:
                 with average.in_place_of(now):
-                    values = self.measure(self.tune)
+                    values = self.group.agreed(self.measure(self.tune))
             course.seconds += time.monotonic() - started
             course.history.append({"epoch": course.epoch, "loss": loss, **values, "seconds": course.seconds})
             if self._improves(course):
@@ -94,7 +100,8 @@ class Trainer:
                 best = {name: value.clone() for name, value in average.weights.items()}
             say(self._line(course))
             after_epoch(course)
-            self.checkpoint.save(course, {"now": now, "average": average.weights, "best": best}, optimiser)
+            if self.group.is_first:
+                self.checkpoint.save(course, {"now": now, "average": average.weights, "best": best}, optimiser)
         put(best, now)
         return course
 
@@ -111,7 +118,8 @@ class Trainer:
         """Score rows, *Shape:* ``(n_rows, n_labels)``."""
         self.network.eval()
         forward = autocast_forward(self.network, self.bfloat16)
-        return over_rows(forward, rows.ids, self.config.optimiser.micro_batch_tokens)
+        budget = self.config.optimiser.micro_batch_tokens
+        return self.group.over(lambda ids: over_rows(forward, ids, budget), rows.ids)
 
     def _epoch(self, course: Course, optimiser: AdamW, schedule: LRScheduler, average: WeightAverage) -> float:
         """Pass once over the training rows; return the mean loss of an example."""
@@ -138,15 +146,18 @@ class Trainer:
     def _step(self, step: list[int], lengths: list[int], optimiser: AdamW) -> float:
         """Average the gradient over a step's examples and apply it, unless it is not finite; return the loss."""
         optimiser.zero_grad(set_to_none=True)
-        forward = autocast_forward(self.network, self.bfloat16)
         total = 0.0
         for batch in micro_batches(step, lengths, self.config.optimiser.micro_batch_tokens):
-            targets = torch.from_numpy(self.rows.targets[batch]).to(self.weights.device)
-            logits = forward([drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch])
+            # Tokens are dropped from all rows, also from those of other processes: equal draws in all of them.
+            ids = [drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch]
+            own = self.group.deal(len(batch))
+            targets = torch.from_numpy(self.rows.targets[batch][own]).to(self.weights.device)
+            logits = forward_of_some(self.network, self.bfloat16, ids, own)
             loss = loss_sum(logits, targets, self.weights, self.config.loss) / len(step)
             loss.backward()
             total += loss.item()
         trained = [parameter for _, parameter in trained_parameters(self.network)]
+        total = self.group.add_up(total, trained)
         norm = torch.nn.utils.clip_grad_norm_(trained, self.config.optimiser.clip_norm)
         if not torch.isfinite(norm):
             return float("nan")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,15 +16,29 @@ Forward = Callable[[list[list[int]]], torch.Tensor]
 
 def autocast_forward(network: PtecNetwork, bfloat16: bool) -> Forward:
     """Return a function from token ids to logits, *Shape:* ``(batch, n_labels)``; the head stays in float32."""
+    return lambda ids: network.head(_features(network, bfloat16, ids))
+
+
+def forward_of_some(network: PtecNetwork, bfloat16: bool, ids: list[list[int]], some: Sequence[int]) -> torch.Tensor:
+    """Return the logits of some rows of a batch, *Shape:* ``(len(some), n_labels)``.
+
+    The head sees the whole batch, in which the other rows are zero, so that what it drops from a row is what it would
+    drop if all were there.
+    """
+    # Where there are none, one goes along that does not count: every parameter then has a gradient.
+    computed = list(some) or [0]
+    features = _features(network, bfloat16, [ids[at] for at in computed])
+    whole = features.new_zeros(len(ids), features.shape[1])
+    whole[computed] = features
+    return network.head(whole)[list(some)]
+
+
+def _features(network: PtecNetwork, bfloat16: bool, ids: list[list[int]]) -> torch.Tensor:
+    """Return the rows' features, *Shape:* ``(batch, width)``."""
     device = network.device
-
-    def forward(ids: list[list[int]]) -> torch.Tensor:
-        padded, mask = pad(ids, 0)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            features = network.features(padded.to(device), mask.to(device))
-        return network.head(features)
-
-    return forward
+    padded, mask = pad(ids, 0)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        return network.features(padded.to(device), mask.to(device))
 
 
 @torch.inference_mode()

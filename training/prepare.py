@@ -16,6 +16,7 @@ from ptec_udf.model.backbone import resolve
 from training.args import TrainConfig
 from training.data import Examples, Rows, read_splits, tokenised
 from training.extract_folder import read_extract_record
+from training.group import ALONE, Group
 from training.prompt import check_room
 from training.seen import seen_in
 from training.start import Start
@@ -45,8 +46,8 @@ class Prepared:
     seen: dict[str, torch.Tensor] | None
 
 
-def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
-    """Load the backbone and the rows of some splits.
+def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) -> Prepared:
+    """Load the backbone and the rows of some splits, for the processes of a group.
 
     Raises:
         ConfigError: for settings that do not suit the backbone, or the model to start from.
@@ -67,7 +68,7 @@ def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
     return Prepared(
         record=record,
         content_hash=content_hash,
-        start=Start(config, model, encoder, names, earlier),
+        start=Start(config, model, encoder, names, earlier, group),
         rows={split: tokenised(examples[split], encoder) for split in splits},
         fingerprint=_fingerprint(config, record, content_hash, earlier),
         seen=_seen(record, examples, earlier),
@@ -89,7 +90,8 @@ def _seen(
 
 
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
-    # Whether a refit follows makes no difference to what came before it.
-    settings = config.model_dump(mode="json", exclude={"out": True, "overwrite": True, "stopping": {"refit"}})
+    # Whether a refit follows makes no difference to what came before it, nor how many processes there are.
+    unlike = {"out": True, "overwrite": True, "processes": True, "processes_on": True, "stopping": {"refit"}}
+    settings = config.model_dump(mode="json", exclude=unlike)
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

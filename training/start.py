@@ -16,6 +16,7 @@ from training.checkpoint import Checkpoint
 from training.data import Rows
 from training.fit import Trainer
 from training.forward import autocast_forward, has_bfloat16, over_rows
+from training.group import ALONE, Group
 from training.head import StandardisedHead
 from training.loss import positive_weights
 from training.prompt import initial_prompt
@@ -34,6 +35,7 @@ class Start:
         encoder: its tokeniser.
         names: the labels, in order.
         earlier: the model whose weights all of them start from.
+        group: the processes that train together.
     """
 
     config: TrainConfig
@@ -41,6 +43,7 @@ class Start:
     encoder: Encoder
     names: list[str]
     earlier: Earlier | None = None
+    group: Group = ALONE
 
     def trainer(self, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
         """Make a trainer on some rows, from the start; arguments as in ``Trainer``."""
@@ -58,6 +61,7 @@ class Start:
             bfloat16=bfloat16,
             checkpoint=checkpoint,
             epochs=epochs,
+            group=self.group,
         )
 
     def _network(self, rows: Rows, weights: np.ndarray, bfloat16: bool) -> PtecNetwork:
@@ -80,7 +84,7 @@ class Start:
             self.earlier.put_into(network)
         forward = autocast_forward(network, bfloat16)
         budget = config.optimiser.micro_batch_tokens
-        features = over_rows(forward, rows.ids[:_ROWS_FOR_SCALING], budget)
+        features = self.group.over(lambda ids: over_rows(forward, ids, budget), rows.ids[:_ROWS_FOR_SCALING])
         of_names = None
         if config.head_init == "labels":
             ids = [text.ids or [self.encoder.pad_id] for text in self.encoder.encode(self.names)]

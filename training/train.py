@@ -22,10 +22,12 @@ from training.decisions.decide import Decisions, fit_decisions
 from training.export import export
 from training.fit import Trainer
 from training.folders import check_writable
+from training.group import ALONE, Group
 from training.metrics import evaluate
 from training.prepare import packages, prepare
 from training.prompt import prompt_form
 from training.start import Start
+from training.together import run_together
 from training.warm import tensors_of
 
 
@@ -67,13 +69,22 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         BackboneError: for a backbone that is missing.
         TrainingError: when training diverges.
     """
+    _check_out(Path(config.out), config.overwrite)
+    if config.processes > 1 or config.processes_on == "executors":
+        return run_together(_train, config, measured)
+    return _train(config, measured, ALONE)
+
+
+def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[str, Any]:
+    """Train in this process of a group; the first one writes the artifact and describes it, the others return {}."""
     out = Path(config.out)
-    _check_out(out, config.overwrite)
-    prepared = prepare(config, ("train", "tune", *measured))
+    prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
     state = out.with_name(f".{out.name}.training")
     fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
+    if not group.is_first:
+        return {}
     network, decisions = fitted.trainer.network, fitted.decisions
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,16 +17,24 @@ ThresholdsName = Literal["common", "per_label"]
 _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not finite in float32
 
 
-class LabelsConfig(Section):
-    """Where a company's labels stand and which of them are learned."""
+class LabelColumn(Section):
+    """A column that holds labels, and how many companies a label needs."""
 
     column: str = Field(min_length=1, description="column that holds a company's labels")
     delimiter: str | None = Field(
         None, min_length=1, description="what separates labels in a string column; null: the column is an array"
     )
-    exclude: list[str] = Field(default_factory=list, description="labels that are not learned, by name")
     min_positives: int = Field(
         15, ge=1, description="fewest training companies of a label; labels with fewer are dropped and listed"
+    )
+
+
+class LabelsConfig(LabelColumn):
+    """Where a company's labels stand and which of them are learned."""
+
+    exclude: list[str] = Field(default_factory=list, description="labels that are not learned, by name")
+    auxiliary: LabelColumn | None = Field(
+        None, description="further labels that training may learn beside, which the model does not give; null: none"
     )
 
 
@@ -96,6 +104,12 @@ class LoraSettings(Section):
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of the changes")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of the changes")
+
+
+class AuxiliarySettings(Section):
+    """Labels of the extract that are learned beside the taxonomy, to shape the prompt, and not exported."""
+
+    weight: float = Field(0.3, gt=0, description="weight of their loss beside that of the taxonomy's labels")
 
 
 class OptimiserConfig(Section):
@@ -190,6 +204,9 @@ class Recipe(Section):
     )
     prompt: PromptConfig = PromptConfig()
     lora: LoraSettings | None = Field(None, description="LoRA in place of a prompt; null: a prompt")
+    auxiliary: AuxiliarySettings | None = Field(
+        None, description="learn the extract's auxiliary labels beside the others; null: leave them"
+    )
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()
     stopping: StoppingConfig = StoppingConfig()

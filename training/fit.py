@@ -25,7 +25,8 @@ from training.average import WeightAverage, put
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows, drop_tokens, micro_batches, training_steps
 from training.decisions.thresholds import common_threshold
-from training.forward import autocast_forward, over_rows
+from training.forward import autocast_features, autocast_forward, over_rows
+from training.head import StandardisedHead
 from training.loss import loss_sum
 from training.metrics import macro_f1, mean_average_precision
 
@@ -45,6 +46,7 @@ class Trainer:
         bfloat16: whether the backbone computes in bfloat16.
         checkpoint: where the state is kept between epochs.
         epochs: most passes over the rows; the schedule is laid out over those of the configuration.
+        auxiliary_weights: of positives of auxiliary labels, *Shape:* ``(n_auxiliary,)``; None: none are learned.
     """
 
     network: PtecNetwork
@@ -55,6 +57,7 @@ class Trainer:
     bfloat16: bool
     checkpoint: Checkpoint
     epochs: int
+    auxiliary_weights: torch.Tensor | None = None
 
     @property
     def log_weights(self) -> np.ndarray:
@@ -138,12 +141,11 @@ class Trainer:
     def _step(self, step: list[int], lengths: list[int], optimiser: AdamW) -> float:
         """Average the gradient over a step's examples and apply it, unless it is not finite; return the loss."""
         optimiser.zero_grad(set_to_none=True)
-        forward = autocast_forward(self.network, self.bfloat16)
+        forward = autocast_features(self.network, self.bfloat16)
         total = 0.0
         for batch in micro_batches(step, lengths, self.config.optimiser.micro_batch_tokens):
-            targets = torch.from_numpy(self.rows.targets[batch]).to(self.weights.device)
-            logits = forward([drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch])
-            loss = loss_sum(logits, targets, self.weights, self.config.loss) / len(step)
+            features = forward([drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch])
+            loss = self._loss(features, batch) / len(step)
             loss.backward()
             total += loss.item()
         trained = [parameter for _, parameter in trained_parameters(self.network)]
@@ -152,6 +154,19 @@ class Trainer:
             return float("nan")
         optimiser.step()
         return total
+
+    def _loss(self, features: torch.Tensor, batch: list[int]) -> torch.Tensor:
+        """Add up the loss of some rows: of their labels and, weighted, of their auxiliary ones."""
+        head, device = self.network.head, self.weights.device
+        targets = torch.from_numpy(self.rows.targets[batch]).to(device)
+        loss = loss_sum(head(features), targets, self.weights, self.config.loss)
+        if self.rows.auxiliary is None or self.auxiliary_weights is None or self.config.auxiliary is None:
+            return loss
+        assert isinstance(head, StandardisedHead)
+        assert head.auxiliary is not None
+        targets = torch.from_numpy(self.rows.auxiliary[batch]).to(device)
+        of_auxiliary = loss_sum(head.auxiliary(features), targets, self.auxiliary_weights, self.config.loss)
+        return loss + self.config.auxiliary.weight * of_auxiliary
 
     def _steps_per_epoch(self) -> int:
         return math.ceil(len(self.rows) / self.config.optimiser.batch_rows)

@@ -14,17 +14,22 @@ from ptec_udf.model.network import PtecNetwork
 Forward = Callable[[list[list[int]]], torch.Tensor]
 
 
-def autocast_forward(network: PtecNetwork, bfloat16: bool) -> Forward:
-    """Return a function from token ids to logits, *Shape:* ``(batch, n_labels)``; the head stays in float32."""
+def autocast_features(network: PtecNetwork, bfloat16: bool) -> Forward:
+    """Return a function from token ids to features, *Shape:* ``(batch, width)``, in float32."""
     device = network.device
 
     def forward(ids: list[list[int]]) -> torch.Tensor:
         padded, mask = pad(ids, 0)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            features = network.features(padded.to(device), mask.to(device))
-        return network.head(features)
+            return network.features(padded.to(device), mask.to(device))
 
     return forward
+
+
+def autocast_forward(network: PtecNetwork, bfloat16: bool) -> Forward:
+    """Return a function from token ids to logits, *Shape:* ``(batch, n_labels)``; the head stays in float32."""
+    features = autocast_features(network, bfloat16)
+    return lambda ids: network.head(features(ids))
 
 
 @torch.inference_mode()

@@ -12,7 +12,11 @@ LEAST_SHARE_OF_MEDIAN_DEVIATION = 0.1
 
 
 class StandardisedHead(nn.Module):
-    """Subtract a fixed mean, divide by a fixed deviation, drop some features in training, apply a linear layer."""
+    """Subtract a fixed mean, divide by a fixed deviation, drop some features in training, apply a linear layer.
+
+    Attributes:
+        auxiliary: a head of labels that are learned beside these and not exported; None: there are none.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class StandardisedHead(nn.Module):
         self.deviation = nn.Buffer(deviation.clamp(min=least))
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features.shape[1], len(base_rates))
+        self.auxiliary: StandardisedHead | None = None
         with torch.no_grad():
             if label_features is None:
                 self.linear.weight.normal_(std=0.01, generator=generator)
@@ -53,7 +58,9 @@ class StandardisedHead(nn.Module):
     def _towards(self, label_features: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Return weights that point to the labels' names and spread the logits of ``features`` by 1."""
         names = (label_features - self.mean) / self.deviation
-        directions = nn.functional.normalize(names - names.mean(dim=0))  # what the names have in common says nothing
+        if len(names) > 1:
+            names = names - names.mean(dim=0)  # what the names have in common says nothing
+        directions = nn.functional.normalize(names)
         return directions / (((features - self.mean) / self.deviation) @ directions.T).std()
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ptec_udf.engine.encode import Encoder
+from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
 from training.args import TrainConfig
 from training.data import Rows, read_splits, tokenised
@@ -52,7 +53,7 @@ def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
         BackboneError: for a backbone that is missing.
     """
     record = read_extract_record(config.extract)
-    names = [label["name"] for label in record["labels"]]
+    names, auxiliary = [label["name"] for label in record["labels"]], _auxiliary(config, record)
     backbone = resolve(config.backbone)
     content_hash = backbone.content_hash()
     earlier = read_earlier(config, content_hash, record)
@@ -60,14 +61,31 @@ def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
-    examples = read_splits(config.extract, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
+    examples = read_splits(
+        config.extract,
+        tune_share=config.stopping.tune_share,
+        most_rows=config.most_rows,
+        auxiliary=config.auxiliary is not None,
+    )
     return Prepared(
         record=record,
         content_hash=content_hash,
-        start=Start(config, model, encoder, names, earlier),
+        start=Start(config, model, encoder, names, earlier, auxiliary),
         rows={split: tokenised(examples[split], encoder) for split in splits},
         fingerprint=_fingerprint(config, record, content_hash, earlier),
     )
+
+
+def _auxiliary(config: TrainConfig, record: dict[str, Any]) -> list[str]:
+    """Names of the auxiliary labels to learn."""
+    if config.auxiliary is None:
+        return []
+    if "auxiliary" not in record:
+        raise ConfigError(
+            f"auxiliary must be null for an extract without auxiliary labels, was: weight {config.auxiliary.weight:g} "
+            f"for {config.extract!r}; run ptec extract with labels.auxiliary"
+        )
+    return [label["name"] for label in record["auxiliary"]]
 
 
 def packages() -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 
 # A feature that hardly varies is noise once divided by its deviation (MiniLM has three such).
@@ -73,8 +74,16 @@ class StandardisedHead(nn.Module):
         return fused
 
 
-def fused_head(network: PtecNetwork) -> nn.Linear:
-    """Return a trained network's head as one linear layer on raw features."""
-    if not isinstance(network.head, StandardisedHead):
-        raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
-    return network.head.fused()
+def fused_head(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
+    """Return a trained network's head as one linear layer on raw features.
+
+    Returns:
+        ``weight`` and ``bias``, *Shape:* ``(n_labels, width)`` and ``(n_labels,)``, of several members each with
+        their number in front.
+    """
+    heads = []
+    for member in network.members:
+        if not isinstance(member.head, StandardisedHead):
+            raise TypeError(f"network.head must be a StandardisedHead, was: {type(member.head).__name__}")
+        heads.append({name: value.detach().cpu() for name, value in member.head.fused().named_parameters()})
+    return heads[0] if len(heads) == 1 else {name: torch.stack([head[name] for head in heads]) for name in heads[0]}

@@ -17,7 +17,7 @@ from ptec_udf.model.backbone import resolve
 from training.args import TrainConfig
 from training.data import Rows, read_splits, tokenised
 from training.extract_folder import read_extract_record
-from training.prompt import check_room
+from training.prompt import check_layers, check_room
 from training.start import Start
 from training.warm import Earlier, read_earlier
 
@@ -59,6 +59,7 @@ def prepare(config: TrainConfig, splits: Sequence[str]) -> Prepared:
     earlier = read_earlier(config, content_hash, record)
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
+    check_layers(config.layers, model)
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
     examples = read_splits(

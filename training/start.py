@@ -79,6 +79,7 @@ class Start:
             prompt=prompt,
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
             pooling=config.pooling,
+            layers=config.layers,
         )
         if self.earlier is not None:
             self.earlier.put_into(network)

@@ -16,7 +16,7 @@ from ptec_udf.engine.scorer import pad
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model import artifact
 from tests.tiny import LABELS, tiny_backbone, tiny_extract, write_rows
-from tests.unit.trainings import QUICK, stop_after, weights_of
+from tests.unit.trainings import QUICK, weights_of
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint
 from training.data import read_splits, tokenised
@@ -96,7 +96,7 @@ def test_rows_without_auxiliary_labels_contribute_their_labels_alone(prepared):
 
 
 def test_auxiliary_labels_shape_the_prompt_and_are_not_in_the_artifact(run, tmp_path, tagged):
-    alone = run(tmp_path / "alone", epochs=1, extract=tagged)
+    alone = run(tmp_path / "alone", epochs=1, extract=tagged)  # tags are there, and not wanted
     beside = run(tmp_path / "beside", WEIGHT, "stopping.refit=true", epochs=1, extract=tagged)
     assert weights_of(beside)[artifact.ADAPTER] != weights_of(alone)[artifact.ADAPTER]
     assert [label.name for label in beside.manifest.labels] == list(LABELS)
@@ -104,14 +104,6 @@ def test_auxiliary_labels_shape_the_prompt_and_are_not_in_the_artifact(run, tmp_
     assert set(load(beside.files[artifact.CHOICE])) == {"prompt_embeddings", "head.weight", "head.bias"}
     assert load(beside.files[artifact.CHOICE])["head.weight"].shape == (len(LABELS), 32)
     assert set(beside.metrics["splits"]["dev"]["per_label"]) == set(LABELS)
-
-
-def test_interrupted_training_with_auxiliary_labels_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, tagged):
-    whole = run(tmp_path / "whole", WEIGHT, extract=tagged)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after(patched, epoch=1)
-        run(tmp_path / "cut", WEIGHT, extract=tagged)
-    assert run(tmp_path / "cut", WEIGHT, extract=tagged).model_id == whole.model_id
 
 
 def test_extract_without_auxiliary_labels_is_refused(run, tmp_path):

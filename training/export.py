@@ -15,14 +15,16 @@ from safetensors.torch import save
 
 from ptec_udf.model import artifact
 from ptec_udf.model.manifest import LoraForm, Manifest
+from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork, prompt_shape
 from training import lora
 from training.folders import put_in_place
 from training.head import fused_head
+from training.prompt import prompts_of
 
 
 def export(
-    network: PtecNetwork,
+    network: PtecNetwork | MeanNetwork,
     manifest: Manifest,
     metrics: dict[str, Any],
     out: Path,
@@ -32,7 +34,7 @@ def export(
     """Write the artifact.
 
     Args:
-        network: trained, with a ``StandardisedHead``; its scaling is fused into the head that is written.
+        network: trained, with a ``StandardisedHead`` (each member one); its scaling is fused into what is written.
         manifest: all but hashes and ids.
         metrics: what training measured, JSON-ready.
         out: the folder; an earlier artifact there is replaced.
@@ -44,7 +46,7 @@ def export(
     """
     head = fused_head(network)
     files = adapter_files(network, manifest)
-    files[artifact.HEAD] = save({"weight": head.weight.detach().cpu(), "bias": head.bias.detach().cpu()})
+    files[artifact.HEAD] = save(head)
     files[artifact.METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     if choice is not None:
         files[artifact.CHOICE] = save(choice)
@@ -60,9 +62,12 @@ def export(
     return sealed
 
 
-def adapter_files(network: PtecNetwork, manifest: Manifest) -> dict[str, bytes]:
+def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dict[str, bytes]:
     """Make PEFT's own two files of what was trained on the backbone, whose local path is replaced by its name."""
-    weights, values = _prompt_in_peft(network) if manifest.lora is None else _lora_in_peft(network, manifest.lora)
+    first = network.members[0]
+    weights, values = _prompt_in_peft(first) if manifest.lora is None else _lora_in_peft(first, manifest.lora)
+    if manifest.members is not None:
+        weights = save({name: prompt.contiguous() for name, prompt in prompts_of(network).items()})
     values["base_model_name_or_path"] = manifest.backbone.name
     return {
         artifact.ADAPTER: weights,
@@ -92,7 +97,8 @@ def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
         "num_layers": shape["n_layers"],
         "num_attention_heads": shape["n_heads"],
     }
-    if network.kind == "deep":
+    prompt = prompts_of(network)[artifact.PROMPT]
+    if network.kind != "input":
         config: Any = PrefixTuningConfig(**options, token_dim=shape["n_heads"] * shape["head_width"])
     else:
         config = PromptTuningConfig(**options, token_dim=shape["width"])
@@ -100,7 +106,7 @@ def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
         warnings.simplefilter("ignore")  # PEFT warns that a local backbone has no hub card
         wrapped = get_peft_model(network.backbone, config)
         with torch.no_grad():
-            wrapped.prompt_encoder["default"].embedding.weight.copy_(network.prompt)
+            wrapped.prompt_encoder["default"].embedding.weight.copy_(prompt)
         wrapped.save_pretrained(folder)
         weights = (Path(folder) / artifact.ADAPTER).read_bytes()
         values = json.loads((Path(folder) / artifact.ADAPTER_CONFIG).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,8 @@ from pyspark.sql import window as W
 
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.text import clean, missing_columns, parse_template, quoted, text_column, text_hash
-from training.args import ExtractConfig, LabelsConfig, SplitConfig
+from training.args import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
+from training.extract_auxiliary import choose_auxiliary, learned_columns, null_if_none
 from training.extract_folder import FORMAT_VERSION, check_out, publishing, read_extract_record
 
 if TYPE_CHECKING:
@@ -49,16 +50,19 @@ def extract(spark: SparkSession, config: ExtractConfig, source: PinnedSource) ->
 
     Raises:
         ConfigError: if ``out`` is in use or an excluded label does not occur.
-        SourceError: if columns are missing or of a wrong type, a split value is unknown, no label has
-            enough training companies, or no row is left to train on.
+        SourceError: if columns are missing or of a wrong type, a split value is unknown, no label (or no
+            auxiliary one, where they are wanted) has enough training companies, or no row is left to train on.
     """
     check_out(config.out, config.overwrite)
     marked = _fated(_selected(source.read(spark), config), config.split).persist()
     try:
         counts = _counts(marked, config.split)
-        labels, dropped = _choose_labels(_positives(marked), config.labels)
-        data = _final(marked, [label["name"] for label in labels])
-        record = _record(config, source) | {"labels": labels, "dropped_labels": dropped, "counts": counts}
+        labels, dropped = _choose_labels(_positives(marked, "labels"), config.labels)
+        learned = {"labels": labels}
+        if config.labels.auxiliary is not None:
+            learned["auxiliary"] = choose_auxiliary(_positives(marked, "auxiliary"), config.labels.auxiliary)
+        data = _final(marked, {column: [label["name"] for label in those] for column, those in learned.items()})
+        record = _record(config, source) | learned | {"dropped_labels": dropped, "counts": counts}
         record["fingerprint"] = _fingerprint(data, record)
         with publishing(config.out) as place:
             data.write.parquet(place.data_uri)
@@ -73,6 +77,8 @@ def _selected(df: DataFrame, config: ExtractConfig) -> DataFrame:
     template = parse_template(config.template)
     wanted = {"source.key": config.source.key, "labels.column": config.labels.column}
     wanted |= {"split.column": config.split.column} if config.split.column else {}
+    auxiliary = config.labels.auxiliary
+    wanted |= {"labels.auxiliary.column": auxiliary.column} if auxiliary else {}
     if faults := missing_columns(df.columns, wanted | {name: name for name in template.fields}):
         raise SourceError(faults)
     value = quoted(config.split.column).cast("string") if config.split.column else F.lit(None).cast("string")
@@ -80,20 +86,21 @@ def _selected(df: DataFrame, config: ExtractConfig) -> DataFrame:
     selected = df.select(
         key.alias("key"),
         F.when(key.isNotNull(), text_column(df.schema, template)).alias("text"),
-        _labels(df.schema, config.labels).alias("labels"),
+        _labels(df.schema, config.labels, "labels").alias("labels"),
+        *([null_if_none(_labels(df.schema, auxiliary, "labels.auxiliary")).alias("auxiliary")] if auxiliary else []),
         value.alias("split_value"),
     )
     return selected.withColumn("text_hash", text_hash("text"))
 
 
-def _labels(schema: T.StructType, config: LabelsConfig) -> Column:
+def _labels(schema: T.StructType, config: LabelColumn, place: str) -> Column:
     """Clean, distinct, sorted labels; null where the source is null."""
     column, dtype = quoted(config.column), schema[config.column].dataType
     if config.delimiter is not None and isinstance(dtype, T.StringType | T.CharType | T.VarcharType):
         column = F.split(column, re.escape(config.delimiter))
     elif config.delimiter is not None or not isinstance(dtype, T.ArrayType):
-        rule = "an array" if config.delimiter is None else "a string, as labels.delimiter is set"
-        raise SourceError(f"labels.column {config.column!r} must be {rule}, was {dtype.simpleString()}")
+        rule = "an array" if config.delimiter is None else f"a string, as {place}.delimiter is set"
+        raise SourceError(f"{place}.column {config.column!r} must be {rule}, was {dtype.simpleString()}")
     names = F.transform(column, lambda name: clean(name.cast("string")))
     return F.array_sort(F.array_distinct(F.array_compact(names)))
 
@@ -112,7 +119,7 @@ def _split(config: SplitConfig) -> Column:
 def _fated(df: DataFrame, config: SplitConfig) -> DataFrame:
     """Add ``split``, ``fate`` and ``is_crossed`` (true on one side of a text that is in several splits)."""
     # The hash orders rows of one key; the rest makes the choice between equal texts the same each time.
-    of_key = W.Window.partitionBy("key").orderBy(F.asc_nulls_last("text_hash"), "split_value", "labels")
+    of_key = W.Window.partitionBy("key").orderBy(F.asc_nulls_last("text_hash"), "split_value", *learned_columns(df))
     fate = (
         F.when(F.col("key").isNull(), NULL_KEY)
         .when(F.col("text_hash").isNull(), WITHOUT_TEXT)
@@ -187,11 +194,11 @@ def _unknown_splits(marked: DataFrame, column: str) -> str:
     return f"split.column {column!r} must hold train, dev or test, held: {', '.join(found)}"
 
 
-def _positives(marked: DataFrame) -> dict[str, dict[str, int]]:
-    """Companies of every label: label -> split -> count."""
+def _positives(marked: DataFrame, column: str) -> dict[str, dict[str, int]]:
+    """Labelled companies of every label in a column: label -> split -> count."""
     rows = (
-        marked.where(F.col("fate") == KEPT)
-        .select("split", F.explode("labels").alias("label"))
+        marked.where((F.col("fate") == KEPT) & F.col("labels").isNotNull())
+        .select("split", F.explode(column).alias("label"))
         .groupBy("label")
         .agg(*[F.count_if(F.col("split") == split).alias(split) for split in SPLITS])
         .collect()
@@ -231,15 +238,18 @@ def _not_there(name: str, positives: dict[str, dict[str, int]]) -> str:
     return f"labels.exclude: no company has the label {name!r}; {hint}"
 
 
-def _final(marked: DataFrame, names: Sequence[str]) -> DataFrame:
-    """The rows that are written; of their labels those that are learned."""
-    learned = F.array_sort(F.array_intersect("labels", F.array(*map(F.lit, names))))
-    return marked.where(F.col("fate") == KEPT).withColumn("labels", learned).select(*COLUMNS)
+def _final(marked: DataFrame, names: Mapping[str, Sequence[str]]) -> DataFrame:
+    """The rows that are written; of their labels those that are learned, by column."""
+    learned = {
+        column: F.array_sort(F.array_intersect(column, F.array(*map(F.lit, those)))) for column, those in names.items()
+    }
+    return marked.where(F.col("fate") == KEPT).withColumns(learned).select(*COLUMNS, *(learned.keys() - set(COLUMNS)))
 
 
 def _record(config: ExtractConfig, source: PinnedSource) -> dict[str, Any]:
     """What is known before anything is counted."""
     columns = {"key": config.source.key, "labels": config.labels.column, "split": config.split.column}
+    filters = config.labels.model_dump(exclude={"column"} if config.labels.auxiliary else {"column", "auxiliary"})
     return {
         "format_version": FORMAT_VERSION,
         "name": source.name,
@@ -247,7 +257,7 @@ def _record(config: ExtractConfig, source: PinnedSource) -> dict[str, Any]:
         "version": source.version,
         "template": config.template,
         "columns": columns,
-        "filters": config.labels.model_dump(exclude={"column"}) | config.split.model_dump(exclude={"column"}),
+        "filters": filters | config.split.model_dump(exclude={"column"}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -257,7 +267,7 @@ def _fingerprint(data: DataFrame, record: dict[str, Any]) -> str:
 
     Rows are hashed in 256 groups, so that no group outgrows what one Spark value can hold.
     """
-    row = F.sha2(F.to_json(F.struct("key", "text_hash", "labels", "split")), 256)
+    row = F.sha2(F.to_json(F.struct("key", "text_hash", *learned_columns(data), "split")), 256)
     group = F.sha2(F.array_join(F.array_sort(F.collect_list("row")), ""), 256)
     groups = (
         data.select(row.alias("row"))
@@ -265,6 +275,6 @@ def _fingerprint(data: DataFrame, record: dict[str, Any]) -> str:
         .agg(group.alias("hash"))
         .collect()
     )
-    names = [label["name"] for label in record["labels"]]
-    parts = [FORMAT_VERSION, record["template"], names, sorted((row.start, row.hash) for row in groups)]
+    names = [[label["name"] for label in record[column]] for column in learned_columns(data)]
+    parts = [FORMAT_VERSION, record["template"], *names, sorted((row.start, row.hash) for row in groups)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

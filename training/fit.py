@@ -25,8 +25,9 @@ from training.average import WeightAverage, put
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows, drop_tokens, micro_batches, training_steps
 from training.decisions.thresholds import common_threshold
-from training.forward import autocast_forward, forward_of_some, over_rows
+from training.forward import autocast_forward, features_of_some, over_rows
 from training.group import ALONE, Group
+from training.head import StandardisedHead
 from training.loss import loss_sum
 from training.metrics import macro_f1, mean_average_precision
 
@@ -46,6 +47,7 @@ class Trainer:
         bfloat16: whether the backbone computes in bfloat16.
         checkpoint: where the state is kept between epochs.
         epochs: most passes over the rows; the schedule is laid out over those of the configuration.
+        auxiliary_weights: of positives of auxiliary labels, *Shape:* ``(n_auxiliary,)``; None: none are learned.
         group: the processes that train together.
     """
 
@@ -57,6 +59,7 @@ class Trainer:
     bfloat16: bool
     checkpoint: Checkpoint
     epochs: int
+    auxiliary_weights: torch.Tensor | None = None
     group: Group = ALONE
 
     @property
@@ -151,9 +154,8 @@ class Trainer:
             # Tokens are dropped from all rows, also from those of other processes: equal draws in all of them.
             ids = [drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch]
             own = self.group.deal(len(batch))
-            targets = torch.from_numpy(self.rows.targets[batch][own]).to(self.weights.device)
-            logits = forward_of_some(self.network, self.bfloat16, ids, own)
-            loss = loss_sum(logits, targets, self.weights, self.config.loss) / len(step)
+            features = features_of_some(self.network, self.bfloat16, ids, own)
+            loss = self._loss(features, batch, own) / len(step)
             loss.backward()
             total += loss.item()
         trained = [parameter for _, parameter in trained_parameters(self.network)]
@@ -163,6 +165,21 @@ class Trainer:
             return float("nan")
         optimiser.step()
         return total
+
+    def _loss(self, features: torch.Tensor, batch: list[int], own: list[int]) -> torch.Tensor:
+        """Add up the loss of a batch's own rows: of their labels and, weighted, of their auxiliary ones."""
+        head, rows = self.network.head, [batch[at] for at in own]
+
+        def loss(head: torch.nn.Module, targets: np.ndarray, weights: torch.Tensor) -> torch.Tensor:
+            wanted = torch.from_numpy(targets[rows]).to(weights.device)
+            return loss_sum(head(features)[own], wanted, weights, self.config.loss)
+
+        total = loss(head, self.rows.targets, self.weights)
+        if self.rows.auxiliary is None or self.auxiliary_weights is None or self.config.auxiliary is None:
+            return total
+        assert isinstance(head, StandardisedHead)
+        assert head.auxiliary is not None
+        return total + self.config.auxiliary.weight * loss(head.auxiliary, self.rows.auxiliary, self.auxiliary_weights)
 
     def _steps_per_epoch(self) -> int:
         return math.ceil(len(self.rows) / self.config.optimiser.batch_rows)

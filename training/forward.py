@@ -14,31 +14,38 @@ from ptec_udf.model.network import PtecNetwork
 Forward = Callable[[list[list[int]]], torch.Tensor]
 
 
-def autocast_forward(network: PtecNetwork, bfloat16: bool) -> Forward:
-    """Return a function from token ids to logits, *Shape:* ``(batch, n_labels)``; the head stays in float32."""
-    return lambda ids: network.head(_features(network, bfloat16, ids))
+def autocast_features(network: PtecNetwork, bfloat16: bool) -> Forward:
+    """Return a function from token ids to features, *Shape:* ``(batch, width)``, in float32."""
+    device = network.device
+
+    def forward(ids: list[list[int]]) -> torch.Tensor:
+        padded, mask = pad(ids, 0)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            return network.features(padded.to(device), mask.to(device))
+
+    return forward
 
 
-def forward_of_some(network: PtecNetwork, bfloat16: bool, ids: list[list[int]], some: Sequence[int]) -> torch.Tensor:
-    """Return the logits of some rows of a batch, *Shape:* ``(len(some), n_labels)``.
+def features_of_some(network: PtecNetwork, bfloat16: bool, ids: list[list[int]], some: Sequence[int]) -> torch.Tensor:
+    """Return features of a batch in which only some rows are computed and the others are zero.
 
-    The head sees the whole batch, in which the other rows are zero, so that what it drops from a row is what it would
-    drop if all were there.
+    So a head sees the whole batch, and what it drops from a row is what it would drop if all were there.
+
+    Returns:
+        *Shape:* ``(batch, width)``, in float32.
     """
     # Where there are none, one goes along that does not count: every parameter then has a gradient.
     computed = list(some) or [0]
-    features = _features(network, bfloat16, [ids[at] for at in computed])
+    features = autocast_features(network, bfloat16)([ids[at] for at in computed])
     whole = features.new_zeros(len(ids), features.shape[1])
     whole[computed] = features
-    return network.head(whole)[list(some)]
+    return whole
 
 
-def _features(network: PtecNetwork, bfloat16: bool, ids: list[list[int]]) -> torch.Tensor:
-    """Return the rows' features, *Shape:* ``(batch, width)``."""
-    device = network.device
-    padded, mask = pad(ids, 0)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        return network.features(padded.to(device), mask.to(device))
+def autocast_forward(network: PtecNetwork, bfloat16: bool) -> Forward:
+    """Return a function from token ids to logits, *Shape:* ``(batch, n_labels)``; the head stays in float32."""
+    features = autocast_features(network, bfloat16)
+    return lambda ids: network.head(features(ids))
 
 
 @torch.inference_mode()

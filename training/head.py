@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 
 # A feature that hardly varies is noise once divided by its deviation (MiniLM has three such).
@@ -12,7 +13,11 @@ LEAST_SHARE_OF_MEDIAN_DEVIATION = 0.1
 
 
 class StandardisedHead(nn.Module):
-    """Subtract a fixed mean, divide by a fixed deviation, drop some features in training, apply a linear layer."""
+    """Subtract a fixed mean, divide by a fixed deviation, drop some features in training, apply a linear layer.
+
+    Attributes:
+        auxiliary: a head of labels that are learned beside these and not exported; None: there are none.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class StandardisedHead(nn.Module):
         self.deviation = nn.Buffer(deviation.clamp(min=least))
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features.shape[1], len(base_rates))
+        self.auxiliary: StandardisedHead | None = None
         with torch.no_grad():
             if label_features is None:
                 self.linear.weight.normal_(std=0.01, generator=generator)
@@ -53,7 +59,9 @@ class StandardisedHead(nn.Module):
     def _towards(self, label_features: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Return weights that point to the labels' names and spread the logits of ``features`` by 1."""
         names = (label_features - self.mean) / self.deviation
-        directions = nn.functional.normalize(names - names.mean(dim=0))  # what the names have in common says nothing
+        if len(names) > 1:
+            names = names - names.mean(dim=0)  # what the names have in common says nothing
+        directions = nn.functional.normalize(names)
         return directions / (((features - self.mean) / self.deviation) @ directions.T).std()
 
     @torch.no_grad()
@@ -66,8 +74,16 @@ class StandardisedHead(nn.Module):
         return fused
 
 
-def fused_head(network: PtecNetwork) -> nn.Linear:
-    """Return a trained network's head as one linear layer on raw features."""
-    if not isinstance(network.head, StandardisedHead):
-        raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
-    return network.head.fused()
+def fused_head(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
+    """Return a trained network's head as one linear layer on raw features.
+
+    Returns:
+        ``weight`` and ``bias``, *Shape:* ``(n_labels, width)`` and ``(n_labels,)``, of several members each with
+        their number in front.
+    """
+    heads = []
+    for member in network.members:
+        if not isinstance(member.head, StandardisedHead):
+            raise TypeError(f"network.head must be a StandardisedHead, was: {type(member.head).__name__}")
+        heads.append({name: value.detach().cpu() for name, value in member.head.fused().named_parameters()})
+    return heads[0] if len(heads) == 1 else {name: torch.stack([head[name] for head in heads]) for name in heads[0]}

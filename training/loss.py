@@ -19,13 +19,13 @@ def positive_weights(targets: np.ndarray, config: PositiveWeights) -> np.ndarray
     Samples", CVPR 2019 (arXiv 1901.05555).
 
     Args:
-        targets: training rows, *Shape:* ``(n_rows, n_labels)``.
+        targets: training rows, *Shape:* ``(n_rows, n_labels)``; NaN where unknown.
         config: power, cap and beta.
 
     Returns:
         *Shape:* ``(n_labels,)``; a label without positives gets the cap.
     """
-    counts = targets.sum(axis=0)
+    counts = np.nansum(targets, axis=0)
     if config.pos_weight_beta is not None:
         counts = np.expm1(np.float64(counts) * np.log(config.pos_weight_beta)) / (config.pos_weight_beta - 1)
     weights = (counts.max() / np.maximum(counts, 1e-9)) ** config.pos_weight_power
@@ -41,15 +41,16 @@ def loss_sum(
 
     Args:
         logits: *Shape:* ``(batch, n_labels)``.
-        targets: 0 or 1, *Shape:* ``(batch, n_labels)``.
+        targets: 0 or 1, *Shape:* ``(batch, n_labels)``; a cell that is NaN is unknown, and its loss 0.
         weights: of positives, *Shape:* ``(n_labels,)``.
         config: focus and margin; None: plain binary cross-entropy.
     """
+    known, targets = ~targets.isnan(), targets.nan_to_num()
     if config is None or not config.is_focused:
         cells = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
     else:
         cells = _focused(logits, targets, weights, config)
-    return cells.mean(dim=1).sum()
+    return (cells * known).mean(dim=1).sum()
 
 
 def _focused(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, config: LossConfig) -> torch.Tensor:

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from ptec_udf.engine.encode import Encoder
+from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
 from training.args import TrainConfig
 from training.data import Examples, Rows, read_splits, tokenised
 from training.extract_folder import read_extract_record
 from training.group import ALONE, Group
-from training.prompt import check_room
+from training.prompt import check_layers, check_room
 from training.seen import seen_in
 from training.start import Start
 from training.warm import Earlier, read_earlier
@@ -56,23 +57,41 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         BackboneError: for a backbone that is missing.
     """
     record = read_extract_record(config.extract)
-    names = [label["name"] for label in record["labels"]]
+    names, auxiliary = [label["name"] for label in record["labels"]], _auxiliary(config, record)
     backbone = resolve(config.backbone)
     content_hash = backbone.content_hash()
     earlier = read_earlier(config, content_hash, record)
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
+    check_layers(config.layers, model)
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
-    examples = read_splits(config.extract, tune_share=config.stopping.tune_share, most_rows=config.most_rows)
+    examples = read_splits(
+        config.extract,
+        tune_share=config.stopping.tune_share,
+        most_rows=config.most_rows,
+        auxiliary=config.auxiliary is not None,
+    )
     return Prepared(
         record=record,
         content_hash=content_hash,
-        start=Start(config, model, encoder, names, earlier, group),
+        start=Start(config, model, encoder, names, earlier, auxiliary, group),
         rows={split: tokenised(examples[split], encoder) for split in splits},
         fingerprint=_fingerprint(config, record, content_hash, earlier),
         seen=_seen(record, examples, earlier),
     )
+
+
+def _auxiliary(config: TrainConfig, record: dict[str, Any]) -> list[str]:
+    """Names of the auxiliary labels to learn."""
+    if config.auxiliary is None:
+        return []
+    if "auxiliary" not in record:
+        raise ConfigError(
+            f"auxiliary must be null for an extract without auxiliary labels, was: weight {config.auxiliary.weight:g} "
+            f"for {config.extract!r}; run ptec extract with labels.auxiliary"
+        )
+    return [label["name"] for label in record["auxiliary"]]
 
 
 def packages() -> dict[str, str]:
@@ -91,7 +110,7 @@ def _seen(
 
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
     # Whether a refit follows makes no difference to what came before it, nor how many processes there are.
-    unlike = {"out": True, "overwrite": True, "processes": True, "processes_on": True, "stopping": {"refit"}}
-    settings = config.model_dump(mode="json", exclude=unlike)
+    unlike = dict.fromkeys(("out", "overwrite", "processes", "processes_on"), True)
+    settings = config.model_dump(mode="json", exclude={**unlike, "stopping": {"refit"}})
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

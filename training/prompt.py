@@ -7,13 +7,15 @@ times that of MiniLM's embeddings; so the embeddings are made here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ptec_udf.errors import ConfigError
+from ptec_udf.model.artifact import prompt_names
 from ptec_udf.model.manifest import PromptForm
-from ptec_udf.model.network import prompt_shape, takes_cache
+from ptec_udf.model.members import MeanNetwork
+from ptec_udf.model.network import PtecNetwork, prompt_shape, takes_cache
 from ptec_udf.model.prefix import join_deep_prompt, keys_values_of_embeddings
 from training.args import PromptConfig
 
@@ -25,16 +27,16 @@ def initial_prompt(
     """Make the prompt's first weight, in PEFT's layout, float32.
 
     Returns:
-        *Shape:* ``(n_tokens, width)`` for an input prompt, ``(n_tokens, n_layers * 2 * n_heads *
+        *Shape:* ``(n_tokens, width)`` for an input or prefix prompt, ``(n_tokens, n_layers * 2 * n_heads *
         head_width)`` for a deep one, which starts as the keys and values of one pass over the embeddings.
 
     Raises:
-        ConfigError: for a deep prompt on a backbone that cannot be given keys and values.
+        ConfigError: for a deep or prefix prompt on a backbone that cannot be given keys and values.
     """
-    if config.kind == "deep" and not takes_cache(backbone):
+    if config.kind != "input" and not takes_cache(backbone):
         raise ConfigError(
-            f"prompt.kind deep needs a backbone that takes keys and values, was: {backbone.config.model_type}; "
-            "use kind: input"
+            f"prompt.kind {config.kind} needs a backbone that takes keys and values, was: "
+            f"{backbone.config.model_type}; use kind: input"
         )
     table = backbone.get_input_embeddings().weight
     if config.init == "random":
@@ -44,7 +46,7 @@ def initial_prompt(
     else:
         texts = [config.text or ""] if config.init == "text" else list(labels)
         embeddings = table[_token_ids(texts, tokenizer, config.n_tokens, generator)]
-    if config.kind == "input":
+    if config.kind != "deep":
         return embeddings.float().clone()
     return join_deep_prompt(keys_values_of_embeddings(backbone, embeddings)).float()
 
@@ -61,9 +63,42 @@ def _token_ids(texts: Sequence[str], tokenizer: Any, n_tokens: int, generator: t
     return ids.repeat(-(-n_tokens // len(ids)))[:n_tokens]
 
 
+def prompts_of(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
+    """Return the prompt of each member of a trained network under the names that an artifact gives them."""
+    members = network.members
+    named = zip(prompt_names(len(members)), members, strict=True)
+    return {name: _in_artifact(member).cpu() for name, member in named if member.prompt is not None}
+
+
+@torch.no_grad()
+def _in_artifact(network: PtecNetwork) -> torch.Tensor:
+    """Return a prompt in the form that an artifact holds: a prefix as the keys and values that it comes to."""
+    assert network.prompt is not None
+    if network.kind != "prefix":
+        return network.prompt.detach()
+    embeddings = network.prompt.to(network.backbone.dtype)
+    return join_deep_prompt(keys_values_of_embeddings(network.backbone, embeddings)).float()
+
+
 def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptForm:
-    """Describe the prompt for the manifest."""
-    return PromptForm(kind=config.kind, n_tokens=config.n_tokens, attention="prefix" if caches_prompt else "full")
+    """Describe the prompt for the manifest; a prefix is kept as the deep prompt that it comes to."""
+    kind: Literal["input", "deep"] = "input" if config.kind == "input" else "deep"
+    return PromptForm(kind=kind, n_tokens=config.n_tokens, attention="prefix" if caches_prompt else "full")
+
+
+def check_layers(layers: Sequence[int] | None, backbone: Any) -> None:
+    """Refuse layers that a backbone does not have, and one that is named twice.
+
+    Raises:
+        ConfigError: naming those that it has.
+    """
+    n_layers = prompt_shape(backbone)["n_layers"]
+    there = [layer for layer in layers or [] if -n_layers - 1 <= layer <= n_layers]
+    if len({layer % (n_layers + 1) for layer in there}) < len(layers or []):
+        raise ConfigError(
+            f"layers must be different ones from 0 (before the first) to {n_layers} (the last), or counted from the "
+            f"end by -1 to {-n_layers - 1}, were: {layers}"
+        )
 
 
 def check_room(n_prompt: int, backbone: Any, max_tokens: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from training.args import TrainConfig
 from training.checkpoint import Checkpoint
 from training.data import Rows
 from training.fit import Trainer
-from training.forward import autocast_forward, has_bfloat16, over_rows
+from training.forward import Forward, autocast_forward, has_bfloat16, over_rows
 from training.group import ALONE, Group
 from training.head import StandardisedHead
 from training.loss import positive_weights
@@ -35,6 +35,7 @@ class Start:
         encoder: its tokeniser.
         names: the labels, in order.
         earlier: the model whose weights all of them start from.
+        auxiliary: the labels that are learned beside, in order.
         group: the processes that train together.
     """
 
@@ -43,6 +44,7 @@ class Start:
     encoder: Encoder
     names: list[str]
     earlier: Earlier | None = None
+    auxiliary: list[str] = field(default_factory=list)
     group: Group = ALONE
 
     def trainer(self, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
@@ -51,20 +53,22 @@ class Start:
             has_bfloat16(self.backbone.device.type) if self.config.dtype == "auto" else self.config.dtype == "bfloat16"
         )
         weights = positive_weights(rows.targets, self.config.loss)
-        network = self._network(rows, weights, bfloat16)
+        of_auxiliary = None if rows.auxiliary is None else positive_weights(rows.auxiliary, self.config.loss)
+        network = self._network(rows, weights, of_auxiliary, bfloat16)
         return Trainer(
             network=network,
             rows=rows,
             tune=tune,
-            weights=torch.from_numpy(weights).float().to(network.device),
+            weights=_tensor(weights, network),
             config=self.config,
             bfloat16=bfloat16,
             checkpoint=checkpoint,
             epochs=epochs,
+            auxiliary_weights=None if of_auxiliary is None else _tensor(of_auxiliary, network),
             group=self.group,
         )
 
-    def _network(self, rows: Rows, weights: np.ndarray, bfloat16: bool) -> PtecNetwork:
+    def _network(self, rows: Rows, weights: np.ndarray, of_auxiliary: np.ndarray | None, bfloat16: bool) -> PtecNetwork:
         """Make the network with its first prompt, or LoRA layers, and its first head."""
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
         kind, prompt = None, None
@@ -79,26 +83,40 @@ class Start:
             prompt=prompt,
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
             pooling=config.pooling,
+            layers=config.layers,
         )
         if self.earlier is not None:
             self.earlier.put_into(network)
         forward = autocast_forward(network, bfloat16)
         budget = config.optimiser.micro_batch_tokens
         features = self.group.over(lambda ids: over_rows(forward, ids, budget), rows.ids[:_ROWS_FOR_SCALING])
-        of_names = None
-        if config.head_init == "labels":
-            ids = [text.ids or [self.encoder.pad_id] for text in self.encoder.encode(self.names)]
-            of_names = torch.from_numpy(over_rows(forward, ids, budget))
-        share = rows.targets.mean(axis=0)
-        weighted = share * weights / (share * weights + 1 - share)
-        head = StandardisedHead(
-            torch.from_numpy(features),
-            torch.from_numpy(weighted).float(),
-            generator,
-            config.head_dropout,
-            of_names,
-        )
+
+        def first_head(names: list[str], targets: np.ndarray, weights: np.ndarray) -> StandardisedHead:
+            share = np.nanmean(targets, axis=0)
+            weighted = share * weights / (share * weights + 1 - share)
+            return StandardisedHead(
+                torch.from_numpy(features),
+                torch.from_numpy(weighted).float(),
+                generator,
+                config.head_dropout,
+                self._features_of_names(names, forward),
+            )
+
+        head = first_head(self.names, rows.targets, weights)
         if self.earlier is not None:
             self.earlier.put_into_head(head, self.names)
+        if rows.auxiliary is not None and of_auxiliary is not None:
+            head.auxiliary = first_head(self.auxiliary, rows.auxiliary, of_auxiliary)
         network.head = head.to(network.device)
         return network
+
+    def _features_of_names(self, names: list[str], forward: Forward) -> torch.Tensor | None:
+        """Return features of names as texts, *Shape:* ``(n_names, width)``, where heads start from them."""
+        if self.config.head_init != "labels":
+            return None
+        ids = [text.ids or [self.encoder.pad_id] for text in self.encoder.encode(names)]
+        return torch.from_numpy(over_rows(forward, ids, self.config.optimiser.micro_batch_tokens))
+
+
+def _tensor(weights: np.ndarray, network: PtecNetwork) -> torch.Tensor:
+    return torch.from_numpy(weights).float().to(network.device)

@@ -111,9 +111,12 @@ def _on_executors(work: Work, config: TrainConfig) -> dict[str, Any]:
     distributor = TorchDistributor(num_processes=config.processes, local_mode=False, use_gpu=gpus > 0)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as shared:
         try:
-            return distributor.run(_executor_process, work, config, shared)
+            outcome: dict[str, Any] | None = distributor.run(_executor_process, work, config, shared)
         except Exception as error:
             raise TrainingError(f"a process on an executor ended ({type(error).__name__}); {_GO_ON}") from None
+    if outcome is None:
+        raise TrainingError(f"the first process on an executor said nothing in the end; {_GO_ON}")
+    return outcome
 
 
 def _session() -> SparkSession:

@@ -16,13 +16,13 @@ from ptec_udf.model.artifact import MANIFEST
 from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
-from training.checkpoint import Checkpoint, Course
+from training.checkpoint import Course
 from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
 from training.export import export
-from training.fit import Trainer
 from training.folders import check_writable
 from training.group import ALONE, Group
+from training.members import Combined, fit_members
 from training.metrics import evaluate
 from training.prepare import packages, prepare
 from training.prompt import prompt_form
@@ -36,7 +36,7 @@ class Fitted:
     """A model that is ready for export.
 
     Attributes:
-        trainer: the training that made it.
+        trainer: the training, or trainings, that made it.
         decisions: its calibration and thresholds.
         chosen: what led to their forms, where there was a choice.
         figures: what was measured, by split. Tune is measured on the model that did not train on it.
@@ -44,7 +44,7 @@ class Fitted:
         choice: tensors of the first training where the trainer is a second one.
     """
 
-    trainer: Trainer
+    trainer: Combined
     decisions: Decisions
     chosen: dict[str, Any]
     figures: dict[str, Any]
@@ -92,8 +92,10 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
         template=record["template"],
         max_tokens=config.max_tokens,
         pooling=config.pooling,
+        layers=config.layers,
         prompt=None if config.lora else prompt_form(config.prompt, network.caches_prompt),
         lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
+        members=config.averaged_members if config.averaged_members > 1 else None,
         calibrator=config.calibrator,
         threshold_logit=decisions.common_threshold,
         labels=_labels(names, decisions, fitted.trainer.rows),
@@ -137,8 +139,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
 def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -> Fitted:
     """Train with tune held out, let tune decide, and train once more with it where that is wanted."""
     stopping, tune = start.config.stopping, splits["tune"]
-    trainer = start.trainer(splits["train"], tune, stopping.epochs, Checkpoint(state / "choice", fingerprint))
-    courses = {"choice": trainer.fit()}
+    trainer, courses = fit_members(start, splits["train"], tune, state / "choice", fingerprint)
     decisions, chosen = fit_decisions(
         trainer.logits(tune),
         tune.targets,
@@ -150,11 +151,11 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     choice = None
     if stopping.refit:
         choice = tensors_of(trainer.network)
-        epochs = courses["choice"].best_epoch
-        say(f"once more from the start, on train and tune together: {epochs} epochs")
+        epochs = [course.best_epoch for course in courses.values()]
+        say(f"once more from the start, on train and tune together: {', '.join(map(str, epochs))} epochs")
         whole = splits["train"].joined(tune)
-        final = start.trainer(whole, None, epochs, Checkpoint(state / "refit", f"{fingerprint}-{epochs}"))
-        courses["refit"] = final.fit()
+        final, refits = fit_members(start, whole, None, state / "refit", fingerprint, epochs)
+        courses |= refits
         decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
@@ -162,7 +163,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     return Fitted(trainer, decisions, chosen, figures, courses, choice)
 
 
-def _measure(trainer: Trainer, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:
+def _measure(trainer: Combined, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:
     """Report one split."""
     base_rates = trainer.rows.targets.mean(axis=0)
     logits = trainer.logits(rows)

@@ -7,18 +7,20 @@ one, tune would be no stranger to it, and would judge too kindly.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from safetensors.torch import load
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import CHOICE, PROMPT, Artifact, load_artifact
+from ptec_udf.model.artifact import CHOICE, PROMPT, Artifact, load_artifact, prompt_names
+from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 from training import lora
 from training.args import TrainConfig
 from training.head import StandardisedHead, fused_head
+from training.prompt import prompts_of
 from training.seen import Seen, seen_by
 
 _HEAD = ("head.weight", "head.bias")
@@ -39,6 +41,13 @@ class Earlier:
     labels: list[str]
     tensors: Mapping[str, torch.Tensor]
     seen: Seen | None = None
+
+    def member(self, at: int, n_members: int) -> Earlier:
+        """Return what one of several members starts from."""
+        if n_members == 1:
+            return self
+        prompt = self.tensors[prompt_names(n_members)[at]]
+        return replace(self, tensors={PROMPT: prompt} | {name: self.tensors[name][at] for name in _HEAD})
 
     @torch.no_grad()
     def put_into(self, network: PtecNetwork) -> None:
@@ -102,6 +111,8 @@ def _compared(
     theirs = made.manifest
     yield "backbone", content_hash[:16], theirs.backbone.content_hash[:16]
     yield "pooling", config.pooling, theirs.pooling
+    yield "layers", config.layers, theirs.layers
+    yield "members with combine: logits", config.averaged_members, theirs.members or 1
     yield "lora.rank", config.lora and config.lora.rank, theirs.lora and theirs.lora.rank
     yield "lora.alpha", config.lora and config.lora.alpha, theirs.lora and theirs.lora.alpha
     prompt = None if config.lora else config.prompt
@@ -113,9 +124,8 @@ def _compared(
     yield "stopping.tune_share", ours, made.metrics.get("tune_share", ours)
 
 
-def tensors_of(network: PtecNetwork) -> dict[str, torch.Tensor]:
+def tensors_of(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
     """Copy what was trained, under the names of an artifact's file ``choice.safetensors``."""
-    adapter = lora.weights(network.backbone) if network.prompt is None else {PROMPT: network.prompt}
-    head = fused_head(network)
-    named = {**adapter, **dict(zip(_HEAD, (head.weight, head.bias), strict=True))}
-    return {name: value.detach().cpu().clone() for name, value in named.items()}
+    adapter = prompts_of(network) or lora.weights(network.members[0].backbone)
+    head = {f"head.{name}": value for name, value in fused_head(network).items()}
+    return {name: value.detach().cpu().clone() for name, value in {**adapter, **head}.items()}

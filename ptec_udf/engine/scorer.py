@@ -14,6 +14,7 @@ from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import EncodedText, Encoder
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.lora import add_into, check_unchanged
+from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
@@ -42,9 +43,9 @@ class Scorer:
     since its message may hold the company's text.
     """
 
-    def __init__(self, network: PtecNetwork, encoder: Encoder, *, batch_tokens: int) -> None:
+    def __init__(self, network: PtecNetwork | MeanNetwork, encoder: Encoder, *, batch_tokens: int) -> None:
         """Take a network in eval mode and freeze its prompt."""
-        self.network = network.eval()
+        self.network: PtecNetwork | MeanNetwork = network.eval()
         self.network.freeze_prompt()
         self.encoder = encoder
         self.batch_tokens = batch_tokens
@@ -61,17 +62,18 @@ class Scorer:
         check_unchanged(backbone)
         if manifest.lora is not None:
             add_into(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
-        n_labels, width = artifact.head_weight.shape
-        head = nn.Linear(width, n_labels)
-        head.load_state_dict({"weight": artifact.head_weight, "bias": artifact.head_bias})
-        network = PtecNetwork(
-            backbone=backbone,
-            kind=manifest.prompt.kind if manifest.prompt else None,
-            prompt=artifact.prompt,
-            head=head,
-            pooling=manifest.pooling,
-        )
-        return cls(network, Encoder(tokenizer, manifest.max_tokens), batch_tokens=batch_tokens)
+        networks = [
+            PtecNetwork(
+                backbone=backbone,
+                kind=manifest.prompt.kind if manifest.prompt else None,
+                prompt=prompt,
+                head=_linear(weight, bias),
+                pooling=manifest.pooling,
+                layers=manifest.layers,
+            )
+            for prompt, weight, bias in artifact.members
+        ]
+        return cls(put_together(networks), Encoder(tokenizer, manifest.max_tokens), batch_tokens=batch_tokens)
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
@@ -101,6 +103,14 @@ class Scorer:
         logits = self.network(ids.to(device), mask.to(device)).cpu().numpy()  # (batch, n_labels)
         for row, values in zip(rows, logits, strict=True):
             results[row] = _result(encoded[row], values, ids.shape[1])
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    """Make a head of its weights."""
+    n_labels, width = weight.shape
+    head = nn.Linear(width, n_labels)
+    head.load_state_dict({"weight": weight, "bias": bias})
+    return head
 
 
 def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

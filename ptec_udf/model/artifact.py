@@ -3,8 +3,10 @@
 ========================== =====================================================================
 manifest.json              what it is and how to use it: see manifest.py
 adapter_config.json        PEFT's own file
-adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices
-head.safetensors           ``weight`` (n_labels, width) and ``bias`` (n_labels,), float32
+adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices;
+                           prompts of further members as ``prompt_embeddings.1`` and so on
+head.safetensors           ``weight`` (n_labels, width) and ``bias`` (n_labels,), float32; of several members each
+                           with their number in front
 metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
                            second one followed. A later training can start from them
@@ -74,8 +76,8 @@ class Artifact:
     Attributes:
         manifest: what it is.
         adapter: what was trained on the backbone, float32, under PEFT's names.
-        head_weight: *Shape:* ``(n_labels, width)``, float32.
-        head_bias: *Shape:* ``(n_labels,)``, float32.
+        head_weight: *Shape:* ``(n_labels, width)``, or of several members ``(n_members, n_labels, width)``, float32.
+        head_bias: *Shape:* ``(n_labels,)`` or ``(n_members, n_labels)``, float32.
         files: the bytes it was read from, by file name.
     """
 
@@ -92,8 +94,16 @@ class Artifact:
 
     @property
     def prompt(self) -> torch.Tensor | None:
-        """The soft prompt, *Shape:* ``(n_prompt, ...)`` in PEFT's layout; None where LoRA was trained."""
+        """The (first) soft prompt, *Shape:* ``(n_prompt, ...)`` in PEFT's layout; None where LoRA was trained."""
         return self.adapter.get(PROMPT)
+
+    @property
+    def members(self) -> list[tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]]:
+        """Prompt, weight and bias of each member; one for most models."""
+        if self.manifest.members is None:
+            return [(self.prompt, self.head_weight, self.head_bias)]
+        prompts = [self.adapter[name] for name in prompt_names(self.manifest.members)]
+        return list(zip(prompts, self.head_weight, self.head_bias, strict=True))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -151,6 +161,11 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     return Artifact(manifest, adapter, head["weight"], head["bias"], dict(files))
 
 
+def prompt_names(n_members: int) -> list[str]:
+    """Name the prompts of so many members; PEFT knows the first."""
+    return [PROMPT, *(f"{PROMPT}.{at}" for at in range(1, n_members))]
+
+
 def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[Manifest, bytes]:
     """Fill in hashes, model_id and checksum.
 
@@ -199,7 +214,7 @@ def _read_manifest(data: bytes, where: str) -> Manifest:
 def _fits(manifest: Manifest, adapter: Mapping[str, torch.Tensor]) -> bool:
     """Tell whether tensors are those of the manifest's prompt, or LoRA's in pairs."""
     if manifest.lora is None:
-        return set(adapter) == {PROMPT}
+        return set(adapter) == set(prompt_names(manifest.members or 1))
     first = {name.removesuffix(FIRST) for name in adapter if name.endswith(FIRST)}
     ranks = {len(adapter[name + FIRST]) for name in first}
     return ranks == {manifest.lora.rank} and set(adapter) == {name + end for name in first for end in (FIRST, SECOND)}

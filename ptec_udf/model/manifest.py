@@ -71,10 +71,12 @@ class Manifest(_Part):
     backbone: BackboneName
     template: str
     max_tokens: int
-    pooling: Literal["mean", "last"]
+    pooling: Literal["mean", "last", "mean_max"]
+    layers: list[int] | None = Field(None, min_length=1)  # whose hidden states are pooled; None: the last
     pooled_positions: Literal["text"] = "text"
     prompt: PromptForm | None = None
     lora: LoraForm | None = None
+    members: int | None = Field(None, ge=2)  # prompts and heads whose logits are averaged; None: there is one
     feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
@@ -87,4 +89,6 @@ class Manifest(_Part):
     def _one_adapter(self) -> Manifest:
         if (self.prompt is None) == (self.lora is None):
             raise ValueError("one of prompt and lora must be there, and not both")
+        if self.members is not None and self.prompt is None:
+            raise ValueError("members must not be there with lora, which changes the one backbone")
         return self

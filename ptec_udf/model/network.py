@@ -11,6 +11,7 @@ Allocation", NAACL 2024 (arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,8 +19,8 @@ from torch import nn
 
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings, prefix_cache, split_deep_prompt
 
-PromptKind = Literal["input", "deep"]
-Pooling = Literal["mean", "last"]
+PromptKind = Literal["input", "deep", "prefix"]
+Pooling = Literal["mean", "last", "mean_max"]
 
 
 class PtecNetwork(nn.Module):
@@ -27,7 +28,9 @@ class PtecNetwork(nn.Module):
 
     The prompt weight is PEFT's: ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the
     text) and ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values
-    in every layer). A backbone that is adapted by LoRA has no prompt.
+    in every layer). Kind ``prefix``, which is for training, has the weight of ``input``; its tokens never see
+    the text, so that their keys and values are those of a deep prompt. A backbone that is adapted by LoRA
+    has no prompt.
     """
 
     def __init__(
@@ -38,20 +41,31 @@ class PtecNetwork(nn.Module):
         prompt: torch.Tensor | None,
         head: nn.Module,
         pooling: Pooling,
+        layers: Sequence[int] | None = None,
     ) -> None:
-        """Put the parts together; the backbone stays frozen, but for LoRA, and in eval mode."""
+        """Put the parts together; the backbone stays frozen, but for LoRA, and in eval mode.
+
+        ``layers`` are those whose hidden states make the features, side by side, as transformers counts them: 0 is
+        before the first layer, -1 after the last. None: after the last.
+        """
         super().__init__()
         self.backbone = backbone
         self.kind: PromptKind | None = kind
         self.pooling: Pooling = pooling
+        self.layers = layers
         self.prompt = None if prompt is None else nn.Parameter(prompt)
         self.head = head
         # An input prompt in a bidirectional encoder sees the text: nothing about it can be computed beforehand.
         causal = is_causal(backbone)
-        self.caches_prompt = kind is not None and (kind == "deep" or causal)
+        self.caches_prompt = kind is not None and (kind != "input" or causal)
         # Encoders count on from the prompt by themselves, each family from its own first position.
         self._takes_positions = causal and "position_ids" in inspect.signature(backbone.forward).parameters
         self._frozen_prefix: list[LayerKeysValues] | None = None
+
+    @property
+    def members(self) -> list[PtecNetwork]:
+        """The networks whose logits are averaged: this one alone."""
+        return [self]
 
     @property
     def device(self) -> torch.device:
@@ -81,12 +95,15 @@ class PtecNetwork(nn.Module):
         return self.head(self.features(input_ids, mask))
 
     def features(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the pooled last hidden states of text positions, *Shape:* ``(batch, width)``, in float32."""
+        """Return the pooled hidden states of text positions, *Shape:* ``(batch, n_features)``, in float32.
+
+        ``n_features`` is the backbone's width, times the number of layers, times 2 with ``mean_max``.
+        """
         hidden = self._hidden_cached(input_ids, mask) if self.caches_prompt else self._hidden_plain(input_ids, mask)
         return pooled(hidden.float(), mask, self.pooling)
 
     def _hidden_cached(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, width)``."""
+        """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, n_layers * width)``."""
         prefix = self._frozen_prefix if self._frozen_prefix is not None else self._prefix()
         n_prompt = prefix[0][0].shape[-2]
         arguments: dict[str, Any] = {}
@@ -98,22 +115,31 @@ class PtecNetwork(nn.Module):
             attention_mask=self._with_prompt_mask(mask, n_prompt),
             cache=prefix_cache(prefix),
             use_cache=True,
+            output_hidden_states=self.layers is not None,
             **arguments,
         )
-        return outputs.last_hidden_state
+        return self._states(outputs)
 
     def _hidden_plain(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run prompt and text together; the prompt's positions are cut off, *Shape:* ``(batch, length, width)``."""
+        """Run prompt and text together; the prompt's positions are cut off, *Shape:* as of ``_hidden_cached``."""
+        of_layers = self.layers is not None
         if self.prompt is None:
-            return self.backbone(input_ids=input_ids, attention_mask=mask).last_hidden_state
+            return self._states(self.backbone(input_ids=input_ids, attention_mask=mask, output_hidden_states=of_layers))
         tokens = self.backbone.get_input_embeddings()(input_ids)
         prompt = self.prompt.to(tokens.dtype).expand(len(tokens), -1, -1)
         n_prompt = prompt.shape[1]
         outputs = self.backbone(
             inputs_embeds=torch.cat([prompt, tokens], dim=1),
             attention_mask=self._with_prompt_mask(mask, n_prompt),
+            output_hidden_states=of_layers,
         )
-        return outputs.last_hidden_state[:, n_prompt:]
+        return self._states(outputs)[:, n_prompt:]
+
+    def _states(self, outputs: Any) -> torch.Tensor:
+        """Put the layers' hidden states side by side."""
+        if self.layers is None:
+            return outputs.last_hidden_state
+        return torch.cat([outputs.hidden_states[layer] for layer in self.layers], dim=-1)
 
     def _prefix(self) -> list[LayerKeysValues]:
         """Return the prompt's keys and values per layer, with gradients."""
@@ -130,18 +156,22 @@ class PtecNetwork(nn.Module):
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Pool hidden states of text positions, *Shape:* ``(batch, length, width)`` to ``(batch, width)``.
+    """Pool hidden states of text positions, *Shape:* ``(batch, length, width)`` to ``(batch, n_features)``.
 
     Args:
         hidden: the text's hidden states, right-padded.
         mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        pooling: ``mean`` of the text's positions, or the ``last`` one.
+        pooling: ``mean`` of the text's positions, or the ``last`` one, or ``mean_max``: the mean and, beside it, each
+            feature's greatest value.
     """
     if pooling == "last":
         last = mask.sum(dim=1) - 1
         return hidden[torch.arange(len(hidden), device=hidden.device), last]
     weights = mask.unsqueeze(-1).float()
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    mean = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    if pooling == "mean":
+        return mean
+    return torch.cat([mean, hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)], dim=1)
 
 
 def prompt_shape(backbone: Any) -> dict[str, int]:

@@ -1,0 +1,106 @@
+"""Trainings of one recipe that differ in seed, as one model: the mean of their weights, or of their logits.
+
+The mean of weights costs nothing at scoring. It needs members that lie in one valley of the loss, so they share first
+prompt and head, and differ in the order of rows and in what is dropped. Source: Wortsman et al., "Model soups", ICML
+2022 (arXiv 2203.05482). Members whose logits are averaged differ in their first values too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ptec_udf.model.members import MeanNetwork, put_together
+from ptec_udf.model.network import PtecNetwork
+from ptec_udf.progress import say
+from training.average import put
+from training.checkpoint import Checkpoint, Course, Weights
+from training.data import Rows
+from training.fit import Trainer, trained_parameters
+from training.start import Start
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Trained members that are one model.
+
+    Attributes:
+        trainers: with the networks whose logits are averaged; one where there is one member, or weights are averaged.
+    """
+
+    trainers: list[Trainer]
+
+    @property
+    def network(self) -> PtecNetwork | MeanNetwork:
+        """The model."""
+        return put_together([trainer.network for trainer in self.trainers])
+
+    @property
+    def rows(self) -> Rows:
+        """The training rows."""
+        return self.trainers[0].rows
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """As of each trainer."""
+        return self.trainers[0].log_weights
+
+    def logits(self, rows: Rows) -> np.ndarray:
+        """Score rows, *Shape:* ``(n_rows, n_labels)``."""
+        scored = [trainer.logits(rows) for trainer in self.trainers]
+        return scored[0] if len(scored) == 1 else np.mean(scored, axis=0)
+
+
+def fit_members(
+    start: Start, rows: Rows, tune: Rows | None, state: Path, fingerprint: str, epochs: Sequence[int] | None = None
+) -> tuple[Combined, dict[str, Course]]:
+    """Train all members and combine them.
+
+    Args:
+        start: where they start.
+        rows: to learn from.
+        tune: rows that decide when each stops, or None.
+        state: folder for the state of the first member, whose name the others extend by their number.
+        fingerprint: of the run.
+        epochs: of each member; None: at most those of the configuration.
+
+    Returns:
+        The model, and the course of each training by its name.
+
+    Raises:
+        TrainingError: when a training diverges.
+    """
+    config = start.config
+    trainers: list[Trainer] = []
+    courses: dict[str, Course] = {}
+    total: Weights = {}
+    for at in range(config.members):
+        if config.members > 1:
+            say(f"member {at + 1} of {config.members}")
+        name = state.name + (f"-{at}" if at else "")
+        most, identity = (
+            (epochs[at], f"{fingerprint}-{epochs[at]}") if epochs else (config.stopping.epochs, fingerprint)
+        )
+        trainer = _trainer(start, at, rows, tune, most, Checkpoint(state.with_name(name), identity))
+        courses[name] = trainer.fit()
+        if config.combine == "logits":
+            trainers.append(trainer)
+        else:
+            trainers = [trainer]
+            for key, parameter in trained_parameters(trainer.network):
+                total[key] = total.get(key, 0) + parameter.detach() / config.members
+    if config.members > 1 and total:
+        put(total, {name: parameter.data for name, parameter in trained_parameters(trainers[0].network)})
+    return Combined(trainers), courses
+
+
+def _trainer(start: Start, at: int, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
+    """Make one member's trainer: with a seed of its own, which also draws first values where these may differ."""
+    seeded = start.config.model_copy(update={"seed": (start.config.seed + at) % 2**32})
+    if start.config.combine == "weights":
+        return replace(start.trainer(rows, tune, epochs, checkpoint), config=seeded)
+    earlier = start.earlier and start.earlier.member(at, start.config.members)
+    return replace(start, config=seeded, earlier=earlier).trainer(rows, tune, epochs, checkpoint)

@@ -51,15 +51,15 @@ def _compare(
     before = load_artifact(champion["location"], champion["model_id"]) if champion else None
     found = evaluate(config, made, before)
     outcomes = apply_gate(found, config.gate) if champion else []
-    row = keep(
-        warehouse, config, (before.model_id if before else None, made.model_id), found, outcomes, getpass.getuser()
-    )
+    pair = (before.model_id if before else None, made.model_id)
+    fingerprint = read_extract_record(config.extract)["fingerprint"]
+    row = keep(warehouse, config, pair, found, outcomes, fingerprint, getpass.getuser())
     return {
         "model_id": row["challenger_id"],
         **{name: value for name, value in row.items() if name not in ("challenger_id", "labels", "resamples", "who")},
         "labels": len(found.labels),
         "differences": [one.model_dump() for one in found.differences if one.label is None],
-        "readings": readings(warehouse, row["extract_fingerprint"], config.split),
+        "readings": readings(warehouse, fingerprint, config.split),
     }
 
 

@@ -14,7 +14,6 @@ from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.comparison import Comparison
 from training.evaluation.config import EvaluateConfig, GateConfig
 from training.evaluation.gate import Outcome, apply_gate, broken
-from training.extract_folder import read_extract_record
 
 PASSED, FORCED = "passed", "forced"
 NOT_COMPARED = "no evaluation"
@@ -26,6 +25,7 @@ def keep(
     pair: tuple[str | None, str],
     found: Comparison,
     outcomes: Sequence[Outcome],
+    fingerprint: str,
     who: str,
 ) -> dict[str, Any]:
     """Append a comparison; return its row.
@@ -36,6 +36,7 @@ def keep(
         pair: model_ids of champion, None where there was none, and challenger.
         found: its figures.
         outcomes: what the gate says; empty where there was no champion.
+        fingerprint: of the extract.
         who: person or job.
     """
     row = {
@@ -45,7 +46,7 @@ def keep(
         "alias": config.alias,
         "champion_id": pair[0],
         "challenger_id": pair[1],
-        "extract_fingerprint": read_extract_record(config.extract)["fingerprint"],
+        "extract_fingerprint": fingerprint,
         "split": config.split,
         "resamples": config.resamples,
         **found.model_dump(),

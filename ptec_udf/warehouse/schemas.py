@@ -119,8 +119,8 @@ RUNS = _table(
     ("rows_per_second", _DOUBLE, "texts scored per second of scoring"),
     ("started", _TIMESTAMP, "begin"),
     ("ended", _TIMESTAMP, "end"),
-    ("outcome", _STRING, "done, nothing_to_do, superseded or failed"),
-    ("error", _STRING, "why it failed; null otherwise"),
+    ("outcome", _STRING, "done, nothing_to_do, superseded, skipped or failed"),
+    ("error", _STRING, "why it failed or was skipped; null otherwise"),
 )
 
 SCHEMAS: dict[str, T.StructType] = {

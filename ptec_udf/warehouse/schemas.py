@@ -123,6 +123,15 @@ RUNS = _table(
     ("error", _STRING, "why it failed or was skipped; null otherwise"),
 )
 
+CORRECTIONS = _table(
+    ("key", _STRING, "company"),
+    ("label", _STRING, "label as the taxonomy spells it"),
+    ("is_true", T.BooleanType(), "true: the company has the label; false: it has not"),
+    ("who", _STRING, "person who says so"),
+    ("at", _TIMESTAMP, "moment of writing; the newest row of a company and label counts"),
+    ("why", _STRING, "reason given; may be null"),
+)
+
 SCHEMAS: dict[str, T.StructType] = {
     "models": MODELS,
     "labels": LABELS,
@@ -131,6 +140,7 @@ SCHEMAS: dict[str, T.StructType] = {
     "score_staging": SCORE_STAGING,
     "score_changes": SCORE_CHANGES,
     "runs": RUNS,
+    "corrections": CORRECTIONS,
 }
 
 PARTITIONED_BY: dict[str, tuple[str, ...]] = {"scores": ("model_id",), "score_staging": ("model_id",)}

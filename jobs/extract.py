@@ -29,6 +29,7 @@ def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
         "labels": len(record["labels"]),
         "dropped_labels": record["dropped_labels"],
         "counts": record["counts"],
+        "corrections": record["corrections"],
         "fingerprint": record["fingerprint"],
     }
 

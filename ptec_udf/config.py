@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -108,11 +108,24 @@ class ScoreConfig(Section):
     warehouse: WarehouseConfig = WarehouseConfig()
     source: ScoreSourceConfig
     model: ModelChoice = ModelChoice()
+    shadows: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]] = Field(
+        default_factory=list, description="aliases or model_ids that score in the same night and show in no view"
+    )
     engine: EngineConfig = EngineConfig()
     slice_texts: int = Field(
         8192, ge=1, description="distinct texts scored per staging commit; a killed night resumes after the last one"
     )
     retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
+
+    @model_validator(mode="after")
+    def _shadows_are_others(self) -> ScoreConfig:
+        own = self.model.id or self.model.alias
+        faults = [f"shadows must name other models than the night's own, named {own!r}"] if own in self.shadows else []
+        if twice := sorted({name for name in self.shadows if self.shadows.count(name) > 1}):
+            faults.append(f"shadows must name each model once, named more often: {', '.join(map(repr, twice))}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

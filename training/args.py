@@ -62,6 +62,9 @@ class ExtractConfig(Section):
     template: str = Field(description="how a company's columns become its text, for instance 'Name: {name}. {about}'")
     labels: LabelsConfig
     split: SplitConfig = SplitConfig()
+    corrections: bool = Field(
+        True, description="apply the warehouse's table corrections: what analysts say about labels of companies"
+    )
     out: str = Field(min_length=1, description="folder of the extract; must be absent or empty")
     overwrite: bool = Field(False, description="replace an earlier extract in the folder")
 

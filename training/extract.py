@@ -2,6 +2,7 @@
 
 Four Spark actions: count the rows, count the labels, write the data, take the fingerprint; the marked
 rows are cached, so the source is read once. Every row read gets one fate, and all fates are counted.
+Analysts' corrections are applied to the rows that are kept, before labels are counted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from pyspark.sql import window as W
 
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.text import clean, missing_columns, parse_template, quoted, text_column, text_hash
+from ptec_udf.warehouse.tables import Warehouse
 from training.args import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
+from training.corrections import corrected
 from training.extract_auxiliary import choose_auxiliary, learned_columns, null_if_none
 from training.extract_folder import FORMAT_VERSION, check_out, publishing, read_extract_record
 
@@ -49,27 +52,36 @@ def extract(spark: SparkSession, config: ExtractConfig, source: PinnedSource) ->
         The record that is written to ``extract.json``.
 
     Raises:
-        ConfigError: if ``out`` is in use or an excluded label does not occur.
+        ConfigError: if ``out`` is in use, an excluded label does not occur, or the corrections table is wrong.
         SourceError: if columns are missing or of a wrong type, a split value is unknown, no label (or no
             auxiliary one, where they are wanted) has enough training companies, or no row is left to train on.
     """
     check_out(config.out, config.overwrite)
     marked = _fated(_selected(source.read(spark), config), config.split).persist()
     try:
-        counts = _counts(marked, config.split)
-        labels, dropped = _choose_labels(_positives(marked, "labels"), config.labels)
-        learned = {"labels": labels}
-        if config.labels.auxiliary is not None:
-            learned["auxiliary"] = choose_auxiliary(_positives(marked, "auxiliary"), config.labels.auxiliary)
-        data = _final(marked, {column: [label["name"] for label in those] for column, those in learned.items()})
-        record = _record(config, source) | learned | {"dropped_labels": dropped, "counts": counts}
-        record["fingerprint"] = _fingerprint(data, record)
-        with publishing(config.out) as place:
-            data.write.parquet(place.data_uri)
-            place.write_record(record)
-        return record
+        record = _record(config, source) | {"counts": _counts(marked, config.split)}
+        if not config.corrections:
+            return _publish(marked, config, record | {"corrections": None})
+        warehouse = Warehouse(spark, config.warehouse.database)
+        with corrected(marked, warehouse, is_kept=F.col("fate") == KEPT) as (rows, corrections):
+            return _publish(rows, config, record | {"corrections": corrections})
     finally:
         marked.unpersist()
+
+
+def _publish(marked: DataFrame, config: ExtractConfig, record: dict[str, Any]) -> dict[str, Any]:
+    """Choose the labels, write the rows, and complete and write their record."""
+    labels, dropped = _choose_labels(_positives(marked, "labels"), config.labels)
+    learned = {"labels": labels}
+    if config.labels.auxiliary is not None:
+        learned["auxiliary"] = choose_auxiliary(_positives(marked, "auxiliary"), config.labels.auxiliary)
+    data = _final(marked, {column: [label["name"] for label in those] for column, those in learned.items()})
+    record = record | learned | {"dropped_labels": dropped}
+    record["fingerprint"] = _fingerprint(data, record)
+    with publishing(config.out) as place:
+        data.write.parquet(place.data_uri)
+        place.write_record(record)
+    return record
 
 
 def _selected(df: DataFrame, config: ExtractConfig) -> DataFrame:

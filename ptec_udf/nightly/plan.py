@@ -51,12 +51,20 @@ def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
 
 def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, source: PinnedSource) -> Night:
     """Make the night of a model and a pinned source, as runs and scores stand now."""
+    history, template = History.read(warehouse), artifact.manifest.template
+    record = new_record(history, config, model_id=artifact.model_id, template=template, source=source)
+    return Night(warehouse, config, source, artifact, history, record, warehouse.version("scores"))
+
+
+def new_record(
+    history: History, config: ScoreConfig, *, model_id: str, template: str, source: PinnedSource
+) -> RunRecord:
+    """Begin the record of a run of a model on a pinned source."""
     alias = None if config.model.id else config.model.alias
-    columns = text_id(artifact.manifest.template, config.source.columns, config.source.key)
-    history = History.read(warehouse)
-    record = RunRecord(
+    columns = text_id(template, config.source.columns, config.source.key)
+    return RunRecord(
         run_id=history.run_id(
-            model_id=artifact.model_id,
+            model_id=model_id,
             alias=alias,
             source=source,
             text_id=columns,
@@ -65,10 +73,9 @@ def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, sour
         config=config.model_dump_json(),
         source=source,
         text_id=columns,
-        model_id=artifact.model_id,
+        model_id=model_id,
         alias=alias,
     )
-    return Night(warehouse, config, source, artifact, history, record, warehouse.version("scores"))
 
 
 def nothing_to_do(night: Night) -> str | None:

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from ptec_udf.progress import say
 from ptec_udf.warehouse.schemas import RUNS
 from ptec_udf.warehouse.source import PinnedSource
 from ptec_udf.warehouse.tables import Warehouse
 
 COMMAND = "score"
 DONE, NOTHING, SUPERSEDED, FAILED = "done", "nothing_to_do", "superseded", "failed"
+SKIPPED = "skipped"  # a shadow without a model of its own
 
 
 @dataclass(frozen=True)
@@ -135,3 +139,10 @@ class RunRecord:
         warehouse.append("runs", warehouse.spark.createDataFrame([row], RUNS))
         values.pop("config")
         return values | {name: values[name].isoformat(timespec="seconds") for name in ("started", "ended")}
+
+    def write_failed(self, warehouse: Warehouse, error: str) -> None:
+        """Append the row of a failure, unless what failed is Spark itself: then the failure is what is told."""
+        try:
+            self.write(warehouse, FAILED, error)
+        except (PySparkException, Py4JError, OSError):
+            say(f"warning: run {self.run_id} failed and its row could not be written")

@@ -24,7 +24,8 @@ from ptec_udf.nightly.changes import ModelLabels, screen_changes
 from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.rows import STAGING_LOST, gone_rows, scored_rows
-from ptec_udf.nightly.runs import DONE, FAILED, NOTHING, SUPERSEDED
+from ptec_udf.nightly.runs import DONE, NOTHING, SUPERSEDED
+from ptec_udf.nightly.shadows import find_shadows, score_shadows
 from ptec_udf.nightly.stage import Staged, stage
 from ptec_udf.progress import say
 from ptec_udf.text import parse_template, text_column
@@ -37,10 +38,11 @@ _STAGING_KEPT = timedelta(days=7)
 
 
 def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
-    """Score a source table with a registered model.
+    """Score a source table with a registered model, and after it with its shadows.
 
     Returns:
-        The run's row: outcome (done, nothing_to_do, superseded), counts by status, rates.
+        The run's row: outcome (done, nothing_to_do, superseded), counts by status, rates; and with ``shadows``
+        what became of each, failures among them.
 
     Raises:
         UserError: for a model, source, artifact or backbone that cannot be used; nothing is written.
@@ -49,6 +51,14 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
     night = pin_night(warehouse, config)
+    shadows = find_shadows(night)
+    result = score_night(night)
+    return result | {"shadows": score_shadows(night, shadows, result, score_night)} if shadows else result
+
+
+def score_night(night: Night) -> dict[str, Any]:
+    """Score with one model; returns and raises as ``score``."""
+    warehouse = night.warehouse
     if reason := nothing_to_do(night):
         say(reason)
         return night.record.write(warehouse, NOTHING)
@@ -62,22 +72,14 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
         _run(night)
     except (PySparkException, Py4JError) as error:
         kind = _reason(error)
-        _write_failed(night, kind)
+        night.record.write_failed(warehouse, kind)
         raise PtecError(
             f"the night failed with {kind}, see Spark's own log; a rerun goes on where it stopped"
         ) from error
     except Exception as error:
-        _write_failed(night, type(error).__name__)
+        night.record.write_failed(warehouse, type(error).__name__)
         raise
     return night.record.write(warehouse, DONE)
-
-
-def _write_failed(night: Night, kind: str) -> None:
-    """Write the failed run's row, unless what failed is Spark itself: then the failure is what is told."""
-    try:
-        night.record.write(night.warehouse, FAILED, kind)
-    except (PySparkException, Py4JError, OSError):
-        say(f"warning: run {night.record.run_id} failed and its row could not be written")
 
 
 def _reason(error: PySparkException | Py4JError) -> str:

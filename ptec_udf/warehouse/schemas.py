@@ -164,8 +164,17 @@ RUNS = _table(
     ("rows_per_second", _DOUBLE, "texts scored per second of scoring"),
     ("started", _TIMESTAMP, "begin"),
     ("ended", _TIMESTAMP, "end"),
-    ("outcome", _STRING, "done, nothing_to_do, superseded or failed"),
-    ("error", _STRING, "why it failed; null otherwise"),
+    ("outcome", _STRING, "done, nothing_to_do, superseded, skipped or failed"),
+    ("error", _STRING, "why it failed or was skipped; null otherwise"),
+)
+
+CORRECTIONS = _table(
+    ("key", _STRING, "company"),
+    ("label", _STRING, "label as the taxonomy spells it"),
+    ("is_true", T.BooleanType(), "true: the company has the label; false: it has not"),
+    ("who", _STRING, "person who says so"),
+    ("at", _TIMESTAMP, "moment of writing; the newest row of a company and label counts"),
+    ("why", _STRING, "reason given; may be null"),
 )
 
 SCHEMAS: dict[str, T.StructType] = {
@@ -177,6 +186,7 @@ SCHEMAS: dict[str, T.StructType] = {
     "score_staging": SCORE_STAGING,
     "score_changes": SCORE_CHANGES,
     "runs": RUNS,
+    "corrections": CORRECTIONS,
 }
 
 PARTITIONED_BY: dict[str, tuple[str, ...]] = {"scores": ("model_id",), "score_staging": ("model_id",)}

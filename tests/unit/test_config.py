@@ -118,6 +118,20 @@ def test_settings_that_contradict_each_other_are_refused(kind, overrides, rule):
     assert rule in fault
 
 
+@pytest.mark.parametrize(
+    ("overrides", "rules"),
+    [
+        (["shadows=[champion]"], ["named 'champion'"]),
+        (["model.id=feedfeed", "shadows=[feedfeed, b, b, champion]"], ["named 'feedfeed'", "named more often: 'b'"]),
+        (["shadows=['a b']"], ["shadows.0: ", "was: 'a b'"]),
+        (["shadows=challenger"], ["shadows: ", "list", "was: 'challenger'"]),
+    ],
+)
+def test_shadows_that_are_wrong_in_the_file_are_refused(overrides, rules):
+    (fault,) = faults_of(ScoreConfig, overrides=["source.table=a", *overrides])
+    assert [rule for rule in rules if rule not in fault] == []
+
+
 def test_shares_that_leave_no_train_are_refused():
     overrides = ["source.table=a", "template=x {b}", "labels.column=l", "out=o", "split.dev=.5", "split.test=.5"]
     (fault,) = faults_of(ExtractConfig, overrides=overrides)

@@ -2,8 +2,8 @@
 CREATE OR REPLACE VIEW `{database}`.run_summary (
   run_id COMMENT 'run',
   command COMMENT 'command, for instance score',
-  outcome COMMENT 'done, nothing_to_do, superseded or failed',
-  error COMMENT 'why it failed; null otherwise',
+  outcome COMMENT 'done, nothing_to_do, superseded, skipped (a shadow) or failed',
+  error COMMENT 'why it failed or was skipped; null otherwise',
   started COMMENT 'begin',
   seconds COMMENT 'from begin to end',
   source_name COMMENT 'name or path of the source table',

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
-from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
 from training.args import PromptConfig
 from training.export import export

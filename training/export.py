@@ -41,11 +41,20 @@ def export(
         The sealed manifest, with its model_id.
     """
     head = fused_head(network)
-    files = adapter_files(network, manifest)
-    files[artifact.HEAD] = save({"weight": head.weight.detach().cpu(), "bias": head.bias.detach().cpu()})
-    files[artifact.METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
+    files = adapter_files(network, manifest) | head_files(head.weight.detach().cpu(), head.bias.detach().cpu(), metrics)
     if choice is not None:
         files[artifact.CHOICE] = save(choice)
+    return write_artifact(manifest, files, out)
+
+
+def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> Manifest:
+    """Seal a manifest over its files and write them all in one rename.
+
+    Args:
+        manifest: all but hashes and ids.
+        files: bytes of all other files, by name.
+        out: the folder; an earlier artifact there is replaced.
+    """
     sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -56,10 +65,18 @@ def export(
     return sealed
 
 
+def head_files(weight: torch.Tensor, bias: torch.Tensor, metrics: dict[str, Any]) -> dict[str, bytes]:
+    """Make the two files that every artifact has beside its manifest; for the head's shapes see ``Artifact``."""
+    return {
+        artifact.HEAD: save({"weight": weight, "bias": bias}),
+        artifact.METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(),
+    }
+
+
 def adapter_files(network: PtecNetwork, manifest: Manifest) -> dict[str, bytes]:
     """Make PEFT's own two files of what was trained on the backbone, whose local path is replaced by its name."""
     weights, values = _prompt_in_peft(network) if manifest.lora is None else _lora_in_peft(network, manifest.lora)
-    values["base_model_name_or_path"] = manifest.backbone.name
+    values["base_model_name_or_path"] = manifest.backbone and manifest.backbone.name
     return {
         artifact.ADAPTER: weights,
         artifact.ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,19 @@ import torch
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import MANIFEST
-from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, LoraForm, Manifest
+from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
+from training.describe import common_fields
 from training.export import export
 from training.fit import Trainer
+from training.flops import flop_of_training
 from training.folders import check_writable
 from training.metrics import evaluate
-from training.prepare import packages, prepare
+from training.prepare import prepare
 from training.prompt import prompt_form
 from training.start import Start
 from training.warm import tensors_of
@@ -40,6 +41,7 @@ class Fitted:
         figures: what was measured, by split. Tune is measured on the model that did not train on it.
         courses: the course of each training, by the training's name.
         choice: tensors of the first training where the trainer is a second one.
+        flop: floating-point operations of all trainings.
     """
 
     trainer: Trainer
@@ -48,6 +50,7 @@ class Fitted:
     figures: dict[str, Any]
     courses: dict[str, Course]
     choice: dict[str, torch.Tensor] | None
+    flop: float
 
 
 def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dict[str, Any]:
@@ -76,26 +79,17 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
     network, decisions = fitted.trainer.network, fitted.decisions
     manifest = Manifest(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
-        template=record["template"],
         max_tokens=config.max_tokens,
         pooling=config.pooling,
         prompt=None if config.lora else prompt_form(config.prompt, network.caches_prompt),
         lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         calibrator=config.calibrator,
-        threshold_logit=decisions.common_threshold,
-        labels=_labels(names, decisions, fitted.trainer.rows),
-        extract=ExtractOrigin(
-            fingerprint=record["fingerprint"],
-            source=record["name"],
-            source_id=record["source_id"],
-            version=record["version"],
-        ),
-        packages=packages(),
-        files={},
+        **common_fields(record, names, decisions, fitted.trainer.rows.targets),
     )
+    seconds = round(sum(course.seconds for course in fitted.courses.values()), 1)
     metrics = {
+        "learning": {"seconds": seconds, "flop": fitted.flop},
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
@@ -107,7 +101,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     return {
         "model_id": sealed.model_id,
         "artifact": str(out),
-        "seconds": round(sum(course.seconds for course in fitted.courses.values()), 1),
+        "seconds": seconds,
         "metrics": {split: figures["overall"] for split, figures in fitted.figures.items()},
     }
 
@@ -128,6 +122,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     stopping, tune = start.config.stopping, splits["tune"]
     trainer = start.trainer(splits["train"], tune, stopping.epochs, Checkpoint(state / "choice", fingerprint))
     courses = {"choice": trainer.fit()}
+    flop = flop_of_training(trainer, courses["choice"].epoch)
     decisions, chosen = fit_decisions(
         trainer.logits(tune),
         tune.targets,
@@ -144,11 +139,12 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         whole = splits["train"].joined(tune)
         final = start.trainer(whole, None, epochs, Checkpoint(state / "refit", f"{fingerprint}-{epochs}"))
         courses["refit"] = final.fit()
+        flop += flop_of_training(final, epochs)
         decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
             figures[split] = _measure(trainer, rows, decisions, start.names)
-    return Fitted(trainer, decisions, chosen, figures, courses, choice)
+    return Fitted(trainer, decisions, chosen, figures, courses, choice, flop)
 
 
 def _measure(trainer: Trainer, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:
@@ -156,16 +152,3 @@ def _measure(trainer: Trainer, rows: Rows, decisions: Decisions, names: list[str
     base_rates = trainer.rows.targets.mean(axis=0)
     logits = trainer.logits(rows)
     return evaluate(logits, rows.targets, decisions.calibration, decisions.thresholds, names, base_rates)
-
-
-def _labels(names: list[str], decisions: Decisions, rows: Rows) -> list[Label]:
-    """Describe the labels for the manifest."""
-    calibration = decisions.calibration
-    positives = rows.targets.sum(axis=0)
-    columns = (names, decisions.thresholds, calibration.scale, calibration.offset, positives)
-    return [
-        Label(
-            name=name, threshold=float(threshold), scale=float(scale), offset=float(offset), training_positives=int(n)
-        )
-        for name, threshold, scale, offset, n in zip(*columns, strict=True)
-    ]

@@ -97,7 +97,7 @@ def _compared(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield what must be equal, with its value here and there."""
     theirs = made.manifest
-    yield "backbone", content_hash[:16], theirs.backbone.content_hash[:16]
+    yield "backbone", content_hash[:16], theirs.backbone and theirs.backbone.content_hash[:16]
     yield "pooling", config.pooling, theirs.pooling
     yield "lora.rank", config.lora and config.lora.rank, theirs.lora and theirs.lora.rank
     yield "lora.alpha", config.lora and config.lora.alpha, theirs.lora and theirs.lora.alpha

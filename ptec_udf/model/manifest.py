@@ -42,6 +42,13 @@ class LoraForm(_Part):
     alpha: int = Field(ge=1)
 
 
+class TermsForm(_Part):
+    """TF-IDF of words and characters, in place of a language model: how long its terms may be."""
+
+    words: int = Field(ge=1)
+    characters: int = Field(ge=2)
+
+
 class Label(_Part):
     """One label: probability = sigmoid(scale * logit + offset), assigned at or over threshold."""
 
@@ -68,13 +75,14 @@ class Manifest(_Part):
     model_id: str = ""
     checksum: str = ""
     created: str
-    backbone: BackboneName
+    backbone: BackboneName | None = None
     template: str
-    max_tokens: int
-    pooling: Literal["mean", "last"]
+    max_tokens: int | None = None
+    pooling: Literal["mean", "last"] | None = None
     pooled_positions: Literal["text"] = "text"
     prompt: PromptForm | None = None
     lora: LoraForm | None = None
+    terms: TermsForm | None = None
     feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
@@ -83,8 +91,20 @@ class Manifest(_Part):
     packages: dict[str, str]
     files: dict[str, str]
 
+    @property
+    def adapts(self) -> bool:
+        """Whether something was trained on the backbone: a prompt or LoRA."""
+        return self.prompt is not None or self.lora is not None
+
     @model_validator(mode="after")
-    def _one_adapter(self) -> Manifest:
-        if (self.prompt is None) == (self.lora is None):
-            raise ValueError("one of prompt and lora must be there, and not both")
+    def _parts_fit(self) -> Manifest:
+        if self.prompt is not None and self.lora is not None:
+            raise ValueError("prompt and lora must not both be there")
+        if (self.backbone is None) == (self.terms is None):
+            raise ValueError("one of backbone and terms must be there, and not both")
+        if self.backbone is None and self.adapts:
+            raise ValueError("prompt and lora must not be there without a backbone")
+        of_backbone = {"max_tokens": self.max_tokens, "pooling": self.pooling}
+        if wrong := [name for name, value in of_backbone.items() if (value is None) != (self.backbone is None)]:
+            raise ValueError(f"{' and '.join(wrong)} must be there with a backbone, and only then")
         return self

@@ -12,8 +12,8 @@ import torch
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model import artifact
-from ptec_udf.model.manifest import LoraForm
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import LoraForm
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
 from tests.unit.trainings import stop_after, weights_of
 from training import lora

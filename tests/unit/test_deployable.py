@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline, make_union
 
 from jobs.promote import check_loads
 from ptec_udf.engine import worker
@@ -83,6 +87,21 @@ def test_executor_scores_as_was_measured(learned, folder, kind, companies, monke
     scorer = scorer_for(made.model_id, made.scoring_files, SETTINGS)
     assert_logits_close([result.logits for result in scorer.score(texts)], learned[kind][0].score(texts))
     check_loads(str(folder), made.model_id)
+
+
+def test_tfidf_scores_as_scikit_learn_fitted_alike(learned, companies, tmp_path):
+    task, made = small_task(companies, tmp_path), load_artifact(learned["tfidf"][1])
+    options = {"C": made.metrics["chosen_on_tune"]["inverse_penalty"]["chosen"], "class_weight": "balanced"}
+    pipeline = make_pipeline(
+        make_union(
+            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2),
+            TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 5), min_df=3),
+        ),
+        OneVsRestClassifier(LogisticRegression(**options, **Tfidf.solver)),
+    )
+    texts = read_splits(companies, tune_share=0.2)["dev"].texts
+    expected = pipeline.fit(task.whole.texts, task.whole.targets).decision_function(texts)
+    np.testing.assert_allclose(learned["tfidf"][0].score(texts), expected, rtol=0, atol=1e-6)
 
 
 def test_decisions_are_those_of_the_artifact(learned, folder, kind):

@@ -14,10 +14,9 @@ from typing import Any
 from pydantic import ConfigDict, model_validator
 
 from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
-from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.backbone import resolve
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
@@ -108,11 +107,7 @@ def check_loads(location: str, model_id: str) -> None:
         ArtifactError: when the artifact is broken or of another model.
         BackboneError: when the backbone is missing, or not the one trained with.
     """
-    artifact = load_artifact(location, model_id)
-    backbone = artifact.manifest.backbone
-    resolved = resolve(backbone.name)
-    resolved.check(backbone.content_hash)
-    Scorer.from_artifact(artifact, *resolved.load())
+    load_scorer(load_artifact(location, model_id))
 
 
 if __name__ == "__main__":

@@ -44,14 +44,22 @@ def export(
     Returns:
         The sealed manifest, with its model_id.
     """
-    head = fused_head(network)
-    files = adapter_files(network, manifest)
-    files[artifact.HEAD] = save(head)
-    files[artifact.METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
+    files = adapter_files(network, manifest) | head_files(fused_head(network), metrics)
     if choice is not None:
         files[artifact.CHOICE] = save(choice)
     if seen is not None:
         files[artifact.SEEN] = save(seen)
+    return write_artifact(manifest, files, out)
+
+
+def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> Manifest:
+    """Seal a manifest over its files and write them all in one rename.
+
+    Args:
+        manifest: all but hashes and ids.
+        files: bytes of all other files, by name.
+        out: the folder; an earlier artifact there is replaced.
+    """
     sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -62,13 +70,21 @@ def export(
     return sealed
 
 
+def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[str, bytes]:
+    """Make the two files that every artifact has beside its manifest; for the head's shapes see ``Artifact``."""
+    return {
+        artifact.HEAD: save(head),
+        artifact.METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(),
+    }
+
+
 def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dict[str, bytes]:
     """Make PEFT's own two files of what was trained on the backbone, whose local path is replaced by its name."""
     first = network.members[0]
     weights, values = _prompt_in_peft(first) if manifest.lora is None else _lora_in_peft(first, manifest.lora)
     if manifest.members is not None:
         weights = save({name: prompt.contiguous() for name, prompt in prompts_of(network).items()})
-    values["base_model_name_or_path"] = manifest.backbone.name
+    values["base_model_name_or_path"] = manifest.backbone and manifest.backbone.name
     return {
         artifact.ADAPTER: weights,
         artifact.ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),

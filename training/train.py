@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,20 @@ import torch
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import MANIFEST
-from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, LoraForm, Manifest
+from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.checkpoint import Course
 from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
+from training.describe import common_fields
 from training.export import export
+from training.flops import flop_of_training
 from training.folders import check_writable
 from training.group import ALONE, Group
 from training.members import Combined, fit_members
 from training.metrics import evaluate
-from training.prepare import packages, prepare
+from training.prepare import prepare
 from training.prompt import prompt_form
 from training.start import Start
 from training.together import run_together
@@ -42,6 +43,7 @@ class Fitted:
         figures: what was measured, by split. Tune is measured on the model that did not train on it.
         courses: the course of each training, by the training's name.
         choice: tensors of the first training where the trainer is a second one.
+        flop: floating-point operations of all trainings.
     """
 
     trainer: Combined
@@ -50,6 +52,7 @@ class Fitted:
     figures: dict[str, Any]
     courses: dict[str, Course]
     choice: dict[str, torch.Tensor] | None
+    flop: float
 
 
 def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dict[str, Any]:
@@ -87,9 +90,7 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
         return {}
     network, decisions = fitted.trainer.network, fitted.decisions
     manifest = Manifest(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
         backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
-        template=record["template"],
         max_tokens=config.max_tokens,
         pooling=config.pooling,
         layers=config.layers,
@@ -97,18 +98,11 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
         lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.averaged_members if config.averaged_members > 1 else None,
         calibrator=config.calibrator,
-        threshold_logit=decisions.common_threshold,
-        labels=_labels(names, decisions, fitted.trainer.rows),
-        extract=ExtractOrigin(
-            fingerprint=record["fingerprint"],
-            source=record["name"],
-            source_id=record["source_id"],
-            version=record["version"],
-        ),
-        packages=packages(),
-        files={},
+        **common_fields(record, names, decisions, fitted.trainer.rows.targets),
     )
+    seconds = round(sum(course.seconds for course in fitted.courses.values()), 1)
     metrics = {
+        "learning": {"seconds": seconds, "flop": fitted.flop},
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
@@ -120,7 +114,7 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
     return {
         "model_id": sealed.model_id,
         "artifact": str(out),
-        "seconds": round(sum(course.seconds for course in fitted.courses.values()), 1),
+        "seconds": seconds,
         "metrics": {split: figures["overall"] for split, figures in fitted.figures.items()},
     }
 
@@ -140,6 +134,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     """Train with tune held out, let tune decide, and train once more with it where that is wanted."""
     stopping, tune = start.config.stopping, splits["tune"]
     trainer, courses = fit_members(start, splits["train"], tune, state / "choice", fingerprint)
+    flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
     decisions, chosen = fit_decisions(
         trainer.logits(tune),
         tune.targets,
@@ -156,11 +151,12 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         whole = splits["train"].joined(tune)
         final, refits = fit_members(start, whole, None, state / "refit", fingerprint, epochs)
         courses |= refits
+        flop += flop_of_training(final.trainers[0], sum(epochs))
         decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
             figures[split] = _measure(trainer, rows, decisions, start.names)
-    return Fitted(trainer, decisions, chosen, figures, courses, choice)
+    return Fitted(trainer, decisions, chosen, figures, courses, choice, flop)
 
 
 def _measure(trainer: Combined, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:
@@ -168,16 +164,3 @@ def _measure(trainer: Combined, rows: Rows, decisions: Decisions, names: list[st
     base_rates = trainer.rows.targets.mean(axis=0)
     logits = trainer.logits(rows)
     return evaluate(logits, rows.targets, decisions.calibration, decisions.thresholds, names, base_rates)
-
-
-def _labels(names: list[str], decisions: Decisions, rows: Rows) -> list[Label]:
-    """Describe the labels for the manifest."""
-    calibration = decisions.calibration
-    positives = rows.targets.sum(axis=0)
-    columns = (names, decisions.thresholds, calibration.scale, calibration.offset, positives)
-    return [
-        Label(
-            name=name, threshold=float(threshold), scale=float(scale), offset=float(offset), training_positives=int(n)
-        )
-        for name, threshold, scale, offset, n in zip(*columns, strict=True)
-    ]

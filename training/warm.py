@@ -109,7 +109,7 @@ def _compared(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield what must be equal, with its value here and there."""
     theirs = made.manifest
-    yield "backbone", content_hash[:16], theirs.backbone.content_hash[:16]
+    yield "backbone", content_hash[:16], theirs.backbone and theirs.backbone.content_hash[:16]
     yield "pooling", config.pooling, theirs.pooling
     yield "layers", config.layers, theirs.layers
     yield "members with combine: logits", config.averaged_members, theirs.members or 1

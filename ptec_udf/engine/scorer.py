@@ -18,6 +18,15 @@ from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
+FAULTS_OF_A_TEXT = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass
@@ -57,8 +66,11 @@ class Scorer:
         Raises:
             ArtifactError: for LoRA on layers that the backbone does not have.
             ValueError: for a backbone that another model's LoRA has changed.
+            TypeError: for a model without a backbone.
         """
         manifest = artifact.manifest
+        if manifest.max_tokens is None or manifest.pooling is None:
+            raise TypeError("a model without a backbone must be loaded by load_scorer")
         check_unchanged(backbone)
         if manifest.lora is not None:
             add_into(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
@@ -81,14 +93,14 @@ class Scorer:
         results = [ScoredText() for _ in texts]
         rows = [row for row, text in enumerate(texts) if text and not text.isspace()]
         encoded: dict[int, EncodedText] = {}
-        _halving(rows, lambda part: self._encode(texts, part, encoded), lambda row, e: _fail(results[row], e))
+        _halving(rows, lambda part: self._encode(texts, part, encoded), lambda row, e: fail(results[row], e))
         filled = [row for row in rows if row in encoded and encoded[row].ids]
         for batch in length_sorted_batches([len(encoded[row].ids) for row in filled], self.batch_tokens):
             members = [filled[at] for at in batch]
             _halving(
                 members,
                 lambda part: self._forward(part, encoded, results),
-                lambda row, e: _fail(results[row], e),
+                lambda row, e: fail(results[row], e),
             )
         return results
 
@@ -102,7 +114,10 @@ class Scorer:
         device = self.network.device
         logits = self.network(ids.to(device), mask.to(device)).cpu().numpy()  # (batch, n_labels)
         for row, values in zip(rows, logits, strict=True):
-            results[row] = _result(encoded[row], values, ids.shape[1])
+            text = encoded[row]
+            results[row] = scored(
+                values, n_tokens=len(text.ids), n_truncated=text.n_truncated, batch_positions=ids.shape[1]
+            )
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
@@ -128,18 +143,18 @@ def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tens
     return padded, mask
 
 
-def _result(text: EncodedText, logits: np.ndarray, batch_positions: int) -> ScoredText:
-    """Give one row its status."""
-    result = ScoredText(OK, len(text.ids), text.n_truncated, None, logits, batch_positions)
+def scored(logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
+    """Give one row its status; for the arguments see ``ScoredText``."""
+    result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
     if not np.isfinite(logits).all():
         result.status, result.error, result.logits = ERROR, "logits are not finite", None
-    elif text.n_truncated:
+    elif n_truncated:
         result.status = TRUNCATED
     return result
 
 
-def _fail(result: ScoredText, error: Exception) -> None:
-    """Mark a row that failed alone."""
+def fail(result: ScoredText, error: Exception) -> None:
+    """Mark a row that failed alone; the error's message may hold the text."""
     result.status, result.error = ERROR, f"scoring this text alone raised {type(error).__name__}"
 
 
@@ -149,7 +164,7 @@ def _halving(rows: list[int], run: Callable[[list[int]], None], fail: Callable[[
         return
     try:
         run(rows)
-    except (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except FAULTS_OF_A_TEXT as error:
         if len(rows) == 1:
             fail(rows[0], error)
             return

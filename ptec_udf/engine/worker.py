@@ -12,18 +12,18 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
+from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.artifact import read_artifact
-from ptec_udf.model.backbone import resolve
 
 _MOST_MODELS = 2  # champion and one challenger; each holds a backbone
 
 _lock = threading.Lock()
-_scorers: dict[tuple[str, EngineSettings], Scorer] = {}
+_scorers: dict[tuple[str, EngineSettings], Scorer | TermsScorer] = {}
 _loads = 0
 
 
@@ -38,7 +38,7 @@ class EngineSettings:
     threads: int
 
 
-def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer:
+def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TermsScorer:
     """Return this process's scorer of a model, loading it at most once.
 
     Args:
@@ -66,18 +66,9 @@ def load_count() -> int:
     return _loads
 
 
-def _load(files: Mapping[str, bytes], settings: EngineSettings) -> Scorer:
-    """Resolve, check and load the backbone, which is this model's alone; put the model on it."""
+def _load(files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TermsScorer:
+    """Load a model for the first time in this process."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
     torch.set_num_threads(settings.threads)
-    artifact = read_artifact(files)
-    name = artifact.manifest.backbone.name
-    _check_once(name, artifact.manifest.backbone.content_hash)
-    model, tokenizer = resolve(name).load(getattr(torch, settings.dtype))
-    return Scorer.from_artifact(artifact, model, tokenizer, batch_tokens=settings.batch_tokens)
-
-
-@lru_cache
-def _check_once(name: str, content_hash: str) -> None:
-    """Hash a backbone's files once per process."""
-    resolve(name).check(content_hash)
+    dtype = getattr(torch, settings.dtype)
+    return load_scorer(read_artifact(files), dtype=dtype, batch_tokens=settings.batch_tokens)

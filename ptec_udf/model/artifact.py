@@ -1,12 +1,13 @@
-"""The artifact: a folder that holds all of a trained PTEC model but its backbone.
+"""The artifact: a folder that holds all of a trained model but its backbone.
 
 ========================== =====================================================================
 manifest.json              what it is and how to use it: see manifest.py
-adapter_config.json        PEFT's own file
+adapter_config.json        PEFT's own file; only with a prompt or LoRA
 adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices;
-                           prompts of further members as ``prompt_embeddings.1`` and so on
-head.safetensors           ``weight`` (n_labels, width) and ``bias`` (n_labels,), float32; of several members each
-                           with their number in front
+                           only with one of them; prompts of further members as ``prompt_embeddings.1`` and so on
+terms.json                 the terms of TF-IDF, see terms.py; only of a model that has them in place of a backbone
+head.safetensors           ``weight`` (n_labels, width or number of terms) and ``bias`` (n_labels,), float32; of several
+                           members each with their number in front
 metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
                            second one followed. A later training can start from them
@@ -40,6 +41,7 @@ from safetensors.torch import load
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import Manifest
+from ptec_udf.model.terms import Terms
 
 FORMAT_VERSION = 1
 
@@ -48,6 +50,7 @@ METRICS = "metrics.json"
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 HEAD = "head.safetensors"
+TERMS = "terms.json"
 PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
 
 # Only a later training reads it; not every artifact has it.
@@ -55,9 +58,8 @@ CHOICE = "choice.safetensors"
 # Only a comparison reads it.
 SEEN = "seen.safetensors"
 
-# What an executor needs; the driver sends just these.
-SCORING_FILES = (MANIFEST, ADAPTER, HEAD)
-ALL_FILES = (MANIFEST, ADAPTER, HEAD, ADAPTER_CONFIG, METRICS)
+# What decides a score beside the manifest, and with it what an executor is sent, as far as a model has it.
+_DECIDING = (ADAPTER, HEAD, TERMS)
 OPTIONAL_FILES = (CHOICE, SEEN)
 
 # Facts about how and where a model came to be and not about what it scores: they leave model_id alone. Names may be
@@ -76,8 +78,10 @@ class Artifact:
     Attributes:
         manifest: what it is.
         adapter: what was trained on the backbone, float32, under PEFT's names.
-        head_weight: *Shape:* ``(n_labels, width)``, or of several members ``(n_members, n_labels, width)``, float32.
+        head_weight: *Shape:* ``(n_labels, width)``, or of several members ``(n_members, n_labels, width)``, float32;
+            the width is the number of terms where there are terms.
         head_bias: *Shape:* ``(n_labels,)`` or ``(n_members, n_labels)``, float32.
+        terms: what a text is to a model without a backbone.
         files: the bytes it was read from, by file name.
     """
 
@@ -85,6 +89,7 @@ class Artifact:
     adapter: Mapping[str, torch.Tensor]
     head_weight: torch.Tensor
     head_bias: torch.Tensor
+    terms: Terms | None
     files: Mapping[str, bytes]
 
     @property
@@ -94,7 +99,7 @@ class Artifact:
 
     @property
     def prompt(self) -> torch.Tensor | None:
-        """The (first) soft prompt, *Shape:* ``(n_prompt, ...)`` in PEFT's layout; None where LoRA was trained."""
+        """The (first) soft prompt, *Shape:* ``(n_prompt, ...)`` in PEFT's layout; None where none was trained."""
         return self.adapter.get(PROMPT)
 
     @property
@@ -113,7 +118,13 @@ class Artifact:
     @property
     def scoring_files(self) -> dict[str, bytes]:
         """The bytes that executors need."""
-        return {name: self.files[name] for name in SCORING_FILES}
+        return {name: self.files[name] for name in (MANIFEST, *_DECIDING) if name in self.files}
+
+
+def files_of(manifest: Manifest) -> set[str]:
+    """Name the files that must lie beside a manifest."""
+    adapter = {ADAPTER, ADAPTER_CONFIG} if manifest.adapts else set()
+    return {HEAD, METRICS} | adapter | ({TERMS} if manifest.terms else set())
 
 
 def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
@@ -127,13 +138,12 @@ def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
         ArtifactError: naming every file that is missing or was changed, an unknown format, or another model.
     """
     folder = Path(folder)
-    missing = [name for name in ALL_FILES if not (folder / name).is_file()]
-    if missing:
+    if not (folder / MANIFEST).is_file():
+        raise ArtifactError(f"{folder / MANIFEST}: file of the artifact is missing")
+    names = [MANIFEST, *_read_manifest((folder / MANIFEST).read_bytes(), str(folder)).files]
+    if missing := [name for name in names if not (folder / name).is_file()]:
         raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in missing])
-    names = [*ALL_FILES, *(name for name in OPTIONAL_FILES if (folder / name).is_file())]
     artifact = read_artifact({name: (folder / name).read_bytes() for name in names}, str(folder))
-    if lost := [name for name in artifact.manifest.files if name not in names]:
-        raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in lost])
     if model_id not in (None, artifact.model_id):
         raise ArtifactError(
             f"{folder}: must hold model {model_id}, held {artifact.model_id}; register the former again from its folder"
@@ -155,10 +165,13 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     ]
     if changed:
         raise ArtifactError(changed)
-    head, adapter = load(files[HEAD]), load(files[ADAPTER])
+    head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.adapts else {}
     if not _fits(manifest, adapter):
         raise ArtifactError(f"{where}/{ADAPTER}: must hold what {MANIFEST} says, a prompt or LoRA; train again")
-    return Artifact(manifest, adapter, head["weight"], head["bias"], dict(files))
+    terms = Terms.from_json(files[TERMS], manifest.terms) if manifest.terms else None
+    if terms is not None and len(terms) != head["weight"].shape[1]:
+        raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TERMS}; train again")
+    return Artifact(manifest, adapter, head["weight"], head["bias"], terms, dict(files))
 
 
 def prompt_names(n_members: int) -> list[str]:
@@ -204,26 +217,24 @@ def _read_manifest(data: bytes, where: str) -> Manifest:
     if data != _canonical(manifest) or manifest.checksum != _checksum(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (its checksum differs)")
     # The id is a name of folders and rows, so it must be what we would give, whoever wrote the file.
-    if set(manifest.files) - {*OPTIONAL_FILES} != set(ALL_FILES) - {MANIFEST} or manifest.model_id != _model_id(
-        manifest
-    ):
+    if set(manifest.files) - {*OPTIONAL_FILES} != files_of(manifest) or manifest.model_id != _model_id(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (model_id and files do not fit)")
     return manifest
 
 
 def _fits(manifest: Manifest, adapter: Mapping[str, torch.Tensor]) -> bool:
-    """Tell whether tensors are those of the manifest's prompt, or LoRA's in pairs."""
+    """Tell whether tensors are those of the manifest's prompt, or LoRA's in pairs, or none where it has neither."""
     if manifest.lora is None:
-        return set(adapter) == set(prompt_names(manifest.members or 1))
+        return set(adapter) == (set(prompt_names(manifest.members or 1)) if manifest.prompt else set())
     first = {name.removesuffix(FIRST) for name in adapter if name.endswith(FIRST)}
     ranks = {len(adapter[name + FIRST]) for name in first}
     return ranks == {manifest.lora.rank} and set(adapter) == {name + end for name in first for end in (FIRST, SECOND)}
 
 
 def _model_id(manifest: Manifest) -> str:
-    """Hash what decides a score: the manifest's content and the two tensor files."""
+    """Hash what decides a score: the manifest's content and the files of weights and terms."""
     content = manifest.model_dump(mode="json", exclude=_NOT_IN_MODEL_ID, exclude_none=True)
-    content["tensors"] = [manifest.files[ADAPTER], manifest.files[HEAD]]
+    content["tensors"] = [manifest.files[name] for name in _DECIDING if name in manifest.files]
     return _sha256(json.dumps(content, sort_keys=True).encode())[:32]
 
 

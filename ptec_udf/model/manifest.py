@@ -42,6 +42,13 @@ class LoraForm(_Part):
     alpha: int = Field(ge=1)
 
 
+class TermsForm(_Part):
+    """TF-IDF of words and characters, in place of a language model: how long its terms may be."""
+
+    words: int = Field(ge=1)
+    characters: int = Field(ge=2)
+
+
 class Label(_Part):
     """One label: probability = sigmoid(scale * logit + offset), assigned at or over threshold."""
 
@@ -68,15 +75,16 @@ class Manifest(_Part):
     model_id: str = ""
     checksum: str = ""
     created: str
-    backbone: BackboneName
+    backbone: BackboneName | None = None
     template: str
-    max_tokens: int
-    pooling: Literal["mean", "last", "mean_max"]
+    max_tokens: int | None = None
+    pooling: Literal["mean", "last", "mean_max"] | None = None
     layers: list[int] | None = Field(None, min_length=1)  # whose hidden states are pooled; None: the last
     pooled_positions: Literal["text"] = "text"
     prompt: PromptForm | None = None
     lora: LoraForm | None = None
     members: int | None = Field(None, ge=2)  # prompts and heads whose logits are averaged; None: there is one
+    terms: TermsForm | None = None
     feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
@@ -85,10 +93,22 @@ class Manifest(_Part):
     packages: dict[str, str]
     files: dict[str, str]
 
+    @property
+    def adapts(self) -> bool:
+        """Whether something was trained on the backbone: a prompt or LoRA."""
+        return self.prompt is not None or self.lora is not None
+
     @model_validator(mode="after")
-    def _one_adapter(self) -> Manifest:
-        if (self.prompt is None) == (self.lora is None):
-            raise ValueError("one of prompt and lora must be there, and not both")
+    def _parts_fit(self) -> Manifest:
+        if self.prompt is not None and self.lora is not None:
+            raise ValueError("prompt and lora must not both be there")
         if self.members is not None and self.prompt is None:
-            raise ValueError("members must not be there with lora, which changes the one backbone")
+            raise ValueError("members must not be there without a prompt, by which they differ")
+        if (self.backbone is None) == (self.terms is None):
+            raise ValueError("one of backbone and terms must be there, and not both")
+        if self.backbone is None and self.adapts:
+            raise ValueError("prompt and lora must not be there without a backbone")
+        of_backbone = {"max_tokens": self.max_tokens, "pooling": self.pooling}
+        if wrong := [name for name, value in of_backbone.items() if (value is None) != (self.backbone is None)]:
+            raise ValueError(f"{' and '.join(wrong)} must be there with a backbone, and only then")
         return self

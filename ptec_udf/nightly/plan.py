@@ -127,4 +127,5 @@ def check(night: Night) -> None:
     if faults:
         raise ConfigError(faults)
     backbone = night.artifact.manifest.backbone
-    resolve(backbone.name).check(backbone.content_hash)
+    if backbone is not None:
+        resolve(backbone.name).check(backbone.content_hash)

@@ -16,6 +16,8 @@ from ptec_udf.model.manifest import LoraForm, Manifest
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
 from training.export import export
 
+ALL_FILES = (artifact.MANIFEST, artifact.ADAPTER, artifact.ADAPTER_CONFIG, artifact.HEAD, artifact.METRICS)
+
 
 @pytest.fixture
 def folder(tiny_folder, tmp_path):
@@ -71,7 +73,7 @@ def test_artifact_of_another_model_than_wanted_is_refused(folder):
 
 
 @pytest.mark.parametrize("at", [0, -1, None], ids=["first", "last", "middle"])
-@pytest.mark.parametrize("name", artifact.ALL_FILES)
+@pytest.mark.parametrize("name", ALL_FILES)
 def test_changed_byte_is_refused_with_the_name_of_the_file(folder, name, at):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2 if at is None else at] ^= 1
@@ -156,7 +158,7 @@ def test_label_names_of_any_script_come_back(tiny_folder, load_tiny):
     manifest = tiny_manifest(tiny_backbone(tiny_folder, "bert"), network)
     names = ["Énergie 'verte'", "金融", 'a"b\\c\n', "x.y", "\u2028"]
     labels = [label.model_copy(update={"name": name}) for label, name in zip(manifest.labels, names, strict=True)]
-    files = {name: b"" for name in artifact.ALL_FILES if name != artifact.MANIFEST}
+    files = {name: b"" for name in ALL_FILES if name != artifact.MANIFEST}
     sealed, data = seal(manifest.model_copy(update={"labels": labels}), files)
     assert Manifest.model_validate_json(data) == sealed
     assert [label.name for label in sealed.labels] == names
@@ -213,7 +215,7 @@ def test_exporting_equal_networks_twice_gives_equal_files(tiny_folder, tmp_path,
 
 def test_no_pickle_and_no_local_path_in_the_files(folder, tiny_folder):
     files = {file.name: file.read_bytes() for file in folder.iterdir()}
-    assert set(files) == set(artifact.ALL_FILES)
+    assert set(files) == set(ALL_FILES)
     for name, data in files.items():
         assert json.loads(data) if name.endswith(".json") else load(data)
     config = json.loads(files[artifact.ADAPTER_CONFIG])

@@ -59,8 +59,14 @@ def test_every_method_is_measured_and_compared(config, ptec, tmp_path):
     assert set(found["differences"]) == {"tfidf", "gzip"}
     assert set(found["differences"]["gzip"]) == {"macro_f1"}
     assert found["readings"] == {"ptec": 2, "tfidf": 1, "gzip": 1}
+    flop = {name: (figures["learning_flop"], figures["scoring_flop"]) for name, figures in found["methods"].items()}
+    assert flop["gzip"] == (None, None)
+    assert flop["ptec"][0] > flop["tfidf"][0] > 0
+    assert flop["ptec"][1] > flop["tfidf"][1] > 1_000_000
     table = Path(found["table"]).read_text(encoding="utf-8")
     assert "| ptec | 2 | " in table
+    assert f" | {flop['ptec'][0]:.1e} | {flop['ptec'][1]:.1e} | yes | 2 |" in table
+    assert " | - | - | no | 1 |" in table
     assert json.loads((tmp_path / "out" / "dev" / "results.json").read_text())["methods"] == found["methods"]
     assert (tmp_path / "out" / "dev" / "models" / "ptec-2" / "artifact" / "manifest.json").is_file()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ptec_udf.errors import ConfigError, TrainingError
 from tests.tiny import LABELS, tiny_backbone
@@ -155,3 +156,16 @@ def test_prompt_tuning_decides(backbone, companies, tmp_path, trie):
     assert found.shape == (3, len(LABELS))
     assert set(np.unique(found)) <= {0.0, 1.0}
     assert not trie or (found.sum(axis=1) >= 1).all()
+
+
+def test_operations_are_about_those_that_torch_counts(backbone, companies, tmp_path):
+    """One row at a time, so that nothing is padded; how much is written is known from training only."""
+    task = task_of(companies, tmp_path)
+    method = PromptTuning(backbone=backbone, max_tokens=32, n_tokens=4, epochs=2, most_rows=8, batch_rows=1)
+    with FlopCounterMode(display=False) as training:
+        learned = method.learn(task)
+    assert learned.flop == pytest.approx(training.get_total_flops(), rel=0.1)
+    text = " ".join(TEXTS)
+    with FlopCounterMode(display=False) as scoring:
+        learned.score([text])
+    assert learned.flop_of_scoring([text]) == pytest.approx(scoring.get_total_flops(), rel=0.25)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_backbone, tiny_extract
 from training.data import Examples, read_splits
@@ -17,7 +18,7 @@ from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head
 from training.methods.lora import Lora
-from training.methods.method import Method, Task, log_odds
+from training.methods.method import Learned, Method, Task, log_odds
 from training.methods.neighbours import Neighbours, Radius
 from training.methods.ptec import Ptec
 from training.methods.tfidf import Tfidf
@@ -152,6 +153,25 @@ def test_artifact_scores_as_the_training_that_made_it(run, companies, tmp_path):
     assert mean_average_precision(logits, dev.targets) == pytest.approx(measured["map"], abs=1e-6)
     decided = learned.decisions.decide(logits)
     assert macro_f1(decided, dev.targets) == pytest.approx(measured["macro_f1"], abs=1e-6)
+
+
+def test_artifact_has_cost_its_training_and_the_search_for_its_settings(run, companies, tmp_path):
+    cost = run(tmp_path / "made", epochs=1).metrics["learning"]
+    assert cost["flop"] > 1e6
+
+    def learned(search: str | None) -> Learned:
+        return Trained(folder=str(tmp_path / "made"), search=search).learn(task_of(companies, tmp_path))
+
+    alone = learned(None)
+    assert (alone.seconds, alone.flop) == (cost["seconds"], cost["flop"])
+    trials = [{"trial": 1, "pruned": True, "seconds": 2.5, "flop": 1e3}, {"trial": 2, "seconds": 4.0, "flop": 1e6}]
+    (tmp_path / "results.json").write_text(json.dumps(trials), encoding="utf-8")
+    found = learned(str(tmp_path))
+    assert (found.seconds, found.flop) == (cost["seconds"] + 6.5, cost["flop"] + 1_001_000)
+    (tmp_path / "results.json").write_text(json.dumps([{"trial": 1, "seconds": 2.5}]), encoding="utf-8")
+    assert learned(str(tmp_path)).flop is None  # a search of old, whose operations nobody counted
+    with pytest.raises(SourceError, match=r"a folder that ptec search has ended in, .*none' has no results\.json"):
+        learned(str(tmp_path / "none"))
 
 
 def test_artifact_of_another_extract_is_refused(run, tmp_path, companies):

@@ -95,6 +95,7 @@ def test_trial_is_the_first_training_of_train(config, tmp_path):
     metrics = json.loads((tmp_path / "study" / "artifact" / "metrics.json").read_text())
     assert metrics["courses"]["choice"]["best_value"] == row["value"]
     assert metrics["courses"]["choice"]["best_epoch"] == row["best_epoch"]
+    assert metrics["learning"]["flop"] == row["flop"] > 0
 
 
 @pytest.mark.usefixtures("draws_nothing")

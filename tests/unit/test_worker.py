@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ptec_udf.engine import worker
+from ptec_udf.engine import load, worker
 from ptec_udf.engine.worker import EngineSettings, load_count, scorer_for
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact, seal
+from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact
 
 SETTINGS = EngineSettings(dtype="float32", batch_tokens=512, window_rows=10, window_bytes=1000, threads=1)
@@ -18,7 +19,7 @@ BFLOAT16 = EngineSettings(dtype="bfloat16", batch_tokens=512, window_rows=10, wi
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
     monkeypatch.setattr(worker, "_scorers", {})
-    worker._check_once.cache_clear()
+    load._check_once.cache_clear()
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_loaded_model_has_its_own_prompt_and_settings(models):
 
 def test_backbone_is_hashed_once(models, monkeypatch):
     hashed = []
-    content_hash = worker.resolve(models[0].manifest.backbone.name).content_hash()
+    content_hash = resolve(models[0].manifest.backbone.name).content_hash()
     monkeypatch.setattr("ptec_udf.model.backbone.Backbone.content_hash", lambda self: hashed.append(1) or content_hash)
     for model in models:
         loads_of(model)

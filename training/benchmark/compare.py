@@ -73,7 +73,8 @@ def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]
 
     Returns:
         ``methods``: by name, the mean over seeds of every figure, the population standard deviation of macro-F1
-        and mAP over seeds, and the mean seconds. ``differences``: by name, the reference minus the method, each
+        and mAP over seeds, and the mean seconds and
+        floating-point operations. ``differences``: by name, the reference minus the method, each
         figure a mean over seeds, with the interval of a paired bootstrap over rows.
     """
     by_name: dict[str, list[Run]] = {}
@@ -99,6 +100,7 @@ def _summary(runs: Sequence[Run], judge: Judge) -> dict[str, Any]:
         "f1_by_frequency": _means(groups),
         "learning_seconds": round(float(np.mean([run.facts.learning_seconds for run in runs])), 1),
         "scoring_seconds": round(float(np.mean([run.facts.scoring_seconds for run in runs])), 2),
+        **_means([{name: getattr(run.facts, name) for name in ("learning_flop", "scoring_flop")} for run in runs]),
     }
 
 

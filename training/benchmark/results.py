@@ -35,6 +35,8 @@ class Facts:
         deployable: whether ``ptec score`` takes such a model.
         learning_seconds: all that came before the evaluated rows, choices on tune included.
         scoring_seconds: of the evaluated rows.
+        learning_flop: floating-point operations of learning; None: not known, or there are none.
+        scoring_flop: the same of scoring a million texts like the evaluated ones.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Facts:
     deployable: bool
     learning_seconds: float
     scoring_seconds: float
+    learning_flop: float | None = None
+    scoring_flop: float | None = None
 
 
 @dataclass(frozen=True)

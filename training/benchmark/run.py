@@ -116,13 +116,17 @@ def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results:
     results.count_reading(planned.name)
     started = time.monotonic()
     logits = np.asarray(learned.score(evaluated.texts), np.float32)
+    scoring = time.monotonic() - started
+    flop = learned.flop_of_scoring and learned.flop_of_scoring(evaluated.texts)
     facts = Facts(
         name=planned.name,
         seed=planned.seed,
         fingerprint=planned.fingerprint,
         deployable=planned.method.deployable,
         learning_seconds=round(learning, 1),
-        scoring_seconds=round(time.monotonic() - started, 2),
+        scoring_seconds=round(scoring, 2),
+        learning_flop=learned.flop,
+        scoring_flop=None if flop is None else flop / len(evaluated) * 1_000_000,
     )
     run = Run(facts, logits, learned.decisions)
     results.add(run)

@@ -53,6 +53,8 @@ _HEADER = (
     *(f"F1, labels with {group}" for group in GROUPS),
     "learns, s",
     "scores, s",
+    "learns, FLOP",
+    "scores a million, FLOP",
     "deployable",
     "readings",
 )
@@ -71,6 +73,8 @@ def _method_row(name: str, figures: dict[str, Any], readings: dict[str, int]) ->
         *(_figure(figures["f1_by_frequency"][group]) for group in GROUPS),
         f"{figures['learning_seconds']:.0f}",
         f"{figures['scoring_seconds']:.1f}",
+        _power(figures["learning_flop"]),
+        _power(figures["scoring_flop"]),
         "yes" if figures["deployable"] else "no",
         str(readings.get(name, 0)),
     )
@@ -83,6 +87,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _figure(value: float | None) -> str:
     return _NONE if value is None else f"{value:.3f}"
+
+
+def _power(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.1e}"
 
 
 def _plus_minus(value: float | None) -> str:

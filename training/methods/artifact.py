@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import logit
 
-from ptec_udf.engine.scorer import ERROR, Scorer
-from ptec_udf.errors import ConfigError, TrainingError
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.scorer import ERROR
+from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
-from ptec_udf.model.backbone import resolve
 from training.decisions.calibrate import Calibration
 from training.decisions.decide import Decisions
+from training.flops import flop_of_scoring
 from training.methods.method import Learned, Method, Task
+from training.search.config import RESULTS
 
 _FAR = 20.0
 
+Search = Annotated[
+    str | None,
+    Field(min_length=1, description="folder of the ptec search that chose the settings; what its trials took is added"),
+]
+
 
 class Trained(Method):
-    """An artifact of ``ptec train``, from the same extract."""
+    """An artifact from the same extract."""
 
     deployable: ClassVar[bool] = True
 
     method: Literal["artifact"] = "artifact"
     folder: str = Field(min_length=1, description="folder that ptec train wrote")
+    search: Search = None
 
     def facts(self) -> dict[str, Any]:
         """Name the model and not only its folder, where another may come to lie."""
@@ -48,14 +57,17 @@ class Trained(Method):
                 f"an artifact must be trained from the extract {str(task.extract)!r}, was not: {self.folder!r}; "
                 "it may have learned from rows that judge here"
             )
-        return learned_artifact(made)
+        return learned_artifact(made, self.search)
 
 
-def learned_artifact(made: Artifact) -> Learned:
-    """Return scores and decisions of an artifact."""
-    named = resolve(made.manifest.backbone.name)
-    named.check(made.manifest.backbone.content_hash)
-    scorer = Scorer.from_artifact(made, *named.load())
+def learned_artifact(made: Artifact, search: str | None = None) -> Learned:
+    """Return scores, decisions and costs of an artifact.
+
+    Raises:
+        ArtifactError, BackboneError: for a model that cannot be loaded.
+        SourceError: for a search without results.
+    """
+    scorer = load_scorer(made)
     labels = made.manifest.labels
     scale, offset = (np.array([getattr(label, name) for label in labels]) for name in ("scale", "offset"))
     thresholds = (logit([label.threshold for label in labels]) - offset) / scale
@@ -69,4 +81,31 @@ def learned_artifact(made: Artifact) -> Learned:
             )
         return np.stack([no_label if text.logits is None else text.logits for text in scored])
 
-    return Learned(score, Decisions(Calibration(scale, offset), made.manifest.threshold_logit, thresholds))
+    seconds, flop = _cost(made, search)
+    return Learned(
+        score,
+        Decisions(Calibration(scale, offset), made.manifest.threshold_logit, thresholds),
+        seconds=seconds,
+        flop=flop,
+        flop_of_scoring=lambda texts: flop_of_scoring(scorer, texts),
+    )
+
+
+def _cost(made: Artifact, search: str | None) -> tuple[float | None, float | None]:
+    """Return seconds and floating-point operations of a training and of the trials that chose its settings."""
+    spent = [made.metrics.get("learning", {})]  # artifacts of old do not tell
+    if search is not None:
+        try:
+            spent += json.loads((Path(search) / RESULTS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise SourceError(
+                f"search must be a folder that ptec search has ended in, {search!r} has no {RESULTS}"
+            ) from None
+    seconds, flop = ([one.get(name) for one in spent] for name in ("seconds", "flop"))
+    return _sum(seconds), _sum(flop)
+
+
+def _sum(values: list[float | None]) -> float | None:
+    """Add up; what is not known in part is not known."""
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if len(known) == len(values) else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import model_validator
 
 from ptec_udf.model.artifact import load_artifact
 from training.args import Recipe, TrainConfig
-from training.methods.artifact import learned_artifact
+from training.methods.artifact import Search, learned_artifact
 from training.methods.method import Learned, Method, Task
 from training.train import train
 
@@ -20,6 +19,8 @@ class ByTraining(Recipe, Method):
     deployable: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
 
+    search: Search = None
+
     @model_validator(mode="after")
     def _tune_is_the_same_for_all(self) -> ByTraining:
         if "tune_share" in self.stopping.model_fields_set:
@@ -28,9 +29,9 @@ class ByTraining(Recipe, Method):
 
     def learn(self, task: Task) -> Learned:
         """Train, and keep the artifact in the task's folder."""
-        settings = self.model_dump(exclude={"method"})
+        settings = self.model_dump(exclude={"method", "search"})
         settings["stopping"]["tune_share"] = task.tune_share
         out = task.folder / "artifact"
         config = TrainConfig(**settings, extract=str(task.extract), out=str(out), overwrite=True, seed=task.seed)
-        done = train(config, measured=())
-        return replace(learned_artifact(load_artifact(out)), seconds=done["seconds"])
+        train(config, measured=())
+        return learned_artifact(load_artifact(out), self.search)

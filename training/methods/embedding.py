@@ -13,6 +13,7 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import Pooling, pooled
+from training.flops import Layers
 from training.forward import has_bfloat16, over_rows
 from training.methods.method import Method
 from training.prompt import check_room
@@ -28,7 +29,8 @@ class OnEmbeddings(Method):
     max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut")
 
     # Of each method by itself, so that none looks quick because another one has embedded the rows before it.
-    _embedded: dict[tuple[str, ...], NDArray[np.float32]] = PrivateAttr(default_factory=dict)
+    _embedded: dict[str, NDArray[np.float32]] = PrivateAttr(default_factory=dict)
+    _flop: dict[str, float] = PrivateAttr(default_factory=dict)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return embeddings, *Shape:* ``(n_texts, width)``; they are remembered.
@@ -37,10 +39,14 @@ class OnEmbeddings(Method):
             BackboneError: for a backbone that is missing.
             ConfigError: for texts longer than its positions.
         """
-        key = tuple(texts)
-        if key not in self._embedded:
-            self._embedded[key] = self._embed(texts)
-        return self._embedded[key]
+        if new := [text for text in dict.fromkeys(texts) if text not in self._embedded]:
+            self._embedded.update(zip(new, self._embed(new), strict=True))
+        return np.stack([self._embedded[text] for text in texts])
+
+    def flop_of_embedding(self, texts: Sequence[str]) -> float:
+        """Return the floating-point operations of a pass over texts, whether or not they are remembered."""
+        self.embed(texts)
+        return sum(self._flop[text] for text in texts)
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         model, tokenizer = resolve(self.backbone).load()
@@ -54,4 +60,6 @@ class OnEmbeddings(Method):
                 hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state
             return pooled(hidden.float(), mask, self.pooling)
 
+        layers = Layers.of(model)
+        self._flop.update((text, layers.forward([len(row)])) for text, row in zip(texts, ids, strict=True))
         return over_rows(forward, ids, _BATCH_TOKENS)

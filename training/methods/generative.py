@@ -17,6 +17,7 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
 from ptec_udf.progress import progress
 from training.data import Examples
+from training.flops import Layers
 from training.forward import has_bfloat16
 from training.methods.method import Method
 from training.methods.trie import LabelTrie, Spelling
@@ -87,6 +88,18 @@ class Writer:
     def embedded(self, ids: Sequence[int]) -> torch.Tensor:
         """Return input embeddings, *Shape:* ``(length, width)``."""
         return self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long))
+
+    def flop(self, given: Sequence[int], rows: Examples) -> float:
+        """Return the floating-point operations of writing after so many tokens, as many as rows' labels have."""
+        spelled = (np.flatnonzero(row).tolist() for row in rows.targets)
+        written = float(np.mean([len(self.spelling.spelled(labels)) for labels in spelled]))
+        of_words = 2 * self.n_output_parameters * written * len(given)
+        return Layers.of(self.model.base_model).forward([n + written for n in given]) + of_words
+
+    @property
+    def n_output_parameters(self) -> int:
+        """Parameters of the layer that turns a hidden state into a token."""
+        return self.model.get_output_embeddings().weight.numel()
 
     @torch.inference_mode()
     def decide(self, texts: Sequence[str], given: Callable[[str], torch.Tensor]) -> NDArray[np.float32]:

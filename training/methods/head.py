@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.preprocessing import StandardScaler
 
+from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import BackboneName
 from training.args import PositiveWeights
 from training.data import Examples
 from training.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
 from training.loss import positive_weights
 from training.methods.embedding import OnEmbeddings
-from training.methods.logistic import fit_logistic
-from training.methods.method import Fit, Learned, Task, decided_on_tune
+from training.methods.linear import Basis, Linear, Penalties
 
 
-class Head(OnEmbeddings):
-    """A linear layer with PTEC's weights of positives; fitted to the minimum, so no seed matters."""
+class Head(OnEmbeddings, Linear):
+    """A linear layer with PTEC's weights of positives on standardised embeddings."""
+
+    solver: ClassVar[dict[str, Any]] = {"max_iter": 500}
 
     method: Literal["head"] = "head"
 
-    inverse_penalty: float = Field(0.01, gt=0, description="less holds weights nearer to 0")
+    inverse_penalty: Penalties = Field(
+        [0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
+        description="one, or several to choose from; less holds weights nearer to 0",
+    )
     loss: PositiveWeights = PositiveWeights()
 
-    def learn(self, task: Task) -> Learned:
-        """Fit one logistic regression per label on standardised embeddings."""
-        return decided_on_tune(self._fit, task)
-
-    def _fit(self, rows: Examples) -> Fit:
-        embeddings = self.embed(rows.texts)
-        scaler = StandardScaler().fit(embeddings)
+    def basis(self, rows: Examples) -> Basis:
+        """Standardise embeddings by these rows."""
+        scaler = StandardScaler().fit(self.embed(rows.texts))
         scaler.scale_ = np.maximum(scaler.scale_, LEAST_SHARE_OF_MEDIAN_DEVIATION * np.median(scaler.scale_))
         of_positives = positive_weights(rows.targets, self.loss)
-        class_weights = np.stack([np.ones_like(of_positives), of_positives], axis=1)
-        options = {"C": self.inverse_penalty, "max_iter": 500}
-        weights, biases = fit_logistic(scaler.transform(embeddings), rows.targets, class_weights, options)
 
-        def score(texts: Sequence[str]) -> NDArray[np.floating]:
-            return scaler.transform(self.embed(texts)) @ weights.T + biases
+        def features(texts: Sequence[str]) -> NDArray[np.floating]:
+            return scaler.transform(self.embed(texts))
 
-        return Fit(score, log_weights=np.log(of_positives))
+        return Basis(
+            features=features,
+            class_weights=np.stack([np.ones_like(of_positives), of_positives], axis=1),
+            fields={
+                "backbone": BackboneName(name=self.backbone, content_hash=resolve(self.backbone).content_hash()),
+                "max_tokens": self.max_tokens,
+                "pooling": self.pooling,
+            },
+            centre=scaler.mean_,
+            scale=scaler.scale_,
+        )
+
+    def flop_of_features(self, texts: Sequence[str]) -> float:
+        """Return what one pass of the backbone takes."""
+        return self.flop_of_embedding(texts)

@@ -65,11 +65,15 @@ class Learned:
         score: logits; where ``decisions`` is None, decisions as 0 and 1.
         decisions: threshold and calibration for the logits.
         seconds: what learning took where an interrupted one may have gone on; None: all of it took place now.
+        flop: floating-point operations of learning, see ``training/flops.py``; None: not known, or there are none.
+        flop_of_scoring: the same of scoring texts.
     """
 
     score: Score
     decisions: Decisions | None
     seconds: float | None = None
+    flop: float | None = None
+    flop_of_scoring: Callable[[Sequence[str]], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,10 @@ class Method(Section):
 
 
 def decided_on_tune(fit: Callable[[Examples], Fit], task: Task) -> Learned:
-    """Fit on train, let tune give threshold and calibration, and fit once more on both together."""
+    """Fit on train, let tune give threshold and calibration, and fit once more on both together.
+
+    What it costs is left open.
+    """
     first = fit(task.train)
     logits = first.score(task.tune.texts)
     decisions, _ = fit_decisions(logits, task.tune.targets, first.log_weights)

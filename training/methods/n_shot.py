@@ -37,7 +37,11 @@ class NShot(Generative):
         def given(text: str) -> torch.Tensor:
             return writer.embedded(before + writer.asked(text))
 
-        return Learned(lambda texts: writer.decide(texts, given), decisions=None)
+        return Learned(
+            lambda texts: writer.decide(texts, given),
+            decisions=None,
+            flop_of_scoring=lambda texts: writer.flop([len(given(text)) for text in texts], task.whole),
+        )
 
 
 def _shown(settings: NShot, writer: Writer, rows: Examples, random: np.random.Generator) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -42,7 +43,7 @@ class Neighbours(OnEmbeddings):
             return mean_average_precision(scores, task.tune.targets)
 
         best = max(sizes, key=quality)
-        return decided_on_tune(lambda rows: self._fit(rows, best), task)
+        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best), task), self, task)
 
     def _fit(self, rows: Examples, size: int) -> Fit:
         model = KNeighborsRegressor(n_neighbors=size, weights="distance", metric="cosine")
@@ -70,7 +71,7 @@ class Radius(OnEmbeddings):
             for radius in radii
         ]
         best = float(radii[int(np.argmax(quality))])
-        return decided_on_tune(lambda rows: self._fit(rows, best), task)
+        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best), task), self, task)
 
     def _fit(self, rows: Examples, radius: float) -> Fit:
         known = self.embed(rows.texts)
@@ -80,6 +81,16 @@ class Radius(OnEmbeddings):
             return log_odds(_within(distances, rows.targets, radius))
 
         return Fit(score, _no_weights(rows))
+
+
+def _with_cost(learned: Learned, method: OnEmbeddings, task: Task) -> Learned:
+    """Count one pass of the backbone for each text, and once its distances to all rows that it is compared with."""
+    known, width = task.whole, method.embed(task.tune.texts[:1]).shape[1]
+    return replace(
+        learned,
+        flop=method.flop_of_embedding(known.texts) + 2.0 * width * len(task.train) * len(task.tune),
+        flop_of_scoring=lambda texts: method.flop_of_embedding(texts) + 2.0 * width * len(known) * len(texts),
+    )
 
 
 def _no_weights(rows: Examples) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from ptec_udf.errors import TrainingError
 from ptec_udf.progress import progress, say
 from training.args import PromptConfig
 from training.data import Examples, micro_batches, training_steps
+from training.flops import Layers
 from training.forward import has_bfloat16
 from training.methods.generative import Generative, Writer, lacks_labels
 from training.methods.method import Learned, Task
@@ -46,12 +47,18 @@ class PromptTuning(Generative):
         rows = task.whole
         writer = Writer.load(self, task.names, may_write_none=lacks_labels(rows))
         keep = slice(None, self.most_rows)
-        prompt = _Tuning(self, writer, Examples(rows.keys[keep], rows.texts[keep], rows.targets[keep]), task.seed).run()
+        tuning = _Tuning(self, writer, Examples(rows.keys[keep], rows.texts[keep], rows.targets[keep]), task.seed)
+        prompt = tuning.run()
 
         def given(text: str) -> torch.Tensor:
             return torch.cat([prompt, writer.embedded(writer.asked(text))])
 
-        return Learned(lambda texts: writer.decide(texts, given), decisions=None)
+        return Learned(
+            lambda texts: writer.decide(texts, given),
+            decisions=None,
+            flop=tuning.flop(),
+            flop_of_scoring=lambda texts: writer.flop([len(given(text)) for text in texts], rows),
+        )
 
 
 class _Tuning:
@@ -92,6 +99,14 @@ class _Tuning:
                     step_done(len(step))
             say(f"epoch {epoch + 1} of {settings.epochs}: loss {total / len(lengths):.4f}")
         return self.prompt.detach()
+
+    def flop(self) -> float:
+        """Return the floating-point operations of the training: all weights are frozen, those that write too."""
+        n_prompt, epochs = self.settings.n_tokens, self.settings.epochs
+        lengths = [n_prompt + len(ids) + len(out) - 1 for ids, out in zip(self.inputs, self.outputs, strict=True)]
+        n_written = sum(len(out) for out in self.outputs)
+        of_words = 4 * self.writer.n_output_parameters * n_written
+        return epochs * (Layers.of(self.writer.model.base_model).training(lengths) + of_words)
 
     def _step(self, step: list[int], lengths: list[int], optimiser: torch.optim.Optimizer) -> float:
         """Average the gradient over a step's examples and apply it; return the sum of their losses."""

@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from ptec_udf.config import Section
 from training.args import Recipe, Seed
 
+RESULTS = "results.json"  # what each trial came to, in a search's folder
+
 
 class Range(Section):
     """What a setting may be: numbers from ``low`` to ``high``, whole ones where both are whole, or ``choices``."""

@@ -15,9 +15,9 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from training.extract_folder import read_extract_record
-from training.search.config import SearchConfig, with_settings
+from training.search.config import RESULTS, SearchConfig, with_settings
 
-BEST, RESULTS = "best.yaml", "results.json"
+BEST = "best.yaml"
 _HEADER = """# Settings that ptec search chose on tune; ptec train refits them on train and tune together.
 #
 # Command:  ptec train --config {file}

@@ -17,6 +17,7 @@ from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.checkpoint import Checkpoint, Course
+from training.flops import flop_of_training
 from training.folders import check_writable
 from training.prepare import prepare
 from training.search.config import Range, SearchConfig, with_settings
@@ -109,12 +110,18 @@ def _value(trial: Trial, config: SearchConfig, n_before: int) -> float:
         say(f"counted as 0: {error}")
         value, best_epoch = 0.0, 0
     except optuna.TrialPruned:
-        shutil.rmtree(place, ignore_errors=True)
+        _close(trial, place, started, flop_of_training(trainer, len(reported)))
         raise
-    shutil.rmtree(place, ignore_errors=True)
+    _close(trial, place, started, flop_of_training(trainer, len(reported)))
     trial.set_user_attr("best_epoch", best_epoch)
-    trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
     return value
+
+
+def _close(trial: Trial, place: Path, started: float, flop: float) -> None:
+    """Remove a trial's state and note what it took."""
+    shutil.rmtree(place, ignore_errors=True)
+    trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
+    trial.set_user_attr("flop", flop)
 
 
 def _suggest(trial: Trial, name: str, allowed: Range) -> Any:

@@ -1,0 +1,40 @@
+"""From an artifact to what scores texts, with its backbone where it has one."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.terms_scorer import TermsScorer
+from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.backbone import resolve
+
+
+def load_scorer(
+    artifact: Artifact, *, dtype: torch.dtype = torch.float32, batch_tokens: int = 4096
+) -> Scorer | TermsScorer:
+    """Resolve, check and load the backbone, which is this model's alone, and put the model on it.
+
+    Args:
+        artifact: of any kind.
+        dtype: arithmetic of the backbone.
+        batch_tokens: most positions of a batch, padding included.
+
+    Raises:
+        ArtifactError: for LoRA on layers that the backbone does not have.
+        BackboneError: when the backbone is missing here or is another one.
+    """
+    named = artifact.manifest.backbone
+    if named is None:
+        assert artifact.terms is not None
+        return TermsScorer(artifact.terms, artifact.head_weight, artifact.head_bias)
+    _check_once(named.name, named.content_hash)
+    return Scorer.from_artifact(artifact, *resolve(named.name).load(dtype), batch_tokens=batch_tokens)
+
+
+@lru_cache
+def _check_once(name: str, content_hash: str) -> None:
+    """Hash a backbone's files once per process."""
+    resolve(name).check(content_hash)

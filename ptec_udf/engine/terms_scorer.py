@@ -1,0 +1,45 @@
+"""Texts to logits without a language model: TF-IDF and one linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ptec_udf.engine.scorer import FAULTS_OF_A_TEXT, ScoredText, fail, scored
+from ptec_udf.model.terms import Terms
+
+
+class TermsScorer:
+    """Scores texts in any number and order, each by itself, as ``Scorer`` does with a language model.
+
+    ``n_tokens`` counts what stands between white space. Nothing is ever cut. A text that holds no known term is
+    scored too, by what the model says of no term at all.
+    """
+
+    def __init__(self, terms: Terms, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Take the terms and the head: *Shape:* ``(n_labels, n_terms)`` and ``(n_labels,)``."""
+        self.terms = terms
+        self._weight = np.ascontiguousarray(weight.numpy().T)  # a text's terms are rows
+        self._bias = bias.numpy().astype(np.float64)
+
+    @property
+    def n_labels(self) -> int:
+        """Number of logits of a text."""
+        return len(self._bias)
+
+    def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
+        """Score texts; the result has the order of the input. None and blank texts are ``empty``."""
+        return [self._score(text) if text and not text.isspace() else ScoredText() for text in texts]
+
+    def _score(self, text: str) -> ScoredText:
+        result = ScoredText()
+        try:
+            positions, values = self.terms.features(text)
+            logits = (values @ self._weight[positions] + self._bias).astype(np.float32)  # summed up in float64
+            n_tokens = len(text.split())
+        except FAULTS_OF_A_TEXT as error:
+            fail(result, error)
+            return result
+        return scored(logits, n_tokens=n_tokens, n_truncated=0, batch_positions=n_tokens)

@@ -1,0 +1,102 @@
+"""TF-IDF: from a text to the terms that it holds and what each is worth in it.
+
+Terms are runs of words and, inside words, runs of characters. They are counted as scikit-learn's ``TfidfVectorizer``
+does with ``sublinear_tf``, which executors do not have: a term that stands ``n`` times is worth
+``(1 + ln n) * (1 + ln((1 + rows) / (1 + rows with the term)))``, and the terms of each kind have length 1 together.
+
+Source: Salton and Buckley, "Term-weighting approaches in automatic text retrieval", Information Processing &
+Management 24 (1988).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptec_udf.model.manifest import TermsForm
+
+LEAST_CHARACTERS = 2
+_WORD = re.compile(r"\b\w\w+\b")
+_MOST_WORDS_REMEMBERED = 100_000
+
+
+class Terms:
+    """The terms of a model, in the order of its weights: words first, then characters."""
+
+    def __init__(self, form: TermsForm, rows: int, words: Mapping[str, int], characters: Mapping[str, int]) -> None:
+        """Take what was counted.
+
+        Args:
+            form: how long terms may be.
+            rows: number of training rows.
+            words: runs of words, and in how many of the rows each stands.
+            characters: the same of runs of characters.
+        """
+        self.form, self.rows, self.words, self.characters = form, rows, words, characters
+        self._of_words = {term: at for at, term in enumerate(words)}
+        self._of_characters = {term: at for at, term in enumerate(characters, start=len(words))}
+        counts = np.array([*words.values(), *characters.values()], np.float64)
+        self._rarity = np.log((1 + rows) / (1 + counts)) + 1
+        self._inside: dict[str, list[int]] = {}  # runs of characters of words that were seen lately
+
+    def __len__(self) -> int:
+        """Return the number of terms."""
+        return len(self._rarity)
+
+    @classmethod
+    def from_json(cls, data: bytes, form: TermsForm) -> Terms:
+        """Read what ``to_json`` wrote."""
+        return cls(form, **json.loads(data))
+
+    def to_json(self) -> bytes:
+        """Write all but the form, which is the manifest's."""
+        values = {"rows": self.rows, "words": dict(self.words), "characters": dict(self.characters)}
+        return (json.dumps(values, indent=0) + "\n").encode()
+
+    def features(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the terms that stand in a text, rising, and what each is worth, both *Shape:* ``(n_found,)``."""
+        text = text.lower()
+        of_words = (self._of_words.get(run, -1) for run in runs_of_words(text, self.form.words))
+        parts = [self._weighted(of_words), self._weighted(at for word in text.split() for at in self._known(word))]
+        positions, values = zip(*parts, strict=True)
+        return np.concatenate(positions), np.concatenate(values)
+
+    def _known(self, word: str) -> list[int]:
+        """Return the known runs of characters of one word, again and again for the same word."""
+        if word not in self._inside:
+            if len(self._inside) >= _MOST_WORDS_REMEMBERED:
+                self._inside.clear()
+            runs = runs_of_characters(word, self.form.characters)
+            self._inside[word] = [self._of_characters[run] for run in runs if run in self._of_characters]
+        return self._inside[word]
+
+    def _weighted(self, found: Iterable[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Count terms of one kind; -1 is none."""
+        positions, counts = np.unique(np.fromiter(found, np.int64), return_counts=True)
+        if len(positions) and positions[0] < 0:
+            positions, counts = positions[1:], counts[1:]
+        values = (1 + np.log(counts)) * self._rarity[positions]
+        length = np.sqrt(values @ values)
+        return positions, values / length if length else values
+
+
+def runs_of_words(text: str, most: int) -> Iterator[str]:
+    """Yield each run of up to ``most`` words of a text in lower case; a word has two characters or more."""
+    words = _WORD.findall(text)
+    yield from words
+    for n in range(2, most + 1):
+        for start in range(len(words) - n + 1):
+            yield " ".join(words[start : start + n])
+
+
+def runs_of_characters(word: str, most: int) -> list[str]:
+    """Return each run of 2 to ``most`` characters of a word with a space on both sides."""
+    padded = f" {word} "
+    longest = min(most, len(padded))
+    return [
+        padded[start : start + n] for n in range(LEAST_CHARACTERS, longest + 1) for start in range(len(padded) - n + 1)
+    ]

@@ -1,0 +1,107 @@
+"""Floating-point operations of learning and scoring, in closed form, so that methods and machines can be compared.
+
+A multiplication and an addition are two operations. For each position of a text, a forward pass takes 2 for each
+parameter of the backbone's layers (embedding tables are looked up) and, for attention, 4 for each layer, each feature
+of its queries and each position that is seen, those of a cached prompt included. Going back through a layer takes as
+much again for the gradients of its inputs and, of trained weights only, once more for their own; attention has inputs
+on both sides and takes twice. So training takes twice as much as scoring where the layers are frozen, and three times
+where all is trained. Padding, norms, pooling, the optimiser and what is done once a model are left out.
+
+Source: Kaplan et al., "Scaling laws for neural language models", 2020 (arXiv 2001.08361), section 2.1; attention as in
+Chowdhery et al., "PaLM", 2022 (arXiv 2204.02311), appendix B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.terms_scorer import TermsScorer
+from ptec_udf.model.network import PtecNetwork
+from training.fit import Trainer
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a pass over a text computes with.
+
+    Attributes:
+        frozen: parameters of the backbone's layers that stay as they are.
+        trained: parameters of its layers that are trained: LoRA's.
+        n_layers: number of layers.
+        width: features of each layer's queries.
+        head: parameters of the head, which sees a text once.
+        seen: positions of a prompt whose keys and values are there already.
+        joined: positions of a prompt that run along with each text.
+    """
+
+    frozen: int
+    trained: int
+    n_layers: int
+    width: int
+    head: int = 0
+    seen: int = 0
+    joined: int = 0
+
+    @classmethod
+    def of(cls, backbone: Any, **more: int) -> Layers:
+        """Count a backbone's layers; keyword arguments are further attributes."""
+        config = backbone.config
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        (layers, *_) = [
+            module
+            for module in backbone.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers
+        ]
+        counts = {
+            trained: sum(value.numel() for value in layers.parameters() if value.requires_grad == trained)
+            for trained in (False, True)
+        }
+        return cls(counts[False], counts[True], len(layers), width * config.num_attention_heads, **more)
+
+    @classmethod
+    def of_network(cls, network: PtecNetwork) -> Layers:
+        """Count backbone, prompt and head."""
+        n_prompt = 0 if network.prompt is None else len(network.prompt)
+        head = sum(value.numel() for value in network.head.parameters())
+        place = "seen" if network.caches_prompt else "joined"
+        return cls.of(network.backbone, head=head, **{place: n_prompt})
+
+    def forward(self, lengths: Sequence[float]) -> float:
+        """Return the operations of one forward pass over texts with so many tokens."""
+        n, attention = self._positions(lengths), self._attention(lengths)
+        return float(2 * (self.frozen + self.trained) * n.sum() + attention + 2 * self.head * len(n))
+
+    def training(self, lengths: Sequence[float]) -> float:
+        """Return the operations of one pass forward and back over texts with so many tokens."""
+        n, attention = self._positions(lengths), self._attention(lengths)
+        return float((4 * self.frozen + 6 * self.trained) * n.sum() + 3 * attention + 6 * self.head * len(n))
+
+    def _positions(self, lengths: Sequence[float]) -> np.ndarray:
+        return np.asarray(lengths, np.float64) + self.joined
+
+    def _attention(self, lengths: Sequence[float]) -> float:
+        n = self._positions(lengths)
+        return float(4 * self.n_layers * self.width * (n * (n + self.seen)).sum())
+
+
+def flop_of_training(trainer: Trainer, epochs: int) -> float:
+    """Return the operations of so many epochs: learning from the rows, and measuring tune after each."""
+    layers = Layers.of_network(trainer.network)
+    kept = 1 - trainer.config.token_dropout
+    learning = layers.training([kept * len(ids) for ids in trainer.rows.ids])
+    measuring = 0.0 if trainer.tune is None else layers.forward([len(ids) for ids in trainer.tune.ids])
+    return epochs * (learning + measuring)
+
+
+def flop_of_scoring(scorer: Scorer | TermsScorer, texts: Sequence[str]) -> float:
+    """Return the operations of scoring texts; of TF-IDF, 2 for each term that is found and each label."""
+    if isinstance(scorer, TermsScorer):
+        return float(sum(2 * scorer.n_labels * len(scorer.terms.features(text)[0]) for text in texts))
+    lengths = [len(text.ids) for text in scorer.encoder.encode(texts)]
+    return sum(Layers.of_network(member).forward(lengths) for member in scorer.network.members)

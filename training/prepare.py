@@ -110,7 +110,7 @@ def _seen(
 
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
     # Whether a refit follows makes no difference to what came before it, nor how many processes there are.
-    unlike = dict.fromkeys(("out", "overwrite", "processes", "processes_on"), True)
-    settings = config.model_dump(mode="json", exclude={**unlike, "stopping": {"refit"}})
+    unlike: dict[str, Any] = dict.fromkeys(("out", "overwrite", "processes", "processes_on"), True)
+    settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}})
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -100,7 +100,7 @@ def _ended(rank: int, config: TrainConfig, how: str) -> TrainingError:
     return TrainingError(f"process {rank + 1} of {config.processes} {how}; {_GO_ON}")
 
 
-def _on_executors(work: Work, config: TrainConfig) -> dict[str, Any]:
+def _on_executors(work: Work, config: TrainConfig) -> Any:
     """Start the processes by pyspark's TorchDistributor, which sends what they say to this one's standard error."""
     from pyspark.ml.torch.distributor import TorchDistributor
 
@@ -130,7 +130,7 @@ def _session() -> SparkSession:
         )
     # Spark starts `python3` from the PATH otherwise, not the interpreter that has our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    return SparkSession.builder.appName("ptec train").getOrCreate()
+    return SparkSession.getActiveSession() or SparkSession.builder.appName("ptec train").getOrCreate()
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pyspark
 import pytest
 import torch
 
@@ -94,9 +96,12 @@ def test_unexpected_error_of_one_ends_all_and_shows_its_place(folder: Path, capf
 
 @pytest.mark.slow
 def test_two_executors_make_the_model_of_one(folder: Path, alone: Artifact) -> None:
-    more = ("processes=2", "processes_on=executors")
-    command = [sys.executable, "-m", "tests.e2e.trainings_together", *settings(folder, "executors", *more)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", "local-cluster[2,1,1024]"]
+    command = [*submit, "--conf", "spark.ui.enabled=false", str(ROOT / "jobs" / "train.py"), "--json"]
+    for setting in settings(folder, "executors", "processes=2", "processes_on=executors"):
+        command += ["--set", setting]
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     made = load_artifact(folder / "executors")
     assert json.loads(done.stdout)["model_id"] == made.model_id

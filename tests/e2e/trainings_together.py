@@ -1,19 +1,12 @@
-"""What the processes of ``test_together`` do; with settings, a training on two executor JVMs.
-
-Prints the training's result as JSON: ``python -m tests.e2e.trainings_together SETTING...``. Imports little, since each
-process imports it anew.
-"""
+"""What the processes of ``test_together`` do; imports little, since each of them imports it anew."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError
 from training.args import TrainConfig
 from training.group import Group
@@ -46,23 +39,5 @@ def broken_in_the_second(config: TrainConfig, group: Group) -> dict[str, Any]:
     return {"all": group.gathered(0)}
 
 
-def main(settings: list[str]) -> None:
-    """Train on a local cluster, in a session that is there, as on a site."""
-    from pyspark.sql import SparkSession
-
-    from training.train import train
-
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    spark = SparkSession.builder.master("local-cluster[2,1,1024]").config("spark.ui.enabled", False).getOrCreate()
-    try:
-        print(json.dumps(train(load_config(TrainConfig, None, settings))))  # noqa: T201
-    finally:
-        spark.stop()  # a local cluster that is left alone ends in noise
-
-
 def _refuse() -> dict[str, Any]:
     raise ConfigError(["one fault", "and another"])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

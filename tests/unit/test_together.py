@@ -17,7 +17,7 @@ from training.checkpoint import Checkpoint
 from training.data import read_splits, tokenised
 from training.fit import Trainer, trained_parameters
 from training.group import ALONE, Group
-from training.together import run_together
+from training.together import _check_shared, run_together
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,9 @@ def test_executors_need_a_session(monkeypatch):
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     with pytest.raises(ConfigError, match="processes_on must be local without a Spark session"):
         run_together(fail, config_of("processes=2", "processes_on=executors"))
+
+
+def test_processes_that_do_not_see_the_place_of_the_artifact_are_refused(tmp_path):
+    _check_shared(str(tmp_path), "artifacts/x")
+    with pytest.raises(ConfigError, match=r"a folder that all processes see, was: 'artifacts/x'"):
+        _check_shared(str(tmp_path / "elsewhere"), "artifacts/x")

@@ -22,7 +22,7 @@ from ptec_udf.warehouse.schemas import SCHEMAS
 from tests.e2e import documents
 from tests.e2e.documents import CONFIGS, PAGES, ROOT, blocks
 
-RUN_IN_ORDER = ("ml-engineer.md", "data-engineer.md", "analyst.md")
+RUN_IN_ORDER = ("ml-engineer.md", "retraining.md", "data-engineer.md", "analyst.md")
 SPARK_SQL = "analyst.sql"
 COLUMNS = {"company_id", "name", "one_liner", "tags", "industries"}
 

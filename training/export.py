@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -17,7 +16,7 @@ from ptec_udf.model import artifact
 from ptec_udf.model.manifest import LoraForm, Manifest
 from ptec_udf.model.network import PtecNetwork, prompt_shape
 from training import lora
-from training.folders import put_in_place
+from training.artifact_folder import write_files
 from training.head import fused_head
 
 
@@ -47,12 +46,7 @@ def export(
     if choice is not None:
         files[artifact.CHOICE] = save(choice)
     sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, data in files.items():
-        (partial / name).write_bytes(data)
-    put_in_place(partial, out)
+    write_files(files, out)
     return sealed
 
 

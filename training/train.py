@@ -11,17 +11,15 @@ from typing import Any
 
 import torch
 
-from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import MANIFEST
 from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
+from training.artifact_folder import check_out
 from training.checkpoint import Checkpoint, Course
 from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
 from training.export import export
 from training.fit import Trainer
-from training.folders import check_writable
 from training.metrics import evaluate
 from training.prepare import packages, prepare
 from training.prompt import prompt_form
@@ -68,7 +66,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         TrainingError: when training diverges.
     """
     out = Path(config.out)
-    _check_out(out, config.overwrite)
+    check_out(out, config.overwrite)
     prepared = prepare(config, ("train", "tune", *measured))
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
@@ -100,6 +98,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
         "tune_share": config.stopping.tune_share,
+        "log_pos_weights": dict(zip(names, fitted.trainer.log_weights.tolist(), strict=True)),
         "splits": fitted.figures,
     }
     sealed = export(network, manifest, metrics, out, fitted.choice)
@@ -110,17 +109,6 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         "seconds": round(sum(course.seconds for course in fitted.courses.values()), 1),
         "metrics": {split: figures["overall"] for split, figures in fitted.figures.items()},
     }
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written, or holds something, unless it is an artifact to be replaced."""
-    check_writable(out)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if overwrite and (out / MANIFEST).is_file():
-        return
-    advice = "it holds no artifact, choose another" if overwrite else "choose another or set overwrite to true"
-    raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {advice}")
 
 
 def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -> Fitted:

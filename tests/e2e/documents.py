@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ptec_udf.config import ScoreConfig
 from training.args import ExtractConfig, TrainConfig
 from training.benchmark.config import BenchmarkConfig
+from training.recalibration.config import RecalibrateConfig
 from training.search.config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,6 +25,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "search": SearchConfig,
     "benchmark": BenchmarkConfig,
     "score": ScoreConfig,
+    "recalibrate": RecalibrateConfig,
 }
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -77,7 +79,7 @@ def anchors(page: Path) -> set[str]:
 def commands(block: Block) -> Iterator[list[str]]:
     """Yield the words of each ``ptec`` command or job script in a block."""
     joined = block.text.replace("\\\n", " ")
-    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|search|benchmark|score)\b)", joined):
+    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|search|benchmark|score|recalibrate)\b)", joined):
         line = joined[start.end() :].partition("\n")[0]
         yield shlex.split(re.sub(r"^(\w+)\.py", r"\1", line), comments=True)
 

@@ -70,7 +70,12 @@ def test_settings_in_text_exist(page: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "heading"),
-    [("train", "Setting"), ("search", "Setting of a search"), ("benchmark", "Setting of a benchmark")],
+    [
+        ("train", "Setting"),
+        ("search", "Setting of a search"),
+        ("benchmark", "Setting of a benchmark"),
+        ("recalibrate", "Setting of a recalibration"),
+    ],
 )
 def test_every_setting_is_explained(command: str, heading: str) -> None:
     text = documents.prose(ROOT / "docs" / "ml-engineer.md")

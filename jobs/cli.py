@@ -154,6 +154,14 @@ def score(
 
 
 @app.command()
+def recalibrate(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+    """Give a registered model other calibration or thresholds, from stored logits; the model is not run."""
+    from jobs.recalibrate import run
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
 def sql(
     query: Annotated[
         str, typer.Argument(help="One SQL statement, which may also write; ptec_score(text) may be used.")

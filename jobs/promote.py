@@ -24,6 +24,7 @@ from ptec_udf.warehouse.views import ensure_views
 from training.args import ExtractConfig, TrainConfig
 from training.evaluation.config import EvaluateConfig, GateConfig
 from training.evaluation.record import check_gate
+from training.recalibration.config import RecalibrateConfig
 
 
 class AnyConfig(Section):
@@ -37,7 +38,7 @@ class AnyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
-        kinds = (ScoreConfig, ExtractConfig, TrainConfig, EvaluateConfig)
+        kinds = (ScoreConfig, ExtractConfig, TrainConfig, EvaluateConfig, RecalibrateConfig)
         known = {name for kind in kinds for name in kind.model_fields}
         if unknown := sorted(str(name) for name in set(values) - known):
             raise ValueError(f"no configuration has a section or value named: {', '.join(unknown)}")

@@ -11,7 +11,7 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.text import parse_template
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-CalibratorName = Literal["platt", "platt_per_label", "none"]
+CalibratorName = Literal["platt", "platt_per_label", "temperature", "none"]
 ThresholdsName = Literal["common", "per_label"]
 
 _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not finite in float32

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -18,7 +17,7 @@ from ptec_udf.model.manifest import LoraForm, Manifest
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork, prompt_shape
 from training import lora
-from training.folders import put_in_place
+from training.artifact_folder import write_files
 from training.head import fused_head
 from training.prompt import prompts_of
 
@@ -61,12 +60,7 @@ def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> Ma
         out: the folder; an earlier artifact there is replaced.
     """
     sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, data in files.items():
-        (partial / name).write_bytes(data)
-    put_in_place(partial, out)
+    write_files(files, out)
     return sealed
 
 

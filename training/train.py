@@ -10,18 +10,16 @@ from typing import Any
 
 import torch
 
-from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import MANIFEST
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
+from training.artifact_folder import check_out
 from training.checkpoint import Course
 from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
 from training.describe import common_fields
 from training.export import export
 from training.flops import flop_of_training
-from training.folders import check_writable
 from training.group import ALONE, Group
 from training.members import Combined, fit_members
 from training.metrics import evaluate
@@ -72,7 +70,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
         BackboneError: for a backbone that is missing.
         TrainingError: when training diverges.
     """
-    _check_out(Path(config.out), config.overwrite)
+    check_out(Path(config.out), config.overwrite)
     if config.processes > 1 or config.processes_on == "executors":
         return run_together(_train, config, measured)
     return _train(config, measured, ALONE)
@@ -107,6 +105,7 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
         "tune_share": config.stopping.tune_share,
+        "log_pos_weights": dict(zip(names, fitted.trainer.log_weights.tolist(), strict=True)),
         "splits": fitted.figures,
     }
     sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen)
@@ -117,17 +116,6 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
         "seconds": seconds,
         "metrics": {split: figures["overall"] for split, figures in fitted.figures.items()},
     }
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written, or holds something, unless it is an artifact to be replaced."""
-    check_writable(out)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if overwrite and (out / MANIFEST).is_file():
-        return
-    advice = "it holds no artifact, choose another" if overwrite else "choose another or set overwrite to true"
-    raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {advice}")
 
 
 def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -> Fitted:

@@ -70,6 +70,13 @@ _NOT_IN_MODEL_ID: dict[str, Any] = {
     "extract": {"source", "source_id", "version"},
 }
 
+# What is made of logits, and what was learned from: with the above, all that leaves a text's logits alone.
+_NOT_IN_LOGITS_ID: dict[str, Any] = {
+    **_NOT_IN_MODEL_ID,
+    **dict.fromkeys(("calibrator", "threshold_logit", "extract"), True),
+    "labels": {"__all__": {"threshold", "scale", "offset", "training_positives"}},
+}
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -96,6 +103,11 @@ class Artifact:
     def model_id(self) -> str:
         """The content hash that names the model everywhere."""
         return self.manifest.model_id
+
+    @property
+    def logits_id(self) -> str:
+        """A content hash that models share which give a text the same logits, whatever they make of them."""
+        return _content_id(self.manifest, _NOT_IN_LOGITS_ID)
 
     @property
     def prompt(self) -> torch.Tensor | None:
@@ -232,8 +244,13 @@ def _fits(manifest: Manifest, adapter: Mapping[str, torch.Tensor]) -> bool:
 
 
 def _model_id(manifest: Manifest) -> str:
-    """Hash what decides a score: the manifest's content and the files of weights and terms."""
-    content = manifest.model_dump(mode="json", exclude=_NOT_IN_MODEL_ID, exclude_none=True)
+    """Hash what decides a score."""
+    return _content_id(manifest, _NOT_IN_MODEL_ID)
+
+
+def _content_id(manifest: Manifest, left_out: dict[str, Any]) -> str:
+    """Hash the manifest's content, but for some of it, and the files of weights and terms."""
+    content = manifest.model_dump(mode="json", exclude=left_out, exclude_none=True)
     content["tensors"] = [manifest.files[name] for name in _DECIDING if name in manifest.files]
     return _sha256(json.dumps(content, sort_keys=True).encode())[:32]
 

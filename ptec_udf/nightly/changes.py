@@ -31,6 +31,7 @@ def screen_changes(
     run_id: str,
     changed_at: datetime,
     same_template: bool = True,
+    same_logits: bool = False,
 ) -> DataFrame:
     """List every company that enters or leaves a label.
 
@@ -44,11 +45,12 @@ def screen_changes(
         run_id: the run.
         changed_at: one time for all rows of the run.
         same_template: whether both sides' texts were made in one way, so that a difference is the company's.
+        same_logits: whether the two models differ in calibration and thresholds at most.
 
     Returns:
         Rows of the score_changes table. Reasons: ``new`` (not shown before, or without a score), ``removed``
-        (not shown any more), ``text`` (the company's text changed), ``model`` (another model, and no other
-        text that one could know of), ``threshold`` (none of these changed).
+        (not shown any more), ``text`` (the company's text changed), ``model`` (other logits of another
+        model, and no other text that one could know of), ``threshold`` (none of these changed).
     """
     both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
     moves = F.concat(
@@ -68,7 +70,7 @@ def screen_changes(
             _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
             _threshold(old).alias("old_threshold"),
             _threshold(new).alias("new_threshold"),
-            _reason(old.model_id != new.model_id, same_template).alias("reason"),
+            _reason(old.model_id != new.model_id and not same_logits, same_template).alias("reason"),
             F.lit(source.source_id).alias("source_id"),
             F.lit(source.version).cast("long").alias("source_version"),
             F.lit(changed_at).alias("changed_at"),

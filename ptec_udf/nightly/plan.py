@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -37,8 +38,15 @@ class Night:
         return scores.where(F.col("model_id") == self.artifact.model_id)
 
     def known(self) -> DataFrame:
-        """Texts that need no scoring (any more)."""
-        return known_texts(self.warehouse, self.standing(), model_id=self.artifact.model_id, run_id=self.record.run_id)
+        """Texts that need no scoring (any more): logits stand, under this model or one that shares them."""
+        scores = self.warehouse.read("scores", self.scores_version)
+        standing = scores.where(F.col("model_id").isin(self.same_logits))
+        return known_texts(self.warehouse, standing, model_id=self.artifact.model_id, run_id=self.record.run_id)
+
+    @cached_property
+    def same_logits(self) -> list[str]:
+        """Models that differ from this one in calibration and thresholds at most, itself among them."""
+        return registry.with_logits(self.warehouse, self.artifact)
 
 
 def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:

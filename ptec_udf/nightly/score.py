@@ -206,6 +206,7 @@ def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
         run_id=night.record.run_id,
         changed_at=night.record.started,
         same_template=last is None or last["text_id"] == night.record.text_id,
+        same_logits=old_id in night.same_logits,
     )
     night.warehouse.replace_run("score_changes", changed, night.record.run_id)
 

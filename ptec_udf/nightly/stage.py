@@ -32,10 +32,10 @@ class Staged:
 
 
 def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run_id: str) -> DataFrame:
-    """Return what is already known of texts under this model: text_hash, then the scored fields.
+    """Return what is already known of texts: text_hash, then the scored fields.
 
-    Standing scores and staged ones serve alike: equal texts have equal logits. A text that failed in
-    another run is not known, since what failed there may pass here.
+    Scores that stand, under this model or one that shares its logits, and staged ones serve alike: equal texts have
+    equal logits. A text that failed in another run is not known, since what failed there may pass here.
     """
     has_logits = F.col("logits").isNotNull()
     usable = standing.where(has_logits).select("text_hash", *_FIELDS)

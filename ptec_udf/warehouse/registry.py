@@ -92,6 +92,12 @@ def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]
     return [row.name for row in rows], [row.threshold for row in rows]
 
 
+def with_logits(warehouse: Warehouse, artifact: Artifact) -> list[str]:
+    """Ids of the registered models that give texts the same logits as a model, and its own."""
+    rows = warehouse.read("models").where(F.col("logits_id") == F.lit(artifact.logits_id)).select("model_id").collect()
+    return sorted({artifact.model_id, *(row.model_id for row in rows)})
+
+
 def promote(
     warehouse: Warehouse,
     model_id: str,
@@ -242,6 +248,7 @@ def _model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
         "format_version": manifest.format_version,
         "created": datetime.fromisoformat(manifest.created),
         "registered": datetime.now(UTC),
+        "logits_id": artifact.logits_id,
     }
 
 

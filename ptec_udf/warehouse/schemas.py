@@ -28,6 +28,7 @@ MODELS = _table(
     ("format_version", _INT, "format of the artifact"),
     ("created", _TIMESTAMP, "end of training"),
     ("registered", _TIMESTAMP, "registration"),
+    ("logits_id", _STRING, "content hash that models share which give a text the same logits"),
 )
 
 LABELS = _table(
@@ -139,7 +140,7 @@ SCORE_CHANGES = _table(
     ("new_probability", _FLOAT, "null if there is no score any more"),
     ("old_threshold", _FLOAT, "null if the label was not known"),
     ("new_threshold", _FLOAT, "null if the label is not known any more"),
-    ("reason", _STRING, "text, model, threshold, new or removed"),
+    ("reason", _STRING, "text, model, threshold (same logits, judged otherwise), new or removed"),
     ("source_id", _STRING, "identity of the source table"),
     ("source_version", _LONG, "source version in which the change was seen"),
     ("changed_at", _TIMESTAMP, "moment of writing"),

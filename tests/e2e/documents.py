@@ -14,6 +14,7 @@ from ptec_udf.config import ScoreConfig
 from training.args import ExtractConfig, TrainConfig
 from training.benchmark.config import BenchmarkConfig
 from training.evaluation.config import EvaluateConfig
+from training.recalibration.config import RecalibrateConfig
 from training.search.config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "benchmark": BenchmarkConfig,
     "evaluate": EvaluateConfig,
     "score": ScoreConfig,
+    "recalibrate": RecalibrateConfig,
 }
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -79,7 +81,8 @@ def anchors(page: Path) -> set[str]:
 def commands(block: Block) -> Iterator[list[str]]:
     """Yield the words of each ``ptec`` command or job script in a block."""
     joined = block.text.replace("\\\n", " ")
-    for start in re.finditer(r"\b(?:ptec |jobs/)(?=(?:extract|train|search|benchmark|evaluate|score)\b)", joined):
+    steps = "extract|train|search|benchmark|evaluate|recalibrate|score"
+    for start in re.finditer(rf"\b(?:ptec |jobs/)(?=(?:{steps})\b)", joined):
         line = joined[start.end() :].partition("\n")[0]
         yield shlex.split(re.sub(r"^(\w+)\.py", r"\1", line), comments=True)
 

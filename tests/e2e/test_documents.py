@@ -75,6 +75,7 @@ def test_settings_in_text_exist(page: Path) -> None:
         ("search", "Setting of a search", "ml-engineer.md"),
         ("benchmark", "Setting of a benchmark", "ml-engineer.md"),
         ("evaluate", "Setting of an evaluation", "retraining.md"),
+        ("recalibrate", "Setting of a recalibration", "retraining.md"),
     ],
 )
 def test_every_setting_is_explained(command: str, heading: str, page: str) -> None:
@@ -90,7 +91,7 @@ def test_make_targets_exist() -> None:
     assert {"demo", "test"} <= shown <= targets
 
 
-@pytest.mark.parametrize("table", ["scores", "labels", "models", "aliases", "evaluations"])
+@pytest.mark.parametrize("table", ["scores", "labels", "models", "aliases", "evaluations", "corrections"])
 def test_columns_of_tables_are_those_of_the_schema(table: str) -> None:
     assert _documented_columns(table) == SCHEMAS[table].names
 
@@ -138,6 +139,7 @@ def _scratch(folder: Path) -> dict[str, str]:
     for limit in ("min_gain: 0.0", "min_rows: 100", "max_label_loss: 0.1", "max_ece: 0.04"):
         name = limit.partition(":")[0]
         _replace(folder / "conf" / "evaluate.yaml", limit, f"{name}: {-1 if name == 'min_gain' else 1}")
+    _replace(folder / "conf" / "recalibrate.yaml", "least_rows: 100", "least_rows: 10")
     companies = (ROOT / "jobs" / "demo" / "companies.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in companies]
     (folder / "startups").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -238,3 +239,25 @@ def test_export_refuses_a_head_whose_scaling_it_cannot_fuse(load_tiny, tiny_fold
     with pytest.raises(TypeError, match="must be a StandardisedHead, was: Linear"):
         export(network, manifest, {}, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_id_is_that_of_what_decides_logits(folder):
+    made = load_artifact(folder)
+    manifest = made.manifest
+    labels = [label.model_copy(update={"threshold": 0.4, "scale": 2.0, "offset": 1.0}) for label in manifest.labels]
+    renamed = [manifest.labels[0].model_copy(update={"name": "other"}), *manifest.labels[1:]]
+    origin = manifest.extract.model_copy(update={"fingerprint": "e" * 64})
+
+    def logits_id(**changes):
+        return replace(made, manifest=manifest.model_copy(update=changes)).logits_id
+
+    assert made.logits_id == logits_id(labels=labels, calibrator="platt", threshold_logit=3.0, extract=origin)
+    others = [
+        logits_id(labels=renamed),
+        logits_id(labels=manifest.labels[::-1]),
+        logits_id(template="{name}"),
+        logits_id(max_tokens=16),
+        logits_id(files={**manifest.files, artifact.HEAD: "0" * 64}),
+        logits_id(files={**manifest.files, artifact.ADAPTER: "0" * 64}),
+    ]
+    assert len({made.logits_id, *others}) == 1 + len(others)

@@ -14,6 +14,7 @@ from training.decisions.calibrate import (
     Calibration,
     fit_none,
     fit_platt,
+    fit_temperature,
     threshold_probabilities,
 )
 from training.decisions.thresholds import common_threshold
@@ -72,7 +73,7 @@ def test_platt_stays_finite_where_classes_are_separated():
     assert calibration.offset[0] == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("fit", [fit_none, fit_platt])
+@pytest.mark.parametrize("fit", [fit_none, fit_platt, fit_temperature])
 def test_calibrator_keeps_the_order_of_a_label(fit):
     logits, targets = noisy_cells()
     probabilities = fit(logits, targets, np.log(np.arange(1.0, 13.0))).probabilities(logits)
@@ -131,3 +132,22 @@ def test_threshold_probabilities_decide_as_the_logit_threshold():
 def test_threshold_probabilities_stay_open_in_float32(threshold):
     thresholds = threshold_probabilities(threshold, Calibration(np.ones(1), np.zeros(1))).astype(np.float32)
     assert 0 < thresholds[0] < 1
+
+
+def test_temperature_recovers_the_scale_that_made_the_targets():
+    random = np.random.default_rng(2)
+    log_pos_weight = np.log(np.linspace(1.0, 12.0, 10))
+    logits = random.normal(-1.0, 2.0, (20_000, 10)) + log_pos_weight
+    targets = random.random(logits.shape) < expit(0.4 * (logits - log_pos_weight))
+    calibration = fit_temperature(logits, targets, log_pos_weight)
+    np.testing.assert_allclose(calibration.scale, 0.4, atol=0.01)
+    np.testing.assert_array_equal(calibration.offset, -calibration.scale * log_pos_weight)
+
+
+def test_temperature_undoes_a_scale_and_leaves_one_half_where_it_is():
+    logits, targets = noisy_cells()
+    weights = np.log(np.arange(1.0, 13.0))
+    plain = fit_temperature(logits + weights, targets, weights)
+    thrice = fit_temperature(3 * logits + weights, targets, weights)
+    np.testing.assert_allclose(thrice.scale, plain.scale / 3, rtol=1e-4)
+    np.testing.assert_allclose(plain.probabilities(weights[None]), 0.5)

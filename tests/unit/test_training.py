@@ -38,6 +38,9 @@ def test_loss_falls_and_metrics_beat_chance(run, tmp_path, family, kind, pooling
     assert (manifest.prompt.kind, manifest.prompt.n_tokens, manifest.pooling) == (kind, 4, pooling)
     assert manifest.prompt.attention == ("full" if (family, kind) == ("bert", "input") else "prefix")
     assert [label.name for label in manifest.labels] == list(LABELS)
+    positives = np.array([label.training_positives for label in manifest.labels])
+    told = [made.metrics["log_pos_weights"][name] for name in LABELS]
+    np.testing.assert_allclose(told, 0.5 * np.log(positives.max() / positives), rtol=1e-5, atol=1e-7)
     assert manifest.template == TEMPLATE
     assert (manifest.extract.source, manifest.extract.version) == ("crm.companies", 3)
     assert not list(tmp_path.glob(".*"))

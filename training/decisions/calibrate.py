@@ -72,18 +72,18 @@ def fit_platt(
     Raises:
         TrainingError: when shapes differ or a logit is not finite.
     """
-    raw, positive = checked_cells(logits, targets)
-    shifted, hits = (raw - log_pos_weight).ravel(), positive.ravel()
-    slope, intercept = 1.0, 0.0
-    reason = _why_degenerate(shifted, hits)
-    if reason is None:
-        slope, intercept = _platt(shifted, hits)
-        if not slope > 0:
-            reason = f"the fitted slope {slope:.4g} is not over 0, so logits do not rise with the targets"
-            slope, intercept = 1.0, 0.0
-    if reason is not None:
-        log.warning("Platt scaling left out, only pos_weight is undone: %s", reason)
-    return _shared(slope, intercept, raw.shape[1], log_pos_weight)
+    return _fit_shared(logits, targets, log_pos_weight, with_intercept=True)
+
+
+def fit_temperature(
+    logits: NDArray[np.floating], targets: NDArray[np.generic], log_pos_weight: NDArray[np.floating]
+) -> Calibration:
+    """Fit one scale for all labels, the inverse of a temperature, and no offset but what undoes ``pos_weight``.
+
+    It makes probabilities more or less extreme and leaves one half where it is. Source: Guo et al., "On calibration
+    of modern neural networks", ICML 2017. Arguments, fallback and errors as in ``fit_platt``.
+    """
+    return _fit_shared(logits, targets, log_pos_weight, with_intercept=False)
 
 
 def threshold_probabilities(threshold: float | NDArray[np.floating], calibration: Calibration) -> NDArray[np.float64]:
@@ -110,6 +110,28 @@ def checked_cells(
     return raw, positive
 
 
+def _fit_shared(
+    logits: NDArray[np.floating],
+    targets: NDArray[np.generic],
+    log_pos_weight: NDArray[np.floating],
+    *,
+    with_intercept: bool,
+) -> Calibration:
+    """Fit one line for all labels, through the origin where it has no intercept."""
+    raw, positive = checked_cells(logits, targets)
+    shifted, hits = (raw - log_pos_weight).ravel(), positive.ravel()
+    slope, intercept = 1.0, 0.0
+    reason = _why_degenerate(shifted, hits)
+    if reason is None:
+        slope, intercept = _line(shifted, hits, with_intercept)
+        if not slope > 0:
+            reason = f"the fitted slope {slope:.4g} is not over 0, so logits do not rise with the targets"
+            slope, intercept = 1.0, 0.0
+    if reason is not None:
+        log.warning("calibration left out, only pos_weight is undone: %s", reason)
+    return _shared(slope, intercept, raw.shape[1], log_pos_weight)
+
+
 def _shared(slope: float, intercept: float, n_labels: int, log_pos_weight: NDArray[np.floating]) -> Calibration:
     """Write one (a, b) as a line per label on the raw logit."""
     shift = np.broadcast_to(np.asarray(log_pos_weight, np.float64), (n_labels,))
@@ -127,13 +149,13 @@ def _why_degenerate(values: NDArray[np.float64], hits: NDArray[np.bool_]) -> str
     return None
 
 
-def _platt(values: NDArray[np.float64], hits: NDArray[np.bool_]) -> tuple[float, float]:
+def _line(values: NDArray[np.float64], hits: NDArray[np.bool_], with_intercept: bool) -> tuple[float, float]:
     """Fit slope and intercept against Platt's smoothed targets, which keep both finite."""
     n_positive = int(hits.sum())
     soft = np.where(hits, (n_positive + 1) / (n_positive + 2), 1 / (hits.size - n_positive + 2))
     # A soft target is the same likelihood as the cell once as positive and once as negative, weighted.
     features = np.concatenate([values, values])[:, None]
     classes = np.repeat([1, 0], hits.size)
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=200)
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=200, fit_intercept=with_intercept)
     model.fit(features, classes, sample_weight=np.concatenate([soft, 1 - soft]))
-    return float(model.coef_[0, 0]), float(model.intercept_[0])
+    return float(model.coef_[0, 0]), float(np.ravel(model.intercept_)[0])

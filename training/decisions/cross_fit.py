@@ -73,17 +73,24 @@ def choose_strength(
     }
 
 
+def folds(targets: NDArray[Any], random: np.random.Generator) -> NDArray[np.intp]:
+    """Deal rows, whose targets are given, (n_rows, n_labels), into folds of about equal size, (n_rows,)."""
+    has_label = targets.any(axis=1)
+    # Labelled rows are dealt first, so that none but one that stands alone leaves the others without a label.
+    order = np.concatenate([random.permutation(np.flatnonzero(group)) for group in (has_label, ~has_label)])
+    fold = np.empty(len(targets), np.intp)
+    fold[order] = np.arange(len(targets)) % FOLDS
+    return fold
+
+
 def _cross_fitted(
     fit_and_judge: FitAndJudge, targets: NDArray[Any], strengths: Sequence[float]
 ) -> dict[float, NDArray[Any]]:
     """Judge each row by what the other folds fitted, (n_rows, n_labels, n_repeats) for each strength."""
-    random, has_label = np.random.default_rng(0), targets.any(axis=1)
+    random = np.random.default_rng(0)
     found = {strength: np.zeros((*targets.shape, REPEATS)) for strength in strengths}
     for repeat in range(REPEATS):
-        # Labelled rows are dealt first, so that none but one that stands alone leaves the others without a label.
-        order = np.concatenate([random.permutation(np.flatnonzero(group)) for group in (has_label, ~has_label)])
-        fold = np.empty(len(targets), int)
-        fold[order] = np.arange(len(targets)) % FOLDS
+        fold = folds(targets, random)
         for part in range(FOLDS):
             fitted, judged = np.flatnonzero(fold != part), np.flatnonzero(fold == part)
             for strength, values in fit_and_judge(fitted, judged).items():

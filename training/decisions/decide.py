@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.args import CalibratorName, ThresholdsName
-from training.decisions.calibrate import Calibration, fit_none, fit_platt, threshold_probabilities
+from training.decisions.calibrate import Calibration, fit_none, fit_platt, fit_temperature, threshold_probabilities
 from training.decisions.calibrate_labels import fit_platt_per_label
 from training.decisions.thresholds import common_threshold, fit_thresholds
+
+_SHARED = {"platt": fit_platt, "temperature": fit_temperature, "none": fit_none}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def fit_decisions(
         targets: 0 or 1, (n_rows, n_labels).
         log_weights: natural logarithm of the weights of positives, (n_labels,).
         calibrator: ``platt``: one line for all labels; ``platt_per_label``: each label its own, drawn towards that one;
-            ``none``: only the weight of positives is undone.
+            ``temperature``: one scale for all labels; ``none``: only the weight of positives is undone.
         thresholds: ``common``: one for all labels; ``per_label``: each label its own, drawn towards that one.
 
     Returns:
@@ -83,6 +85,5 @@ def fit_decisions(
     if calibrator == "platt_per_label":
         calibration, report["calibration"] = fit_platt_per_label(logits, targets, log_weights)
     else:
-        fit = fit_platt if calibrator == "platt" else fit_none
-        calibration = fit(logits, targets, log_weights)
+        calibration = _SHARED[calibrator](logits, targets, log_weights)
     return Decisions(calibration, common, threshold_logits), report

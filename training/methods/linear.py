@@ -111,6 +111,7 @@ class Linear(Method):
             "learning": {"seconds": round(time.monotonic() - started, 1), "flop": flop + lines.flop},
             "chosen_on_tune": chosen | {"inverse_penalty": {"chosen": best, "map": quality}},
             "tune_share": task.tune_share,
+            "log_pos_weights": dict(zip(task.names, final.log_weights.tolist(), strict=True)),
             "splits": {"tune": of_tune},
         }
         decisions = decisions.moved(basis.log_weights, final.log_weights)

@@ -1,0 +1,156 @@
+"""Other calibration and thresholds for a model: fitted to given logits or set by hand, all else as it was."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from ptec_udf.config import load_config
+from ptec_udf.errors import ConfigError
+from ptec_udf.model import artifact as format
+from ptec_udf.model.artifact import load_artifact, read_artifact, seal
+from tests.tiny import LABELS, TEMPLATE, tiny_artifact
+from training.extract_folder import DATA, RECORD
+from training.recalibration.config import RecalibrateConfig
+from training.recalibration.parameters import Parameters, log_pos_weights
+from training.recalibration.recalibrate import check, recalibrated
+from training.recalibration.rows import LabelledLogits
+
+WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    """A tiny model that tells the weights of its positives."""
+    made = load_artifact(tiny_artifact(tiny_folder))
+    files = {name: data for name, data in made.files.items() if name != format.MANIFEST}
+    told = made.metrics | {"log_pos_weights": dict(zip(LABELS, WEIGHTS.tolist(), strict=True))}
+    files[format.METRICS] = json.dumps(told).encode()
+    return read_artifact({**files, format.MANIFEST: seal(made.manifest, files)[1]})
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Logits that are half as sure as they look."""
+    random = np.random.default_rng(0)
+    logits = random.normal(-1.5, 3.0, (1500, len(LABELS))) + WEIGHTS
+    return LabelledLogits(logits, random.random(logits.shape) < expit(0.5 * (logits - WEIGHTS)), 7)
+
+
+def config_of(*settings, out="/tmp/new"):
+    return load_config(RecalibrateConfig, None, [f"out={out}", "calibrator=keep", "thresholds=keep", *settings])
+
+
+def made_of(model, rows, *settings):
+    """The new artifact, read as any other, and the facts."""
+    new = recalibrated(model, config_of(*settings), rows)
+    made = read_artifact(new.files)
+    assert made.model_id == new.model_id
+    return made, new.facts
+
+
+def values(made, name):
+    return np.array([getattr(label, name) for label in made.manifest.labels])
+
+
+def test_fit_gives_probabilities_that_hold_and_measures_them_by_cross_fitting(model, rows):
+    made, facts = made_of(model, rows, "extract=x", "calibrator=platt", "thresholds=common")
+    np.testing.assert_allclose(values(made, "scale"), 0.5, atol=0.05)
+    np.testing.assert_allclose(values(made, "offset"), -0.5 * WEIGHTS, atol=0.15)
+    on_logits = (np.log(values(made, "threshold") / (1 - values(made, "threshold"))) - values(made, "offset")) / 0.5
+    assert np.ptp(on_logits * 0.5 / values(made, "scale")) < 1e-6  # one threshold for all on the logit
+    assert facts["after"]["ece"] < 0.03 < 0.1 < facts["before"]["ece"]
+    assert facts["after"]["macro_f1"] > facts["before"]["macro_f1"]
+    assert (facts["rows"], facts["left_out"], facts["split"]) == (1500, 7, "dev")
+    assert made.metrics["recalibrated"]["from"] == model.model_id
+
+
+def test_only_calibration_and_thresholds_differ(model, rows):
+    made, _ = made_of(model, rows, "extract=x", "calibrator=temperature")
+    assert made.model_id != model.model_id
+    assert made.logits_id == model.logits_id
+    unchanged = set(model.files) - {format.MANIFEST, format.METRICS}
+    assert {name: made.files[name] for name in unchanged} == {name: model.files[name] for name in unchanged}
+    assert made.manifest.extract == model.manifest.extract
+    assert made.metrics["splits"]["dev"]["overall"]["map"] == model.metrics["splits"]["dev"]["overall"]["map"]
+
+
+def test_kept_thresholds_stay_on_the_logit_and_kept_calibration_in_place(model, rows):
+    before = Parameters.of(model.manifest).decide(rows.logits)
+    calibrated, _ = made_of(model, rows, "extract=x", "calibrator=platt")
+    after = Parameters.of(calibrated.manifest).decide(rows.logits)
+    np.testing.assert_array_equal(after[1], before[1])
+    assert abs(after[0] - before[0]).max() > 0.05
+    decided, _ = made_of(model, rows, "extract=x", "thresholds=common")
+    assert [label.scale for label in decided.manifest.labels] == [label.scale for label in model.manifest.labels]
+    assert decided.manifest.calibrator == model.manifest.calibrator
+    assert decided.manifest.threshold_logit != model.manifest.threshold_logit
+
+
+def test_set_thresholds_win_and_leave_the_others_as_they_are(model, rows):
+    made, facts = made_of(model, None, "set_thresholds.energy=0.25")
+    old = {label.name: label.threshold for label in model.manifest.labels}
+    assert {label.name: label.threshold for label in made.manifest.labels} == old | {"energy": 0.25}
+    assert "after" not in facts
+    fitted, _ = made_of(model, rows, "extract=x", "calibrator=platt", "thresholds=common", "set_thresholds.energy=0.25")
+    assert fitted.manifest.labels[LABELS.index("energy")].threshold == 0.25
+
+
+def test_figures_that_no_longer_hold_are_not_carried_over(model):
+    told = model.metrics | {
+        "splits": {"dev": {"overall": {"map": 0.5, "macro_f1": 0.4}, "per_label": {"energy": {"ap": 0.3, "f1": 0.2}}}}
+    }
+    like = SimpleNamespace(manifest=model.manifest, model_id=model.model_id, files=model.files, metrics=told)
+    new = recalibrated(like, config_of("set_thresholds.energy=0.25"), None)
+    dev = json.loads(new.files[format.METRICS])["splits"]["dev"]
+    assert dev == {"overall": {"map": 0.5, "macro_f1": None}, "per_label": {"energy": {"ap": 0.3, "f1": None}}}
+
+
+def test_the_threshold_that_stands_already_makes_no_new_model(model):
+    made, _ = made_of(model, None, "set_thresholds.energy=0.5")
+    assert made.model_id == model.model_id
+
+
+def test_weights_that_are_not_told_are_taken_from_the_calibration(model, rows):
+    made, _ = made_of(model, rows, "extract=x", "calibrator=temperature")
+    np.testing.assert_allclose(log_pos_weights(model), WEIGHTS)
+    silent = SimpleNamespace(manifest=made.manifest, metrics={})
+    np.testing.assert_allclose(log_pos_weights(silent), WEIGHTS)
+
+
+def test_all_faults_are_named_together(model, companies, tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    (tmp_path / "extract" / DATA).mkdir(parents=True)
+    record = json.loads((companies / RECORD).read_text())
+    record |= {"template": "{name}", "labels": [one for one in record["labels"] if one["name"] != "media"]}
+    (tmp_path / "extract" / RECORD).write_text(json.dumps(record))
+    settings = [f"extract={tmp_path / 'extract'}", "set_thresholds={fintec: .4, wood: .5}"]
+    with pytest.raises(ConfigError) as caught:
+        check(config_of(*settings, out=tmp_path / "used"), model)
+    expected = ["'fintec'; did you mean 'fintech'?", "'wood'", TEMPLATE, "lacks: 'media'", "absent or empty"]
+    assert len(caught.value.faults) == len(expected)
+    for fault, part in zip(caught.value.faults, expected, strict=True):
+        assert part in fault
+    with pytest.raises(ConfigError, match=r"found none in '/no/where'"):
+        check(config_of("extract=/no/where", "calibrator=platt", out=tmp_path / "new"), model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ([], "nothing would change"),
+        (["extract=x"], "nothing would change"),
+        (["calibrator=platt"], "nothing would change"),
+        (["set_thresholds.energy=1.5"], "set_thresholds.energy: "),
+        (["extract=x", "calibrator=platt", "split=train"], "split: "),
+    ],
+)
+def test_wrong_settings_are_refused(settings, fault):
+    with pytest.raises(ConfigError) as caught:
+        config_of(*settings)
+    assert any(fault in one for one in caught.value.faults)

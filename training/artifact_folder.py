@@ -1,0 +1,36 @@
+"""The folder that an artifact is written to: looked at beforehand, and put in place whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.model.artifact import MANIFEST
+from training.folders import check_writable, put_in_place
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a folder before any work is done.
+
+    Raises:
+        ConfigError: if it cannot be written, or holds something, unless that is an artifact to be replaced.
+    """
+    check_writable(out)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if overwrite and (out / MANIFEST).is_file():
+        return
+    advice = "it holds no artifact, choose another" if overwrite else "choose another or set overwrite to true"
+    raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {advice}")
+
+
+def write_files(files: Mapping[str, bytes], out: Path) -> None:
+    """Write an artifact's files, by name, in place of an earlier artifact; a kill leaves the old or the new one."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in files.items():
+        (partial / name).write_bytes(data)
+    put_in_place(partial, out)

@@ -1,0 +1,155 @@
+"""From a registered model to one that makes other probabilities and labels of the same logits.
+
+The new artifact has the same backbone, adapter and head, and so the same ``logits_id``. The next night under it
+takes the logits that are stored and runs no model.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ptec_udf.errors import ConfigError, SourceError
+from ptec_udf.model.artifact import MANIFEST, METRICS, Artifact, load_artifact, seal
+from ptec_udf.progress import say
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
+from training.artifact_folder import check_out, write_files
+from training.extract_folder import read_extract_record
+from training.recalibration.config import RecalibrateConfig
+from training.recalibration.measure import cross_fitted, measured, ranking_only
+from training.recalibration.parameters import KEEP, Parameters, log_pos_weights
+from training.recalibration.rows import LabelledLogits, labelled_logits
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibrated:
+    """Files of the new artifact with its id, and what was measured before and after."""
+
+    model_id: str
+    files: dict[str, bytes]
+    facts: dict[str, Any]
+
+
+def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, Any]:
+    """Write and register an artifact with other calibration or thresholds; no alias moves.
+
+    Returns:
+        model_id, artifact folder, the model it was made from, and the facts that its metrics tell too.
+
+    Raises:
+        ConfigError: for all faults of the configuration, seen beside the model and the extract, at once.
+        RegistryError: if there is no such model.
+        ArtifactError: if the model's artifact is broken.
+        SourceError: for an extract with too few rows whose logits are stored.
+        TrainingError: when a logit is not finite.
+    """
+    choice = config.model
+    model = registry.find(warehouse, alias=None if choice.id else choice.alias, model_id=choice.id)
+    artifact = load_artifact(model["location"], model["model_id"])
+    check(config, artifact)
+    rows = labelled_logits(warehouse, artifact, config) if config.extract else None
+    new = recalibrated(artifact, config, rows)
+    result = {"model_id": new.model_id, "recalibrated_from": artifact.model_id, **new.facts}
+    if new.model_id == artifact.model_id:
+        say("nothing to do: calibration and thresholds are those of the model already; nothing was written")
+        return result
+    out = Path(config.out)
+    write_files(new.files, out)
+    registry.register(warehouse, out, config.warehouse.artifact_folder.resolve(), config.name or out.resolve().name)
+    return {"artifact": str(out), **result}
+
+
+def check(config: RecalibrateConfig, artifact: Artifact) -> None:
+    """Refuse what does not suit the model.
+
+    Raises:
+        ConfigError: naming all faults.
+    """
+    faults = [*_label_faults(config, artifact), *_extract_faults(config, artifact)]
+    try:
+        check_out(Path(config.out), config.overwrite)
+    except ConfigError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+
+
+def recalibrated(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits | None) -> Recalibrated:
+    """Make the new artifact of a model.
+
+    Args:
+        artifact: the model.
+        config: what to fit, keep and set.
+        rows: labelled rows with logits; None: nothing is fitted or measured.
+
+    Raises:
+        TrainingError: when a logit is not finite.
+    """
+    names = [label.name for label in artifact.manifest.labels]
+    present, weights = Parameters.of(artifact.manifest), log_pos_weights(artifact)
+
+    def fit(logits: Any, targets: Any) -> tuple[Parameters, dict[str, Any]]:
+        fitted, report = present.fitted(logits, targets, weights, config)
+        return fitted.with_thresholds(names, config.set_thresholds), report
+
+    facts: dict[str, Any] = {"set_thresholds": config.set_thresholds}
+    if rows is None:
+        new = present.with_thresholds(names, config.set_thresholds)
+    else:
+        new, report = fit(rows.logits, rows.targets)
+        keeps_all = config.calibrator == config.thresholds == KEEP
+        after = measured(new, rows) if keeps_all else cross_fitted(lambda *some: fit(*some)[0], rows)
+        facts |= {
+            "split": config.split,
+            "rows": len(rows.logits),
+            "left_out": rows.left_out,
+            "chosen": report,
+            "before": measured(present, rows),
+            "after": after,
+        }
+    made = {"from": artifact.model_id, "calibrator": config.calibrator, "thresholds": config.thresholds, **facts}
+    metrics = artifact.metrics | {"splits": ranking_only(artifact.metrics.get("splits", {})), "recalibrated": made}
+    files = {name: data for name, data in artifact.files.items() if name != MANIFEST}
+    files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
+    manifest = new.put_into(artifact.manifest)
+    manifest = manifest.model_copy(update={"created": datetime.now(UTC).isoformat(timespec="seconds")})
+    sealed, files[MANIFEST] = seal(manifest, files)
+    return Recalibrated(sealed.model_id, files, facts)
+
+
+def _label_faults(config: RecalibrateConfig, artifact: Artifact) -> Iterator[str]:
+    """Name the labels that get a threshold and are not the model's."""
+    names = [label.name for label in artifact.manifest.labels]
+    for name in config.set_thresholds:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "its labels are in the table labels"
+            yield f"set_thresholds: the model has no label {name!r}; {hint}"
+
+
+def _extract_faults(config: RecalibrateConfig, artifact: Artifact) -> Iterator[str]:
+    """Say why an extract's rows cannot fit the model."""
+    if config.extract is None:
+        return
+    try:
+        record = read_extract_record(config.extract)
+    except SourceError as error:
+        yield from error.faults
+        return
+    if record["template"] != artifact.manifest.template:
+        yield (
+            f"extract: its template must be that of the model, {artifact.manifest.template!r}, "
+            f"was: {record['template']!r}; make an extract with that one"
+        )
+    known = {label["name"] for label in record["labels"]}
+    if lacking := sorted(label.name for label in artifact.manifest.labels if label.name not in known):
+        yield (
+            f"extract: it must tell all labels of the model, it lacks: {', '.join(map(repr, lacking))}; "
+            "lower labels.min_positives of the extract, or train a model with the extract's labels"
+        )

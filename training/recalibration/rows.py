@@ -1,0 +1,81 @@
+"""Labelled rows of an extract beside the logits that scores hold of their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import functions as F
+
+from ptec_udf.errors import SourceError
+from ptec_udf.model.artifact import Artifact
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
+from training.extract_folder import read_extract_rows
+from training.recalibration.config import RecalibrateConfig
+
+_LEAST_WITH_LABEL = 2  # or cross-fitting would leave none to fit on
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledLogits:
+    """Rows that can fit.
+
+    Attributes:
+        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
+        targets: 0 or 1, of the same shape.
+        left_out: labelled rows of the split whose text has no logits.
+    """
+
+    logits: NDArray[np.float64]
+    targets: NDArray[np.bool_]
+    left_out: int
+
+
+def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: RecalibrateConfig) -> LabelledLogits:
+    """Join the labelled rows of the split to logits, by the hash of their text.
+
+    Raises:
+        SourceError: when there are too few such rows, or too few of them have a label of the model.
+    """
+    names = [label.name for label in artifact.manifest.labels]
+    rows = _labelled(str(config.extract), config.split)
+    logits = _stored(warehouse, artifact, sorted({text_hash for text_hash, _ in rows}))
+    kept = [(logits[text_hash], labels) for text_hash, labels in rows if text_hash in logits]
+    targets = np.array([[name in labels for name in names] for _, labels in kept], bool).reshape(-1, len(names))
+    n_with_label = int(targets.any(axis=1).sum())
+    if len(kept) < config.least_rows or n_with_label < _LEAST_WITH_LABEL:
+        raise SourceError(
+            f"extract: at least {config.least_rows} labelled rows of {config.split} must have logits in scores, and "
+            f"{_LEAST_WITH_LABEL} of them a label; of {len(rows)} rows {len(kept)} have logits, and {n_with_label} of "
+            "these a label; score their texts with this model first, choose another extract, or lower least_rows"
+        )
+    return LabelledLogits(np.array([row for row, _ in kept], np.float64), targets, len(rows) - len(kept))
+
+
+def _labelled(extract: str, split: str) -> list[tuple[str, set[str]]]:
+    """Text hash and labels of the split's labelled rows, in an order that files and their rows do not decide."""
+    table = read_extract_rows(extract, ["key", "text_hash", "labels", "split"])
+    ordered = table.sort_by([("text_hash", "ascending"), ("key", "ascending")]).to_pylist()
+    return [
+        (row["text_hash"], set(row["labels"])) for row in ordered if row["split"] == split and row["labels"] is not None
+    ]
+
+
+def _stored(warehouse: Warehouse, artifact: Artifact, hashes: Sequence[str]) -> dict[str, list[float]]:
+    """Logits of texts by their hash, under the model or one that shares its logits."""
+    if not hashes:
+        return {}
+    wanted = warehouse.spark.createDataFrame([(text_hash,) for text_hash in hashes], "text_hash string")
+    models = registry.with_logits(warehouse, artifact)
+    found = (
+        warehouse.read("scores")
+        .where(F.col("model_id").isin(models) & F.col("logits").isNotNull())
+        .join(F.broadcast(wanted), on="text_hash", how="left_semi")
+        .groupBy("text_hash")
+        # Two batches may differ in last digits: always the same ones, so that a fit gives the same model again.
+        .agg(F.min_by("logits", F.struct("model_id", "key")).alias("logits"))
+    )
+    return {row["text_hash"]: row["logits"] for row in found.collect()}

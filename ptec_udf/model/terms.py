@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ptec_udf.model.manifest import TermsForm
 
 LEAST_CHARACTERS = 2
 _WORD = re.compile(r"\b\w\w+\b")
+_NONE = np.array([], np.int64)
 _MOST_WORDS_REMEMBERED = 100_000
 
 
@@ -41,7 +42,7 @@ class Terms:
         self._of_characters = {term: at for at, term in enumerate(characters, start=len(words))}
         counts = np.array([*words.values(), *characters.values()], np.float64)
         self._rarity = np.log((1 + rows) / (1 + counts)) + 1
-        self._inside: dict[str, list[int]] = {}  # runs of characters of words that were seen lately
+        self._inside: dict[str, NDArray[np.int64]] = {}  # runs of characters of words that were seen lately
 
     def __len__(self) -> int:
         """Return the number of terms."""
@@ -60,25 +61,25 @@ class Terms:
     def features(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the terms that stand in a text, rising, and what each is worth, both *Shape:* ``(n_found,)``."""
         text = text.lower()
-        of_words = (self._of_words.get(run, -1) for run in runs_of_words(text, self.form.words))
-        parts = [self._weighted(of_words), self._weighted(at for word in text.split() for at in self._known(word))]
-        positions, values = zip(*parts, strict=True)
+        runs = runs_of_words(text, self.form.words)
+        of_words = np.array([self._of_words[run] for run in runs if run in self._of_words], np.int64)
+        of_characters = np.concatenate([_NONE, *map(self._known, text.split())])
+        positions, values = zip(self._weighted(of_words), self._weighted(of_characters), strict=True)
         return np.concatenate(positions), np.concatenate(values)
 
-    def _known(self, word: str) -> list[int]:
+    def _known(self, word: str) -> NDArray[np.int64]:
         """Return the known runs of characters of one word, again and again for the same word."""
         if word not in self._inside:
             if len(self._inside) >= _MOST_WORDS_REMEMBERED:
                 self._inside.clear()
             runs = runs_of_characters(word, self.form.characters)
-            self._inside[word] = [self._of_characters[run] for run in runs if run in self._of_characters]
+            known = [self._of_characters[run] for run in runs if run in self._of_characters]
+            self._inside[word] = np.array(known, np.int64)
         return self._inside[word]
 
-    def _weighted(self, found: Iterable[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Count terms of one kind; -1 is none."""
-        positions, counts = np.unique(np.fromiter(found, np.int64), return_counts=True)
-        if len(positions) and positions[0] < 0:
-            positions, counts = positions[1:], counts[1:]
+    def _weighted(self, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Count terms of one kind."""
+        positions, counts = np.unique(found, return_counts=True)
         values = (1 + np.log(counts)) * self._rarity[positions]
         length = np.sqrt(values @ values)
         return positions, values / length if length else values

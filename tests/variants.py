@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from training.seen import seen_in
 
 
 def variant(
-    made: Path, out: Path, *, head: Mapping[str, torch.Tensor] | None = None, seen: Any = None, **changes: Any
+    made: Path,
+    out: Path,
+    *,
+    head: Mapping[str, torch.Tensor] | None = None,
+    seen: Any = None,
+    metrics: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> Path:
     """Write an artifact anew.
 
@@ -25,6 +32,7 @@ def variant(
         out: folder of the new one.
         head: another head.
         seen: another record of what was learned from; False removes it.
+        metrics: further metrics.
         changes: other fields of the manifest.
     """
     before = load_artifact(made)
@@ -35,6 +43,8 @@ def variant(
         files.pop(artifact.SEEN, None)
     elif seen is not None:
         files[artifact.SEEN] = save(seen)
+    if metrics is not None:
+        files[artifact.METRICS] = json.dumps({**before.metrics, **metrics}).encode()
     _, files[artifact.MANIFEST] = seal(before.manifest.model_copy(update=changes), files)
     out.mkdir()
     for name, data in files.items():

@@ -48,6 +48,10 @@ class Side:
         is_first = not self.made.metrics.get("started_from")
         return np.zeros(len(rows), bool) if is_own and is_first else None
 
+    def was_fitted_to(self, split: str) -> bool:
+        """Say whether the model's calibration or thresholds were fitted to such rows after its training."""
+        return self.made.metrics.get("recalibrated", {}).get("split") == split
+
 
 @dataclass(frozen=True)
 class Judging:
@@ -109,6 +113,9 @@ def judging_rows(sides: Sequence[Side], split: str, max_learned: float) -> Judgi
     learned = {side.who: side.learned(rows) for side, rows in zip(sides, matched, strict=True)}
     for who in (who for who, rows in learned.items() if rows is None):
         say(f"whether the {who} has learned from rows that judge cannot be known: its artifact does not say")
+    fitted = sides[0].was_fitted_to(split)
+    if fitted:
+        say(f"the challenger's thresholds were fitted to rows of {split}, which flatter it; judge it by another split")
     is_left_out = np.any([rows for rows in learned.values() if rows is not None] or np.zeros((1, len(there))), axis=0)
     left_out = {f"learned by {who}": 0 if rows is None else int(rows.sum()) for who, rows in learned.items()}
     if is_left_out.sum() > max_learned * len(there):
@@ -119,7 +126,7 @@ def judging_rows(sides: Sequence[Side], split: str, max_learned: float) -> Judgi
         rows=judging,
         champion_texts=others[0].texts if others else [],
         left_out={**left_out, IN_ONE_EXTRACT: sum(map(len, whole)) - len(sides) * len(there)},
-        held_out=learned["challenger"] is not None,
+        held_out=learned["challenger"] is not None and not fitted,
     )
 
 

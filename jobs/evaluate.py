@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.command import show_pairs, show_rows
 from ptec_udf.config import load_config
+from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
@@ -27,8 +28,7 @@ from training.extract_folder import read_extract_record
 def run(model_id: str, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Compare, apply the gate and record both; without a champion the model is measured alone."""
     config = load_config(EvaluateConfig, config_file, overrides)
-    for folder in filter(None, (config.extract, config.champion_extract)):
-        read_extract_record(folder)  # a folder that holds no extract is refused before Spark starts
+    _check_extracts(config)
     warehouse = Warehouse(build_session(config.warehouse, "ptec evaluate"), config.warehouse.database)
     warehouse.ensure()
     challenger = registry.find(warehouse, model_id=model_id)
@@ -39,6 +39,18 @@ def run(model_id: str, config_file: Path | None, overrides: Sequence[str]) -> di
     if champion is None:
         say(f"alias {config.alias} points to no model yet: there is nothing to compare with, so it is measured alone")
     return _compare(warehouse, config, challenger, champion)
+
+
+def _check_extracts(config: EvaluateConfig) -> None:
+    """Refuse folders that hold no extract before Spark starts."""
+    faults = []
+    for folder in filter(None, (config.extract, config.champion_extract)):
+        try:
+            read_extract_record(folder)
+        except SourceError as error:
+            faults += error.faults
+    if faults:
+        raise SourceError(faults)
 
 
 def _compare(

@@ -1,11 +1,12 @@
 """Register, promote, roll back and list models.
 
-spark-submit --properties-file conf/spark-defaults.conf jobs/promote.py promote MODEL_ID --config conf/score.yaml
+spark-submit --properties-file conf/spark-defaults.conf jobs/promote.py promote MODEL_ID --config conf/evaluate.yaml
 """
 
 from __future__ import annotations
 
 import getpass
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from training.args import ExtractConfig, TrainConfig
 from training.evaluation.config import EvaluateConfig, GateConfig
 from training.evaluation.record import check_gate
 from training.recalibration.config import RecalibrateConfig
+
+_ALIAS = re.compile(r"[A-Za-z0-9_]+")  # as configurations name them
 
 
 class AnyConfig(Section):
@@ -73,8 +76,11 @@ def run_promote(
 ) -> dict[str, Any]:
     """Move an alias to a model that passes the gate, and whose artifact and backbone load."""
     gate = load_config(AnyConfig, config_file, overrides).gate
+    faults = [] if _ALIAS.fullmatch(alias) else [f"--alias must be letters, digits and underscores, was: {alias!r}"]
     if force and not why.strip():
-        raise ConfigError("--force must come with a reason, --why was empty; say why the gate is passed over")
+        faults.append("--force must come with a reason, --why was empty; say why the gate is passed over")
+    if faults:
+        raise ConfigError(faults)
     warehouse, _ = open_warehouse(config_file, overrides, "ptec promote")
     moved = registry.promote(
         warehouse,
@@ -83,7 +89,9 @@ def run_promote(
         who=getpass.getuser(),
         why=why,
         check=check_loads,
-        gate=lambda previous, new: check_gate(warehouse, gate, alias, previous, new, force=force),
+        gate=(lambda previous, new: check_gate(warehouse, gate, alias, previous, new, force=force))
+        if alias in gate.aliases
+        else None,
     )
     ensure_views(warehouse)
     return moved

@@ -53,16 +53,18 @@ class Layers:
         """Count a backbone's layers; keyword arguments are further attributes."""
         config = backbone.config
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        (layers, *_) = [
-            module
-            for module in backbone.modules()
-            if isinstance(module, nn.ModuleList) and len(module) == config.num_hidden_layers
+        n_layers = config.num_hidden_layers
+        stacks = [part for part in backbone.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers]
+        # A family that shares its layers (ALBERT) has no such stack: then all but the embedding tables counts, once.
+        parts = (stacks[:1] or [backbone])[0].modules()
+        values = [
+            value for part in parts if not isinstance(part, nn.Embedding) for value in part.parameters(recurse=False)
         ]
         counts = {
-            trained: sum(value.numel() for value in layers.parameters() if value.requires_grad == trained)
+            trained: sum(value.numel() for value in values if value.requires_grad == trained)
             for trained in (False, True)
         }
-        return cls(counts[False], counts[True], len(layers), width * config.num_attention_heads, **more)
+        return cls(counts[False], counts[True], n_layers, width * config.num_attention_heads, **more)
 
     @classmethod
     def of_network(cls, network: PtecNetwork) -> Layers:

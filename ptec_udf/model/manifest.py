@@ -108,6 +108,8 @@ class Manifest(_Part):
             raise ValueError("one of backbone and terms must be there, and not both")
         if self.backbone is None and self.adapts:
             raise ValueError("prompt and lora must not be there without a backbone")
+        if self.backbone is None and self.layers is not None:
+            raise ValueError("layers must not be there without a backbone")
         of_backbone = {"max_tokens": self.max_tokens, "pooling": self.pooling}
         if wrong := [name for name, value in of_backbone.items() if (value is None) != (self.backbone is None)]:
             raise ValueError(f"{' and '.join(wrong)} must be there with a backbone, and only then")

@@ -123,7 +123,7 @@ def promote(
         alias, model_id, previous (both equal where nothing moved), gate.
 
     Raises:
-        RegistryError: if there is no such model.
+        RegistryError: if there is no such model, or the alias was moved meanwhile.
     """
     row = find(warehouse, model_id=model_id)
     moves = _moves(warehouse, alias)
@@ -134,6 +134,8 @@ def promote(
         say(f"alias {alias} points to no model yet: there is nothing to compare with")
     outcome = (gate and gate(moves[-1].model_id, row["model_id"])) if moves else FIRST
     check(row["location"], row["model_id"])
+    if len(_moves(warehouse, alias)) != len(moves):
+        raise RegistryError(f"alias {alias!r} must not move while a model is judged for it, it did; promote again")
     return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, outcome)
 
 

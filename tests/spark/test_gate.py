@@ -22,7 +22,7 @@ from tests.variants import equal, shuffled
 from training.args import TrainConfig
 from training.evaluation.comparison import Comparison, Difference
 from training.evaluation.config import EvaluateConfig, GateConfig
-from training.evaluation.gate import apply_gate
+from training.evaluation.gate import RULES, apply_gate
 from training.evaluation.record import check_gate, keep, readings
 from training.train import train
 
@@ -101,27 +101,33 @@ def test_only_a_better_challenger_takes_the_champion_s_place(site: Site, made: d
     shown = run(site, made, "evaluate", worse, json=False)
     assert shown.exit_code == 0, shown.output
     assert re.search(r"rule gain +BROKEN: .* above 0, the gain is -.*rule coverage +passed", shown.stdout, re.S)
-    assert rules_in(refused(run(site, made, "promote", worse))) == ["gain", "label_loss"]
+    assert rules_in(refused(run(site, made, "promote", worse))) == ["gain", "decisions", "label_loss"]
+    beside = run(site, made, "promote", worse, "--alias", "challenger")
+    assert result_of(beside)["gate"] == "first"
+    assert result_of(run(site, made, "promote", same, "--alias", "challenger"))["gate"] is None
+    assert "--alias must be letters" in refused(run(site, made, "promote", same, "--alias", "next-one"))[0]
     assert "--force must come with a reason" in refused(run(site, made, "promote", worse, "--force", "--why", " "))[0]
     forced = result_of(run(site, made, "promote", worse, "--force", "--why", "a test"))
-    assert forced["gate"] == "forced: gain, label_loss"
+    assert forced["gate"] == "forced: gain, decisions, label_loss"
     assert current_models(site) == {worse}
 
     assert result_of(run(site, made, "rollback"))["model_id"] == trained
     assert current_models(site) == {trained}
-    moves = site.warehouse.read("aliases").orderBy("at").select("model_id", "gate").collect()
+    moves = (
+        site.warehouse.read("aliases").where("alias = 'champion'").orderBy("at").select("model_id", "gate").collect()
+    )
     assert [tuple(move) for move in moves] == [
         (worse, "first"),
         (trained, "passed"),
-        (worse, "forced: gain, label_loss"),
+        (worse, "forced: gain, decisions, label_loss"),
         (trained, None),
     ]
     kept = site.warehouse.read("evaluations").orderBy("at").selectExpr("challenger_id", "passed", "size(rules)")
     assert [tuple(row) for row in kept.collect()] == [
         (worse, None, 0),
-        (trained, True, 5),
-        (same, False, 5),
-        (worse, False, 5),
+        (trained, True, len(RULES)),
+        (same, False, len(RULES)),
+        (worse, False, len(RULES)),
     ]
 
 
@@ -156,9 +162,12 @@ def test_the_newest_comparison_of_exactly_the_two_counts(warehouse: Warehouse) -
 def comparison(low: float, confidence: float) -> Comparison:
     """Two models whose difference in mAP has an interval that begins at ``low``."""
     figures = {"map": 0.5, "ece": 0.01, "auroc": None}
-    difference = Difference(
-        figure="map", label=None, positives=9, champion=0.5, challenger=0.5, difference=0.0, low=low, high=0.2
-    )
+    differences = [
+        Difference(
+            figure=figure, label=None, positives=9, champion=0.5, challenger=0.5, difference=0.0, low=low, high=0.2
+        )
+        for figure in ("map", "macro_f1")
+    ]
     return Comparison(
         n_rows=200,
         left_out={"learned by champion": 1},
@@ -170,7 +179,7 @@ def comparison(low: float, confidence: float) -> Comparison:
         champion=figures,
         challenger=figures,
         confidence=confidence,
-        differences=[difference],
+        differences=differences,
     )
 
 

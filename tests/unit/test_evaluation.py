@@ -110,11 +110,12 @@ def test_a_model_that_does_not_say_has_not_learned_from_its_own_extract_s_dev(mo
 def test_a_challenger_whose_thresholds_were_fitted_to_the_split_is_no_stranger_to_it(
     models, companies, tmp_path, capsys
 ):
-    fitted = variant(models["model"], tmp_path / "fitted", metrics={"recalibrated": {"split": "dev"}})
+    fitted = variant(models["model"], tmp_path / "fitted", metrics={"fitted_splits": ["dev"]})
     assert not judging(fitted, models["equal"], companies).held_out
-    assert "thresholds were fitted to rows of dev" in capsys.readouterr().err
+    assert "the challenger's thresholds were fitted to rows of dev" in capsys.readouterr().err
     assert judging(fitted, models["equal"], companies, split="test").held_out
     assert judging(models["equal"], fitted, companies).held_out
+    assert "the champion's thresholds were fitted to rows of dev" in capsys.readouterr().err
 
 
 def test_models_of_two_templates_read_their_own_texts_of_the_same_companies(models, companies, tmp_path):

@@ -9,9 +9,20 @@ import pytest
 
 from training.evaluation.comparison import Comparison, Difference
 from training.evaluation.config import GateConfig
-from training.evaluation.gate import RULES, apply_gate, broken, calibration, coverage, gain, label_loss, rows
+from training.evaluation.gate import (
+    RULES,
+    apply_gate,
+    broken,
+    calibration,
+    coverage,
+    decisions,
+    gain,
+    judged,
+    label_loss,
+    rows,
+)
 
-GATE = GateConfig(min_rows=100, min_gain=0.0, max_label_loss=0.1, min_label_positives=10)
+GATE = GateConfig(min_rows=100, min_gain=0.0, max_label_loss=0.1, min_label_positives=10, min_judged=0.6)
 
 
 def difference(
@@ -62,6 +73,11 @@ def overall(low: float | None, high: float | None) -> list[Difference]:
     return [difference("map", None, low, high), *found().differences[1:]]
 
 
+def decided(low: float | None, high: float | None) -> list[Difference]:
+    """The differences of ``found`` with another one in macro-F1."""
+    return [found().differences[0], difference("macro_f1", None, low, high), *found().differences[2:]]
+
+
 def label_of(low: float, high: float, positives: int = 20) -> list[Difference]:
     """The differences of ``found`` with another one in the label b."""
     return [*found().differences[:3], difference("ap", "b", low, high, positives), *found().differences[4:]]
@@ -85,6 +101,9 @@ def test_a_challenger_that_is_better_passes_every_rule() -> None:
         ({"challenger": {"ece": 0.0401}}, "calibration", "must be at most 0.04, was: 0.0401"),
         ({"challenger": {"ece": None}}, "calibration", "no probability is high enough"),
         ({"champion": {"ece": None}, "challenger": {"ece": 0.05}}, "calibration", "must be at most 0.04, was: 0.05"),
+        ({"differences": decided(-0.3, -0.021)}, "decisions", r"more than 0.02, its change is -0.1605 \(-0.3000 to"),
+        ({"differences": decided(None, None)}, "decisions", "could not be measured"),
+        ({"unjudged": ["c", "d"]}, "judged", "at least 0.6 of the labels of both must be in the extract, was: 0.5"),
         ({"only_champion": ["lost"]}, "coverage", "at least 1 .*, was: 0.75; it lacks 'lost'$"),
     ],
 )  # fmt: skip
@@ -115,6 +134,8 @@ def test_the_gate_may_ask_for_another_figure() -> None:
 def test_limits_may_be_reached() -> None:
     assert rows(found(n_rows=100), GATE).passed
     assert label_loss(found(differences=label_of(-0.3, -0.1)), GATE).passed
+    assert decisions(found(differences=decided(-0.3, -0.02)), GATE).passed
+    assert judged(found(labels=list("abc"), unjudged=list("de")), GATE).passed
     assert calibration(found(challenger={"ece": 0.04}), GATE).passed
     at_three_quarters = GATE.model_copy(update={"min_coverage": 0.75})
     assert coverage(found(only_champion=["lost"]), at_three_quarters).passed

@@ -12,12 +12,18 @@ from ptec_udf.config import Section, WarehouseConfig
 class GateConfig(Section):
     """What a challenger must show before it takes the champion's place."""
 
+    aliases: list[str] = Field(
+        default_factory=lambda: ["champion"], description="pointers that it guards; others move freely"
+    )
     metric: Literal["map", "macro_f1"] = Field("map", description="figure that must be better")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="of the intervals of differences")
     min_gain: float = Field(
         0.0, ge=-1, le=1, description="the whole interval of the gain must lie above this; 0: surely better"
     )
     min_rows: int = Field(100, ge=1, description="fewest rows that judge")
+    max_decision_loss: float = Field(
+        0.02, ge=0, le=1, description="macro-F1 that may be lost; more counts where its whole interval lies beyond this"
+    )
     max_label_loss: float = Field(
         0.1, ge=0, le=1, description="what a label may lose; more counts where its whole interval lies beyond this"
     )
@@ -31,6 +37,7 @@ class GateConfig(Section):
         0.01, ge=0, le=1, description="by how much it may exceed the champion's where it is more"
     )
     min_coverage: float = Field(1.0, ge=0, le=1, description="share of the champion's labels that are still there")
+    min_judged: float = Field(0.8, ge=0, le=1, description="share of the labels of both that the extract tells of")
 
 
 class EvaluateConfig(Section):

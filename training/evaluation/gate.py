@@ -58,6 +58,17 @@ def gain(found: Comparison, gate: GateConfig) -> Outcome:
     return Outcome(rule="gain", passed=passed, value=low, limit=gate.min_gain, says=f"{asked}, {was}")
 
 
+def decisions(found: Comparison, gate: GateConfig) -> Outcome:
+    """The labels that are given must not surely be worse, since ranking does not look at thresholds."""
+    difference = found.overall("macro_f1")
+    high = difference.high if difference else None
+    asked = f"macro-F1 may not surely lose more than {gate.max_decision_loss:g}"
+    was = f"its change is {_spelled(difference)}" if difference and high is not None else "it could not be measured"
+    passed = high is not None and high >= -gate.max_decision_loss
+    value = None if high is None else max(0.0, -high)
+    return Outcome(rule="decisions", passed=passed, value=value, limit=gate.max_decision_loss, says=f"{asked}, {was}")
+
+
 def label_loss(found: Comparison, gate: GateConfig) -> Outcome:
     """No label that is frequent enough may surely lose more than is allowed."""
     counted = [one for one in found.of_labels(gate.metric) if one.positives >= gate.min_label_positives]
@@ -101,7 +112,23 @@ def coverage(found: Comparison, gate: GateConfig) -> Outcome:
     )
 
 
-RULES: tuple[Callable[[Comparison, GateConfig], Outcome], ...] = (rows, gain, label_loss, calibration, coverage)
+def judged(found: Comparison, gate: GateConfig) -> Outcome:
+    """The rows must tell of nearly all labels, or the other rules speak for a few."""
+    known = len(found.labels) + len(found.unjudged)
+    value = len(found.labels) / known if known else 0.0
+    says = f"at least {gate.min_judged:.4g} of the labels of both must be in the extract, was: {value:.4g}"
+    return Outcome(rule="judged", passed=value >= gate.min_judged, value=value, limit=gate.min_judged, says=says)
+
+
+RULES: tuple[Callable[[Comparison, GateConfig], Outcome], ...] = (
+    rows,
+    gain,
+    decisions,
+    label_loss,
+    calibration,
+    coverage,
+    judged,
+)
 
 
 def apply_gate(found: Comparison, gate: GateConfig) -> list[Outcome]:

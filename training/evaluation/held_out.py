@@ -50,7 +50,7 @@ class Side:
 
     def was_fitted_to(self, split: str) -> bool:
         """Say whether the model's calibration or thresholds were fitted to such rows after its training."""
-        return self.made.metrics.get("recalibrated", {}).get("split") == split
+        return split in self.made.metrics.get("fitted_splits", [])
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,8 @@ def judging_rows(sides: Sequence[Side], split: str, max_learned: float) -> Judgi
     learned = {side.who: side.learned(rows) for side, rows in zip(sides, matched, strict=True)}
     for who in (who for who, rows in learned.items() if rows is None):
         say(f"whether the {who} has learned from rows that judge cannot be known: its artifact does not say")
-    fitted = sides[0].was_fitted_to(split)
-    if fitted:
-        say(f"the challenger's thresholds were fitted to rows of {split}, which flatter it; judge it by another split")
+    for side in (side for side in sides if side.was_fitted_to(split)):
+        say(f"the {side.who}'s thresholds were fitted to rows of {split}, which flatter it; judge by another split")
     is_left_out = np.any([rows for rows in learned.values() if rows is not None] or np.zeros((1, len(there))), axis=0)
     left_out = {f"learned by {who}": 0 if rows is None else int(rows.sum()) for who, rows in learned.items()}
     if is_left_out.sum() > max_learned * len(there):
@@ -126,7 +125,7 @@ def judging_rows(sides: Sequence[Side], split: str, max_learned: float) -> Judgi
         rows=judging,
         champion_texts=others[0].texts if others else [],
         left_out={**left_out, IN_ONE_EXTRACT: sum(map(len, whole)) - len(sides) * len(there)},
-        held_out=learned["challenger"] is not None and not fitted,
+        held_out=learned["challenger"] is not None and not sides[0].was_fitted_to(split),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import RegistryError
+from ptec_udf.progress import say
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.comparison import Comparison
 from training.evaluation.config import EvaluateConfig, GateConfig
@@ -102,6 +103,8 @@ def check_gate(
     else:
         outcomes = apply_gate(found, gate)
         rules = broken(outcomes)
+        for one in outcomes:
+            say(f"gate, rule {one.rule}: {'passed' if one.passed else 'BROKEN'}: {one.says}")
         faults = [f"gate, rule {one.rule}: {one.says}; {advice}" for one in outcomes if not one.passed]
     if faults and not force:
         raise RegistryError(faults)

@@ -57,6 +57,11 @@ class Trained(Method):
                 f"an artifact must be trained from the extract {str(task.extract)!r}, was not: {self.folder!r}; "
                 "it may have learned from rows that judge here"
             )
+        if splits := made.metrics.get("fitted_splits"):
+            raise ConfigError(
+                f"an artifact must not have been fitted to held-out rows after its training, {self.folder!r} was, to "
+                f"{', '.join(splits)}; name the one that it was made from"
+            )
         return learned_artifact(made, self.search)
 
 

@@ -114,13 +114,25 @@ def recalibrated(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLo
             "after": after,
         }
     made = {"from": artifact.model_id, "calibrator": config.calibrator, "thresholds": config.thresholds, **facts}
-    metrics = artifact.metrics | {"splits": ranking_only(artifact.metrics.get("splits", {})), "recalibrated": made}
+    metrics = artifact.metrics | {
+        "splits": ranking_only(artifact.metrics.get("splits", {})),
+        "recalibrated": made,
+        "fitted_splits": _fitted_splits(artifact, config, fits=rows is not None),
+    }
     files = {name: data for name, data in artifact.files.items() if name != MANIFEST}
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     manifest = new.put_into(artifact.manifest)
     manifest = manifest.model_copy(update={"created": datetime.now(UTC).isoformat(timespec="seconds")})
     sealed, files[MANIFEST] = seal(manifest, files)
     return Recalibrated(sealed.model_id, files, facts)
+
+
+def _fitted_splits(artifact: Artifact, config: RecalibrateConfig, *, fits: bool) -> list[str]:
+    """Name the splits whose rows the new parameters were fitted to, by this or an earlier recalibration."""
+    settings = (config.calibrator, config.thresholds)
+    fits = fits and any(setting != KEEP for setting in settings)
+    earlier = [] if fits and KEEP not in settings else artifact.metrics.get("fitted_splits", [])
+    return sorted({*earlier, *([config.split] if fits else [])})
 
 
 def _label_faults(config: RecalibrateConfig, artifact: Artifact) -> Iterator[str]:

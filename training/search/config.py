@@ -12,6 +12,9 @@ from training.args import Recipe, Seed
 
 RESULTS = "results.json"  # what each trial came to, in a search's folder
 
+# A trial is the first training of one member, measured by its logits.
+_NOT_IN_A_TRIAL = {"members", "combine", "calibrator", "thresholds", "stopping.refit"}
+
 
 class Range(Section):
     """What a setting may be: numbers from ``low`` to ``high``, whole ones where both are whole, or ``choices``."""
@@ -78,6 +81,8 @@ class SearchConfig(Section):
                 for setting in self.space
                 if setting.startswith(("prompt.", "optimiser.prompt_"))
             ]
+        unread = _NOT_IN_A_TRIAL & set(self.space)
+        faults += [f"space.{setting}: must not be searched, trials do not depend on it" for setting in sorted(unread)]
         if len(set(self.seeds)) < len(self.seeds):
             faults.append(f"seeds must differ, were: {self.seeds}")
         if faults:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from ptec_udf.errors import TrainingError
@@ -89,6 +89,11 @@ def fit_temperature(
 def threshold_probabilities(threshold: float | NDArray[np.floating], calibration: Calibration) -> NDArray[np.float64]:
     """Say one raw-logit threshold, or each label's, as probabilities, (n_labels,), open (0, 1) in float32 too."""
     return np.clip(expit(calibration.scale * threshold + calibration.offset), SMALLEST, LARGEST)
+
+
+def threshold_logits(thresholds: NDArray[np.floating], calibration: Calibration) -> NDArray[np.float64]:
+    """Return on raw logits what thresholds are as probabilities, both *Shape:* ``(n_labels,)``."""
+    return np.asarray((logit(thresholds) - calibration.offset) / calibration.scale)
 
 
 def checked_cells(

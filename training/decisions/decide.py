@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptec_udf.model.manifest import Manifest
 from training.args import CalibratorName, ThresholdsName
-from training.decisions.calibrate import Calibration, fit_none, fit_platt, fit_temperature, threshold_probabilities
+from training.decisions.calibrate import (
+    Calibration,
+    fit_none,
+    fit_platt,
+    fit_temperature,
+    threshold_logits,
+    threshold_probabilities,
+)
 from training.decisions.calibrate_labels import fit_platt_per_label
 from training.decisions.thresholds import common_threshold, fit_thresholds
 
@@ -29,6 +37,15 @@ class Decisions:
     calibration: Calibration
     common_threshold: float
     threshold_logits: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Decisions:
+        """Read those of a model."""
+        scale, offset, thresholds = (
+            np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset", "threshold")
+        )
+        calibration = Calibration(scale, offset)
+        return cls(calibration, manifest.threshold_logit, threshold_logits(thresholds, calibration))
 
     @property
     def thresholds(self) -> NDArray[np.float64]:

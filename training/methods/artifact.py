@@ -10,13 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import logit
 
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import ERROR
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
-from training.decisions.calibrate import Calibration
 from training.decisions.decide import Decisions
 from training.flops import flop_of_scoring
 from training.methods.method import Learned, Method, Task
@@ -73,10 +71,8 @@ def learned_artifact(made: Artifact, search: str | None = None) -> Learned:
         SourceError: for a search without results.
     """
     scorer = load_scorer(made)
-    labels = made.manifest.labels
-    scale, offset = (np.array([getattr(label, name) for label in labels]) for name in ("scale", "offset"))
-    thresholds = (logit([label.threshold for label in labels]) - offset) / scale
-    no_label = thresholds - _FAR  # of an empty text, which has no logits
+    decisions = Decisions.of(made.manifest)
+    no_label = decisions.threshold_logits - _FAR  # of an empty text, which has no logits
 
     def score(texts: Sequence[str]) -> NDArray[np.floating]:
         scored = scorer.score(texts)
@@ -89,7 +85,7 @@ def learned_artifact(made: Artifact, search: str | None = None) -> Learned:
     seconds, flop = _cost(made, search)
     return Learned(
         score,
-        Decisions(Calibration(scale, offset), made.manifest.threshold_logit, thresholds),
+        decisions,
         seconds=seconds,
         flop=flop,
         flop_of_scoring=lambda texts: flop_of_scoring(scorer, texts),

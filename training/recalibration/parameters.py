@@ -8,12 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.manifest import Manifest
-from training.decisions.calibrate import Calibration, threshold_probabilities
-from training.decisions.decide import fit_decisions
+from training.decisions.calibrate import Calibration, threshold_logits, threshold_probabilities
+from training.decisions.decide import Decisions, fit_decisions
 from training.recalibration.config import RecalibrateConfig
 
 KEEP: Final = "keep"
@@ -38,10 +37,10 @@ class Parameters:
     @classmethod
     def of(cls, manifest: Manifest) -> Parameters:
         """Read those of a model."""
-        scale, offset, thresholds = (
-            np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset", "threshold")
-        )
-        return cls(manifest.calibrator, Calibration(scale, offset), manifest.threshold_logit, thresholds)
+        thresholds = np.array(
+            [label.threshold for label in manifest.labels]
+        )  # as written: a way to logits and back rounds
+        return cls(manifest.calibrator, Decisions.of(manifest).calibration, manifest.threshold_logit, thresholds)
 
     def decide(self, logits: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Give probabilities and whether labels are assigned; all *Shape:* ``(n_rows, n_labels)``."""
@@ -81,7 +80,7 @@ class Parameters:
         )
         new = self
         if config.calibrator != KEEP:
-            on_logits = (logit(self.thresholds) - self.calibration.offset) / self.calibration.scale
+            on_logits = threshold_logits(self.thresholds, self.calibration)
             new = Parameters(
                 config.calibrator,
                 decisions.calibration,

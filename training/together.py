@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -35,6 +36,7 @@ Work = Callable[[Group], dict[str, Any]]
 
 _OUTCOME = "outcome.json"
 _GRACE_S = 5.0  # for the others to see that one is gone
+_LOST_ANOTHER = 3  # exit code of a process that ends because another one has
 _GO_ON = "give the same command again to go on after the last whole epoch"
 
 
@@ -76,9 +78,9 @@ def _on_this_machine(work: Work, config: TrainConfig) -> dict[str, Any]:
             while not context.join(grace_period=_GRACE_S):
                 pass
         except ProcessRaisedException as error:
-            raise _ended(error.error_index, config, "could not start") from None
-        except ProcessExitedException as error:
-            raise _ended(error.error_index, config, f"ended by {error.signal_name or 'an error'}") from None
+            raise _ended(error.error_index, "could not start", config) from None
+        except ProcessExitedException:
+            raise _ended(*_cause([process.exitcode or 0 for process in context.processes]), config) from None
         finally:
             for process in context.processes:
                 process.terminate()
@@ -95,7 +97,17 @@ def _local_process(rank: int, work: Work, config: TrainConfig, threads: int, fol
         (Path(folder) / _OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
 
 
-def _ended(rank: int, config: TrainConfig, how: str) -> TrainingError:
+def _cause(exit_codes: list[int]) -> tuple[int, str]:
+    """Find the process that ended first and how, from the exit codes of all.
+
+    The others lose it, or are terminated after the grace, and may well be noticed before it.
+    """
+    unlikely = [-signal.SIGTERM, _LOST_ANOTHER, 0]
+    rank, code = min(enumerate(exit_codes), key=lambda ended: ended[1] in unlikely and 1 + unlikely.index(ended[1]))
+    return rank, f"ended by {signal.Signals(-code).name if code < 0 else 'an error'}"
+
+
+def _ended(rank: int, how: str, config: TrainConfig) -> TrainingError:
     """The error for a process that left the others behind."""
     return TrainingError(f"process {rank + 1} of {config.processes} {how}; {_GO_ON}")
 
@@ -169,7 +181,7 @@ def _take_part(
             group.all_or_none(lambda: _check_shared(shared, config.out))
             return {"result": work(group)}
     except ProcessLostError:
-        sys.exit(1)  # the other one has told its reason, or was killed
+        sys.exit(_LOST_ANOTHER)  # that one has told its reason, or was killed
     except PtecError as error:
         return {"error": type(error).__name__, "faults": getattr(error, "faults", [str(error)])}
     except Exception as error:

@@ -17,7 +17,7 @@ from training.checkpoint import Checkpoint
 from training.data import read_splits, tokenised
 from training.fit import Trainer, trained_parameters
 from training.group import ALONE, Group
-from training.together import _check_shared, run_together
+from training.together import _LOST_ANOTHER, _cause, _check_shared, run_together
 
 
 @dataclass(frozen=True)
@@ -108,3 +108,17 @@ def test_processes_that_do_not_see_the_place_of_the_artifact_are_refused(tmp_pat
     _check_shared(str(tmp_path), "artifacts/x")
     with pytest.raises(ConfigError, match=r"a folder that all processes see, was: 'artifacts/x'"):
         _check_shared(str(tmp_path / "elsewhere"), "artifacts/x")
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "cause"),
+    [
+        ([_LOST_ANOTHER, 1], (1, "ended by an error")),
+        ([-9, _LOST_ANOTHER, _LOST_ANOTHER], (0, "ended by SIGKILL")),
+        ([-15, -15, -9], (2, "ended by SIGKILL")),  # the others were stuck, and terminated
+        ([_LOST_ANOTHER, -15], (1, "ended by SIGTERM")),
+        ([0, _LOST_ANOTHER], (1, "ended by an error")),
+    ],
+)
+def test_the_process_that_others_lost_is_named(exit_codes, cause):
+    assert _cause(exit_codes) == cause

@@ -6,7 +6,6 @@ that scoring needs are declared here, those of extract and train in ``training.a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, did_you_mean
 
 
 class Section(BaseModel):
@@ -197,8 +196,7 @@ def _sentence(kind: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         _, sections = _place(kind, fault["loc"][:-1])
         allowed = {name for section in sections for name in section.model_fields}
-        near = difflib.get_close_matches(str(fault["loc"][-1]), allowed, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed here: {', '.join(sorted(allowed))}"
+        hint = did_you_mean(str(fault["loc"][-1]), allowed, f"allowed here: {', '.join(sorted(allowed))}")
         return f"{where}: unknown key; {hint}"
     if fault["type"] == "missing":
         return f"{where}: must be set"

@@ -15,7 +15,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class PtecError(Exception):
@@ -64,3 +65,10 @@ class WarehouseBusyError(PtecError):
 
 class TrainingError(PtecError):
     """Raised when training cannot go on, for instance because the loss is not finite."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Ask for the known name that a wrong one is most like, whatever its case, or say something else if none is."""
+    lowered = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f"did you mean {lowered[near[0]]!r}?" if near else otherwise

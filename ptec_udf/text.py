@@ -13,7 +13,6 @@ names fields in braces; ``{{`` and ``}}`` are literal braces. The words around a
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -24,7 +23,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from ptec_udf.errors import ConfigError, SourceError
+from ptec_udf.errors import ConfigError, SourceError, did_you_mean
 
 TEXT_VERSION = 1
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
@@ -164,11 +163,8 @@ def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) ->
     faults = []
     for use, source in wanted.items():
         if source is not None and source not in present:
-            lowered = {name.lower(): name for name in present}
-            near = difflib.get_close_matches(source.lower(), lowered, n=1)
-            hint = f"; did you mean {lowered[near[0]]!r}?" if near else ""
-            name = f"{use!r}: " if use != source else ""
-            faults.append(f"{name}the source has no column {source!r}{hint}")
+            name, hint = f"{use!r}: " if use != source else "", did_you_mean(source, present)
+            faults.append(f"{name}the source has no column {source!r}" + (hint and f"; {hint}"))
     if faults:
         faults.append(f"columns of the source: {', '.join(map(repr, present))}")
     return faults

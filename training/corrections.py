@@ -6,7 +6,6 @@ write a row. Labels are compared as the extract cleans them, keys as texts.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, did_you_mean
 from ptec_udf.progress import say
 from ptec_udf.text import clean
 from ptec_udf.warehouse.schemas import schema_faults
@@ -177,5 +176,5 @@ def _named(label: str, known: list[str]) -> str:
     """Name a label; a long one may be anything and is not shown."""
     if len(label) > _LONGEST_NAMED:
         return "(a long text)"
-    near = difflib.get_close_matches(label, known, n=1)
-    return f"{label!r} (did you mean {near[0]!r}?)" if near else repr(label)
+    hint = did_you_mean(label, known)
+    return f"{label!r} ({hint})" if hint else repr(label)

@@ -7,7 +7,6 @@ Analysts' corrections are applied to the rows that are kept, before labels are c
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -20,7 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql import window as W
 
-from ptec_udf.errors import ConfigError, SourceError
+from ptec_udf.errors import ConfigError, SourceError, did_you_mean
 from ptec_udf.text import clean, missing_columns, parse_template, quoted, text_column, text_hash
 from ptec_udf.warehouse.tables import Warehouse
 from training.args import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
@@ -245,8 +244,7 @@ def _choose_labels(
 
 def _not_there(name: str, positives: dict[str, dict[str, int]]) -> str:
     """Fault of an excluded label that does not occur."""
-    near = difflib.get_close_matches(name, positives, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "remove it or correct its spelling"
+    hint = did_you_mean(name, positives, "remove it or correct its spelling")
     return f"labels.exclude: no company has the label {name!r}; {hint}"
 
 

@@ -43,10 +43,10 @@ def seen_by(made: Artifact) -> dict[str, torch.Tensor] | None:
     return load(made.files[SEEN]) if SEEN in made.files else None
 
 
-def is_seen(seen: Seen, source_id: str, rows: Examples) -> NDArray[np.bool_]:
-    """Say of each row whether its text or its company was learned from, *Shape:* ``(n_rows,)``."""
-    keys = _hashes(_named(source_id, rows.keys))
-    return np.isin(_hashes(rows.texts), seen[TEXTS].numpy()) | np.isin(keys, seen[KEYS].numpy())
+def is_seen(seen: Seen, source_id: str, keys: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Say of each row, given by key and text, whether either was learned from, *Shape:* ``(n_rows,)``."""
+    named = _hashes(_named(source_id, keys))
+    return np.isin(_hashes(texts), seen[TEXTS].numpy()) | np.isin(named, seen[KEYS].numpy())
 
 
 def _named(source_id: str, keys: Sequence[str]) -> list[str]:

@@ -180,6 +180,9 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.adapts else {}
     if not _fits(manifest, adapter):
         raise ArtifactError(f"{where}/{ADAPTER}: must hold what {MANIFEST} says, a prompt or LoRA; train again")
+    n_members = [manifest.members] if manifest.members else []
+    if not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == [*n_members, len(manifest.labels)]:
+        raise ArtifactError(f"{where}/{HEAD}: must hold a head of all labels for each member; train again")
     terms = Terms.from_json(files[TERMS], manifest.terms) if manifest.terms else None
     if terms is not None and len(terms) != head["weight"].shape[1]:
         raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TERMS}; train again")

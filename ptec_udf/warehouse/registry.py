@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pyspark.sql import Row
@@ -52,6 +53,11 @@ def register(warehouse: Warehouse, artifact_folder: Path, keep: Path, name: str)
     warehouse.replace_model("labels", _label_rows(artifact), model_id)
     warehouse.replace_model("models", [_model_row(artifact, location, name)], model_id)
     return model_id
+
+
+def is_registered(warehouse: Warehouse, model_id: str) -> bool:
+    """Tell whether there is a model of exactly this id."""
+    return not warehouse.read("models").where(F.col("model_id") == F.lit(model_id)).isEmpty()
 
 
 def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = None) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def promote(
     who: str,
     why: str,
     check: Callable[[str, str], None],
-    gate: Callable[[str, str], str] | None = None,
+    gate: Callable[[str, str], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Point an alias to a model.
 
@@ -117,7 +123,8 @@ def promote(
         why: reason.
         check: loads the artifact of a location and model_id, and its backbone; the alias moves only if it returns.
         gate: judges the model that the alias points to and the one to come; the alias moves only if it returns, and
-            what it returns is kept with the move. The first model of an alias has none to be compared with.
+            what it returns (gate, evaluation_id, rules) is kept with the move. The first model of an alias has none
+            to be compared with.
 
     Returns:
         alias, model_id, previous (both equal where nothing moved), gate.
@@ -132,11 +139,11 @@ def promote(
         return {"alias": alias, "model_id": row["model_id"], "previous": row["model_id"], "gate": None}
     if not moves:
         say(f"alias {alias} points to no model yet: there is nothing to compare with")
-    outcome = (gate and gate(moves[-1].model_id, row["model_id"])) if moves else FIRST
+    judged = {"gate": FIRST} if not moves else gate(moves[-1].model_id, row["model_id"]) if gate else {}
     check(row["location"], row["model_id"])
     if len(_moves(warehouse, alias)) != len(moves):
         raise RegistryError(f"alias {alias!r} must not move while a model is judged for it, it did; promote again")
-    return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, outcome)
+    return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, judged)
 
 
 def rollback(warehouse: Warehouse, alias: str, who: str, why: str) -> dict[str, Any]:
@@ -201,15 +208,15 @@ def _move(
     moves: list[Row],
     who: str,
     why: str,
-    gate: str | None = None,
+    judged: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Append a move that is later than all before it, whatever the clock says."""
     at, previous = datetime.now(UTC), None
     if moves:
         at = max(at, moves[-1].at.astimezone(UTC) + timedelta(microseconds=1))
         previous = moves[-1].model_id
-    moved = {"alias": alias, "model_id": model_id, "previous": previous, "gate": gate}
-    warehouse.append_rows("aliases", [moved | {"move": move, "at": at, "who": who, "why": why}])
+    moved = {"alias": alias, "model_id": model_id, "previous": previous, "gate": judged.get("gate")}
+    warehouse.append_rows("aliases", [{**judged, **moved, "move": move, "at": at, "who": who, "why": why}])
     return moved
 
 

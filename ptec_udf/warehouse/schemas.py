@@ -43,6 +43,14 @@ LABELS = _table(
     ("dev_ap", _DOUBLE, "average precision on the dev split; null if not measured"),
 )
 
+_RULE = _table(
+    ("rule", _STRING, "name of the rule"),
+    ("passed", T.BooleanType(), "whether it lets the challenger through"),
+    ("value", _DOUBLE, "what was found; null if not measured"),
+    ("limit", _DOUBLE, "what it was held against"),
+    ("says", _STRING, "both in a sentence"),
+)
+
 ALIASES = _table(
     ("alias", _STRING, "pointer, for instance champion; its newest row counts"),
     ("model_id", _STRING, "model that it points to from now on"),
@@ -52,14 +60,8 @@ ALIASES = _table(
     ("who", _STRING, "person or job that moved it"),
     ("why", _STRING, "reason given"),
     ("gate", _STRING, "first, passed, or forced with the rules that were broken; null for a rollback"),
-)
-
-_RULE = _table(
-    ("rule", _STRING, "name of the rule"),
-    ("passed", T.BooleanType(), "whether it lets the challenger through"),
-    ("value", _DOUBLE, "what was found; null if not measured"),
-    ("limit", _DOUBLE, "what it was held against"),
-    ("says", _STRING, "both in a sentence"),
+    ("evaluation_id", _STRING, "comparison that the gate was applied to; null where there was none"),
+    ("rules", T.ArrayType(_RULE), "what each rule of the gate said at the move; null where none was asked"),
 )
 
 _DIFFERENCE = _table(

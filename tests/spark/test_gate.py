@@ -122,6 +122,13 @@ def test_only_a_better_challenger_takes_the_champion_s_place(site: Site, made: d
         (worse, "forced: gain, decisions, label_loss"),
         (trained, None),
     ]
+    judged = (
+        site.warehouse.read("aliases")
+        .where("alias = 'champion'")
+        .join(site.warehouse.read("evaluations").selectExpr("evaluation_id", "challenger_id"), on="evaluation_id")
+    )
+    judged = judged.orderBy("at").selectExpr("challenger_id", "filter(rules, rule -> not rule.passed).rule")
+    assert [tuple(row) for row in judged.collect()] == [(trained, []), (worse, ["gain", "decisions", "label_loss"])]
     kept = site.warehouse.read("evaluations").orderBy("at").selectExpr("challenger_id", "passed", "size(rules)")
     assert [tuple(row) for row in kept.collect()] == [
         (worse, None, 0),
@@ -139,7 +146,7 @@ def test_the_newest_comparison_of_exactly_the_two_counts(warehouse: Warehouse) -
         keep(warehouse, config, ("old", "new"), found, apply_gate(found, gate), "f" * 64, "tester")
 
     def check(*pair: str, force: bool = False) -> str:
-        return check_gate(warehouse, gate, "next", *pair, force=force)
+        return check_gate(warehouse, gate, "next", *pair, force=force)["gate"]
 
     compared(0.1, confidence=0.5)
     with pytest.raises(

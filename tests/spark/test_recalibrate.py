@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ptec_udf.config import load_config
-from ptec_udf.errors import SourceError
+from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
@@ -86,12 +86,24 @@ def test_night_of_a_recalibrated_model_is_one_merge_of_stored_logits(site: Site,
     assert {(row["key"], row["label"], row["entered"]) for row in changes} == _moves(new, old)
 
 
-def test_fit_gives_the_same_model_again_and_too_few_rows_are_refused(site: Site) -> None:
+def test_fit_gives_the_same_model_again_and_too_few_rows_are_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(registry, "register", _kill)
+        recalibrated(site, "calibrator=temperature")
+    with pytest.raises(ConfigError, match="out must be absent or empty"):
+        recalibrated(site, "calibrator=none")  # another model than the one that was left there
     first = recalibrated(site, "calibrator=temperature")
+    with pytest.raises(ConfigError, match="out must be absent or empty"):
+        recalibrated(site, "calibrator=temperature")
     again = recalibrated(site, "calibrator=temperature", "overwrite=true", "name=other")
     assert again["model_id"] == first["model_id"]
     assert [row["name"] for row in site.warehouse.read("models").orderBy("registered").collect()] == ["tiny-0", "out"]
-    with pytest.raises(SourceError, match=r"at least 11 labelled rows of test .* of 13 rows 10 have logits"):
+    with pytest.raises(
+        SourceError,
+        match=r"at least 11 labelled rows of test .* learned from 0, 10 others have",
+    ):
         recalibrated(site, "split=test", "least_rows=11", "overwrite=true")
     standing = recalibrated(site, "extract=null", "set_thresholds.energy=0.5", "overwrite=true")
     assert standing["model_id"] == standing["recalibrated_from"]

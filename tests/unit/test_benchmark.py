@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from tests.tiny import tiny_backbone, write_rows
+from tests.variants import seen_of, variant
 from training.benchmark.compare import Judge, compare
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.results import Facts, Results, Run
@@ -111,6 +112,16 @@ def test_evaluated_rows_without_labels_are_refused(config, companies, tmp_path):
     write_rows(other, [row for row in rows if row["split"] != "dev"])
     with pytest.raises(SourceError, match="rows of dev must carry labels to judge by, 0 rows carry none"):
         benchmark(config(f"extract={other}"))
+
+
+@pytest.mark.usefixtures("draws_nothing")
+def test_artifact_that_has_learned_from_rows_that_judge_is_refused_unread(config, run, companies, tmp_path):
+    run(tmp_path / "made", epochs=1)
+    judged = variant(tmp_path / "made", tmp_path / "judged", seen=seen_of(companies, "made-up", "dev"))
+    with pytest.raises(SourceError, match=r"made has from 30 of 30; train it, and what it started from, without them"):
+        benchmark(config(f"methods.made={{method: artifact, folder: '{judged}'}}"))
+    found = benchmark(config(f"methods.made={{method: artifact, folder: '{tmp_path / 'made'}'}}"))
+    assert found["readings"] == {"tfidf": 1, "gzip": 1, "made": 1}
 
 
 def test_method_that_cannot_learn_ends_the_benchmark_and_loses_nothing(config, ptec, tmp_path):

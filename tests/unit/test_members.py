@@ -83,6 +83,14 @@ def test_artifact_that_lacks_a_member_is_refused(exported):
         read_artifact(files | {artifact.MANIFEST: manifest})
 
 
+def test_artifact_whose_head_has_other_labels_is_refused(exported):
+    made = load_artifact(exported("bert", "deep")[2])
+    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+    fewer = made.manifest.model_copy(update={"labels": made.manifest.labels[:-1]})
+    with pytest.raises(ArtifactError, match="must hold a head of all labels for each member"):
+        read_artifact(files | {artifact.MANIFEST: seal(fewer, files)[1]})
+
+
 @pytest.mark.parametrize(("combine", "refit", "killed"), [("weights", False, "choice-1"), ("logits", True, "refit")])
 def test_interrupted_members_end_as_if_they_had_not_been(run, tmp_path, monkeypatch, few, combine, refit, killed):
     settings = ("members=2", f"combine={combine}", f"stopping.refit={str(refit).lower()}")

@@ -14,11 +14,12 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.model import artifact as format
 from ptec_udf.model.artifact import load_artifact, read_artifact, seal
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
+from tests.variants import seen_of, variant
 from training.extract_folder import DATA, RECORD
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.parameters import Parameters, log_pos_weights
 from training.recalibration.recalibrate import check, recalibrated
-from training.recalibration.rows import LabelledLogits
+from training.recalibration.rows import LabelledLogits, _labelled, _not_learned
 
 WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
 
@@ -38,7 +39,7 @@ def rows():
     """Logits that are half as sure as they look."""
     random = np.random.default_rng(0)
     logits = random.normal(-1.5, 3.0, (1500, len(LABELS))) + WEIGHTS
-    return LabelledLogits(logits, random.random(logits.shape) < expit(0.5 * (logits - WEIGHTS)), 7)
+    return LabelledLogits(logits, random.random(logits.shape) < expit(0.5 * (logits - WEIGHTS)), 7, 0)
 
 
 def config_of(*settings, out="/tmp/new"):
@@ -120,6 +121,14 @@ def test_weights_that_are_not_told_are_taken_from_the_calibration(model, rows):
     np.testing.assert_allclose(log_pos_weights(model), WEIGHTS)
     silent = SimpleNamespace(manifest=made.manifest, metrics={})
     np.testing.assert_allclose(log_pos_weights(silent), WEIGHTS)
+
+
+def test_rows_that_the_model_has_learned_from_do_not_fit(tiny_folder, companies, tmp_path):
+    made = load_artifact(variant(tiny_artifact(tiny_folder), tmp_path / "made", seen=seen_of(companies, "made-up")))
+    learned, others = (_labelled(str(companies), split) for split in ("train", "dev"))
+    kept = _not_learned(made, str(companies), [*learned, *others])
+    assert [text_hash for text_hash, _ in kept] == [row["text_hash"] for row in others]
+    assert len(_not_learned(load_artifact(tiny_artifact(tiny_folder)), str(companies), learned)) == len(learned)
 
 
 def test_all_faults_are_named_together(model, companies, tmp_path):

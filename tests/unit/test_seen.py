@@ -28,10 +28,10 @@ def test_all_rows_that_decided_anything_and_no_others(run, tiny_folder, extract,
     earlier = run(tmp_path / "earlier", "most_rows=60", extract=extract, epochs=1)
     seen, splits = seen_by(earlier), read_splits(extract, tune_share=0.15, most_rows=60)
     for split in ("train", "tune"):
-        assert is_seen(seen, SOURCE, splits[split]).all()
+        assert is_seen(seen, SOURCE, splits[split].keys, splits[split].texts).all()
         assert len(splits[split])
     for split in ("dev", "test"):
-        assert not is_seen(seen, SOURCE, splits[split]).any()
+        assert not is_seen(seen, SOURCE, splits[split].keys, splits[split].texts).any()
     assert len(seen[KEYS]) == len(seen[TEXTS]) == 60
 
     other = tiny_extract(tmp_path / "other", n=120, seed=1)
@@ -51,9 +51,9 @@ def test_a_company_is_known_by_its_text_or_by_its_key_in_its_source(extract):
     rows = read_judging(extract, "train")
     seen = seen_of(extract, SOURCE)
     other_texts = Examples(rows.keys, [f"{text} changed" for text in rows.texts], rows.targets)
-    assert is_seen(seen, SOURCE, other_texts).all()
-    assert not is_seen(seen, "another table", other_texts).any()
-    assert is_seen(seen, "another table", rows).all()
+    assert is_seen(seen, SOURCE, other_texts.keys, other_texts.texts).all()
+    assert not is_seen(seen, "another table", other_texts.keys, other_texts.texts).any()
+    assert is_seen(seen, "another table", rows.keys, rows.texts).all()
 
 
 def test_the_record_does_not_name_the_model_nor_go_to_executors(tiny_folder, extract, tmp_path):

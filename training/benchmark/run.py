@@ -23,8 +23,9 @@ from training.benchmark.table import markdown
 from training.data import Examples, read_splits
 from training.extract_folder import read_extract_record
 from training.folders import check_writable
-from training.methods.method import Method, Task
+from training.methods.method import Learned, Method, Task
 from training.prepare import packages
+from training.seen import is_seen
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results:
     started = time.monotonic()
     learned = planned.method.learn(task)
     learning = time.monotonic() - started if learned.seconds is None else learned.seconds
+    _check_not_seen(planned.name, learned, task, evaluated)
     results.count_reading(planned.name)
     started = time.monotonic()
     logits = np.asarray(learned.score(evaluated.texts), np.float32)
@@ -131,6 +133,18 @@ def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results:
     run = Run(facts, logits, learned.decisions)
     results.add(run)
     return run
+
+
+def _check_not_seen(name: str, learned: Learned, task: Task, evaluated: Examples) -> None:
+    """Refuse a model that has learned from rows that judge, as one that started from an earlier model may have."""
+    if learned.seen is None:
+        return
+    source_id = read_extract_record(task.extract)["source_id"]
+    if n_seen := int(is_seen(learned.seen, source_id, evaluated.keys, evaluated.texts).sum()):
+        raise SourceError(
+            f"a model must not have learned from rows that judge here, {name} has from {n_seen} of {len(evaluated)}; "
+            "train it, and what it started from, without them"
+        )
 
 
 def _time_left(plan: Sequence[Planned], runs: Sequence[Run | None]) -> str:

@@ -42,7 +42,7 @@ class Side:
         """Say of each row whether the model has learned from it; None where that cannot be known."""
         seen = seen_by(self.made)
         if seen is not None:
-            return is_seen(seen, self.record["source_id"], rows)
+            return is_seen(seen, self.record["source_id"], rows.keys, rows.texts)
         # Dev and test of its own extract are not learned from, but a model that it started from may have done so.
         is_own = self.made.manifest.extract.fingerprint == self.record["fingerprint"]
         is_first = not self.made.metrics.get("started_from")

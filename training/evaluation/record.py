@@ -64,16 +64,16 @@ def readings(warehouse: Warehouse, fingerprint: str, split: str) -> int:
     return warehouse.read("evaluations").where(of_rows).count()
 
 
-def newest(warehouse: Warehouse, champion_id: str, challenger_id: str) -> Comparison | None:
-    """Return the newest comparison of exactly these two models."""
+def newest(warehouse: Warehouse, champion_id: str, challenger_id: str) -> tuple[str, Comparison] | None:
+    """Return the newest comparison of exactly these two models, behind its id."""
     of_pair = (F.col("champion_id") == F.lit(champion_id)) & (F.col("challenger_id") == F.lit(challenger_id))
     row = warehouse.read("evaluations").where(of_pair).orderBy(F.desc("at")).first()
-    return None if row is None else Comparison.model_validate(row.asDict(recursive=True))
+    return row and (row["evaluation_id"], Comparison.model_validate(row.asDict(recursive=True)))
 
 
 def check_gate(
     warehouse: Warehouse, gate: GateConfig, alias: str, champion_id: str, challenger_id: str, *, force: bool
-) -> str:
+) -> dict[str, Any]:
     """Apply the gate, as it is configured now, to what was recorded of two models.
 
     Args:
@@ -85,27 +85,31 @@ def check_gate(
         force: let the challenger through in any case.
 
     Returns:
-        What is recorded with the move: ``passed``, or ``forced`` with the rules that were broken.
+        What is recorded with the move: gate (``passed``, or ``forced`` with the rules that were broken),
+        evaluation_id and rules.
 
     Raises:
         RegistryError: where a rule is broken, or there is no comparison to apply it to, unless ``force``.
     """
     evaluate = f"ptec evaluate {challenger_id} --set alias={alias} --config conf/evaluate.yaml"
     advice = "mend that and evaluate again, or give --force with --why to promote it all the same"
-    found = newest(warehouse, champion_id, challenger_id)
+    evaluation_id, found = newest(warehouse, champion_id, challenger_id) or (None, None)
+    outcomes: list[Outcome] = []
     if found is None or found.confidence < gate.confidence:
         lacking = "was not" if found is None else f"has intervals of confidence {found.confidence:g}"
         faults = [
             f"model {challenger_id} must be compared with {champion_id}, which alias {alias} points to, by intervals "
             f"of confidence {gate.confidence:g} or more, {lacking}; run {evaluate}"
         ]
-        rules = [NOT_COMPARED]
     else:
         outcomes = apply_gate(found, gate)
-        rules = broken(outcomes)
         for one in outcomes:
             say(f"gate, rule {one.rule}: {'passed' if one.passed else 'BROKEN'}: {one.says}")
         faults = [f"gate, rule {one.rule}: {one.says}; {advice}" for one in outcomes if not one.passed]
     if faults and not force:
         raise RegistryError(faults)
-    return f"{FORCED}: {', '.join(rules)}" if faults else PASSED
+    return {
+        "gate": f"{FORCED}: {', '.join(broken(outcomes) or [NOT_COMPARED])}" if faults else PASSED,
+        "evaluation_id": evaluation_id,
+        "rules": [outcome.model_dump() for outcome in outcomes],
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from training.decisions.decide import Decisions
 from training.flops import flop_of_scoring
 from training.methods.method import Learned, Method, Task
 from training.search.config import RESULTS
+from training.seen import seen_by
 
 _FAR = 20.0
 
@@ -60,7 +62,7 @@ class Trained(Method):
                 f"an artifact must not have been fitted to held-out rows after its training, {self.folder!r} was, to "
                 f"{', '.join(splits)}; name the one that it was made from"
             )
-        return learned_artifact(made, self.search)
+        return replace(learned_artifact(made, self.search), seen=seen_by(made))
 
 
 def learned_artifact(made: Artifact, search: str | None = None) -> Learned:

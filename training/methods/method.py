@@ -20,6 +20,7 @@ from ptec_udf.config import Section
 from ptec_udf.model.backbone import resolve
 from training.data import Examples
 from training.decisions.decide import Decisions, fit_decisions
+from training.seen import Seen
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one figure per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
@@ -67,6 +68,7 @@ class Learned:
         seconds: what learning took where an interrupted one may have gone on; None: all of it took place now.
         flop: floating-point operations of learning, see ``training/flops.py``; None: not known, or there are none.
         flop_of_scoring: the same of scoring texts.
+        seen: hashes of rows that a model learned from which came from elsewhere; None: from the task's rows alone.
     """
 
     score: Score
@@ -74,6 +76,7 @@ class Learned:
     seconds: float | None = None
     flop: float | None = None
     flop_of_scoring: Callable[[Sequence[str]], float] | None = None
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ takes the logits that are stored and runs no model.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ptec_udf.errors import ConfigError, SourceError
+from ptec_udf.errors import ArtifactError, ConfigError, SourceError, did_you_mean
 from ptec_udf.model.artifact import MANIFEST, METRICS, Artifact, load_artifact, seal
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
@@ -52,7 +51,8 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
     choice = config.model
     model = registry.find(warehouse, alias=None if choice.id else choice.alias, model_id=choice.id)
     artifact = load_artifact(model["location"], model["model_id"])
-    check(config, artifact)
+    earlier = _unregistered(warehouse, config)
+    check(config, artifact, goes_on=earlier is not None)
     rows = labelled_logits(warehouse, artifact, config) if config.extract else None
     new = recalibrated(artifact, config, rows)
     result = {"model_id": new.model_id, "recalibrated_from": artifact.model_id, **new.facts}
@@ -60,20 +60,36 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
         say("nothing to do: calibration and thresholds are those of the model already; nothing was written")
         return result
     out = Path(config.out)
+    if earlier not in (None, new.model_id):
+        check_out(out, config.overwrite)
     write_files(new.files, out)
     registry.register(warehouse, out, config.warehouse.artifact_folder.resolve(), config.name or out.resolve().name)
     return {"artifact": str(out), **result}
 
 
-def check(config: RecalibrateConfig, artifact: Artifact) -> None:
+def _unregistered(warehouse: Warehouse, config: RecalibrateConfig) -> str | None:
+    """Name the model in the folder ``out`` that was not registered, as a kill between the two leaves it."""
+    try:
+        model_id = load_artifact(config.out).model_id
+    except ArtifactError:
+        return None
+    return None if registry.is_registered(warehouse, model_id) else model_id
+
+
+def check(config: RecalibrateConfig, artifact: Artifact, *, goes_on: bool = False) -> None:
     """Refuse what does not suit the model.
+
+    Args:
+        config: the configuration.
+        artifact: the model.
+        goes_on: whether the folder ``out`` holds what a killed recalibration may have left, which is looked at later.
 
     Raises:
         ConfigError: naming all faults.
     """
     faults = [*_label_faults(config, artifact), *_extract_faults(config, artifact)]
     try:
-        check_out(Path(config.out), config.overwrite)
+        check_out(Path(config.out), config.overwrite or goes_on)
     except ConfigError as error:
         faults += error.faults
     if faults:
@@ -109,6 +125,7 @@ def recalibrated(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLo
             "split": config.split,
             "rows": len(rows.logits),
             "left_out": rows.left_out,
+            "learned": rows.learned,
             "chosen": report,
             "before": measured(present, rows),
             "after": after,
@@ -140,8 +157,7 @@ def _label_faults(config: RecalibrateConfig, artifact: Artifact) -> Iterator[str
     names = [label.name for label in artifact.manifest.labels]
     for name in config.set_thresholds:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "its labels are in the table labels"
+            hint = did_you_mean(name, names, "its labels are in the table labels")
             yield f"set_thresholds: the model has no label {name!r}; {hint}"
 
 

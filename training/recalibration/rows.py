@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from training.extract_folder import read_extract_rows
+from training.extract_folder import read_extract_record, read_extract_rows
 from training.recalibration.config import RecalibrateConfig
+from training.seen import is_seen, seen_by
 
 _LEAST_WITH_LABEL = 2  # or cross-fitting would leave none to fit on
 
@@ -27,11 +29,13 @@ class LabelledLogits:
         logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
         targets: 0 or 1, of the same shape.
         left_out: labelled rows of the split whose text has no logits.
+        learned: labelled rows of the split that the model has learned from, which would make it too sure of itself.
     """
 
     logits: NDArray[np.float64]
     targets: NDArray[np.bool_]
     left_out: int
+    learned: int
 
 
 def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: RecalibrateConfig) -> LabelledLogits:
@@ -41,7 +45,8 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
         SourceError: when there are too few such rows, or too few of them have a label of the model.
     """
     names = [label.name for label in artifact.manifest.labels]
-    rows = _labelled(str(config.extract), config.split)
+    labelled = _labelled(str(config.extract), config.split)
+    rows = _not_learned(artifact, str(config.extract), labelled)
     logits = _stored(warehouse, artifact, sorted({text_hash for text_hash, _ in rows}))
     kept = [(logits[text_hash], labels) for text_hash, labels in rows if text_hash in logits]
     targets = np.array([[name in labels for name in names] for _, labels in kept], bool).reshape(-1, len(names))
@@ -49,19 +54,29 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
     if len(kept) < config.least_rows or n_with_label < _LEAST_WITH_LABEL:
         raise SourceError(
             f"extract: at least {config.least_rows} labelled rows of {config.split} must have logits in scores, and "
-            f"{_LEAST_WITH_LABEL} of them a label; of {len(rows)} rows {len(kept)} have logits, and {n_with_label} of "
-            "these a label; score their texts with this model first, choose another extract, or lower least_rows"
+            f"{_LEAST_WITH_LABEL} of them a label; of {len(labelled)} rows the model has learned from "
+            f"{len(labelled) - len(rows)}, {len(kept)} others have logits, and {n_with_label} of these a label; score "
+            "their texts with this model first, choose another extract, or lower least_rows"
         )
-    return LabelledLogits(np.array([row for row, _ in kept], np.float64), targets, len(rows) - len(kept))
+    learned = len(labelled) - len(rows)
+    return LabelledLogits(np.array([row for row, _ in kept], np.float64), targets, len(rows) - len(kept), learned)
 
 
-def _labelled(extract: str, split: str) -> list[tuple[str, set[str]]]:
-    """Text hash and labels of the split's labelled rows, in an order that files and their rows do not decide."""
-    table = read_extract_rows(extract, ["key", "text_hash", "labels", "split"])
+def _labelled(extract: str, split: str) -> list[dict[str, Any]]:
+    """Return the split's labelled rows, in an order that files and their rows do not decide."""
+    table = read_extract_rows(extract, ["key", "text", "text_hash", "labels", "split"])
     ordered = table.sort_by([("text_hash", "ascending"), ("key", "ascending")]).to_pylist()
-    return [
-        (row["text_hash"], set(row["labels"])) for row in ordered if row["split"] == split and row["labels"] is not None
-    ]
+    return [row for row in ordered if row["split"] == split and row["labels"] is not None]
+
+
+def _not_learned(artifact: Artifact, extract: str, rows: list[dict[str, Any]]) -> list[tuple[str, set[str]]]:
+    """Text hash and labels of the rows that the model has not learned from, as far as its artifact tells."""
+    seen = seen_by(artifact)
+    is_learned = np.zeros(len(rows), bool)
+    if seen is not None and rows:
+        source_id = read_extract_record(extract)["source_id"]
+        is_learned = is_seen(seen, source_id, [row["key"] for row in rows], [row["text"] for row in rows])
+    return [(row["text_hash"], set(row["labels"])) for row, out in zip(rows, is_learned, strict=True) if not out]
 
 
 def _stored(warehouse: Warehouse, artifact: Artifact, hashes: Sequence[str]) -> dict[str, list[float]]:

@@ -87,15 +87,23 @@ class PromptConfig(Section):
         "do not see the text, and become a deep prompt in the artifact",
     )
     n_tokens: int = Field(20, ge=1, le=1000, description="positions of the prompt")
+    upper_layers: int | None = Field(
+        None,
+        ge=1,
+        description="MPNet only: a deep prompt in so many upper layers; those below are run once and not in each "
+        "epoch; null: in all",
+    )
     init: Literal["labels", "text", "random"] = Field(
         "labels", description="what it starts from: the label names, a given text, or random embeddings"
     )
     text: str | None = Field(None, min_length=1, description="the text for init: text")
 
     @model_validator(mode="after")
-    def _text_goes_with_init_text(self) -> PromptConfig:
+    def _settings_go_together(self) -> PromptConfig:
         if (self.init == "text") != (self.text is not None):
             raise ValueError("text must be set with init: text, and only then")
+        if self.upper_layers is not None and self.kind != "deep":
+            raise ValueError(f"upper_layers must be null but for kind: deep, was: {self.upper_layers} for {self.kind}")
         return self
 
 
@@ -235,6 +243,12 @@ class Recipe(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"
     )
+
+    @model_validator(mode="after")
+    def _features_are_of_run_layers(self) -> Recipe:
+        if self.layers is not None and self.prompt.upper_layers is not None:
+            raise ValueError(f"layers must be null with prompt.upper_layers, was: {self.layers}")
+        return self
 
     @model_validator(mode="after")
     def _members_can_be_combined(self) -> Recipe:

@@ -52,25 +52,28 @@ class Rows:
     """Labelled and tokenised texts of one split.
 
     Attributes:
-        ids: token ids of every row.
+        inputs: token ids of every row; or what the layers below a prompt make of them, each *Shape:* ``(length,
+            width)``, see ``training/below.py``.
         targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
         keys: the companies' keys.
         auxiliary: as in ``Examples``.
     """
 
-    ids: list[list[int]]
+    inputs: list[Any]
     targets: np.ndarray
     keys: list[str]
     auxiliary: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.ids)
+        return len(self.inputs)
 
     def joined(self, other: Rows) -> Rows:
         """Return these rows and then the other ones."""
         targets = np.concatenate([self.targets, other.targets])
-        return Rows(self.ids + other.ids, targets, self.keys + other.keys, _joined(self.auxiliary, other.auxiliary))
+        return Rows(
+            self.inputs + other.inputs, targets, self.keys + other.keys, _joined(self.auxiliary, other.auxiliary)
+        )
 
 
 def read_splits(
@@ -179,18 +182,20 @@ def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.
         yield steps[at]
 
 
-def drop_tokens(ids: list[int], share: float) -> list[int]:
-    """Leave out a random share of a text's inner tokens; first and last, which may be special, stay.
+def drop_tokens(text: list[int] | torch.Tensor, share: float) -> list[int] | torch.Tensor:
+    """Leave out a random share of a text's inner tokens, or of their states; first and last, often special, stay.
 
     A text then reads differently in each epoch, which keeps a small training set from being learned by heart.
     Source: Iyyer et al., "Deep unordered composition rivals syntactic methods", ACL 2015 (word dropout).
     Draws from torch's process-wide generator.
     """
     if not share:
-        return ids
-    kept = torch.rand(len(ids)) >= share
+        return text
+    kept = torch.rand(len(text)) >= share
     kept[0] = kept[-1] = True
-    return [token for token, stays in zip(ids, kept.tolist(), strict=True) if stays]
+    if isinstance(text, torch.Tensor):
+        return text[kept]
+    return [token for token, stays in zip(text, kept.tolist(), strict=True) if stays]
 
 
 def micro_batches(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

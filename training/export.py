@@ -100,16 +100,18 @@ def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
     if network.prompt is None:
         raise TypeError("a network without a prompt must have LoRA")
     shape = prompt_shape(network.backbone)
+    prompt = prompts_of(network)[artifact.PROMPT]
     # Given in full, since PEFT looks for these in the configuration under names that some families lack.
     options: dict[str, Any] = {
         "task_type": "FEATURE_EXTRACTION",
-        "num_virtual_tokens": len(network.prompt),
+        "num_virtual_tokens": len(prompt),
         "num_layers": shape["n_layers"],
         "num_attention_heads": shape["n_heads"],
     }
-    prompt = prompts_of(network)[artifact.PROMPT]
     if network.kind != "input":
-        config: Any = PrefixTuningConfig(**options, token_dim=shape["n_heads"] * shape["head_width"])
+        width = shape["n_heads"] * shape["head_width"]
+        options["num_layers"] = prompt.shape[1] // (2 * width)  # those that have a prompt
+        config: Any = PrefixTuningConfig(**options, token_dim=width)
     else:
         config = PromptTuningConfig(**options, token_dim=shape["width"])
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:

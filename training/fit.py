@@ -122,7 +122,7 @@ class Trainer:
         self.network.eval()
         forward = autocast_forward(self.network, self.bfloat16)
         budget = self.config.optimiser.micro_batch_tokens
-        return self.group.over(lambda ids: over_rows(forward, ids, budget), rows.ids)
+        return self.group.over(lambda inputs: over_rows(forward, inputs, budget), rows.inputs)
 
     def _epoch(self, course: Course, optimiser: AdamW, schedule: LRScheduler, average: WeightAverage) -> float:
         """Pass once over the training rows; return the mean loss of an example."""
@@ -130,7 +130,7 @@ class Trainer:
         seed = self.config.seed * 1_000_003 + course.epoch
         torch.manual_seed(seed)  # dropout draws from the process's generator
         generator = torch.Generator().manual_seed(seed)
-        lengths = [len(ids) for ids in self.rows.ids]
+        lengths = [len(text) for text in self.rows.inputs]
         total, skipped = 0.0, 0
         with progress(f"epoch {course.epoch + 1}", len(lengths)) as step_done:
             for step in training_steps(lengths, batch_rows=self.config.optimiser.batch_rows, generator=generator):
@@ -152,9 +152,9 @@ class Trainer:
         total = 0.0
         for batch in micro_batches(step, lengths, self.config.optimiser.micro_batch_tokens):
             # Tokens are dropped from all rows, also from those of other processes: equal draws in all of them.
-            ids = [drop_tokens(self.rows.ids[row], self.config.token_dropout) for row in batch]
+            inputs = [drop_tokens(self.rows.inputs[row], self.config.token_dropout) for row in batch]
             own = self.group.deal(len(batch))
-            features = features_of_some(self.network, self.bfloat16, ids, own)
+            features = features_of_some(self.network, self.bfloat16, inputs, own)
             loss = self._loss(features, batch, own) / len(step)
             loss.backward()
             total += loss.item()

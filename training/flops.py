@@ -14,15 +14,17 @@ Chowdhery et al., "PaLM", 2022 (arXiv 2204.02311), appendix B.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.network import PtecNetwork
+from training.data import Rows
 from training.fit import Trainer
 
 
@@ -74,6 +76,10 @@ class Layers:
         place = "seen" if network.caches_prompt else "joined"
         return cls.of(network.backbone, head=head, **{place: n_prompt})
 
+    def only(self, n_layers: int) -> Layers:
+        """Return so many of the layers, which are alike; head and prompt go with them."""
+        return replace(self, frozen=self.frozen * n_layers // self.n_layers, n_layers=n_layers)
+
     def forward(self, lengths: Sequence[float]) -> float:
         """Return the operations of one forward pass over texts with so many tokens."""
         n, attention = self._positions(lengths), self._attention(lengths)
@@ -95,10 +101,20 @@ class Layers:
 def flop_of_training(trainer: Trainer, epochs: int) -> float:
     """Return the operations of so many epochs: learning from the rows, and measuring tune after each."""
     layers = Layers.of_network(trainer.network)
+    if isinstance(trainer.rows.inputs[0], torch.Tensor):
+        layers = layers.only(trainer.config.prompt.upper_layers or layers.n_layers)
     kept = 1 - trainer.config.token_dropout
-    learning = layers.training([kept * len(ids) for ids in trainer.rows.ids])
-    measuring = 0.0 if trainer.tune is None else layers.forward([len(ids) for ids in trainer.tune.ids])
+    learning = layers.training([kept * len(ids) for ids in trainer.rows.inputs])
+    measuring = 0.0 if trainer.tune is None else layers.forward([len(ids) for ids in trainer.tune.inputs])
     return epochs * (learning + measuring)
+
+
+def flop_below(network: PtecNetwork, n_prompted: int | None, rows: Sequence[Rows]) -> float:
+    """Return the operations of the layers below a prompt over rows, which are run once; 0 where all have a prompt."""
+    layers = Layers.of(network.backbone)
+    if n_prompted is None or network.prompt is None:
+        return 0.0
+    return layers.only(layers.n_layers - n_prompted).forward([len(text) for some in rows for text in some.inputs])
 
 
 def flop_of_scoring(scorer: Scorer | TermsScorer, texts: Sequence[str]) -> float:

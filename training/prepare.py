@@ -18,7 +18,7 @@ from training.args import TrainConfig
 from training.data import Examples, Rows, read_splits, tokenised
 from training.extract_folder import read_extract_record
 from training.group import ALONE, Group
-from training.prompt import check_layers, check_room
+from training.prompt import check_layers, check_room, check_upper_layers
 from training.seen import seen_in
 from training.start import Start
 from training.warm import Earlier, read_earlier
@@ -64,6 +64,7 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
     check_layers(config.layers, model)
+    check_upper_layers(None if config.lora else config.prompt.upper_layers, model)
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
     examples = read_splits(

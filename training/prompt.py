@@ -15,8 +15,9 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import prompt_names
 from ptec_udf.model.manifest import PromptForm
 from ptec_udf.model.members import MeanNetwork
-from ptec_udf.model.network import PtecNetwork, prompt_shape, takes_cache
-from ptec_udf.model.prefix import join_deep_prompt, keys_values_of_embeddings
+from ptec_udf.model.mpnet import is_mpnet
+from ptec_udf.model.network import PtecNetwork, keys_values, prompt_shape, takes_keys_values
+from ptec_udf.model.prefix import join_deep_prompt
 from training.args import PromptConfig
 
 
@@ -33,7 +34,7 @@ def initial_prompt(
     Raises:
         ConfigError: for a deep or prefix prompt on a backbone that cannot be given keys and values.
     """
-    if config.kind != "input" and not takes_cache(backbone):
+    if config.kind != "input" and not takes_keys_values(backbone):
         raise ConfigError(
             f"prompt.kind {config.kind} needs a backbone that takes keys and values, was: "
             f"{backbone.config.model_type}; use kind: input"
@@ -48,7 +49,8 @@ def initial_prompt(
         embeddings = table[_token_ids(texts, tokenizer, config.n_tokens, generator)]
     if config.kind != "deep":
         return embeddings.float().clone()
-    return join_deep_prompt(keys_values_of_embeddings(backbone, embeddings)).float()
+    of_layers = keys_values(backbone, embeddings)
+    return join_deep_prompt(of_layers[-(config.upper_layers or 0) :]).float()
 
 
 def _token_ids(texts: Sequence[str], tokenizer: Any, n_tokens: int, generator: torch.Generator) -> torch.Tensor:
@@ -77,13 +79,18 @@ def _in_artifact(network: PtecNetwork) -> torch.Tensor:
     if network.kind != "prefix":
         return network.prompt.detach()
     embeddings = network.prompt.to(network.backbone.dtype)
-    return join_deep_prompt(keys_values_of_embeddings(network.backbone, embeddings)).float()
+    return join_deep_prompt(keys_values(network.backbone, embeddings)).float()
 
 
 def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptForm:
     """Describe the prompt for the manifest; a prefix is kept as the deep prompt that it comes to."""
     kind: Literal["input", "deep"] = "input" if config.kind == "input" else "deep"
-    return PromptForm(kind=kind, n_tokens=config.n_tokens, attention="prefix" if caches_prompt else "full")
+    return PromptForm(
+        kind=kind,
+        n_tokens=config.n_tokens,
+        attention="prefix" if caches_prompt else "full",
+        upper_layers=config.upper_layers,
+    )
 
 
 def check_layers(layers: Sequence[int] | None, backbone: Any) -> None:
@@ -99,6 +106,21 @@ def check_layers(layers: Sequence[int] | None, backbone: Any) -> None:
             f"layers must be different ones from 0 (before the first) to {n_layers} (the last), or counted from the "
             f"end by -1 to {-n_layers - 1}, were: {layers}"
         )
+
+
+def check_upper_layers(n_layers: int | None, backbone: Any) -> None:
+    """Refuse a prompt in some layers where all must have one, and one in more layers than there are.
+
+    Raises:
+        ConfigError: naming the number and what it may be.
+    """
+    there = prompt_shape(backbone)["n_layers"]
+    if n_layers is not None and not is_mpnet(backbone):
+        raise ConfigError(
+            f"prompt.upper_layers must be null but for MPNet, was: {n_layers} for {backbone.config.model_type}"
+        )
+    if n_layers is not None and n_layers > there:
+        raise ConfigError(f"prompt.upper_layers must be at most {there}, the backbone's layers, was: {n_layers}")
 
 
 def check_room(n_prompt: int, backbone: Any, max_tokens: int) -> None:

@@ -47,28 +47,31 @@ class Start:
     auxiliary: list[str] = field(default_factory=list)
     group: Group = ALONE
 
+    @property
+    def bfloat16(self) -> bool:
+        """Whether the backbone computes in bfloat16."""
+        dtype = self.config.dtype
+        return has_bfloat16(self.backbone.device.type) if dtype == "auto" else dtype == "bfloat16"
+
     def trainer(self, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
         """Make a trainer on some rows, from the start; arguments as in ``Trainer``."""
-        bfloat16 = (
-            has_bfloat16(self.backbone.device.type) if self.config.dtype == "auto" else self.config.dtype == "bfloat16"
-        )
         weights = positive_weights(rows.targets, self.config.loss)
         of_auxiliary = None if rows.auxiliary is None else positive_weights(rows.auxiliary, self.config.loss)
-        network = self._network(rows, weights, of_auxiliary, bfloat16)
+        network = self._network(rows, weights, of_auxiliary)
         return Trainer(
             network=network,
             rows=rows,
             tune=tune,
             weights=_tensor(weights, network),
             config=self.config,
-            bfloat16=bfloat16,
+            bfloat16=self.bfloat16,
             checkpoint=checkpoint,
             epochs=epochs,
             auxiliary_weights=None if of_auxiliary is None else _tensor(of_auxiliary, network),
             group=self.group,
         )
 
-    def _network(self, rows: Rows, weights: np.ndarray, of_auxiliary: np.ndarray | None, bfloat16: bool) -> PtecNetwork:
+    def _network(self, rows: Rows, weights: np.ndarray, of_auxiliary: np.ndarray | None) -> PtecNetwork:
         """Make the network with its first prompt, or LoRA layers, and its first head."""
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
         kind, prompt = None, None
@@ -87,9 +90,9 @@ class Start:
         )
         if self.earlier is not None:
             self.earlier.put_into(network)
-        forward = autocast_forward(network, bfloat16)
+        forward = autocast_forward(network, self.bfloat16)
         budget = config.optimiser.micro_batch_tokens
-        features = self.group.over(lambda ids: over_rows(forward, ids, budget), rows.ids[:_ROWS_FOR_SCALING])
+        features = self.group.over(lambda some: over_rows(forward, some, budget), rows.inputs[:_ROWS_FOR_SCALING])
 
         def first_head(names: list[str], targets: np.ndarray, weights: np.ndarray) -> StandardisedHead:
             share = np.nanmean(targets, axis=0)

@@ -14,12 +14,13 @@ from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.artifact_folder import check_out
+from training.below import below_prompt
 from training.checkpoint import Course
 from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
 from training.describe import common_fields
 from training.export import export
-from training.flops import flop_of_training
+from training.flops import flop_below, flop_of_training
 from training.group import ALONE, Group
 from training.members import Combined, fit_members
 from training.metrics import evaluate
@@ -83,6 +84,8 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
     state = out.with_name(f".{out.name}.training")
+    for split in ("train", "tune"):
+        rows[split] = below_prompt(prepared.start, prepared.content_hash, rows[split], state / "below")
     fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
     if not group.is_first:
         return {}
@@ -123,6 +126,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     stopping, tune = start.config.stopping, splits["tune"]
     trainer, courses = fit_members(start, splits["train"], tune, state / "choice", fingerprint)
     flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
+    flop += flop_below(trainer.trainers[0].network, start.config.prompt.upper_layers, [splits["train"], tune])
     decisions, chosen = fit_decisions(
         trainer.logits(tune),
         tune.targets,

@@ -117,6 +117,7 @@ def _compared(
     yield "lora.alpha", config.lora and config.lora.alpha, theirs.lora and theirs.lora.alpha
     prompt = None if config.lora else config.prompt
     yield "prompt.kind", prompt and prompt.kind, theirs.prompt and theirs.prompt.kind
+    yield "prompt.upper_layers", prompt and prompt.upper_layers, theirs.prompt and theirs.prompt.upper_layers
     yield "prompt.n_tokens", prompt and prompt.n_tokens, theirs.prompt and theirs.prompt.n_tokens
     if record["source_id"] == theirs.extract.source_id:  # rows are parted by their texts, which the template makes
         yield "template of the extract", record["template"], theirs.template

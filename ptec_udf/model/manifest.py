@@ -27,12 +27,14 @@ class PromptForm(_Part):
     """The soft prompt's form.
 
     ``attention`` is ``full`` where the prompt sees the text (an input prompt in a bidirectional
-    encoder) and ``prefix`` where it does not, so that its keys and values are computed once.
+    encoder) and ``prefix`` where it does not, so that its keys and values are computed once. A deep prompt is in all
+    layers, or in ``upper_layers`` of them.
     """
 
     kind: Literal["input", "deep"]
     n_tokens: int
     attention: Literal["full", "prefix"]
+    upper_layers: int | None = Field(None, ge=1)
 
 
 class LoraForm(_Part):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from ptec_udf.model import mpnet
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings, prefix_cache, split_deep_prompt
 
 PromptKind = Literal["input", "deep", "prefix"]
@@ -28,9 +29,9 @@ class PtecNetwork(nn.Module):
 
     The prompt weight is PEFT's: ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the
     text) and ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values
-    in every layer). Kind ``prefix``, which is for training, has the weight of ``input``; its tokens never see
-    the text, so that their keys and values are those of a deep prompt. A backbone that is adapted by LoRA
-    has no prompt.
+    in every layer; in MPNet ``n_layers`` may be fewer, the upper ones). Kind ``prefix``, which is for training, has
+    the weight of ``input``; its tokens never see the text, so that their keys and values are those of a deep prompt.
+    A backbone that is adapted by LoRA has no prompt.
     """
 
     def __init__(
@@ -94,24 +95,30 @@ class PtecNetwork(nn.Module):
         """
         return self.head(self.features(input_ids, mask))
 
-    def features(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def features(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled hidden states of text positions, *Shape:* ``(batch, n_features)``, in float32.
 
         ``n_features`` is the backbone's width, times the number of layers, times 2 with ``mean_max``.
+
+        Args:
+            text: ids as of ``forward``; in MPNet also what the layers below the prompt make of them.
+            mask: as of ``forward``.
         """
-        hidden = self._hidden_cached(input_ids, mask) if self.caches_prompt else self._hidden_plain(input_ids, mask)
+        hidden = self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)
         return pooled(hidden.float(), mask, self.pooling)
 
-    def _hidden_cached(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, n_layers * width)``."""
         prefix = self._frozen_prefix if self._frozen_prefix is not None else self._prefix()
+        if mpnet.is_mpnet(self.backbone):
+            return self._states(mpnet.run(self.backbone, text, mask, prefix))
         n_prompt = prefix[0][0].shape[-2]
         arguments: dict[str, Any] = {}
         if self._takes_positions:
-            length = input_ids.shape[1]
+            length = text.shape[1]
             arguments["position_ids"] = torch.arange(n_prompt, n_prompt + length, device=mask.device).unsqueeze(0)
         outputs = self.backbone(
-            input_ids=input_ids,
+            input_ids=text,
             attention_mask=self._with_prompt_mask(mask, n_prompt),
             cache=prefix_cache(prefix),
             use_cache=True,
@@ -146,8 +153,9 @@ class PtecNetwork(nn.Module):
         assert self.prompt is not None
         if self.kind == "deep":
             shape = prompt_shape(self.backbone)
-            return split_deep_prompt(self.prompt, n_layers=shape["n_layers"], n_heads=shape["n_heads"])
-        return keys_values_of_embeddings(self.backbone, self.prompt.to(self.backbone.dtype))
+            n_layers = self.prompt.shape[1] // (2 * shape["n_heads"] * shape["head_width"])
+            return split_deep_prompt(self.prompt, n_layers=n_layers, n_heads=shape["n_heads"])
+        return keys_values(self.backbone, self.prompt.to(self.backbone.dtype))
 
     @staticmethod
     def _with_prompt_mask(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
@@ -186,9 +194,15 @@ def prompt_shape(backbone: Any) -> dict[str, int]:
     }
 
 
-def takes_cache(backbone: Any) -> bool:
-    """Tell whether a backbone can be given keys and values (MPNet, for one, cannot)."""
-    return "cache" in inspect.signature(backbone.forward).parameters
+def takes_keys_values(backbone: Any) -> bool:
+    """Tell whether a text can be run behind given keys and values; by its own code or, for MPNet, by ours."""
+    return mpnet.is_mpnet(backbone) or "cache" in inspect.signature(backbone.forward).parameters
+
+
+def keys_values(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues]:
+    """Run the backbone over input embeddings, *Shape:* ``(n_prompt, width)``; return each layer's keys and values."""
+    of_family = mpnet.keys_values if mpnet.is_mpnet(backbone) else keys_values_of_embeddings
+    return of_family(backbone, embeddings)
 
 
 @torch.no_grad()

@@ -80,7 +80,7 @@ def gradients(prepared, batch, **changes):
     trainer = prepared.start.trainer(rows, None, 1, Checkpoint("-", ""))
     for name, value in changes.items():
         getattr(rows, name)[batch] = value
-    features = trainer.network.eval().features(*pad([rows.ids[row] for row in batch], 0))
+    features = trainer.network.eval().features(*pad([rows.inputs[row] for row in batch], 0))
     trainer._loss(features, batch, list(range(len(batch)))).backward()
     return {name: parameter.grad for name, parameter in trained_parameters(trainer.network)}
 

@@ -7,17 +7,21 @@ import warnings
 import pytest
 import torch
 from peft import PeftModel
+from transformers import DistilBertConfig, DistilBertModel
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import Scorer, pad
+from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.network import PtecNetwork, is_causal, prompt_shape, takes_cache
+from ptec_udf.model.network import PtecNetwork, is_causal, prompt_shape, takes_keys_values
 from ptec_udf.model.prefix import join_deep_prompt, split_deep_prompt
-from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
+from tests.tiny import FAMILIES, KINDS, LABELS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
+from training.args import PromptConfig
+from training.prompt import initial_prompt
 
-EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), ("mpnet", "input")]
+EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), *(("mpnet", kind) for kind in KINDS)]
 
 
 @pytest.fixture(params=EVERY_FORM, ids="-".join)
@@ -102,7 +106,8 @@ def hidden_states(network, ids):
     return run(ids, torch.ones_like(ids))
 
 
-@pytest.mark.parametrize(("family", "kind"), EVERY_FORM[:-1], ids=["-".join(form) for form in EVERY_FORM[:-1]])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_peft_loads_the_adapter_and_gives_the_same_hidden_states(tiny_folder, family, kind):
     out = tiny_artifact(tiny_folder, family, kind)
     artifact = load_artifact(out)
@@ -169,10 +174,13 @@ def test_causal_backbones_are_told_from_others(load_tiny, family, causal):
     assert is_causal(load_tiny(family)[0]) is causal
 
 
-@pytest.mark.parametrize("family", ["bert", "llama", "bloom"])
-def test_backbones_that_take_a_cache(load_tiny, family):
-    assert takes_cache(load_tiny(family)[0])
-    assert not takes_cache(load_tiny("mpnet")[0])
+@pytest.mark.parametrize("family", [*FAMILIES, "mpnet"])
+def test_backbones_that_take_keys_and_values(load_tiny, family):
+    assert takes_keys_values(load_tiny(family)[0])
+    other = DistilBertModel(DistilBertConfig(vocab_size=9, dim=8, hidden_dim=8, n_heads=2, n_layers=1))
+    assert not takes_keys_values(other)
+    with pytest.raises(ConfigError, match="needs a backbone that takes keys and values, was: distilbert; use kind: in"):
+        initial_prompt(PromptConfig(), other, None, LABELS, torch.Generator())
 
 
 def test_shape_counts_the_heads_of_keys_and_values(load_tiny):

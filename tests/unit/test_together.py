@@ -52,7 +52,7 @@ def gradients_of_step(load_tiny, rows, tmp_path, group, *settings):
     )
     torch.manual_seed(5)
     nothing = torch.optim.SGD([parameter for _, parameter in trained_parameters(network)], lr=0.0)
-    loss = trainer._step(list(range(17)), [len(ids) for ids in rows.ids], nothing)
+    loss = trainer._step(list(range(17)), [len(ids) for ids in rows.inputs], nothing)
     return loss, {name: parameter.grad for name, parameter in trained_parameters(network)}
 
 

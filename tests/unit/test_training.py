@@ -233,11 +233,6 @@ def test_input_prompt_on_a_backbone_without_cache(run, tmp_path):
     assert run(tmp_path / "out", "prompt.kind=input", family="mpnet").manifest.prompt.attention == "full"
 
 
-def test_deep_prompt_on_a_backbone_without_cache_is_refused(run, tmp_path):
-    with pytest.raises(ConfigError, match=r"needs a backbone that takes keys and values, was: mpnet; use kind: input"):
-        run(tmp_path / "out", family="mpnet")
-
-
 @pytest.mark.parametrize(("max_tokens", "fits"), [(92, True), (93, False)])
 def test_text_and_prompt_must_fit_into_the_positions(run, tmp_path, max_tokens, fits):
     if fits:

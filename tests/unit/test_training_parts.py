@@ -158,7 +158,7 @@ def updated(load_tiny, extract, tmp_path, micro_batch_tokens):
         epochs=1,
     )
     plain = torch.optim.SGD([network.prompt, *network.head.parameters()], lr=1.0)
-    loss = trainer._step(list(range(24)), [len(ids) for ids in trainer.rows.ids], plain)
+    loss = trainer._step(list(range(24)), [len(ids) for ids in trainer.rows.inputs], plain)
     return loss, [network.prompt.detach(), *(parameter.detach() for parameter in network.head.parameters())]
 
 

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.progress import say
 from training.args import TrainConfig
+from training.below import below_prompt
 from training.checkpoint import Checkpoint, Course
 from training.flops import flop_of_training
 from training.folders import check_writable
@@ -24,6 +25,7 @@ from training.search.config import Range, SearchConfig, with_settings
 from training.search.results import confirmations, in_full, write_results
 
 _VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
+_BELOW = "below"  # what the layers below the prompt make of the rows, which all trials share
 
 
 def search(config: SearchConfig) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
             if not study.get_trials(states=(TrialState.WAITING,)):
                 study.enqueue_trial(study.trials[number].params, user_attrs={"confirms": number, "seed": seed})
             _run_one(study, config, f"{len(missing)} of the best with other seeds left", seed=seed)
+        shutil.rmtree(folder / _BELOW, ignore_errors=True)
         return write_results(study, config, folder)
 
 
@@ -92,8 +95,12 @@ def _value(trial: Trial, config: SearchConfig, n_before: int) -> float:
     train_config = TrainConfig(**with_settings(config.recipe, settings), extract=config.extract, out="-", seed=seed)
     prepared = prepare(train_config, ("train", "tune"))
     place = Path(config.out) / "trials" / prepared.fingerprint[:16]
-    rows, epochs = prepared.rows, train_config.stopping.epochs
-    trainer = prepared.start.trainer(rows["train"], rows["tune"], epochs, Checkpoint(place, prepared.fingerprint))
+    below = Path(config.out) / _BELOW
+    train, tune = (
+        below_prompt(prepared.start, prepared.content_hash, prepared.rows[split], below) for split in ("train", "tune")
+    )
+    epochs = train_config.stopping.epochs
+    trainer = prepared.start.trainer(train, tune, epochs, Checkpoint(place, prepared.fingerprint))
     started, reported = time.monotonic(), list[float]()
 
     def after_epoch(course: Course) -> None:

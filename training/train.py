@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,12 +55,13 @@ class Fitted:
     flop: float
 
 
-def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dict[str, Any]:
+def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared: Path | None = None) -> dict[str, Any]:
     """Train a model and write its artifact.
 
     Args:
         config: the configuration.
         measured: splits that the model is measured on in the end, where they have rows; they decide nothing.
+        shared: folder for what trainings of several seeds have in common; None: beside the artifact, for this one.
 
     Returns:
         model_id, artifact folder, seconds and the overall metrics of each split.
@@ -73,19 +75,21 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test")) -> dic
     """
     check_out(Path(config.out), config.overwrite)
     if config.processes > 1 or config.processes_on == "executors":
-        return run_together(_train, config, measured)
-    return _train(config, measured, ALONE)
+        return run_together(_train, config, measured, shared)
+    return _train(config, measured, shared, ALONE)
 
 
-def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[str, Any]:
+def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, group: Group) -> dict[str, Any]:
     """Train in this process of a group; the first one writes the artifact and describes it, the others return {}."""
     out = Path(config.out)
     prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
     state = out.with_name(f".{out.name}.training")
+    started = time.monotonic()
     for split in ("train", "tune"):
-        rows[split] = below_prompt(prepared.start, prepared.content_hash, rows[split], state / "below")
+        rows[split] = below_prompt(prepared.start, prepared.content_hash, rows[split], shared or state / "below")
+    below_seconds = time.monotonic() - started
     fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
     if not group.is_first:
         return {}
@@ -101,7 +105,7 @@ def _train(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[s
         calibrator=config.calibrator,
         **common_fields(record, names, decisions, fitted.trainer.rows.targets),
     )
-    seconds = round(sum(course.seconds for course in fitted.courses.values()), 1)
+    seconds = round(below_seconds + sum(course.seconds for course in fitted.courses.values()), 1)
     metrics = {
         "learning": {"seconds": seconds, "flop": fitted.flop},
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},

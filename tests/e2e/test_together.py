@@ -73,7 +73,7 @@ def test_death_of_one_ends_all_and_one_alone_goes_on(
     folder: Path, alone: Artifact, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(TrainingError, match="process 1 of 2 ended by SIGKILL; give the same command again"):
-        run_together(killed_after_an_epoch, config(folder, "cut", "processes=2"), ("dev", "test"))
+        run_together(killed_after_an_epoch, config(folder, "cut", "processes=2"), ("dev", "test"), None)
     train(config(folder, "cut"))
     assert "training resumes after epoch 1" in capfd.readouterr().err
     assert_the_same_but_for_rounding(load_artifact(folder / "cut"), alone)

@@ -12,7 +12,7 @@ from training.args import TrainConfig
 from training.group import Group
 
 
-def killed_after_an_epoch(config: TrainConfig, measured: Sequence[str], group: Group) -> dict[str, Any]:
+def killed_after_an_epoch(config: TrainConfig, measured: Sequence[str], shared: None, group: Group) -> dict[str, Any]:
     """Train until the first state was saved, by the first process, which is then killed."""
     from training.checkpoint import Checkpoint
     from training.train import _train
@@ -24,7 +24,7 @@ def killed_after_an_epoch(config: TrainConfig, measured: Sequence[str], group: G
         os.kill(os.getpid(), signal.SIGKILL)
 
     Checkpoint.save = save_and_die  # type: ignore[method-assign]
-    return _train(config, measured, group)
+    return _train(config, measured, shared, group)
 
 
 def refused_by_the_second(config: TrainConfig, group: Group) -> dict[str, Any]:

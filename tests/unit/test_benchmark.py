@@ -15,6 +15,7 @@ from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from tests.tiny import tiny_backbone, write_rows
 from tests.variants import seen_of, variant
+from training import below
 from training.benchmark.compare import Judge, compare
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.results import Facts, Results, Run
@@ -68,6 +69,9 @@ def test_every_method_is_measured_and_compared(config, ptec, tmp_path):
     assert "| ptec | 2 | " in table
     assert f" | {flop['ptec'][0]:.1e} | {flop['ptec'][1]:.1e} | yes | 2 |" in table
     assert " | - | - | no | 1 |" in table
+    [machine] = found["machines"]
+    assert machine["methods"] == ["gzip", "ptec", "tfidf"]
+    assert f"\nRun on {machine['machine']}, {machine['to']}: gzip, ptec, tfidf.\n" in table
     assert json.loads((tmp_path / "out" / "dev" / "results.json").read_text())["methods"] == found["methods"]
     assert (tmp_path / "out" / "dev" / "models" / "ptec-2" / "artifact" / "manifest.json").is_file()
 
@@ -112,6 +116,18 @@ def test_evaluated_rows_without_labels_are_refused(config, companies, tmp_path):
     write_rows(other, [row for row in rows if row["split"] != "dev"])
     with pytest.raises(SourceError, match="rows of dev must carry labels to judge by, 0 rows carry none"):
         benchmark(config(f"extract={other}"))
+
+
+@pytest.mark.usefixtures("draws_nothing")
+def test_what_seeds_share_is_computed_once_and_removed(config, tiny_folder, tmp_path, monkeypatch):
+    written = []
+    write = below._write
+    monkeypatch.setattr(below, "_write", lambda *given: written.append(given[-1].name) or write(*given))
+    shares = PTEC.replace("n_tokens: 4", "n_tokens: 4, upper_layers: 1")
+    benchmark(config(f"methods.ptec={{{shares}, backbone: '{tiny_backbone(tiny_folder, 'mpnet')}'}}"))
+    assert len(written) == len(set(written)) == 2  # train and tune
+    models = tmp_path / "out" / "dev" / "models"
+    assert sorted(place.name for place in models.iterdir()) == ["ptec-1", "ptec-2", "tfidf-1"]
 
 
 @pytest.mark.usefixtures("draws_nothing")

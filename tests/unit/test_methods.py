@@ -41,6 +41,7 @@ def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> T
         extract_fingerprint=record["fingerprint"],
         tune_share=0.2,
         folder=folder,
+        shared=folder / "shared",
     )
 
 

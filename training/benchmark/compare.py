@@ -88,6 +88,23 @@ def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]
     }
 
 
+def machines(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Say of each machine which methods ran on it and when; runs of old that do not tell are left out."""
+    by_machine: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.facts.machine:
+            by_machine.setdefault(run.facts.machine, []).append(run)
+    return [
+        {
+            "machine": machine,
+            "methods": sorted({run.facts.name for run in those}),
+            "from": min(run.facts.made for run in those),
+            "to": max(run.facts.made for run in those),
+        }
+        for machine, those in by_machine.items()
+    ]
+
+
 def _summary(runs: Sequence[Run], judge: Judge) -> dict[str, Any]:
     """Average runs of one method."""
     measured = [judge.measure(run) for run in runs]

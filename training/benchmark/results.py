@@ -37,6 +37,8 @@ class Facts:
         scoring_seconds: of the evaluated rows.
         learning_flop: floating-point operations of learning; None: not known, or there are none.
         scoring_flop: the same of scoring a million texts like the evaluated ones.
+        made: day of the run, as in 2026-05-31; empty: not known, as of runs of old.
+        machine: what computed, so that seconds of several can be told apart.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Facts:
     scoring_seconds: float
     learning_flop: float | None = None
     scoring_flop: float | None = None
+    made: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ class Results:
     def __init__(self, folder: Path) -> None:
         """Use ``folder``, which need not be there yet."""
         self.folder = folder
+
+    @property
+    def shared(self) -> Path:
+        """Where methods may keep what several runs need."""
+        return self.folder / "models" / ".shared"
 
     def workplace(self, name: str, seed: int) -> Path:
         """Where the run's method may keep files."""

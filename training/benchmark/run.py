@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import platform
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ptec_udf.errors import SourceError
 from ptec_udf.progress import say
-from training.benchmark.compare import Judge, compare
+from training.benchmark.compare import Judge, compare, machines
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.plots import draw
 from training.benchmark.results import Facts, Results, Run
@@ -82,8 +86,10 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
                 extract_fingerprint=record["fingerprint"],
                 tune_share=config.tune_share,
                 folder=results.workplace(planned.name, planned.seed),
+                shared=results.shared,
             )
             runs[at] = _learn_and_score(planned, task, evaluated, results)
+    shutil.rmtree(results.shared, ignore_errors=True)
     done = [run for run in runs if run is not None]
     judge = Judge(names, evaluated.targets, splits["train"].joined(splits["tune"]).targets, config.resamples)
     found = {
@@ -92,6 +98,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "reference": config.reference,
         **compare(done, judge, config.reference),
         "readings": results.readings(),
+        "machines": machines(done),
     }
     results.write("results.json", json.dumps(found, indent=1) + "\n")
     draw(done, judge, results.folder)
@@ -129,6 +136,8 @@ def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results:
         scoring_seconds=round(scoring, 2),
         learning_flop=learned.flop,
         scoring_flop=None if flop is None else flop / len(evaluated) * 1_000_000,
+        made=datetime.now(UTC).date().isoformat(),
+        machine=_machine(),
     )
     run = Run(facts, logits, learned.decisions)
     results.add(run)
@@ -145,6 +154,13 @@ def _check_not_seen(name: str, learned: Learned, task: Task, evaluated: Examples
             f"a model must not have learned from rows that judge here, {name} has from {n_seen} of {len(evaluated)}; "
             "train it, and what it started from, without them"
         )
+
+
+def _machine() -> str:
+    """Say what computes, without the machine's name."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    processor = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
 
 
 def _time_left(plan: Sequence[Planned], runs: Sequence[Run | None]) -> str:

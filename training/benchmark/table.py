@@ -37,7 +37,13 @@ def markdown(found: dict[str, Any]) -> str:
                 ],
             ),
         ]
+    lines += [_machine_line(**machine) for machine in found["machines"]]
     return "\n".join(lines) + "\n"
+
+
+def _machine_line(machine: str, methods: Sequence[str], **days: str) -> str:
+    when = days["from"] if days["from"] == days["to"] else f"{days['from']} to {days['to']}"
+    return f"\nRun on {machine}, {when}: {', '.join(methods)}."
 
 
 _HEADER = (

@@ -33,5 +33,5 @@ class ByTraining(Recipe, Method):
         settings["stopping"]["tune_share"] = task.tune_share
         out = task.folder / "artifact"
         config = TrainConfig(**settings, extract=str(task.extract), out=str(out), overwrite=True, seed=task.seed)
-        train(config, measured=())
+        train(config, measured=(), shared=task.shared)
         return learned_artifact(load_artifact(out), self.search)

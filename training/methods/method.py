@@ -41,6 +41,7 @@ class Task:
         extract_fingerprint: of its rows.
         tune_share: share of the extract's training rows that is tune.
         folder: where the method may keep files, for instance the state of a long training.
+        shared: where it may keep, until the benchmark ends, what its runs with other seeds need too.
     """
 
     names: list[str]
@@ -51,6 +52,7 @@ class Task:
     extract_fingerprint: str
     tune_share: float
     folder: Path
+    shared: Path
 
     @property
     def whole(self) -> Examples:

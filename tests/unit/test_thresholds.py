@@ -72,6 +72,7 @@ def test_labels_that_differ_get_thresholds_of_their_own():
     thresholds, report = fit_thresholds(logits, targets)
     assert report["chosen"] is not None
     assert report["difference"] > report["needed"] > 0
+    assert 0 < report["low"] < report["difference"] < report["high"]
     np.testing.assert_allclose(np.diff(thresholds), np.diff(shifts), atol=0.6)
     fresh, truth = cells_of_labels(1500, shifts, seed=1)
     common = common_threshold(logits, targets)

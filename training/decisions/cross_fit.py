@@ -45,12 +45,12 @@ def choose_strength(
 
     Returns:
         The strength (the first where fewer rows than folds have a label), and what led to it, ready for JSON:
-        ``best_other`` of the strengths, its ``difference`` to the first, the ``needed`` difference, and ``chosen``,
-        None where that is infinite.
+        ``best_other`` of the strengths, its ``difference`` to the first with the ends of its interval, the ``needed``
+        difference, which allows for the choice among several, and ``chosen``, None where that is infinite.
     """
     targets = np.asarray(targets)
     if targets.any(axis=1).sum() < FOLDS:
-        return strengths[0], {"best_other": None, "difference": None, "needed": None, "chosen": None}
+        return strengths[0], dict.fromkeys(("best_other", "difference", "low", "high", "needed", "chosen"))
     values = _cross_fitted(fit_and_judge, targets, strengths)
     mean = over_last_axis(metric)
 
@@ -64,10 +64,13 @@ def choose_strength(
     resampled = np.array([gains(random.integers(0, len(targets), len(targets))) for _ in range(_RESAMPLES)])
     needed = _OVERLAP * float(np.nanquantile((resampled - found).max(axis=1), _CERTAINTY))
     best = int(np.argmax(found))
+    errors = _OVERLAP * np.nanquantile(resampled[:, best] - found[best], [1 - _CERTAINTY, _CERTAINTY])
     chosen = strengths[best + 1] if found[best] > needed else strengths[0]
     return chosen, {
         "best_other": strengths[best + 1],
         "difference": round(float(found[best]), 6),
+        "low": round(float(found[best] + errors[0]), 6),
+        "high": round(float(found[best] + errors[1]), 6),
         "needed": round(needed, 6),
         "chosen": None if math.isinf(chosen) else chosen,
     }

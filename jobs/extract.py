@@ -13,8 +13,8 @@ from typing import Any
 from ptec_udf.config import load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import pin
-from training.args import ExtractConfig
 from training.extract import extract
+from training.extract_config import ExtractConfig
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
-from training.args import ExtractConfig, TrainConfig
+from training.args import TrainConfig
 from training.evaluation.config import EvaluateConfig, GateConfig
 from training.evaluation.record import check_gate
+from training.extract_config import ExtractConfig
 from training.recalibration.config import RecalibrateConfig
 
 _ALIAS = re.compile(r"[A-Za-z0-9_]+")  # as configurations name them

@@ -1,81 +1,19 @@
-"""Configurations of ``ptec extract`` and ``ptec train``."""
+"""Configuration of ``ptec train``."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from ptec_udf.config import Section, SourceConfig, WarehouseConfig
-from ptec_udf.errors import ConfigError
-from ptec_udf.text import parse_template
+from ptec_udf.config import Section
+from ptec_udf.model.terms import LEAST_CHARACTERS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CalibratorName = Literal["platt", "platt_per_label", "temperature", "none"]
 ThresholdsName = Literal["common", "per_label"]
 
 _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not finite in float32
-
-
-class LabelColumn(Section):
-    """A column that holds labels, and how many companies a label needs."""
-
-    column: str = Field(min_length=1, description="column that holds a company's labels")
-    delimiter: str | None = Field(
-        None, min_length=1, description="what separates labels in a string column; null: the column is an array"
-    )
-    min_positives: int = Field(
-        15, ge=1, description="fewest training companies of a label; labels with fewer are dropped and listed"
-    )
-
-
-class LabelsConfig(LabelColumn):
-    """Where a company's labels stand and which of them are learned."""
-
-    exclude: list[str] = Field(default_factory=list, description="labels that are not learned, by name")
-    auxiliary: LabelColumn | None = Field(
-        None, description="further labels that training may learn beside, which the model does not give; null: none"
-    )
-
-
-class SplitConfig(Section):
-    """Which companies train, choose (dev) and judge (test) a model."""
-
-    column: str | None = Field(
-        None, min_length=1, description="column with train, dev or test; null: split by a hash of the text"
-    )
-    dev: float = Field(0.1, ge=0, lt=1, description="share of dev when split by hash")
-    test: float = Field(0.1, ge=0, lt=1, description="share of test when split by hash")
-
-    @model_validator(mode="after")
-    def _train_has_a_share(self) -> SplitConfig:
-        if self.dev + self.test >= 1:
-            raise ValueError(f"dev + test must be below 1 to leave a share for train, was: {self.dev + self.test:g}")
-        return self
-
-
-class ExtractConfig(Section):
-    """Configuration of ``ptec extract``."""
-
-    warehouse: WarehouseConfig = WarehouseConfig()
-    source: SourceConfig
-    template: str = Field(description="how a company's columns become its text, for instance 'Name: {name}. {about}'")
-    labels: LabelsConfig
-    split: SplitConfig = SplitConfig()
-    corrections: bool = Field(
-        True, description="apply the warehouse's table corrections: what analysts say about labels of companies"
-    )
-    out: str = Field(min_length=1, description="folder of the extract; must be absent or empty")
-    overwrite: bool = Field(False, description="replace an earlier extract in the folder")
-
-    @field_validator("template")
-    @classmethod
-    def _template_is_readable(cls, template: str) -> str:
-        try:
-            parse_template(template)
-        except ConfigError as error:
-            raise ValueError("; ".join(error.faults)) from None
-        return template
 
 
 class PromptConfig(Section):
@@ -123,6 +61,28 @@ class AuxiliarySettings(Section):
     """Labels of the extract that are learned beside the taxonomy, to shape the prompt, and not exported."""
 
     weight: float = Field(0.3, gt=0, description="weight of their loss beside that of the taxonomy's labels")
+
+
+class TermsCounts(Section):
+    """Which terms TF-IDF counts."""
+
+    words: int = Field(2, ge=1, description="most words of a term")
+    characters: int = Field(
+        5, ge=LEAST_CHARACTERS, description="most characters of a term inside a word; they begin at 2"
+    )
+
+
+class TermsSettings(TermsCounts):
+    """TF-IDF with logistic regressions, whose logits are added to the network's as far as tune finds that better."""
+
+    inverse_penalty: list[Annotated[float, Field(gt=0)]] = Field(
+        [10.0], min_length=1, description="one, or several to choose from; less holds weights nearer to 0"
+    )
+    shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [0.1, 0.2, 0.4],
+        min_length=1,
+        description="spreads of what is added beside the network's, to choose from; none is always tried",
+    )
 
 
 class OptimiserConfig(Section):
@@ -224,6 +184,9 @@ class Recipe(Section):
     lora: LoraSettings | None = Field(None, description="LoRA in place of a prompt; null: a prompt")
     auxiliary: AuxiliarySettings | None = Field(
         None, description="learn the extract's auxiliary labels beside the others; null: leave them"
+    )
+    terms: TermsSettings | None = Field(
+        None, description="add logits of TF-IDF, which sees rare words, to the network's; null: the network alone"
     )
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()

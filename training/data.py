@@ -56,12 +56,14 @@ class Rows:
             width)``, see ``training/below.py``.
         targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
         keys: the companies' keys.
+        texts: their texts.
         auxiliary: as in ``Examples``.
     """
 
     inputs: list[Any]
     targets: np.ndarray
     keys: list[str]
+    texts: list[str]
     auxiliary: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -71,9 +73,9 @@ class Rows:
     def joined(self, other: Rows) -> Rows:
         """Return these rows and then the other ones."""
         targets = np.concatenate([self.targets, other.targets])
-        return Rows(
-            self.inputs + other.inputs, targets, self.keys + other.keys, _joined(self.auxiliary, other.auxiliary)
-        )
+        auxiliary = _joined(self.auxiliary, other.auxiliary)
+        keys, texts = self.keys + other.keys, self.texts + other.texts
+        return Rows(self.inputs + other.inputs, targets, keys, texts, auxiliary)
 
 
 def read_splits(
@@ -167,7 +169,8 @@ def tokenised(examples: Examples, encoder: Encoder) -> Rows:
     encoded = encoder.encode(examples.texts) if len(examples) else []
     kept = [at for at, text in enumerate(encoded) if text.ids]
     auxiliary = None if examples.auxiliary is None else examples.auxiliary[kept]
-    return Rows([encoded[at].ids for at in kept], examples.targets[kept], [examples.keys[at] for at in kept], auxiliary)
+    keys, texts = ([those[at] for at in kept] for those in (examples.keys, examples.texts))
+    return Rows([encoded[at].ids for at in kept], examples.targets[kept], keys, texts, auxiliary)
 
 
 def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.Generator) -> Iterator[list[int]]:

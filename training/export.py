@@ -20,6 +20,7 @@ from training import lora
 from training.artifact_folder import write_files
 from training.head import fused_head
 from training.prompt import prompts_of
+from training.terms import Beside
 
 
 def export(
@@ -29,6 +30,7 @@ def export(
     out: Path,
     choice: dict[str, torch.Tensor] | None = None,
     seen: dict[str, torch.Tensor] | None = None,
+    terms: Beside | None = None,
 ) -> Manifest:
     """Write the artifact.
 
@@ -39,11 +41,18 @@ def export(
         out: the folder; an earlier artifact there is replaced.
         choice: tensors of the first training, where a second followed.
         seen: hashes of the rows that were learned from.
+        terms: what is added to the network's logits.
 
     Returns:
         The sealed manifest, with its model_id.
     """
-    files = adapter_files(network, manifest) | head_files(fused_head(network), metrics)
+    head = fused_head(network)
+    if terms is not None:
+        weights, biases = (torch.from_numpy(values).float() for values in (terms.lines.weights, terms.lines.biases))
+        head |= {artifact.TERMS_WEIGHT: weights.contiguous(), artifact.TERMS_BIAS: biases}
+    files = adapter_files(network, manifest) | head_files(head, metrics)
+    if terms is not None:
+        files[artifact.TERMS] = terms.terms.to_json()
     if choice is not None:
         files[artifact.CHOICE] = save(choice)
     if seen is not None:

@@ -22,9 +22,9 @@ from pyspark.sql import window as W
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
 from ptec_udf.text import clean, missing_columns, parse_template, quoted, text_column, text_hash
 from ptec_udf.warehouse.tables import Warehouse
-from training.args import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
 from training.corrections import corrected
 from training.extract_auxiliary import choose_auxiliary, learned_columns, null_if_none
+from training.extract_config import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
 from training.extract_folder import FORMAT_VERSION, check_out, publishing, read_extract_record
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from torch import nn
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.network import PtecNetwork
+from ptec_udf.model.terms import TermsHead
 from training.data import Rows
 from training.fit import Trainer
 
@@ -120,6 +121,11 @@ def flop_below(network: PtecNetwork, n_prompted: int | None, rows: Sequence[Rows
 def flop_of_scoring(scorer: Scorer | TermsScorer, texts: Sequence[str]) -> float:
     """Return the operations of scoring texts; of TF-IDF, 2 for each term that is found and each label."""
     if isinstance(scorer, TermsScorer):
-        return float(sum(2 * scorer.n_labels * len(scorer.terms.features(text)[0]) for text in texts))
+        return _flop_of_terms(scorer.head, texts)
     lengths = [len(text.ids) for text in scorer.encoder.encode(texts)]
-    return sum(Layers.of_network(member).forward(lengths) for member in scorer.network.members)
+    of_network = sum(Layers.of_network(member).forward(lengths) for member in scorer.network.members)
+    return of_network + (0.0 if scorer.terms is None else _flop_of_terms(scorer.terms, texts))
+
+
+def _flop_of_terms(head: TermsHead, texts: Sequence[str]) -> float:
+    return float(sum(2 * head.n_labels * len(head.terms.features(text)[0]) for text in texts))

@@ -21,6 +21,7 @@ from training.checkpoint import Checkpoint, Course, Weights
 from training.data import Rows
 from training.fit import Trainer, trained_parameters
 from training.start import Start
+from training.terms import Beside
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,11 @@ class Combined:
 
     Attributes:
         trainers: with the networks whose logits are averaged; one where there is one member, or weights are averaged.
+        terms: what is added to their logits.
     """
 
     trainers: list[Trainer]
+    terms: Beside | None = None
 
     @property
     def network(self) -> PtecNetwork | MeanNetwork:
@@ -45,13 +48,15 @@ class Combined:
 
     @property
     def log_weights(self) -> np.ndarray:
-        """As of each trainer."""
-        return self.trainers[0].log_weights
+        """Logarithms of the weights of positives, by which logits are shifted, *Shape:* ``(n_labels,)``."""
+        of_network = self.trainers[0].log_weights
+        return of_network if self.terms is None else of_network + self.terms.log_weights
 
     def logits(self, rows: Rows) -> np.ndarray:
         """Score rows, *Shape:* ``(n_rows, n_labels)``."""
         scored = [trainer.logits(rows) for trainer in self.trainers]
-        return scored[0] if len(scored) == 1 else np.mean(scored, axis=0)
+        of_network = scored[0] if len(scored) == 1 else np.mean(scored, axis=0)
+        return of_network if self.terms is None else of_network + self.terms.logits(rows.texts)
 
 
 def fit_members(

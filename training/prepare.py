@@ -110,9 +110,9 @@ def _seen(
 
 
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
-    # Whether a refit follows makes no difference to what came before it, nor how many processes there are; what lies
-    # in a folder counts and not how the folder is called.
-    places = ("extract", "start_from", "out", "overwrite", "processes", "processes_on")
+    # Whether a refit follows makes no difference to what came before it, nor what is added to a network's logits, nor
+    # how many processes there are; what lies in a folder counts and not how the folder is called.
+    places = ("extract", "start_from", "out", "overwrite", "processes", "processes_on", "terms")
     unlike: dict[str, Any] = dict.fromkeys(places, True)
     settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}})
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from training.metrics import evaluate
 from training.prepare import prepare
 from training.prompt import prompt_form
 from training.start import Start
+from training.terms import beside
 from training.together import run_together
 from training.warm import tensors_of
 
@@ -93,7 +94,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
     if not group.is_first:
         return {}
-    network, decisions = fitted.trainer.network, fitted.decisions
+    network, terms, decisions = fitted.trainer.network, fitted.trainer.terms, fitted.decisions
     manifest = Manifest(
         backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
         max_tokens=config.max_tokens,
@@ -102,6 +103,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         prompt=None if config.lora else prompt_form(config.prompt, network.caches_prompt),
         lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.averaged_members if config.averaged_members > 1 else None,
+        terms=terms and terms.terms.form,
         calibrator=config.calibrator,
         **common_fields(record, names, decisions, fitted.trainer.rows.targets),
     )
@@ -115,7 +117,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         "log_pos_weights": dict(zip(names, fitted.trainer.log_weights.tolist(), strict=True)),
         "splits": fitted.figures,
     }
-    sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen)
+    sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen, terms)
     shutil.rmtree(state, ignore_errors=True)
     return {
         "model_id": sealed.model_id,
@@ -131,6 +133,8 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     trainer, courses = fit_members(start, splits["train"], tune, state / "choice", fingerprint)
     flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
     flop += flop_below(trainer.trainers[0].network, start.config.prompt.upper_layers, [splits["train"], tune])
+    if start.config.terms is not None:
+        trainer = replace(trainer, terms=beside(start.config.terms, splits["train"], tune, trainer.logits(tune)))
     decisions, chosen = fit_decisions(
         trainer.logits(tune),
         tune.targets,
@@ -138,6 +142,8 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         calibrator=start.config.calibrator,
         thresholds=start.config.thresholds,
     )
+    if trainer.terms is not None:
+        chosen["terms"] = trainer.terms.chosen
     figures = {"tune": _measure(trainer, tune, decisions, start.names)}
     choice = None
     if stopping.refit:
@@ -148,7 +154,9 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         final, refits = fit_members(start, whole, None, state / "refit", fingerprint, epochs)
         courses |= refits
         flop += flop_of_training(final.trainers[0], sum(epochs))
+        final = replace(final, terms=trainer.terms and trainer.terms.fitted_to(whole))
         decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
+    flop += trainer.terms.flop if trainer.terms else 0.0
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
             figures[split] = _measure(trainer, rows, decisions, start.names)

@@ -10,6 +10,7 @@ from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.terms import TermsHead
 
 
 def load_scorer(
@@ -29,7 +30,7 @@ def load_scorer(
     named = artifact.manifest.backbone
     if named is None:
         assert artifact.terms is not None
-        return TermsScorer(artifact.terms, artifact.head_weight, artifact.head_bias)
+        return TermsScorer(TermsHead(artifact.terms, artifact.head_weight, artifact.head_bias))
     _check_once(named.name, named.content_hash)
     return Scorer.from_artifact(artifact, *resolve(named.name).load(dtype), batch_tokens=batch_tokens)
 

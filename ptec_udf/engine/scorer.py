@@ -16,6 +16,7 @@ from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.lora import add_into, check_unchanged
 from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
+from ptec_udf.model.terms import TermsHead
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
 FAULTS_OF_A_TEXT = (
@@ -52,12 +53,20 @@ class Scorer:
     since its message may hold the company's text.
     """
 
-    def __init__(self, network: PtecNetwork | MeanNetwork, encoder: Encoder, *, batch_tokens: int) -> None:
-        """Take a network in eval mode and freeze its prompt."""
+    def __init__(
+        self,
+        network: PtecNetwork | MeanNetwork,
+        encoder: Encoder,
+        *,
+        batch_tokens: int,
+        terms: TermsHead | None = None,
+    ) -> None:
+        """Take a network in eval mode and freeze its prompt; the logits of ``terms`` are added to its own."""
         self.network: PtecNetwork | MeanNetwork = network.eval()
         self.network.freeze_prompt()
         self.encoder = encoder
         self.batch_tokens = batch_tokens
+        self.terms = terms
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 4096) -> Scorer:
@@ -85,7 +94,11 @@ class Scorer:
             )
             for prompt, weight, bias in artifact.members
         ]
-        return cls(put_together(networks), Encoder(tokenizer, manifest.max_tokens), batch_tokens=batch_tokens)
+        terms = None
+        if artifact.terms is not None and artifact.terms_head is not None:
+            terms = TermsHead(artifact.terms, *artifact.terms_head)
+        encoder = Encoder(tokenizer, manifest.max_tokens)
+        return cls(put_together(networks), encoder, batch_tokens=batch_tokens, terms=terms)
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
@@ -99,7 +112,7 @@ class Scorer:
             members = [filled[at] for at in batch]
             _halving(
                 members,
-                lambda part: self._forward(part, encoded, results),
+                lambda part: self._forward(part, texts, encoded, results),
                 lambda row, e: fail(results[row], e),
             )
         return results
@@ -108,13 +121,21 @@ class Scorer:
         """Tokenise some rows."""
         encoded.update(zip(rows, self.encoder.encode([texts[row] or "" for row in rows]), strict=True))
 
-    def _forward(self, rows: list[int], encoded: dict[int, EncodedText], results: list[ScoredText]) -> None:
+    def _forward(
+        self,
+        rows: list[int],
+        texts: Sequence[str | None],
+        encoded: dict[int, EncodedText],
+        results: list[ScoredText],
+    ) -> None:
         """Run one batch through the network and write its results."""
         ids, mask = pad([encoded[row].ids for row in rows], self.encoder.pad_id)
         device = self.network.device
         logits = self.network(ids.to(device), mask.to(device)).cpu().numpy()  # (batch, n_labels)
         for row, values in zip(rows, logits, strict=True):
             text = encoded[row]
+            if self.terms is not None:
+                values = values + self.terms.logits(texts[row] or "")
             results[row] = scored(
                 values, n_tokens=len(text.ids), n_truncated=text.n_truncated, batch_positions=ids.shape[1]
             )

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
 from ptec_udf.engine.scorer import FAULTS_OF_A_TEXT, ScoredText, fail, scored
-from ptec_udf.model.terms import Terms
+from ptec_udf.model.terms import TermsHead
 
 
 class TermsScorer:
@@ -18,16 +15,9 @@ class TermsScorer:
     scored too, by what the model says of no term at all.
     """
 
-    def __init__(self, terms: Terms, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Take the terms and the head: *Shape:* ``(n_labels, n_terms)`` and ``(n_labels,)``."""
-        self.terms = terms
-        self._weight = np.ascontiguousarray(weight.numpy().T)  # a text's terms are rows
-        self._bias = bias.numpy().astype(np.float64)
-
-    @property
-    def n_labels(self) -> int:
-        """Number of logits of a text."""
-        return len(self._bias)
+    def __init__(self, head: TermsHead) -> None:
+        """Take the terms with their head."""
+        self.head = head
 
     def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
         """Score texts; the result has the order of the input. None and blank texts are ``empty``."""
@@ -36,8 +26,7 @@ class TermsScorer:
     def _score(self, text: str) -> ScoredText:
         result = ScoredText()
         try:
-            positions, values = self.terms.features(text)
-            logits = (values @ self._weight[positions] + self._bias).astype(np.float32)  # summed up in float64
+            logits = self.head.logits(text)
             n_tokens = len(text.split())
         except FAULTS_OF_A_TEXT as error:
             fail(result, error)

@@ -5,9 +5,11 @@ manifest.json              what it is and how to use it: see manifest.py
 adapter_config.json        PEFT's own file; only with a prompt or LoRA
 adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices;
                            only with one of them; prompts of further members as ``prompt_embeddings.1`` and so on
-terms.json                 the terms of TF-IDF, see terms.py; only of a model that has them in place of a backbone
+terms.json                 the terms of TF-IDF, see terms.py; only of a model that has them, in place of a backbone or
+                           beside one
 head.safetensors           ``weight`` (n_labels, width or number of terms) and ``bias`` (n_labels,), float32; of several
-                           members each with their number in front
+                           members each with their number in front. With terms beside a backbone, ``terms.weight``
+                           (n_labels, number of terms) and ``terms.bias`` (n_labels,), whose logits are added
 metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
                            second one followed. A later training can start from them
@@ -52,6 +54,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 HEAD = "head.safetensors"
 TERMS = "terms.json"
 PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
+TERMS_WEIGHT, TERMS_BIAS = "terms.weight", "terms.bias"
 
 # Only a later training reads it; not every artifact has it.
 CHOICE = "choice.safetensors"
@@ -86,9 +89,10 @@ class Artifact:
         manifest: what it is.
         adapter: what was trained on the backbone, float32, under PEFT's names.
         head_weight: *Shape:* ``(n_labels, width)``, or of several members ``(n_members, n_labels, width)``, float32;
-            the width is the number of terms where there are terms.
+            the width is the number of terms where there is no backbone.
         head_bias: *Shape:* ``(n_labels,)`` or ``(n_members, n_labels)``, float32.
-        terms: what a text is to a model without a backbone.
+        terms: what a text is to a model without a backbone, or what is seen beside it.
+        terms_head: weight, *Shape:* ``(n_labels, n_terms)``, and bias of what is seen beside a backbone.
         files: the bytes it was read from, by file name.
     """
 
@@ -98,6 +102,7 @@ class Artifact:
     head_bias: torch.Tensor
     terms: Terms | None
     files: Mapping[str, bytes]
+    terms_head: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def model_id(self) -> str:
@@ -184,9 +189,11 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     if not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == [*n_members, len(manifest.labels)]:
         raise ArtifactError(f"{where}/{HEAD}: must hold a head of all labels for each member; train again")
     terms = Terms.from_json(files[TERMS], manifest.terms) if manifest.terms else None
-    if terms is not None and len(terms) != head["weight"].shape[1]:
+    of_terms = TERMS_WEIGHT if manifest.backbone else "weight"
+    if terms is not None and (of_terms not in head or len(terms) != head[of_terms].shape[1]):
         raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TERMS}; train again")
-    return Artifact(manifest, adapter, head["weight"], head["bias"], terms, dict(files))
+    terms_head = (head[TERMS_WEIGHT], head[TERMS_BIAS]) if terms is not None and manifest.backbone else None
+    return Artifact(manifest, adapter, head["weight"], head["bias"], terms, dict(files), terms_head)
 
 
 def prompt_names(n_members: int) -> list[str]:

@@ -45,7 +45,7 @@ class LoraForm(_Part):
 
 
 class TermsForm(_Part):
-    """TF-IDF of words and characters, in place of a language model: how long its terms may be."""
+    """TF-IDF of words and characters, in place of a language model or beside it: how long its terms may be."""
 
     words: int = Field(ge=1)
     characters: int = Field(ge=2)
@@ -106,8 +106,8 @@ class Manifest(_Part):
             raise ValueError("prompt and lora must not both be there")
         if self.members is not None and self.prompt is None:
             raise ValueError("members must not be there without a prompt, by which they differ")
-        if (self.backbone is None) == (self.terms is None):
-            raise ValueError("one of backbone and terms must be there, and not both")
+        if self.backbone is None and self.terms is None:
+            raise ValueError("backbone or terms must be there, or both")
         if self.backbone is None and self.adapts:
             raise ValueError("prompt and lora must not be there without a backbone")
         if self.backbone is None and self.layers is not None:

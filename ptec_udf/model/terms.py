@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ptec_udf.model.manifest import TermsForm
@@ -83,6 +84,26 @@ class Terms:
         values = (1 + np.log(counts)) * self._rarity[positions]
         length = np.sqrt(values @ values)
         return positions, values / length if length else values
+
+
+class TermsHead:
+    """A linear layer on a text's terms."""
+
+    def __init__(self, terms: Terms, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        """Take the terms and the layer: *Shape:* ``(n_labels, n_terms)`` and ``(n_labels,)``."""
+        self.terms = terms
+        self._weight = np.ascontiguousarray(weight.numpy().T)  # a text's terms are rows
+        self._bias = bias.numpy().astype(np.float64)
+
+    @property
+    def n_labels(self) -> int:
+        """Number of logits of a text."""
+        return len(self._bias)
+
+    def logits(self, text: str) -> NDArray[np.float32]:
+        """Return one text's logits, *Shape:* ``(n_labels,)``."""
+        positions, values = self.terms.features(text)
+        return (values @ self._weight[positions] + self._bias).astype(np.float32)  # summed up in float64
 
 
 def runs_of_words(text: str, most: int) -> Iterator[str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ptec_udf.config import ScoreConfig
-from training.args import ExtractConfig, TrainConfig
+from training.args import TrainConfig
 from training.benchmark.config import BenchmarkConfig
 from training.evaluation.config import EvaluateConfig
+from training.extract_config import ExtractConfig
 from training.recalibration.config import RecalibrateConfig
 from training.search.config import SearchConfig
 

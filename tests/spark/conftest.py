@@ -15,10 +15,12 @@ from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
 from ptec_udf.warehouse.tables import Warehouse
 
-# Tests end before the JVM's second compiler has earned what it costs.
-# One compiler gets a small code cache by default, which hundreds of generated queries would fill.
+# Queries over a few rows are done before their code is compiled; the commands of tests/e2e compile it. A catalog that
+# is thrown away need not reach the disk. One compiler gets a small code cache, which hundreds of queries would fill.
 QUICK_JVM = {
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": "-XX:ReservedCodeCacheSize=512m -Dderby.system.durability=test",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.driver.memory": "3g",
 }
 

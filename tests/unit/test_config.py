@@ -6,7 +6,8 @@ import pytest
 
 from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
 from ptec_udf.errors import ConfigError
-from training.args import ExtractConfig, TrainConfig
+from training.args import TrainConfig
+from training.extract_config import ExtractConfig
 
 TRAIN = ["extract=/x", "out=/y"]
 
@@ -83,7 +84,7 @@ def test_losses_that_cannot_be_computed_or_undone_are_refused(settings, fault):
 
 def test_unknown_key_that_is_near_to_none_lists_what_is_allowed():
     (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "prompt.zzz=1"])
-    assert fault == "prompt.zzz: unknown key; allowed here: init, kind, n_tokens, text"
+    assert fault == "prompt.zzz: unknown key; allowed here: init, kind, n_tokens, text, upper_layers"
 
 
 @pytest.mark.parametrize(

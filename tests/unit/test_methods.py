@@ -14,11 +14,12 @@ from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_backbone, tiny_extract
 from training.data import Examples, read_splits
 from training.extract_folder import read_extract_record
+from training.logistic import log_odds
 from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head
 from training.methods.lora import Lora
-from training.methods.method import Learned, Method, Task, log_odds
+from training.methods.method import Learned, Method, Task
 from training.methods.neighbours import Neighbours, Radius
 from training.methods.ptec import Ptec
 from training.methods.tfidf import Tfidf

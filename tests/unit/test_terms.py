@@ -11,9 +11,9 @@ from ptec_udf.engine.scorer import EMPTY, ERROR, OK
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model import terms as module
 from ptec_udf.model.manifest import TermsForm
-from ptec_udf.model.terms import Terms
+from ptec_udf.model.terms import Terms, TermsHead
 from tests.tiny import tiny_companies, tiny_text
-from training.methods.tfidf import count_terms, sparse_features
+from training.terms import count_terms, sparse_features
 
 HOSTILE = [
     "Solar, wind & GRID-power! Solar, wind & GRID-power!",
@@ -72,12 +72,14 @@ def test_forgetting_words_changes_nothing(terms, monkeypatch):
 @pytest.fixture
 def scorer(terms):
     generator = torch.Generator().manual_seed(0)
-    return TermsScorer(terms, torch.randn(4, len(terms), generator=generator), torch.randn(4, generator=generator))
+    return TermsScorer(
+        TermsHead(terms, torch.randn(4, len(terms), generator=generator), torch.randn(4, generator=generator))
+    )
 
 
 def test_logits_are_the_linear_layer_on_the_terms(scorer, terms):
     scored = scorer.score(UNSEEN)
-    expected = sparse_features(terms, UNSEEN) @ scorer._weight.astype(np.float64) + scorer._bias
+    expected = sparse_features(terms, UNSEEN) @ scorer.head._weight.astype(np.float64) + scorer.head._bias
     for result, logits, text in zip(scored, expected, UNSEEN, strict=True):
         if text.strip():
             assert (result.status, result.n_truncated, result.n_tokens) == (OK, 0, len(text.split()))
@@ -103,5 +105,5 @@ def test_no_text_is_empty_and_a_text_without_known_terms_is_not(scorer):
 def test_logits_that_are_not_finite_are_an_error_of_the_row(terms):
     weight = torch.zeros(1, len(terms))
     weight[0, list(terms.words).index("solar")] = torch.inf
-    good, bad = TermsScorer(terms, weight, torch.zeros(1)).score(["wind power", "solar power"])
+    good, bad = TermsScorer(TermsHead(terms, weight, torch.zeros(1))).score(["wind power", "solar power"])
     assert (good.status, bad.status, bad.error, bad.logits) == (OK, ERROR, "logits are not finite", None)

@@ -23,8 +23,8 @@ from training.decisions.decide import Decisions, fit_decisions
 from training.describe import common_fields
 from training.export import head_files, write_artifact
 from training.extract_folder import read_extract_record
+from training.logistic import Lines, fit_logistic
 from training.methods.artifact import learned_artifact
-from training.methods.logistic import Lines, fit_logistic
 from training.methods.method import Learned, Method, Task
 from training.metrics import evaluate, mean_average_precision
 from training.seen import seen_in

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from ptec_udf.config import Section
 from ptec_udf.model.backbone import resolve
@@ -24,8 +23,6 @@ from training.seen import Seen
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one figure per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
-
-_LEAST_SHARE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ class Method(Section):
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the result beside the rows and the seed, a backbone's content too; JSON-ready."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude_none=True)  # so that runs outlive settings that are yet to come
         if "backbone" in values:
             values["content_hash"] = resolve(values["backbone"]).content_hash()
         return values
@@ -129,8 +126,3 @@ def decided_on_tune(fit: Callable[[Examples], Fit], task: Task) -> Learned:
     decisions, _ = fit_decisions(logits, task.tune.targets, first.log_weights)
     final = fit(task.whole)
     return Learned(final.score, decisions.moved(first.log_weights, final.log_weights))
-
-
-def log_odds(shares: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Turn shares from 0 to 1, which may be exactly that, into finite log-odds."""
-    return np.asarray(logit(np.clip(np.asarray(shares, np.float64), _LEAST_SHARE, 1 - _LEAST_SHARE)))

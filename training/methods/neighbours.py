@@ -14,8 +14,9 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from ptec_udf.errors import TrainingError
 from training.data import Examples
+from training.logistic import log_odds
 from training.methods.embedding import OnEmbeddings
-from training.methods.method import Fit, Learned, Task, decided_on_tune, log_odds
+from training.methods.method import Fit, Learned, Task, decided_on_tune
 from training.metrics import mean_average_precision
 
 _LEAST_DISTANCE = 1e-6

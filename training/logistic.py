@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from training.methods.method import log_odds
+_LEAST_SHARE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,8 @@ def fit_logistic(
             iterations += int(model.n_iter_[0])
     n_values = features.nnz if issparse(features) else features.size
     return Lines(weights, biases, flop=4.0 * n_values * iterations)
+
+
+def log_odds(shares: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Turn shares from 0 to 1, which may be exactly that, into finite log-odds."""
+    return np.asarray(logit(np.clip(np.asarray(shares, np.float64), _LEAST_SHARE, 1 - _LEAST_SHARE)))

@@ -1,0 +1,86 @@
+"""A network and word statistics as one model: what is added, how much of it, and that it scores as measured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.errors import ArtifactError
+from ptec_udf.model import artifact
+from ptec_udf.model.artifact import read_artifact, seal
+from ptec_udf.model.terms import TermsHead
+from tests.tolerance import assert_logits_close
+from tests.unit.trainings import stop_after, weights_of
+from training.args import TermsSettings
+from training.data import Rows, read_splits
+from training.metrics import mean_average_precision
+from training.terms import balanced, beside
+
+WORDS = "terms={inverse_penalty: [1, 10], shares: [0.5, 1.0]}"
+
+
+@pytest.fixture(scope="module")
+def splits(companies):
+    return read_splits(companies, tune_share=0.2)
+
+
+def rows_of(examples):
+    return Rows([[1]] * len(examples), examples.targets, examples.keys, examples.texts)
+
+
+def test_what_tune_finds_best_is_added(splits):
+    """Beside logits of chance words say all; beside logits that are right already they are not asked for."""
+    train, tune = rows_of(splits["train"]), rows_of(splits["tune"])
+    chance = np.random.default_rng(0).normal(size=tune.targets.shape)
+    settings = TermsSettings(inverse_penalty=[0.1, 10.0], shares=[0.2, 1.0])
+    found = beside(settings, train, tune, chance)
+    assert found.factor > 0
+    assert len(found.quality) == 1 + 2 * 2
+    summed = mean_average_precision(chance + found.logits(tune.texts), tune.targets)
+    assert summed == pytest.approx(max(found.quality.values()), abs=1e-6)
+    assert summed > found.quality["0"] + 0.2
+    weights = balanced(train.targets)
+    np.testing.assert_allclose(found.log_weights, found.factor * np.log(weights[:, 1] / weights[:, 0]))
+    nothing = beside(settings, train, tune, 2.0 * tune.targets - 1)
+    assert nothing.factor == 0
+    assert not nothing.logits(tune.texts).any()
+    assert not nothing.log_weights.any()
+
+
+@pytest.mark.parametrize("refit", [False, True], ids=["first", "refit"])
+def test_artifact_scores_as_measured_in_any_batch(run, companies, tmp_path, refit):
+    made = run(tmp_path / "made", WORDS, f"stopping.refit={str(refit).lower()}", epochs=1)
+    assert made.manifest.terms is not None
+    assert made.metrics["chosen_on_tune"]["terms"]["factor"] > 0
+    dev, scorer = read_splits(companies, tune_share=0.15)["dev"], load_scorer(made)
+    together = np.stack([text.logits for text in scorer.score(dev.texts)])
+    measured = made.metrics["splits"]["dev"]["overall"]["map"]
+    assert mean_average_precision(together, dev.targets) == pytest.approx(measured, abs=1e-6)
+    assert_logits_close(np.stack([scorer.score([text])[0].logits for text in dev.texts]), together)
+    words = TermsHead(made.terms, *made.terms_head)
+    scorer.terms = None
+    network = np.stack([text.logits for text in scorer.score(dev.texts)])
+    assert_logits_close(together - network, np.stack([words.logits(text) for text in dev.texts]))
+    assert abs(together - network).max() > 0.1
+
+
+def test_network_is_the_one_without_words_and_a_killed_training_takes_them_up(run, tmp_path, monkeypatch):
+    alone = run(tmp_path / "alone")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=2)
+        run(tmp_path / "made")
+    made = run(tmp_path / "made", WORDS)
+    assert weights_of(made)[artifact.ADAPTER] == weights_of(alone)[artifact.ADAPTER]
+    np.testing.assert_array_equal(made.head_weight, alone.head_weight)
+    assert made.logits_id != alone.logits_id
+    assert made.metrics["learning"]["flop"] > alone.metrics["learning"]["flop"]
+    assert run(tmp_path / "next", WORDS, f"start_from={tmp_path / 'made'}", epochs=1).metrics["started_from"]
+
+
+def test_weights_of_other_terms_are_refused(run, tmp_path):
+    made = run(tmp_path / "made", WORDS, epochs=1)
+    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+    files[artifact.TERMS] = files[artifact.TERMS].replace(b'"wind": ', b'"wind": 1,\n"zzz": ', 1)
+    with pytest.raises(ArtifactError, match=r"head\.safetensors: must hold a weight for each term of terms\.json"):
+        read_artifact(files | {artifact.MANIFEST: seal(made.manifest, files)[1]})

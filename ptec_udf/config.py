@@ -1,7 +1,7 @@
 """Read a YAML configuration with overrides; name all its faults at once.
 
 Every command takes ``--config FILE`` and any number of ``--set dotted.key=value``. The sections
-that scoring needs are declared here, those of extract and train in ``training.args``.
+that scoring needs are declared here, those of other commands where they are carried out.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _features_are_of_run_layers(self) -> Recipe:
-        if self.layers is not None and self.prompt.upper_layers is not None:
+        if self.layers is not None and self.prompt.upper_layers is not None and self.lora is None:
             raise ValueError(f"layers must be null with prompt.upper_layers, was: {self.layers}")
         return self
 

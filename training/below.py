@@ -7,61 +7,112 @@ measured without it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.scorer import pad
+from ptec_udf.errors import TrainingError
 from ptec_udf.model import mpnet
 from ptec_udf.progress import progress
 from training.data import Rows
+from training.prepare import Prepared, packages
 from training.start import Start
 
 _DTYPE = np.float16
 
 
-def below_prompt(start: Start, content_hash: str, rows: Rows, folder: Path) -> Rows:
+def below_prompt(prepared: Prepared, rows: Rows, folder: Path) -> tuple[Rows, float]:
     """Replace the rows' token ids by what the layers below the prompt make of them, where there are such layers.
 
     Args:
-        start: where trainings start; its first process makes the file, and all of them read it.
-        content_hash: of the backbone.
+        prepared: the training, whose processes all take part and must see the folder.
         rows: with token ids.
         folder: gets a file named by its content; one that is there is used.
+
+    Returns:
+        The rows, and the seconds that making the file has taken, whenever that was.
+
+    Raises:
+        TrainingError: when the disk has no room for it.
     """
-    n_prompted = start.config.prompt.upper_layers
-    if n_prompted is None or start.config.lora is not None:
-        return rows
-    facts = f"{content_hash} {n_prompted} {start.bfloat16} {rows.inputs}"
-    file = folder / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.f16"
-    if start.group.is_first and not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(start, n_prompted, rows.inputs, file)
-    start.group.gathered(0)  # the file is there
-    states = torch.from_numpy(np.memmap(file, _DTYPE, mode="c")).view(-1, start.backbone.config.hidden_size)
-    return replace(rows, inputs=list(states.split([len(ids) for ids in rows.inputs])))
+    start = prepared.start
+    if start.config.prompt.upper_layers is None or start.config.lora is not None:
+        return rows, 0.0
+    file = folder / f"{start.group.agreed(_name(prepared, rows))}.f16"
+    lengths = [len(ids) for ids in rows.inputs]
+    shape = (sum(lengths), start.backbone.config.hidden_size)
+    if start.group.agreed(not file.exists()):
+        _make(start, rows.inputs, file, shape)
+    # Neither "r", whose tensors torch warns of, nor "c", which asks for as much memory as the file has.
+    states = torch.from_numpy(np.memmap(file, _DTYPE, mode="r+", shape=shape))
+    seconds = float(_seconds_of(file).read_text(encoding="utf-8"))
+    return replace(rows, inputs=list(states.split(lengths))), seconds
+
+
+def _name(prepared: Prepared, rows: Rows) -> str:
+    """Hash what decides the content, last digits included."""
+    config, device = prepared.start.config, prepared.start.backbone.device.type
+    facts: list[Any] = [prepared.content_hash, config.prompt.upper_layers, config.optimiser.micro_batch_tokens]
+    facts += [prepared.start.bfloat16, device, packages(), rows.inputs]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _make(start: Start, ids: Sequence[list[int]], file: Path, shape: tuple[int, int]) -> None:
+    """Let each process of the group compute its share of the rows; the file appears whole."""
+    started, group = time.monotonic(), start.group
+    partial = Path(group.agreed(str(file.with_name(f".{file.name}.{os.getpid()}"))))
+    if group.is_first:
+        _reserve(partial, shape)
+    group.gathered(0)  # the file is there
+    states = np.memmap(partial, _DTYPE, mode="r+", shape=shape)
+    starts = np.cumsum([0, *(len(row) for row in ids)])
+    with progress("layers below the prompt", len(ids)) as done:
+        for at, batch in enumerate(length_sorted_batches([*map(len, ids)], start.config.optimiser.micro_batch_tokens)):
+            if at % group.size == group.rank:
+                for row, values in zip(batch, _states(start, [ids[row] for row in batch]), strict=True):
+                    states[starts[row] : starts[row + 1]] = values[: len(ids[row])]
+            done(len(batch))
+    states.flush()
+    group.gathered(0)  # all have written
+    if group.is_first:
+        _seconds_of(file).write_text(f"{time.monotonic() - started:.1f}\n", encoding="utf-8")
+        os.replace(partial, file)
+    group.gathered(0)  # it has its name
 
 
 @torch.inference_mode()
-def _write(start: Start, n_prompted: int, ids: Sequence[list[int]], file: Path) -> None:
-    """Compute all rows; the file appears whole."""
-    lengths = [len(row) for row in ids]
-    starts = np.cumsum([0, *lengths])
-    partial = file.with_name(f"{file.name}.partial")
-    states = np.memmap(partial, _DTYPE, mode="w+", shape=(int(starts[-1]), start.backbone.config.hidden_size))
-    device = start.backbone.device
-    with progress("layers below the prompt", len(ids)) as done:
-        for batch in length_sorted_batches(lengths, start.config.optimiser.micro_batch_tokens):
-            padded, mask = (part.to(device) for part in pad([ids[row] for row in batch], 0))
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=start.bfloat16):
-                made = mpnet.below(start.backbone, padded, mask, n_prompted).half().cpu().numpy()
-            for row, of_row in zip(batch, made, strict=True):
-                states[starts[row] : starts[row + 1]] = of_row[: lengths[row]]
-            done(len(batch))
-    states.flush()
-    os.replace(partial, file)
+def _states(start: Start, ids: list[list[int]]) -> np.ndarray:
+    """Compute one batch, *Shape:* ``(batch, length, width)``."""
+    n_prompted, device = start.config.prompt.upper_layers, start.backbone.device
+    assert n_prompted is not None
+    padded, mask = (part.to(device) for part in pad(ids, 0))
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=start.bfloat16):
+        return mpnet.below(start.backbone, padded, mask, n_prompted).half().cpu().numpy()
+
+
+def _reserve(partial: Path, shape: tuple[int, int]) -> None:
+    """Take the whole room now: a disk that fills up later would end the process without a word."""
+    n_bytes = shape[0] * shape[1] * np.dtype(_DTYPE).itemsize
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("wb") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, n_bytes)
+        except OSError as error:
+            partial.unlink()
+            raise TrainingError(
+                f"prompt.upper_layers needs {n_bytes / 1e9:.1f} GB in {str(partial.parent)!r} ({error.strerror}); make "
+                "room, choose another out, or set it to null, which takes longer"
+            ) from None
+
+
+def _seconds_of(file: Path) -> Path:
+    return file.with_suffix(".seconds")

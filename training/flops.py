@@ -5,7 +5,8 @@ parameter of the backbone's layers (embedding tables are looked up) and, for att
 of its queries and each position that is seen, those of a cached prompt included. Going back through a layer takes as
 much again for the gradients of its inputs and, of trained weights only, once more for their own; attention has inputs
 on both sides and takes twice. So training takes twice as much as scoring where the layers are frozen, and three times
-where all is trained. Padding, norms, pooling, the optimiser and what is done once a model are left out.
+where all is trained. Layers below all prompts are run once for each training. Padding, norms, pooling, the optimiser
+and what is done once a model are left out.
 
 Source: Kaplan et al., "Scaling laws for neural language models", 2020 (arXiv 2001.08361), section 2.1; attention as in
 Chowdhery et al., "PaLM", 2022 (arXiv 2204.02311), appendix B.

@@ -1,9 +1,12 @@
-"""Folders that are written: checked beforehand, and put in place so that a kill leaves the old or the new one whole."""
+"""Folders that are written: checked beforehand, for one process alone, put in place so that a kill leaves one whole."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
@@ -38,3 +41,18 @@ def check_writable(out: Path) -> None:
 def name_of_old(folder: Path) -> Path:
     """Where ``put_in_place`` keeps what it replaces, for as long as that takes."""
     return folder.with_name(f".{folder.name}.old")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the block runs; a killed process lets go.
+
+    Raises:
+        ConfigError: where another one is in it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"out must not be in use, {str(folder)!r} is, by another process; wait for it") from None
+        yield

@@ -6,9 +6,10 @@ two err on other rows. Their logits are added, the latter times a factor that tu
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,61 +40,79 @@ class Beside:
         lines: weights and biases, the factor in them.
         log_weights: logarithms of the weights of positives against negatives, times the factor, *Shape:*
             ``(n_labels,)``.
-        penalty: inverse penalty that tune chose.
-        factor: that tune chose; 0 adds nothing.
-        quality: mean average precision on tune, by what was tried.
-        flop: floating-point operations of all fits.
     """
 
     terms: Terms
     lines: Lines
     log_weights: NDArray[np.float64]
-    penalty: float
-    factor: float
-    quality: dict[str, float]
-    flop: float
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What tune chose and by which figures, ready for JSON."""
-        return {"inverse_penalty": self.penalty, "factor": self.factor, "map": self.quality}
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return what is added, *Shape:* ``(n_texts, n_labels)``."""
         return np.asarray(sparse_features(self.terms, texts) @ self.lines.weights.T) + self.lines.biases
 
-    def fitted_to(self, rows: Rows) -> Beside:
-        """Fit the same anew to other rows, as they are counted there."""
-        fitted = _fitted(self.terms.form, rows, self.penalty, self.factor)
-        return replace(fitted, quality=self.quality, flop=self.flop + fitted.flop)
 
+class Words:
+    """Chooses by tune what is added, if anything is, and fits it.
 
-def beside(settings: TermsSettings, train: Rows, tune: Rows, network: NDArray[np.floating]) -> Beside:
-    """Fit regressions to train; let tune choose their penalty and how much they count beside the network.
-
-    Args:
-        settings: what to try.
-        train: rows to fit to.
-        tune: rows to choose by.
-        network: logits that the network gives tune, *Shape:* ``(n_tune, n_labels)``.
-
-    Raises:
-        TrainingError: when no word stands in two of the rows.
+    Attributes:
+        report: what was tried and chosen, by the name ``terms``, ready for JSON; empty where nothing was asked for.
+        flop: floating-point operations of all fits.
+        seconds: what they took.
     """
-    form = TermsForm(words=settings.words, characters=settings.characters)
-    alone = round(mean_average_precision(network, tune.targets), 6)
-    quality, flop = {"0": alone}, 0.0
-    best = (alone, settings.inverse_penalty[0], 0.0)
-    for penalty in settings.inverse_penalty:
-        tried = _fitted(form, train, penalty, 1.0)
-        logits, flop = tried.logits(tune.texts), flop + tried.flop
-        for share in settings.shares:
-            factor = float(share * network.std() / logits.std())
-            value = round(mean_average_precision(network + factor * logits, tune.targets), 6)
-            quality[f"share {share:g}, inverse penalty {penalty:g}"] = value
-            best = max(best, (value, penalty, factor), key=lambda found: found[0])
-    say(f"words beside the network: mAP on tune {best[0]:.4f}, without them {alone:.4f}")
-    return replace(_fitted(form, train, best[1], best[2]), quality=quality, flop=flop)
+
+    def __init__(self, settings: TermsSettings | None) -> None:
+        """Take what to try; None adds nothing."""
+        self.settings = settings
+        self.report: dict[str, Any] = {}
+        self.flop = self.seconds = 0.0
+        self._chosen: tuple[float, float] | None = None  # inverse penalty and factor
+
+    def chosen_by(self, tune: Rows, network: NDArray[np.floating], train: Rows) -> Beside | None:
+        """Fit regressions to train; let tune choose their penalty and how much they count beside the network.
+
+        Args:
+            tune: rows to choose by.
+            network: logits that the network gives them, *Shape:* ``(n_tune, n_labels)``.
+            train: rows to fit to.
+
+        Returns:
+            What is best to add; None where nothing is.
+
+        Raises:
+            TrainingError: when no word stands in two of the rows.
+        """
+        if self.settings is None:
+            return None
+        alone = best = round(mean_average_precision(network, tune.targets), 6)
+        quality = {"none": alone}
+        for penalty in self.settings.inverse_penalty:
+            logits = self._fitted(train, penalty, 1.0).logits(tune.texts)
+            for share in self.settings.shares:
+                factor = float(share * network.std() / logits.std())
+                value = round(mean_average_precision(network + factor * logits, tune.targets), 6)
+                quality[f"share {share:g}, inverse penalty {penalty:g}"] = value
+                if value > best:
+                    best, self._chosen = value, (penalty, factor)
+        say(f"words beside the network: mAP on tune {best:.4f}, without them {alone:.4f}")
+        chosen = dict(zip(("inverse_penalty", "factor"), self._chosen or (None, None), strict=True))
+        self.report = {"terms": {"map": quality, **chosen}}
+        return self.fitted_to(train)
+
+    def fitted_to(self, rows: Rows) -> Beside | None:
+        """Fit what was chosen to rows, as terms are counted there."""
+        return None if self._chosen is None else self._fitted(rows, *self._chosen)
+
+    def _fitted(self, rows: Rows, penalty: float, factor: float) -> Beside:
+        """Count the terms of rows and fit a regression for each label."""
+        assert self.settings is not None
+        started = time.monotonic()
+        terms = count_terms(rows.texts, TermsForm(words=self.settings.words, characters=self.settings.characters))
+        weights = balanced(rows.targets)
+        lines = fit_logistic(sparse_features(terms, rows.texts), rows.targets, weights, {"C": penalty, **SOLVER})
+        self.flop += lines.flop
+        self.seconds += time.monotonic() - started
+        scaled = Lines(factor * lines.weights, factor * lines.biases, lines.flop)
+        return Beside(terms, scaled, factor * np.log(weights[:, 1] / weights[:, 0]))
 
 
 def balanced(targets: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -128,21 +147,6 @@ def sparse_features(terms: Terms, texts: Iterable[str]) -> csr_array:
     ends = np.cumsum([0, *(len(positions) for positions, _ in found)])
     positions, values = (np.concatenate(part) for part in zip(*found, strict=True))
     return csr_array((values, positions.astype(np.int32), ends.astype(np.int32)), shape=(len(found), len(terms)))
-
-
-def _fitted(form: TermsForm, rows: Rows, penalty: float, factor: float) -> Beside:
-    """Count the terms of rows and fit a regression for each label."""
-    terms, weights = count_terms(rows.texts, form), balanced(rows.targets)
-    lines = fit_logistic(sparse_features(terms, rows.texts), rows.targets, weights, {"C": penalty, **SOLVER})
-    return Beside(
-        terms=terms,
-        lines=Lines(factor * lines.weights, factor * lines.biases, lines.flop),
-        log_weights=factor * np.log(weights[:, 1] / weights[:, 0]),
-        penalty=penalty,
-        factor=factor,
-        quality={},
-        flop=lines.flop,
-    )
 
 
 def _frequent(counts: Counter[str], least: int) -> dict[str, int]:

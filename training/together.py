@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ Work = Callable[[Group], dict[str, Any]]
 
 _OUTCOME = "outcome.json"
 _GRACE_S = 5.0  # for the others to see that one is gone
+_PATIENCE = timedelta(days=7)
 _LOST_ANOTHER = 3  # exit code of a process that ends because another one has
 _GO_ON = "give the same command again to go on after the last whole epoch"
 
@@ -193,7 +195,8 @@ def _take_part(
 @contextmanager
 def _group(meeting: str, rank: int, size: int) -> Iterator[Group]:
     """Join torch's process group while the block runs; gloo sends over any network and needs no GPU."""
-    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+    # One that is lost is noticed at once; one that is slower may take its time.
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size, timeout=_PATIENCE)
     try:
         yield Group(rank, size)
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from training.metrics import evaluate
 from training.prepare import prepare
 from training.prompt import prompt_form
 from training.start import Start
-from training.terms import beside
+from training.terms import Words
 from training.together import run_together
 from training.warm import tensors_of
 
@@ -45,6 +44,7 @@ class Fitted:
         courses: the course of each training, by the training's name.
         choice: tensors of the first training where the trainer is a second one.
         flop: floating-point operations of all trainings.
+        words_seconds: what fitting words beside the network took.
     """
 
     trainer: Combined
@@ -54,6 +54,7 @@ class Fitted:
     courses: dict[str, Course]
     choice: dict[str, torch.Tensor] | None
     flop: float
+    words_seconds: float
 
 
 def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared: Path | None = None) -> dict[str, Any]:
@@ -87,10 +88,10 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
     state = out.with_name(f".{out.name}.training")
-    started = time.monotonic()
+    seconds = 0.0
     for split in ("train", "tune"):
-        rows[split] = below_prompt(prepared.start, prepared.content_hash, rows[split], shared or state / "below")
-    below_seconds = time.monotonic() - started
+        rows[split], more = below_prompt(prepared, rows[split], shared or state / "below")
+        seconds += more
     fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
     if not group.is_first:
         return {}
@@ -107,9 +108,9 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         calibrator=config.calibrator,
         **common_fields(record, names, decisions, fitted.trainer.rows.targets),
     )
-    seconds = round(below_seconds + sum(course.seconds for course in fitted.courses.values()), 1)
+    seconds += fitted.words_seconds + sum(course.seconds for course in fitted.courses.values())
     metrics = {
-        "learning": {"seconds": seconds, "flop": fitted.flop},
+        "learning": {"seconds": round(seconds, 1), "flop": fitted.flop},
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
@@ -122,7 +123,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     return {
         "model_id": sealed.model_id,
         "artifact": str(out),
-        "seconds": seconds,
+        "seconds": round(seconds, 1),
         "metrics": {split: figures["overall"] for split, figures in fitted.figures.items()},
     }
 
@@ -133,8 +134,8 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     trainer, courses = fit_members(start, splits["train"], tune, state / "choice", fingerprint)
     flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
     flop += flop_below(trainer.trainers[0].network, start.config.prompt.upper_layers, [splits["train"], tune])
-    if start.config.terms is not None:
-        trainer = replace(trainer, terms=beside(start.config.terms, splits["train"], tune, trainer.logits(tune)))
+    words = Words(start.config.terms)
+    trainer = replace(trainer, terms=words.chosen_by(tune, trainer.logits(tune), splits["train"]))
     decisions, chosen = fit_decisions(
         trainer.logits(tune),
         tune.targets,
@@ -142,8 +143,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         calibrator=start.config.calibrator,
         thresholds=start.config.thresholds,
     )
-    if trainer.terms is not None:
-        chosen["terms"] = trainer.terms.chosen
+    chosen |= words.report
     figures = {"tune": _measure(trainer, tune, decisions, start.names)}
     choice = None
     if stopping.refit:
@@ -154,13 +154,12 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         final, refits = fit_members(start, whole, None, state / "refit", fingerprint, epochs)
         courses |= refits
         flop += flop_of_training(final.trainers[0], sum(epochs))
-        final = replace(final, terms=trainer.terms and trainer.terms.fitted_to(whole))
+        final = replace(final, terms=words.fitted_to(whole))
         decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
-    flop += trainer.terms.flop if trainer.terms else 0.0
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
             figures[split] = _measure(trainer, rows, decisions, start.names)
-    return Fitted(trainer, decisions, chosen, figures, courses, choice, flop)
+    return Fitted(trainer, decisions, chosen, figures, courses, choice, flop + words.flop, words.seconds)
 
 
 def _measure(trainer: Combined, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:

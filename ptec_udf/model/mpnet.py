@@ -16,7 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ptec_udf.model.prefix import LayerKeysValues
 
-_MASKED = -1e4  # as the library masks; in bfloat16 too, nothing is left of such a position
+_MASKED = -1e4  # in bfloat16 too, nothing is left of such a position
 
 
 def is_mpnet(backbone: Any) -> bool:

@@ -69,6 +69,13 @@ def test_two_processes_make_the_model_of_one(folder: Path, alone: Artifact, capf
     assert not list(folder.glob(".two*"))
 
 
+def test_two_processes_share_what_is_below_a_prompt(folder: Path) -> None:
+    form = (f"backbone={tiny_backbone(folder, 'mpnet')}", "prompt.upper_layers=1")
+    train(config(folder, "upper-alone", *form))
+    train(config(folder, "upper-two", *form, "processes=2"))
+    assert_the_same_but_for_rounding(load_artifact(folder / "upper-two"), load_artifact(folder / "upper-alone"))
+
+
 def test_death_of_one_ends_all_and_one_alone_goes_on(
     folder: Path, alone: Artifact, capfd: pytest.CaptureFixture[str]
 ) -> None:

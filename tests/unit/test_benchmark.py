@@ -121,8 +121,8 @@ def test_evaluated_rows_without_labels_are_refused(config, companies, tmp_path):
 @pytest.mark.usefixtures("draws_nothing")
 def test_what_seeds_share_is_computed_once_and_removed(config, tiny_folder, tmp_path, monkeypatch):
     written = []
-    write = below._write
-    monkeypatch.setattr(below, "_write", lambda *given: written.append(given[-1].name) or write(*given))
+    make = below._make
+    monkeypatch.setattr(below, "_make", lambda *given: written.append(given[2].name) or make(*given))
     shares = PTEC.replace("n_tokens: 4", "n_tokens: 4, upper_layers: 1")
     benchmark(config(f"methods.ptec={{{shares}, backbone: '{tiny_backbone(tiny_folder, 'mpnet')}'}}"))
     assert len(written) == len(set(written)) == 2  # train and tune

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import pad
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model import mpnet
 from tests.tiny import tiny_companies, tiny_network, tiny_text
 from tests.unit.trainings import stop_after
@@ -137,7 +139,7 @@ def test_interrupted_training_finds_what_is_below_its_prompt_and_ends_as_if_it_h
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1, training="choice")
         run(tmp_path / "cut", *form, family="mpnet")
-    monkeypatch.setattr("training.below._write", None)  # it is there
+    monkeypatch.setattr("training.below._make", None)  # it is there
     assert run(tmp_path / "cut", *form, family="mpnet").model_id == whole.model_id
     assert not list(tmp_path.glob(".*"))
 
@@ -152,3 +154,13 @@ def test_layers_below_the_prompt_are_counted_once(run, tmp_path):
     one, two = (made.metrics["learning"]["flop"] for made in upper)
     assert two - one == pytest.approx(whole / 2, rel=0.1)  # one of two layers; the head has few weights
     assert (two - one) / 4 < one - (two - one) < (two - one) / 2  # forward alone, with tune and without a way back
+
+
+def test_a_disk_without_room_is_told_before_any_work(run, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(TrainingError, match=r"prompt\.upper_layers needs 0\.0 GB in .* \(No space left on device\)"):
+        run(tmp_path / "out", "prompt.upper_layers=1", family="mpnet")
+    assert not list(tmp_path.rglob("*.f16*"))

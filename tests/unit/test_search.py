@@ -165,6 +165,11 @@ def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
         ("space={optimiser.head_lr: {low: 3, high: 2}}", "low must be below high, was: 3 and 2"),
         ("space={optimiser.head_lr: {low: 0, high: 2, log: true}}", "low must be over 0 on a logarithmic scale"),
         ("space={optimiser.head_lr: {low: 1}}", "low and high must be set, or choices in their place"),
+        ("space={members: {low: 1, high: 3}}", "space.members: must not be searched, trials do not depend on it"),
+        (
+            "space={terms.words: {low: 1, high: 2}}",
+            "space.terms.words: must not be searched, trials do not depend on it",
+        ),
         ("seeds=[1, 1]", "seeds must differ"),
         ("recipe.stopping.epochs=0", "recipe.stopping.epochs: input should be greater than or equal to 1"),
     ],

@@ -15,7 +15,7 @@ from tests.unit.trainings import stop_after, weights_of
 from training.args import TermsSettings
 from training.data import Rows, read_splits
 from training.metrics import mean_average_precision
-from training.terms import balanced, beside
+from training.terms import Words, balanced
 
 WORDS = "terms={inverse_penalty: [1, 10], shares: [0.5, 1.0]}"
 
@@ -34,18 +34,20 @@ def test_what_tune_finds_best_is_added(splits):
     train, tune = rows_of(splits["train"]), rows_of(splits["tune"])
     chance = np.random.default_rng(0).normal(size=tune.targets.shape)
     settings = TermsSettings(inverse_penalty=[0.1, 10.0], shares=[0.2, 1.0])
-    found = beside(settings, train, tune, chance)
-    assert found.factor > 0
-    assert len(found.quality) == 1 + 2 * 2
+    words = Words(settings)
+    found = words.chosen_by(tune, chance, train)
+    report = words.report["terms"]
+    assert len(report["map"]) == 1 + 2 * 2
     summed = mean_average_precision(chance + found.logits(tune.texts), tune.targets)
-    assert summed == pytest.approx(max(found.quality.values()), abs=1e-6)
-    assert summed > found.quality["0"] + 0.2
+    assert summed == pytest.approx(max(report["map"].values()), abs=1e-6)
+    assert summed > report["map"]["none"] + 0.2
     weights = balanced(train.targets)
-    np.testing.assert_allclose(found.log_weights, found.factor * np.log(weights[:, 1] / weights[:, 0]))
-    nothing = beside(settings, train, tune, 2.0 * tune.targets - 1)
-    assert nothing.factor == 0
-    assert not nothing.logits(tune.texts).any()
-    assert not nothing.log_weights.any()
+    np.testing.assert_allclose(found.log_weights, report["factor"] * np.log(weights[:, 1] / weights[:, 0]))
+    unwanted = Words(settings)
+    assert unwanted.chosen_by(tune, 2.0 * tune.targets - 1, train) is None
+    assert unwanted.fitted_to(train) is None
+    assert unwanted.report["terms"]["factor"] is None
+    assert Words(None).chosen_by(tune, chance, train) is None
 
 
 @pytest.mark.parametrize("refit", [False, True], ids=["first", "refit"])

@@ -229,7 +229,7 @@ def test_schedules_take_any_warmup_and_number_of_steps(run, tmp_path, schedule, 
     assert run(tmp_path / "out", *settings, epochs=1).metrics["courses"]["choice"]["epoch"] == 1
 
 
-def test_input_prompt_on_a_backbone_without_cache(run, tmp_path):
+def test_input_prompt_on_mpnet(run, tmp_path):
     assert run(tmp_path / "out", "prompt.kind=input", family="mpnet").manifest.prompt.attention == "full"
 
 

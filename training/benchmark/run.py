@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from training.benchmark.results import Facts, Results, Run
 from training.benchmark.table import markdown
 from training.data import Examples, read_splits
 from training.extract_folder import read_extract_record
-from training.folders import check_writable
+from training.folders import alone, check_writable
 from training.methods.method import Learned, Method, Task
 from training.prepare import packages
 from training.seen import is_seen
@@ -72,25 +72,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         )
     results = Results(Path(config.out) / config.evaluated)
     check_writable(results.folder)
-    plan = list(_plan(config, record["fingerprint"]))
-    runs = [results.find(planned.name, planned.seed, planned.fingerprint) for planned in plan]
-    for at, planned in enumerate(plan):
-        if runs[at] is None:
-            say(f"run {at + 1} of {len(plan)}: {planned.name}, seed {planned.seed}{_time_left(plan, runs)}")
-            task = Task(
-                names=names,
-                train=splits["train"],
-                tune=splits["tune"],
-                seed=planned.seed,
-                extract=Path(config.extract),
-                extract_fingerprint=record["fingerprint"],
-                tune_share=config.tune_share,
-                folder=results.workplace(planned.name, planned.seed),
-                shared=results.shared,
-            )
-            runs[at] = _learn_and_score(planned, task, evaluated, results)
-    shutil.rmtree(results.shared, ignore_errors=True)
-    done = [run for run in runs if run is not None]
+    results.folder.mkdir(parents=True, exist_ok=True)
+    with alone(results.folder):
+        done = _all_runs(config, record, splits, results)
     judge = Judge(names, evaluated.targets, splits["train"].joined(splits["tune"]).targets, config.resamples)
     found = {
         "evaluated": config.evaluated,
@@ -103,6 +87,31 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     results.write("results.json", json.dumps(found, indent=1) + "\n")
     draw(done, judge, results.folder)
     return {**found, "table": str(results.write("table.md", markdown(found)))}
+
+
+def _all_runs(
+    config: BenchmarkConfig, record: dict[str, Any], splits: Mapping[str, Examples], results: Results
+) -> list[Run]:
+    """Find the runs that are there, and let the others learn."""
+    plan = list(_plan(config, record["fingerprint"]))
+    runs = [results.find(planned.name, planned.seed, planned.fingerprint) for planned in plan]
+    for at, planned in enumerate(plan):
+        if runs[at] is None:
+            say(f"run {at + 1} of {len(plan)}: {planned.name}, seed {planned.seed}{_time_left(plan, runs)}")
+            task = Task(
+                names=[label["name"] for label in record["labels"]],
+                train=splits["train"],
+                tune=splits["tune"],
+                seed=planned.seed,
+                extract=Path(config.extract),
+                extract_fingerprint=record["fingerprint"],
+                tune_share=config.tune_share,
+                folder=results.workplace(planned.name, planned.seed),
+                shared=results.shared,
+            )
+            runs[at] = _learn_and_score(planned, task, splits[config.evaluated], results)
+    shutil.rmtree(results.shared, ignore_errors=True)
+    return [run for run in runs if run is not None]
 
 
 def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned]:

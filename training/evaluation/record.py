@@ -110,6 +110,6 @@ def check_gate(
         raise RegistryError(faults)
     return {
         "gate": f"{FORCED}: {', '.join(broken(outcomes) or [NOT_COMPARED])}" if faults else PASSED,
-        "evaluation_id": evaluation_id,
-        "rules": [outcome.model_dump() for outcome in outcomes],
+        "evaluation_id": evaluation_id if outcomes else None,
+        "rules": [outcome.model_dump() for outcome in outcomes] or None,
     }

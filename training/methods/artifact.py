@@ -62,7 +62,13 @@ class Trained(Method):
                 f"an artifact must not have been fitted to held-out rows after its training, {self.folder!r} was, to "
                 f"{', '.join(splits)}; name the one that it was made from"
             )
-        return replace(learned_artifact(made, self.search), seen=seen_by(made))
+        seen = seen_by(made)
+        if seen is None and made.metrics.get("started_from"):
+            raise ConfigError(
+                f"an artifact that started from another must say what it has learned from, {self.folder!r} does not; "
+                "it may have learned from rows that judge here; train it again from one that says so"
+            )
+        return replace(learned_artifact(made, self.search), seen=seen)
 
 
 def learned_artifact(made: Artifact, search: str | None = None) -> Learned:

@@ -29,13 +29,14 @@ class LabelledLogits:
         logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
         targets: 0 or 1, of the same shape.
         left_out: labelled rows of the split whose text has no logits.
-        learned: labelled rows of the split that the model has learned from, which would make it too sure of itself.
+        learned: labelled rows of the split that the model has learned from, which would make it too sure of itself;
+            None: it does not say.
     """
 
     logits: NDArray[np.float64]
     targets: NDArray[np.bool_]
     left_out: int
-    learned: int
+    learned: int | None
 
 
 def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: RecalibrateConfig) -> LabelledLogits:
@@ -58,7 +59,7 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
             f"{len(labelled) - len(rows)}, {len(kept)} others have logits, and {n_with_label} of these a label; score "
             "their texts with this model first, choose another extract, or lower least_rows"
         )
-    learned = len(labelled) - len(rows)
+    learned = None if seen_by(artifact) is None else len(labelled) - len(rows)
     return LabelledLogits(np.array([row for row, _ in kept], np.float64), targets, len(rows) - len(kept), learned)
 
 

@@ -12,8 +12,8 @@ from training.args import Recipe, Seed
 
 RESULTS = "results.json"  # what each trial came to, in a search's folder
 
-# A trial is the first training of one member, measured by its logits.
-_NOT_IN_A_TRIAL = {"members", "combine", "calibrator", "thresholds", "stopping.refit"}
+# A trial is the first training of one member's network, measured by its logits.
+_NOT_IN_A_TRIAL = {"members", "combine", "terms", "calibrator", "thresholds", "stopping.refit"}
 
 
 class Range(Section):
@@ -81,7 +81,7 @@ class SearchConfig(Section):
                 for setting in self.space
                 if setting.startswith(("prompt.", "optimiser.prompt_"))
             ]
-        unread = _NOT_IN_A_TRIAL & set(self.space)
+        unread = {setting for setting in self.space if {setting, setting.partition(".")[0]} & _NOT_IN_A_TRIAL}
         faults += [f"space.{setting}: must not be searched, trials do not depend on it" for setting in sorted(unread)]
         if len(set(self.seeds)) < len(self.seeds):
             faults.append(f"seeds must differ, were: {self.seeds}")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ from training.args import TrainConfig
 from training.below import below_prompt
 from training.checkpoint import Checkpoint, Course
 from training.flops import flop_of_training
-from training.folders import check_writable
+from training.folders import alone, check_writable
 from training.prepare import prepare
 from training.search.config import Range, SearchConfig, with_settings
 from training.search.results import confirmations, in_full, write_results
@@ -47,7 +44,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _alone(folder):
+    with alone(folder):
         study = optuna.create_study(
             storage=f"sqlite:///{folder / 'study.db'}",
             study_name="search",
@@ -95,13 +92,11 @@ def _value(trial: Trial, config: SearchConfig, n_before: int) -> float:
     train_config = TrainConfig(**with_settings(config.recipe, settings), extract=config.extract, out="-", seed=seed)
     prepared = prepare(train_config, ("train", "tune"))
     place = Path(config.out) / "trials" / prepared.fingerprint[:16]
-    below = Path(config.out) / _BELOW
-    train, tune = (
-        below_prompt(prepared.start, prepared.content_hash, prepared.rows[split], below) for split in ("train", "tune")
-    )
+    started, below = time.monotonic(), Path(config.out) / _BELOW
+    train, tune = (below_prompt(prepared, prepared.rows[split], below)[0] for split in ("train", "tune"))
     epochs = train_config.stopping.epochs
     trainer = prepared.start.trainer(train, tune, epochs, Checkpoint(place, prepared.fingerprint))
-    started, reported = time.monotonic(), list[float]()
+    reported = list[float]()
 
     def after_epoch(course: Course) -> None:
         for epoch in course.history[len(reported) :]:  # more than one where a killed trial goes on
@@ -158,14 +153,3 @@ def _check_same(study: optuna.Study, config: SearchConfig) -> None:
             f"{config.out!r} holds others; choose another"
         )
     study.set_user_attr("search", facts)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a study while the block runs; a killed process lets go."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"out must not be in use, {str(folder)!r} is, by another search; wait for it") from None
-        yield

@@ -168,7 +168,7 @@ def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
         ("space={members: {low: 1, high: 3}}", "space.members: must not be searched, trials do not depend on it"),
         (
             "space={terms.words: {low: 1, high: 2}}",
-            "space.terms.words: must not be searched, trials do not depend on it",
+            "space.terms.words: must not be searched, trials do not",
         ),
         ("seeds=[1, 1]", "seeds must differ"),
         ("recipe.stopping.epochs=0", "recipe.stopping.epochs: input should be greater than or equal to 1"),

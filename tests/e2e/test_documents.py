@@ -49,6 +49,11 @@ def test_commands_name_settings_that_exist(page: Path) -> None:
             load_config(CONFIGS[command], ROOT / "conf" / f"{command}.yaml", documents.overrides(words))
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "docs" / "benchmarks").glob("*.yaml")), ids=lambda file: file.stem)
+def test_configurations_of_what_was_measured_are_read(file: Path) -> None:
+    load_config(CONFIGS["benchmark"], file)
+
+
 @every_page()
 def test_yaml_is_a_part_of_the_configuration_that_it_names(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "yaml"):

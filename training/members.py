@@ -56,6 +56,10 @@ class Combined:
         """Score rows, *Shape:* ``(n_rows, n_labels)``."""
         scored = [trainer.logits(rows) for trainer in self.trainers]
         of_network = scored[0] if len(scored) == 1 else np.mean(scored, axis=0)
+        return self.with_terms(of_network, rows)
+
+    def with_terms(self, of_network: np.ndarray, rows: Rows) -> np.ndarray:
+        """Add what the terms say to the network's logits, both *Shape:* ``(n_rows, n_labels)``."""
         return of_network if self.terms is None else of_network + self.terms.logits(rows.texts)
 
 

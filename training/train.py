@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
@@ -135,16 +136,18 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
     flop += flop_below(trainer.trainers[0].network, start.config.prompt.upper_layers, [splits["train"], tune])
     words = Words(start.config.terms)
-    trainer = replace(trainer, terms=words.chosen_by(tune, trainer.logits(tune), splits["train"]))
+    of_network = trainer.logits(tune)
+    trainer = replace(trainer, terms=words.chosen_by(tune, of_network, splits["train"]))
+    logits = trainer.with_terms(of_network, tune)
     decisions, chosen = fit_decisions(
-        trainer.logits(tune),
+        logits,
         tune.targets,
         trainer.log_weights,
         calibrator=start.config.calibrator,
         thresholds=start.config.thresholds,
     )
     chosen |= words.report
-    figures = {"tune": _measure(trainer, tune, decisions, start.names)}
+    figures = {"tune": _measured(logits, trainer, tune, decisions, start.names)}
     choice = None
     if stopping.refit:
         choice = tensors_of(trainer.network)
@@ -158,12 +161,13 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
-            figures[split] = _measure(trainer, rows, decisions, start.names)
+            figures[split] = _measured(trainer.logits(rows), trainer, rows, decisions, start.names)
     return Fitted(trainer, decisions, chosen, figures, courses, choice, flop + words.flop, words.seconds)
 
 
-def _measure(trainer: Combined, rows: Rows, decisions: Decisions, names: list[str]) -> dict[str, Any]:
-    """Report one split."""
+def _measured(
+    logits: np.ndarray, trainer: Combined, rows: Rows, decisions: Decisions, names: list[str]
+) -> dict[str, Any]:
+    """Report one split by its logits."""
     base_rates = trainer.rows.targets.mean(axis=0)
-    logits = trainer.logits(rows)
     return evaluate(logits, rows.targets, decisions.calibration, decisions.thresholds, names, base_rates)

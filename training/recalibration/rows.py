@@ -16,7 +16,7 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from training.extract_folder import read_extract_record, read_extract_rows
 from training.recalibration.config import RecalibrateConfig
-from training.seen import is_seen, seen_by
+from training.seen import Seen, is_seen, seen_by
 
 _LEAST_WITH_LABEL = 2  # or cross-fitting would leave none to fit on
 
@@ -47,7 +47,8 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
     """
     names = [label.name for label in artifact.manifest.labels]
     labelled = _labelled(str(config.extract), config.split)
-    rows = _not_learned(artifact, str(config.extract), labelled)
+    seen = seen_by(artifact)
+    rows = _not_learned(seen, str(config.extract), labelled)
     logits = _stored(warehouse, artifact, sorted({text_hash for text_hash, _ in rows}))
     kept = [(logits[text_hash], labels) for text_hash, labels in rows if text_hash in logits]
     targets = np.array([[name in labels for name in names] for _, labels in kept], bool).reshape(-1, len(names))
@@ -59,7 +60,7 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
             f"{len(labelled) - len(rows)}, {len(kept)} others have logits, and {n_with_label} of these a label; score "
             "their texts with this model first, choose another extract, or lower least_rows"
         )
-    learned = None if seen_by(artifact) is None else len(labelled) - len(rows)
+    learned = None if seen is None else len(labelled) - len(rows)
     return LabelledLogits(np.array([row for row, _ in kept], np.float64), targets, len(rows) - len(kept), learned)
 
 
@@ -70,9 +71,8 @@ def _labelled(extract: str, split: str) -> list[dict[str, Any]]:
     return [row for row in ordered if row["split"] == split and row["labels"] is not None]
 
 
-def _not_learned(artifact: Artifact, extract: str, rows: list[dict[str, Any]]) -> list[tuple[str, set[str]]]:
+def _not_learned(seen: Seen | None, extract: str, rows: list[dict[str, Any]]) -> list[tuple[str, set[str]]]:
     """Text hash and labels of the rows that the model has not learned from, as far as its artifact tells."""
-    seen = seen_by(artifact)
     is_learned = np.zeros(len(rows), bool)
     if seen is not None and rows:
         source_id = read_extract_record(extract)["source_id"]

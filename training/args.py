@@ -53,6 +53,9 @@ class LoraSettings(Section):
     layers: list[str] | None = Field(
         None, min_length=1, description="kinds of layers to change, by name; null: PEFT's choice for the family"
     )
+    upper_layers: int | None = Field(
+        None, ge=1, description="MPNet only: change so many upper layers; as prompt.upper_layers; null: all"
+    )
     lr: float = Field(1e-3, gt=0, description="highest learning rate of the changes")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of the changes")
 
@@ -207,10 +210,20 @@ class Recipe(Section):
         "auto", description="arithmetic of the backbone; auto: bfloat16 where the processor has it"
     )
 
+    @property
+    def adapter(self) -> PromptConfig | LoraSettings:
+        """What is trained on the backbone."""
+        return self.lora or self.prompt
+
+    @property
+    def upper_layers_name(self) -> str:
+        """How the setting that says how many upper layers are adapted is spelt."""
+        return f"{'prompt' if self.lora is None else 'lora'}.upper_layers"
+
     @model_validator(mode="after")
     def _features_are_of_run_layers(self) -> Recipe:
-        if self.layers is not None and self.prompt.upper_layers is not None and self.lora is None:
-            raise ValueError(f"layers must be null with prompt.upper_layers, was: {self.layers}")
+        if self.layers is not None and self.adapter.upper_layers is not None:
+            raise ValueError(f"layers must be null with {self.upper_layers_name}, was: {self.layers}")
         return self
 
     @model_validator(mode="after")

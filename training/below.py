@@ -1,7 +1,7 @@
-"""What the layers below a prompt make of texts: the same in every epoch, so it is computed once and kept in a file.
+"""What the layers below a prompt, or LoRA, make of texts: the same in every epoch, so it is computed once and kept.
 
-The file is read as memory, so that it may be larger than that. Its values are rounded to 16 bits; dev and test are
-measured without it.
+It is in a file that is read as memory, so that it may be larger than memory is. Its values are rounded to 16 bits; dev
+and test are measured without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DTYPE = np.float16
 
 
 def below_prompt(prepared: Prepared, rows: Rows, folder: Path) -> tuple[Rows, float]:
-    """Replace the rows' token ids by what the layers below the prompt make of them, where there are such layers.
+    """Replace the rows' token ids by what the layers below the adapted ones make of them, where there are such layers.
 
     Args:
         prepared: the training, whose processes all take part and must see the folder.
@@ -45,7 +45,7 @@ def below_prompt(prepared: Prepared, rows: Rows, folder: Path) -> tuple[Rows, fl
         TrainingError: when the disk has no room for it.
     """
     start = prepared.start
-    if start.config.prompt.upper_layers is None or start.config.lora is not None:
+    if start.config.adapter.upper_layers is None:
         return rows, 0.0
     file = folder / f"{start.group.agreed(_name(prepared, rows))}.f16"
     lengths = [len(ids) for ids in rows.inputs]
@@ -61,7 +61,7 @@ def below_prompt(prepared: Prepared, rows: Rows, folder: Path) -> tuple[Rows, fl
 def _name(prepared: Prepared, rows: Rows) -> str:
     """Hash what decides the content, last digits included."""
     config, device = prepared.start.config, prepared.start.backbone.device.type
-    facts: list[Any] = [prepared.content_hash, config.prompt.upper_layers, config.optimiser.micro_batch_tokens]
+    facts: list[Any] = [prepared.content_hash, config.adapter.upper_layers, config.optimiser.micro_batch_tokens]
     facts += [prepared.start.bfloat16, device, packages(), rows.inputs]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -92,11 +92,11 @@ def _make(start: Start, ids: Sequence[list[int]], file: Path, shape: tuple[int, 
 @torch.inference_mode()
 def _states(start: Start, ids: list[list[int]]) -> np.ndarray:
     """Compute one batch, *Shape:* ``(batch, length, width)``."""
-    n_prompted, device = start.config.prompt.upper_layers, start.backbone.device
-    assert n_prompted is not None
+    n_upper, device = start.config.adapter.upper_layers, start.backbone.device
+    assert n_upper is not None
     padded, mask = (part.to(device) for part in pad(ids, 0))
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=start.bfloat16):
-        return mpnet.below(start.backbone, padded, mask, n_prompted).half().cpu().numpy()
+        return mpnet.below(start.backbone, padded, mask, n_upper).half().cpu().numpy()
 
 
 def _reserve(partial: Path, shape: tuple[int, int]) -> None:
@@ -109,7 +109,7 @@ def _reserve(partial: Path, shape: tuple[int, int]) -> None:
         except OSError as error:
             partial.unlink()
             raise TrainingError(
-                f"prompt.upper_layers needs {n_bytes / 1e9:.1f} GB in {str(partial.parent)!r} ({error.strerror}); make "
+                f"upper_layers needs {n_bytes / 1e9:.1f} GB in {str(partial.parent)!r} ({error.strerror}); make "
                 "room, choose another out, or set it to null, which takes longer"
             ) from None
 

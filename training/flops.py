@@ -104,19 +104,19 @@ def flop_of_training(trainer: Trainer, epochs: int) -> float:
     """Return the operations of so many epochs: learning from the rows, and measuring tune after each."""
     layers = Layers.of_network(trainer.network)
     if isinstance(trainer.rows.inputs[0], torch.Tensor):
-        layers = layers.only(trainer.config.prompt.upper_layers or layers.n_layers)
+        layers = layers.only(trainer.config.adapter.upper_layers or layers.n_layers)
     kept = 1 - trainer.config.token_dropout
     learning = layers.training([kept * len(ids) for ids in trainer.rows.inputs])
     measuring = 0.0 if trainer.tune is None else layers.forward([len(ids) for ids in trainer.tune.inputs])
     return epochs * (learning + measuring)
 
 
-def flop_below(network: PtecNetwork, n_prompted: int | None, rows: Sequence[Rows]) -> float:
-    """Return the operations of the layers below a prompt over rows, which are run once; 0 where all have a prompt."""
-    layers = Layers.of(network.backbone)
-    if n_prompted is None or network.prompt is None:
+def flop_below(network: PtecNetwork, n_upper: int | None, rows: Sequence[Rows]) -> float:
+    """Return the operations of the layers below the adapted ones over rows, which are run once; 0 for ``None``."""
+    if n_upper is None:
         return 0.0
-    return layers.only(layers.n_layers - n_prompted).forward([len(text) for some in rows for text in some.inputs])
+    layers = replace(Layers.of(network.backbone), trained=0)  # LoRA is in the upper ones
+    return layers.only(layers.n_layers - n_upper).forward([len(text) for some in rows for text in some.inputs])
 
 
 def flop_of_scoring(scorer: Scorer | TermsScorer, texts: Sequence[str]) -> float:

@@ -37,10 +37,22 @@ def put_into(backbone: Any, settings: LoraSettings, seed: int) -> None:
         parameter.requires_grad_(".lora_" in name)
 
 
-def peft_config(rank: int, alpha: int, layers: Sequence[str] | None) -> LoraConfig:
-    """Make PEFT's configuration; without ``layers`` it takes those of the family: queries and values in most."""
-    target = None if layers is None else list(layers)
-    return LoraConfig(r=rank, lora_alpha=alpha, target_modules=target, task_type="FEATURE_EXTRACTION")
+def peft_config(rank: int, alpha: int, layers: Sequence[str] | None, at: Sequence[int] | None = None) -> LoraConfig:
+    """Make PEFT's configuration.
+
+    Args:
+        rank: of each change.
+        alpha: a change counts alpha / rank times.
+        layers: kinds of layers, or full names; None: those of the family, queries and values in most.
+        at: numbers of the backbone's blocks that are changed; None: all.
+    """
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=None if layers is None else list(layers),
+        layers_to_transform=None if at is None else list(at),
+        task_type="FEATURE_EXTRACTION",
+    )
 
 
 def weights(backbone: Any) -> dict[str, torch.Tensor]:
@@ -60,8 +72,10 @@ def changed_layers(backbone: Any) -> list[str]:
 def _inject(backbone: Any, settings: LoraSettings) -> None:
     """Let PEFT put its layers around those of the backbone, and check that scoring can add them in."""
     linear = {name for name, module in backbone.named_modules() if type(module) is nn.Linear}
+    n_layers = backbone.config.num_hidden_layers
+    upper = None if settings.upper_layers is None else range(n_layers - settings.upper_layers, n_layers)
     try:
-        inject_adapter_in_model(peft_config(settings.rank, settings.alpha, settings.layers), backbone)
+        inject_adapter_in_model(peft_config(settings.rank, settings.alpha, settings.layers, upper), backbone)
     except ValueError:
         changed, missing = set[str](), settings.layers or ["null"]
     else:

@@ -64,7 +64,7 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
     check_layers(config.layers, model)
-    check_upper_layers(None if config.lora else config.prompt.upper_layers, model)
+    check_upper_layers(config, model)
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
     encoder = Encoder(tokenizer, config.max_tokens)
     examples = read_splits(

@@ -18,7 +18,7 @@ from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.mpnet import is_mpnet
 from ptec_udf.model.network import PtecNetwork, keys_values, prompt_shape, takes_keys_values
 from ptec_udf.model.prefix import join_deep_prompt
-from training.args import PromptConfig
+from training.args import PromptConfig, Recipe
 
 
 @torch.no_grad()
@@ -108,19 +108,18 @@ def check_layers(layers: Sequence[int] | None, backbone: Any) -> None:
         )
 
 
-def check_upper_layers(n_layers: int | None, backbone: Any) -> None:
-    """Refuse a prompt in some layers where all must have one, and one in more layers than there are.
+def check_upper_layers(config: Recipe, backbone: Any) -> None:
+    """Refuse a prompt, or LoRA, in some layers where all must have it, and in more layers than there are.
 
     Raises:
         ConfigError: naming the number and what it may be.
     """
+    n_layers, name = config.adapter.upper_layers, config.upper_layers_name
     there = prompt_shape(backbone)["n_layers"]
     if n_layers is not None and not is_mpnet(backbone):
-        raise ConfigError(
-            f"prompt.upper_layers must be null but for MPNet, was: {n_layers} for {backbone.config.model_type}"
-        )
+        raise ConfigError(f"{name} must be null but for MPNet, was: {n_layers} for {backbone.config.model_type}")
     if n_layers is not None and n_layers > there:
-        raise ConfigError(f"prompt.upper_layers must be at most {there}, the backbone's layers, was: {n_layers}")
+        raise ConfigError(f"{name} must be at most {there}, the backbone's layers, was: {n_layers}")
 
 
 def check_room(n_prompt: int, backbone: Any, max_tokens: int) -> None:

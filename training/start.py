@@ -87,6 +87,7 @@ class Start:
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
             pooling=config.pooling,
             layers=config.layers,
+            n_upper=config.adapter.upper_layers,
         )
         if self.earlier is not None:
             self.earlier.put_into(network)

@@ -64,7 +64,8 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared
     Args:
         config: the configuration.
         measured: splits that the model is measured on in the end, where they have rows; they decide nothing.
-        shared: folder for what trainings of several seeds have in common; None: beside the artifact, for this one.
+        shared: folder that outlives this training, for others to use what they have in common with it: the states
+            below a prompt, and all of it where they differ in ``terms`` alone; None: beside the artifact.
 
     Returns:
         model_id, artifact folder, seconds and the overall metrics of each split.
@@ -88,7 +89,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
-    state = out.with_name(f".{out.name}.training")
+    state = out.with_name(f".{out.name}.training") if shared is None else shared / prepared.fingerprint[:16]
     seconds = 0.0
     for split in ("train", "tune"):
         rows[split], more = below_prompt(prepared, rows[split], shared or state / "below")
@@ -120,7 +121,8 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         "splits": fitted.figures,
     }
     sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen, terms)
-    shutil.rmtree(state, ignore_errors=True)
+    if shared is None:
+        shutil.rmtree(state, ignore_errors=True)
     return {
         "model_id": sealed.model_id,
         "artifact": str(out),
@@ -134,7 +136,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
     stopping, tune = start.config.stopping, splits["tune"]
     trainer, courses = fit_members(start, splits["train"], tune, state / "choice", fingerprint)
     flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
-    flop += flop_below(trainer.trainers[0].network, start.config.prompt.upper_layers, [splits["train"], tune])
+    flop += flop_below(trainer.trainers[0].network, start.config.adapter.upper_layers, [splits["train"], tune])
     words = Words(start.config.terms)
     of_network = trainer.logits(tune)
     trainer = replace(trainer, terms=words.chosen_by(tune, of_network, splits["train"]))

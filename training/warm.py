@@ -59,7 +59,8 @@ class Earlier:
         targets = lora.weights(network.backbone) if network.prompt is None else {PROMPT: network.prompt.data}
         if unknown := set(targets) ^ (set(self.tensors) - set(_HEAD)):
             raise ConfigError(
-                f"lora.layers must be those of the model to start from, {len(unknown)} matrices stand in one only"
+                "lora.layers and lora.upper_layers must be those of the model to start from, "
+                f"{len(unknown)} matrices stand in one only"
             )
         for name, target in targets.items():
             target.copy_(self.tensors[name])

@@ -24,15 +24,17 @@ def is_mpnet(backbone: Any) -> bool:
     return backbone.config.model_type == "mpnet"
 
 
-def run(backbone: Any, text: torch.Tensor, mask: torch.Tensor, prefix: Sequence[LayerKeysValues]) -> BaseModelOutput:
+def run(
+    backbone: Any, text: torch.Tensor, mask: torch.Tensor, prefix: Sequence[LayerKeysValues | None]
+) -> BaseModelOutput:
     """Run text through the layers, the upper ones behind a prompt.
 
     Args:
         backbone: an MPNet.
         text: right-padded ids, *Shape:* ``(batch, length)``; or what ``below`` has made of them, *Shape:* ``(batch,
-            length, width)``, which only the layers with a prompt are then applied to.
+            length, width)``, which only the upper layers are then applied to.
         mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        prefix: keys and values of as many upper layers as have a prompt.
+        prefix: keys and values of each upper layer; None in one that has no prompt but LoRA.
 
     Returns:
         The text's hidden states, of all layers from the first one that was applied.
@@ -50,11 +52,11 @@ def run(backbone: Any, text: torch.Tensor, mask: torch.Tensor, prefix: Sequence[
 
 
 @torch.no_grad()
-def below(backbone: Any, ids: torch.Tensor, mask: torch.Tensor, n_prompted: int) -> torch.Tensor:
-    """Return what comes out of the layers below the prompt, *Shape:* ``(batch, length, width)``; see ``run``."""
+def below(backbone: Any, ids: torch.Tensor, mask: torch.Tensor, n_upper: int) -> torch.Tensor:
+    """Return what comes out of the layers below the upper ones, *Shape:* ``(batch, length, width)``; see ``run``."""
     layers = backbone.encoder.layer
     bias = _bias(backbone, mask)
-    return _through(layers[: len(layers) - n_prompted], [backbone.embeddings(input_ids=ids)], bias)[-1]
+    return _through(layers[: len(layers) - n_upper], [backbone.embeddings(input_ids=ids)], bias)[-1]
 
 
 def keys_values(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues]:

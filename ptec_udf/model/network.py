@@ -43,17 +43,20 @@ class PtecNetwork(nn.Module):
         head: nn.Module,
         pooling: Pooling,
         layers: Sequence[int] | None = None,
+        n_upper: int | None = None,
     ) -> None:
         """Put the parts together; the backbone stays frozen, but for LoRA, and in eval mode.
 
         ``layers`` are those whose hidden states make the features, side by side, as transformers counts them: 0 is
-        before the first layer, -1 after the last. None: after the last.
+        before the first layer, -1 after the last. None: after the last. ``n_upper`` is the number of MPNet's layers
+        that are adapted, where ``features`` is to take what comes out of those below.
         """
         super().__init__()
         self.backbone = backbone
         self.kind: PromptKind | None = kind
         self.pooling: Pooling = pooling
         self.layers = layers
+        self._n_upper = n_upper or 0
         self.prompt = None if prompt is None else nn.Parameter(prompt)
         self.head = head
         # An input prompt in a bidirectional encoder sees the text: nothing about it can be computed beforehand.
@@ -101,7 +104,7 @@ class PtecNetwork(nn.Module):
         ``n_features`` is the backbone's width, times the number of layers, times 2 with ``mean_max``.
 
         Args:
-            text: ids as of ``forward``; in MPNet also what the layers below the prompt make of them.
+            text: ids as of ``forward``; in MPNet also what the layers below the adapted ones make of them.
             mask: as of ``forward``.
         """
         hidden = self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)
@@ -130,6 +133,8 @@ class PtecNetwork(nn.Module):
     def _hidden_plain(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run prompt and text together; the prompt's positions are cut off, *Shape:* as of ``_hidden_cached``."""
         of_layers = self.layers is not None
+        if input_ids.is_floating_point():
+            return self._states(mpnet.run(self.backbone, input_ids, mask, [None] * self._n_upper))
         if self.prompt is None:
             return self._states(self.backbone(input_ids=input_ids, attention_mask=mask, output_hidden_states=of_layers))
         tokens = self.backbone.get_input_embeddings()(input_ids)

@@ -23,6 +23,7 @@ from training.benchmark.run import benchmark
 from training.decisions.calibrate import Calibration
 from training.decisions.decide import Decisions
 from training.extract_folder import DATA
+from training.fit import Trainer
 from training.methods.compression import Compression
 from training.methods.tfidf import Tfidf
 
@@ -128,6 +129,16 @@ def test_what_seeds_share_is_computed_once_and_removed(config, tiny_folder, tmp_
     assert len(written) == len(set(written)) == 2  # train and tune
     models = tmp_path / "out" / "dev" / "models"
     assert sorted(place.name for place in models.iterdir()) == ["ptec-1", "ptec-2", "tfidf-1"]
+
+
+@pytest.mark.usefixtures("draws_nothing")
+def test_methods_that_differ_in_words_only_are_trained_once(config, ptec, monkeypatch):
+    seeds = []
+    epoch = Trainer._epoch
+    monkeypatch.setattr(Trainer, "_epoch", lambda self, *given: seeds.append(self.config.seed) or epoch(self, *given))
+    found = benchmark(config(ptec, ptec.replace("methods.ptec={", "methods.with_words={terms: {}, ")))
+    assert seeds == [1, 1, 2, 2]  # an epoch with tune held out, and one with it
+    assert found["methods"]["with_words"]["learning_flop"] > found["methods"]["ptec"]["learning_flop"]
 
 
 @pytest.mark.usefixtures("draws_nothing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 
 import numpy as np
 import pytest
@@ -15,8 +16,12 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import pad
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model import mpnet
-from tests.tiny import tiny_companies, tiny_network, tiny_text
+from ptec_udf.model.backbone import resolve
+from ptec_udf.model.network import PtecNetwork
+from tests.tiny import tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.unit.trainings import stop_after
+from training import lora
+from training.args import LoraSettings
 from training.data import read_splits
 from training.metrics import mean_average_precision
 
@@ -107,13 +112,49 @@ def test_what_is_below_the_prompt_can_be_computed_once(load_tiny, batch):
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_below_lora_can_be_computed_once(tiny_folder, batch):
+    backbone = resolve(tiny_backbone(tiny_folder, "mpnet")).load()[0]
+    lora.put_into(backbone, LoraSettings(rank=2, layers=["q", "v"], upper_layers=1), seed=1)
+    changes = lora.weights(backbone)
+    assert {name.split(".")[4] for name in changes} == {"1"}
+    network = PtecNetwork(
+        backbone=backbone, kind=None, prompt=None, head=torch.nn.Identity(), pooling="mean", n_upper=1
+    )
+    trained = [value for value in backbone.parameters() if value.requires_grad]
+    for value in trained:
+        torch.nn.init.normal_(value, std=0.1, generator=torch.Generator().manual_seed(2))
+    found = []
+    for text in (batch[0], mpnet.below(backbone, *batch, 1)):
+        features = network.features(text, batch[1])
+        found.append([features, *torch.autograd.grad(features.square().sum(), trained)])
+    assert len(found[0]) == 1 + len(changes) == 5
+    for plain, short in zip(*found, strict=True):
+        assert plain.abs().max() > 0
+        torch.testing.assert_close(short, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("setting", ["prompt.upper_layers={}", "lora={{layers: [q], upper_layers: {}}}"])
 @pytest.mark.parametrize(
     ("family", "n_layers", "fault"),
     [("bert", 1, "must be null but for MPNet, was: 1 for bert"), ("mpnet", 3, "must be at most 2, .* was: 3")],
 )
-def test_layers_that_a_prompt_cannot_be_in_are_refused(run, tmp_path, family, n_layers, fault):
-    with pytest.raises(ConfigError, match=f"prompt.upper_layers {fault}"):
-        run(tmp_path / "out", f"prompt.upper_layers={n_layers}", family=family)
+def test_layers_that_cannot_be_adapted_are_refused(run, tmp_path, setting, family, n_layers, fault):
+    with pytest.raises(ConfigError, match=rf"{re.match('[a-z]+', setting)[0]}\.upper_layers {fault}"):
+        run(tmp_path / "out", setting.format(n_layers), family=family)
+
+
+def test_lora_in_upper_layers_scores_as_measured_and_is_started_from_in_its_form(run, companies, tmp_path):
+    form = "lora={{rank: 2, lr: .01, layers: [q, v], upper_layers: {}}}"
+    made = run(tmp_path / "made", form.format(1), family="mpnet", epochs=1)
+    assert {name.split(".")[4] for name in made.adapter} == {"1"}
+    dev = read_splits(companies, tune_share=0.15)["dev"]
+    logits = np.stack([text.logits for text in load_scorer(made).score(dev.texts)])
+    measured = made.metrics["splits"]["dev"]["overall"]["map"]
+    assert mean_average_precision(logits, dev.targets) == pytest.approx(measured, abs=1e-6)
+    start = f"start_from={tmp_path / 'made'}"
+    with pytest.raises(ConfigError, match=r"lora\.upper_layers must be those of the model to start from, 4 matrices"):
+        run(tmp_path / "other", start, form.format(2), family="mpnet", epochs=1)
+    assert run(tmp_path / "next", start, form.format(1), family="mpnet", epochs=1).metrics["started_from"]
 
 
 @pytest.mark.parametrize("form", ["prompt.upper_layers=1", "prompt.upper_layers=null", "prompt.kind=prefix"])
@@ -144,13 +185,15 @@ def test_interrupted_training_finds_what_is_below_its_prompt_and_ends_as_if_it_h
     assert not list(tmp_path.glob(".*"))
 
 
-def test_layers_below_the_prompt_are_counted_once(run, tmp_path):
+@pytest.mark.parametrize(
+    "adapter", ["prompt={{n_tokens: 4, upper_layers: {}}}", "lora={{layers: [q], upper_layers: {}}}"]
+)
+def test_layers_below_the_adapted_ones_are_counted_once(run, tmp_path, adapter):
     form = ("stopping.refit=false", "token_dropout=0")
     upper = [
-        run(tmp_path / f"upper-{epochs}", "prompt.upper_layers=1", *form, family="mpnet", epochs=epochs)
-        for epochs in (1, 2)
+        run(tmp_path / f"upper-{epochs}", adapter.format(1), *form, family="mpnet", epochs=epochs) for epochs in (1, 2)
     ]
-    whole = run(tmp_path / "whole", *form, family="mpnet", epochs=1).metrics["learning"]["flop"]
+    whole = run(tmp_path / "whole", adapter.format("null"), *form, family="mpnet", epochs=1).metrics["learning"]["flop"]
     one, two = (made.metrics["learning"]["flop"] for made in upper)
     assert two - one == pytest.approx(whole / 2, rel=0.1)  # one of two layers; the head has few weights
     assert (two - one) / 4 < one - (two - one) < (two - one) / 2  # forward alone, with tune and without a way back
@@ -161,6 +204,6 @@ def test_a_disk_without_room_is_told_before_any_work(run, tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(TrainingError, match=r"prompt\.upper_layers needs 0\.0 GB in .* \(No space left on device\)"):
+    with pytest.raises(TrainingError, match=r"upper_layers needs 0\.0 GB in .* \(No space left on device\)"):
         run(tmp_path / "out", "prompt.upper_layers=1", family="mpnet")
     assert not list(tmp_path.rglob("*.f16*"))

@@ -102,57 +102,25 @@ def calibration_error(
     p, y = np.asarray(probabilities, np.float64)[kept], np.asarray(targets)[kept].astype(bool)
     if p.size == 0:
         return float("nan"), float("nan"), 0
-    bins = equal_mass_bins(p)
-    expected = np.bincount(bins, weights=p, minlength=ECE_BINS)
+    bins, random = equal_mass_bins(p), np.random.default_rng(seed)
+    by_chance = np.mean([_gap(p, random.random(p.size) < p, bins) for _ in range(ECE_SIMULATIONS)])
+    return _gap(p, y, bins), float(by_chance), int(p.size)
 
-    def error(hits: NDArray[np.bool_]) -> float:
-        return float(np.abs(expected - np.bincount(bins, weights=hits, minlength=ECE_BINS)).sum() / p.size)
 
-    random = np.random.default_rng(seed)
-    by_chance = np.mean([error(random.random(p.size) < p) for _ in range(ECE_SIMULATIONS)])
-    return error(y), float(by_chance), int(p.size)
+def binned_error(probabilities: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Measure the calibration error of cells, both *Shape:* ``(n_cells,)``; NaN where there are none."""
+    return _gap(probabilities, positive, equal_mass_bins(probabilities)) if probabilities.size else float("nan")
+
+
+def _gap(probabilities: NDArray[np.float64], positive: NDArray[np.bool_], bins: NDArray[np.intp]) -> float:
+    gaps = np.bincount(bins, weights=probabilities - positive, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / probabilities.size)
 
 
 def equal_mass_bins(probabilities: NDArray[np.floating]) -> NDArray[np.intp]:
     """Put probabilities, (n_cells,), into ``ECE_BINS`` bins of about equally many; return each one's bin."""
     edges = np.quantile(probabilities, np.linspace(0, 1, ECE_BINS + 1)[1:-1])
     return np.searchsorted(edges, probabilities, side="right")
-
-
-def paired_bootstrap(
-    metric: Metric,
-    scores_a: NDArray[Any],
-    scores_b: NDArray[Any],
-    targets: NDArray[Any],
-    n: int = 1000,
-    seed: int = 0,
-) -> dict[str, float | int | None]:
-    """Compare two models on the same rows, resampled ``n`` times with replacement.
-
-    Args:
-        metric: from scores or decisions, and targets, to a figure where more is better.
-        scores_a: of the first model, (n_rows, n_labels), in the form that ``metric`` takes.
-        scores_b: of the second model, in the same rows.
-        targets: 0 or 1, (n_rows, n_labels).
-        n: number of resamples.
-        seed: of the resampling.
-
-    Returns:
-        ``difference`` first minus second on all rows, ``low`` and ``high`` of its 95 % percentile
-        interval, and ``share_positive``, the share of resamples in which the first is better.
-        Resamples in which the metric is undefined are left out.
-    """
-    all_differences = resampled_differences(metric, scores_a, scores_b, targets, n, seed)
-    differences = all_differences[np.isfinite(all_differences)]
-    low, high = np.quantile(differences, [0.025, 0.975]) if differences.size else (np.nan, np.nan)
-    return _figures(
-        {
-            "difference": metric(scores_a, targets) - metric(scores_b, targets),
-            "low": low,
-            "high": high,
-            "share_positive": _mean((differences > 0).astype(float)),
-        }
-    )
 
 
 def resampled_differences(
@@ -163,9 +131,15 @@ def resampled_differences(
     n: int,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Resample rows ``n`` times and give the first model's figure minus the second's of each time.
+    """Resample rows ``n`` times with replacement and give the first model's figure minus the second's of each time.
 
-    Arguments as in ``paired_bootstrap``; where ``metric`` gives a figure for each label, so does this.
+    Args:
+        metric: from scores or decisions, and targets, to a figure where more is better, or one for each label.
+        scores_a: of the first model, (n_rows, n_labels), in the form that ``metric`` takes.
+        scores_b: of the second model, in the same rows.
+        targets: 0 or 1, (n_rows, n_labels).
+        n: number of resamples.
+        seed: of the resampling.
 
     Returns:
         *Shape:* ``(n,)``, or ``(n, n_labels)``; NaN where the metric is undefined.

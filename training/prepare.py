@@ -110,10 +110,10 @@ def _seen(
 
 
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
-    # Whether a refit follows makes no difference to what came before it, nor what is added to a network's logits, nor
+    # Whether a refit follows makes no difference to what came before it, nor what is made of a network's logits, nor
     # how many processes there are; what lies in a folder counts and not how the folder is called.
-    places = ("extract", "start_from", "out", "overwrite", "processes", "processes_on", "terms")
-    unlike: dict[str, Any] = dict.fromkeys(places, True)
+    places = ("extract", "start_from", "out", "overwrite", "processes", "processes_on")
+    unlike: dict[str, Any] = dict.fromkeys((*places, "terms", "calibrator", "thresholds"), True)
     settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}})
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -65,7 +65,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared
         config: the configuration.
         measured: splits that the model is measured on in the end, where they have rows; they decide nothing.
         shared: folder that outlives this training, for others to use what they have in common with it: the states
-            below a prompt, and all of it where they differ in ``terms`` alone; None: beside the artifact.
+            below a prompt, and all of it where they differ in what follows it; None: beside the artifact.
 
     Returns:
         model_id, artifact folder, seconds and the overall metrics of each split.

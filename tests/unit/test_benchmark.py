@@ -256,6 +256,8 @@ def test_figures_are_means_over_seeds():
     assert (mixed["macro_f1"], mixed["spread"]["macro_f1"]) == (0.5, 0.5)
     assert mixed["f1_by_frequency"] == {"at least 100": 0.5, "under 100": None, "under 50": None}
     assert found["methods"]["right"]["macro_f1"] == 1.0
+    assert found["methods"]["right"]["interval"]["map"] == {"low": 1.0, "high": 1.0}
+    assert mixed["interval"]["macro_f1"] == {"low": 0.5, "high": 0.5}  # one is all right where the other is all wrong
     assert found["methods"]["right"]["spread"] == {"macro_f1": None, "map": None}
     assert found["differences"]["mixed"]["macro_f1"]["difference"] == 0.5
     assert found["differences"]["mixed"]["macro_f1"]["low"] > 0
@@ -266,7 +268,8 @@ def test_decisions_alone_have_no_figures_of_scores():
     found = compare([_run("a", 1, 4 * TARGETS - 2), _run("b", 1, TARGETS, decides=False)], judge, "a")
     assert found["methods"]["b"]["macro_f1"] == 1.0
     assert {found["methods"]["b"][name] for name in ("map", "auroc", "ece", "brier_skill")} == {None}
-    assert found["differences"]["b"]["macro_f1"]["difference"] == 0.0
+    equal = {"difference": 0.0, "low": 0.0, "high": 0.0, "share_positive": 0.0}
+    assert found["differences"] == {"b": {"macro_f1": equal}}
 
 
 def test_run_is_found_as_it_was_kept(tmp_path):

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 from ptec_udf.errors import TrainingError
 from training.decisions.calibrate import Calibration
-from training.metrics import calibration_error, evaluate, macro_f1, mean_average_precision, paired_bootstrap
+from training.metrics import calibration_error, evaluate, macro_f1, mean_average_precision
 
 SAME = Calibration(np.ones(8), np.zeros(8))
 LABELS = [f"label {i}" for i in range(8)]
@@ -184,31 +184,3 @@ def test_macro_f1_and_map_are_nan_where_no_label_occurs():
     nothing = np.zeros((3, 2), bool)
     assert np.isnan(macro_f1(~nothing, nothing))
     assert np.isnan(mean_average_precision(np.zeros((3, 2)), nothing))
-
-
-def test_bootstrap_says_which_model_is_better(cells):
-    logits, targets = cells
-    worse = logits + np.random.default_rng(7).normal(0.0, 3.0, logits.shape)
-    result = paired_bootstrap(mean_average_precision, logits, worse, targets, n=200)
-    expected = mean_average_precision(logits, targets) - mean_average_precision(worse, targets)
-    assert result["difference"] == pytest.approx(expected, abs=1e-6)
-    assert 0 < result["low"] < result["difference"] < result["high"]
-    assert result["share_positive"] == 1.0
-    mirrored = paired_bootstrap(mean_average_precision, worse, logits, targets, n=200)
-    assert (mirrored["low"], mirrored["high"]) == pytest.approx((-result["high"], -result["low"]))
-    assert mirrored["share_positive"] == 0.0
-
-
-def test_bootstrap_pairs_rows_and_repeats_with_its_seed(cells):
-    logits, targets = cells
-    same = paired_bootstrap(macro_f1, logits > 0, logits > 0, targets, n=50)
-    assert same == {"difference": 0.0, "low": 0.0, "high": 0.0, "share_positive": 0.0}
-    first, again, other = (
-        paired_bootstrap(macro_f1, logits > 0, logits > 1, targets, n=50, seed=seed) for seed in (1, 1, 2)
-    )
-    assert first == again != other
-
-
-def test_bootstrap_without_any_defined_resample_is_none():
-    nothing = np.zeros((3, 2), bool)
-    assert set(paired_bootstrap(macro_f1, nothing, nothing, nothing, n=5).values()) == {None}

@@ -98,7 +98,9 @@ def test_another_template_of_the_same_table_is_refused(run, tmp_path, companies)
 
 def test_lora_on_other_layers_is_refused(run, tmp_path):
     run(tmp_path / "earlier", "lora={rank: 4, layers: [query]}", epochs=1)
-    with pytest.raises(ConfigError, match=r"lora\.layers and lora\.upper_layers must be those of the model .* 4 matrices"):
+    with pytest.raises(
+        ConfigError, match=r"lora\.layers and lora\.upper_layers must be those of the model .* 4 matrices"
+    ):
         run(tmp_path / "later", "lora={rank: 4}", f"start_from={tmp_path / 'earlier'}")
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.benchmark.resample import Figures, interval, resampled
 from training.benchmark.results import Run
 from training.decisions.calibrate import Calibration
-from training.metrics import Metric, evaluate, macro_f1, mean_average_precision, over_last_axis, paired_bootstrap
+from training.metrics import evaluate
 
 OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
 OF_SCORES = ("map", "auroc", "brier_skill", "ece", "ece_by_chance")
@@ -42,13 +43,20 @@ class Judge:
             no_shift, thresholds = Calibration(np.ones(n_labels), np.zeros(n_labels)), np.full(n_labels, 0.5)
             report = evaluate(2 * run.logits - 1, self.targets, no_shift, thresholds, self.names)
         else:
-            base_rates = self.training_targets.mean(axis=0)
             calibration, thresholds = run.decisions.calibration, run.decisions.thresholds
-            report = evaluate(run.logits, self.targets, calibration, thresholds, self.names, base_rates)
+            report = evaluate(run.logits, self.targets, calibration, thresholds, self.names, self._base_rates)
         figures = {name: report["overall"][name] for name in OF_DECISIONS}
         figures |= {name: report["overall"][name] if run.decisions else None for name in OF_SCORES}
         per_label = list(report["per_label"].values())
         return {**figures, "f1_by_frequency": self._by_frequency([label["f1"] for label in per_label])}
+
+    def resample(self, run: Run) -> Figures:
+        """Return the figures of one run on resampled rows."""
+        return resampled(run, self.targets, self._base_rates, self.resamples)
+
+    @property
+    def _base_rates(self) -> NDArray[np.floating]:
+        return self.training_targets.mean(axis=0)
 
     def _by_frequency(self, values: Sequence[float | None]) -> dict[str, float | None]:
         counts = self.training_targets.sum(axis=0)
@@ -72,20 +80,28 @@ def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]
         reference: name of the method whose runs the others are compared with.
 
     Returns:
-        ``methods``: by name, the mean over seeds of every figure, the population standard deviation of macro-F1
-        and mAP over seeds, and the mean seconds and
-        floating-point operations. ``differences``: by name, the reference minus the method, each
-        figure a mean over seeds, with the interval of a paired bootstrap over rows.
+        ``methods``: by name, the mean over seeds of every figure, the 95 % intervals of a bootstrap over rows of these
+        means, the population standard deviation of macro-F1 and mAP over seeds, and the mean seconds and floating-point
+        operations. ``differences``: by name, the reference minus the method, each figure a mean over seeds, with the
+        interval over the same samples of rows, and the share of them in which the reference is better.
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         by_name.setdefault(run.facts.name, []).append(run)
     methods = {name: _summary(those, judge) for name, those in by_name.items()}
-    others = {name: those for name, those in by_name.items() if name != reference}
-    return {
-        "methods": methods,
-        "differences": {name: _difference(by_name[reference], those, judge) for name, those in others.items()},
+    samples = {name: _mean_samples([judge.resample(run) for run in those]) for name, those in by_name.items()}
+    for name, figures in methods.items():
+        figures["interval"] = {figure: interval(values) for figure, values in samples[name].items()}
+    differences = {
+        name: {
+            figure: _difference(figure, *((methods[side], samples[side]) for side in (reference, name)))
+            for figure in ("macro_f1", "map")
+            if methods[reference][figure] is not None and methods[name][figure] is not None
+        }
+        for name in methods
+        if name != reference
     }
+    return {"methods": methods, "differences": differences}
 
 
 def machines(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -137,14 +153,19 @@ def _spread(values: Sequence[float | None]) -> float | None:
     return round(float(np.std(defined)), 6) if len(defined) > 1 else None
 
 
-def _difference(reference: Sequence[Run], runs: Sequence[Run], judge: Judge) -> dict[str, Any]:
-    """Compare the reference's runs with another method's, on the same resampled rows."""
+def _mean_samples(runs: Sequence[Figures]) -> Figures:
+    """Average each figure that all runs have, sample by sample."""
+    return {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0] if all(name in run for run in runs)}
 
-    def difference(metric: Metric, values: Callable[[Run], NDArray[Any]]) -> dict[str, Any]:
-        first, second = (np.stack([values(run) for run in those], axis=-1) for those in (reference, runs))
-        return paired_bootstrap(over_last_axis(metric), first, second, judge.targets, n=judge.resamples)
 
-    found = {"macro_f1": difference(macro_f1, lambda run: run.decided)}
-    if all(run.decisions for run in (*reference, *runs)):
-        found["map"] = difference(mean_average_precision, lambda run: run.logits)
-    return found
+def _difference(
+    figure: str, reference: tuple[dict[str, Any], Figures], other: tuple[dict[str, Any], Figures]
+) -> dict[str, Any]:
+    """Compare a figure of the reference with another method's, on the same resampled rows."""
+    samples = reference[1][figure] - other[1][figure]
+    defined = samples[np.isfinite(samples)]
+    return {
+        "difference": round(reference[0][figure] - other[0][figure], 6),
+        **interval(samples),
+        "share_positive": round(float((defined > 0).mean()), 6) if defined.size else None,
+    }

@@ -20,7 +20,8 @@ def markdown(found: dict[str, Any]) -> str:
     methods, reference = found["methods"], found["reference"]
     lines = [
         f"{rows['train']} rows of train and {rows['tune']} of tune to learn from and to choose by; "
-        f"measured on {rows[found['evaluated']]} rows of {found['evaluated']}.",
+        f"measured on {rows[found['evaluated']]} rows of {found['evaluated']}. Figures are means over seeds, ± their "
+        "spread, with the 95 % interval over rows in brackets.",
         "",
         *_table(_HEADER, [_method_row(name, figures, found["readings"]) for name, figures in methods.items()]),
     ]
@@ -68,12 +69,13 @@ _HEADER = (
 
 def _method_row(name: str, figures: dict[str, Any], readings: dict[str, int]) -> tuple[str, ...]:
     ece, by_chance = figures["ece"], figures["ece_by_chance"]
-    spread = figures["spread"]
     return (
         name,
         str(len(figures["seeds"])),
-        _figure(figures["macro_f1"]) + _plus_minus(spread["macro_f1"]),
-        _figure(figures["map"]) + _plus_minus(spread["map"]),
+        *(
+            _figure(figures[key]) + _plus_minus(figures["spread"][key]) + _range(figures["interval"].get(key))
+            for key in ("macro_f1", "map")
+        ),
         *(_figure(figures[key]) for key in ("micro_f1", "weighted_f1", "auroc", "brier_skill")),
         _NONE if ece is None else f"{_figure(ece)} ({_figure(by_chance)})",
         *(_figure(figures["f1_by_frequency"][group]) for group in GROUPS),
@@ -101,6 +103,10 @@ def _power(value: float | None) -> str:
 
 def _plus_minus(value: float | None) -> str:
     return "" if value is None else f" ± {value:.3f}"
+
+
+def _range(ends: dict[str, float | None] | None) -> str:
+    return "" if ends is None or ends["low"] is None else f" ({ends['low']:.3f} to {ends['high']:.3f})"
 
 
 def _interval(values: dict[str, float | None] | None) -> str:

@@ -195,10 +195,14 @@ def _tokenizer(family: str) -> Any:
     """Make a WordPiece tokeniser that spells out words it does not know."""
     characters = string.ascii_lowercase + string.digits + string.punctuation
     words = [word for group in (_FILLERS, *WORDS_OF_LABEL.values(), WORDS_OF_LABEL) for word in group]
-    pieces = dict.fromkeys([*_SPECIAL, *characters, *(f"##{one}" for one in characters), *words])
+    line_breaks = ["\u21b5"] if family == "writer" else []
+    pieces = dict.fromkeys([*_SPECIAL, *characters, *(f"##{one}" for one in characters), *words, *line_breaks])
     vocabulary = {piece: at for at, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=50))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    if line_breaks:
+        visible = normalizers.Replace("\n", f" {line_breaks[0]} ")
+        tokenizer.normalizer = normalizers.Sequence([visible, tokenizer.normalizer])
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     arounds = {
         "bert": "[CLS] $A [SEP]",

@@ -69,19 +69,21 @@ def _name(prepared: Prepared, rows: Rows) -> str:
 def _make(start: Start, ids: Sequence[list[int]], file: Path, shape: tuple[int, int]) -> None:
     """Let each process of the group compute its share of the rows; the file appears whole."""
     started, group = time.monotonic(), start.group
-    partial = Path(group.agreed(str(file.with_name(f".{file.name}.{os.getpid()}"))))
-    if group.is_first:
-        _reserve(partial, shape)
-    group.gathered(0)  # the file is there
-    states = np.memmap(partial, _DTYPE, mode="r+", shape=shape)
-    starts = np.cumsum([0, *(len(row) for row in ids)])
-    with progress("layers below the prompt", len(ids)) as done:
+    partial = file.with_name(f".{file.name}.partial")  # a killed one is overwritten
+    if fault := group.agreed(_reserve(partial, shape) if group.is_first else None):
+        raise TrainingError(fault)
+    n_bytes = np.dtype(_DTYPE).itemsize * shape[1]
+    starts = np.cumsum([0, *(len(row) for row in ids)]) * n_bytes
+    # Written and not mapped: machines that share a disk would put back whole pages, with rows of each other in them.
+    with partial.open("r+b") as stream, progress("layers below the prompt", len(ids)) as done:
         for at, batch in enumerate(length_sorted_batches([*map(len, ids)], start.config.optimiser.micro_batch_tokens)):
             if at % group.size == group.rank:
                 for row, values in zip(batch, _states(start, [ids[row] for row in batch]), strict=True):
-                    states[starts[row] : starts[row + 1]] = values[: len(ids[row])]
+                    stream.seek(starts[row])
+                    stream.write(values[: len(ids[row])].tobytes())
             done(len(batch))
-    states.flush()
+        stream.flush()
+        os.fsync(stream.fileno())
     group.gathered(0)  # all have written
     if group.is_first:
         _seconds_of(file).write_text(f"{time.monotonic() - started:.1f}\n", encoding="utf-8")
@@ -99,8 +101,8 @@ def _states(start: Start, ids: list[list[int]]) -> np.ndarray:
         return mpnet.below(start.backbone, padded, mask, n_upper).half().cpu().numpy()
 
 
-def _reserve(partial: Path, shape: tuple[int, int]) -> None:
-    """Take the whole room now: a disk that fills up later would end the process without a word."""
+def _reserve(partial: Path, shape: tuple[int, int]) -> str | None:
+    """Take the whole room now, before hours of work; return what is wrong, if anything."""
     n_bytes = shape[0] * shape[1] * np.dtype(_DTYPE).itemsize
     partial.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("wb") as stream:
@@ -108,10 +110,11 @@ def _reserve(partial: Path, shape: tuple[int, int]) -> None:
             os.posix_fallocate(stream.fileno(), 0, n_bytes)
         except OSError as error:
             partial.unlink()
-            raise TrainingError(
-                f"upper_layers needs {n_bytes / 1e9:.1f} GB in {str(partial.parent)!r} ({error.strerror}); make "
-                "room, choose another out, or set it to null, which takes longer"
-            ) from None
+            return (
+                f"upper_layers needs {n_bytes / 1e9:.1f} GB in {str(partial.parent)!r} ({error.strerror}); make room, "
+                "choose another out, or set it to null, which takes longer"
+            )
+    return None
 
 
 def _seconds_of(file: Path) -> Path:

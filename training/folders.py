@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
+from ptec_udf.progress import say
+
+LOCK = ".lock"
+"""File that says which process is in a folder."""
 
 
 def put_in_place(new: Path, folder: Path) -> None:
@@ -50,9 +54,11 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: where another one is in it.
     """
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ConfigError(f"out must not be in use, {str(folder)!r} is, by another process; wait for it") from None
+        except OSError:
+            say(f"{str(folder)!r} is on a disk without locks: let no other process work in it")
         yield

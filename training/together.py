@@ -151,6 +151,9 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Let paths mean the same in processes that work in other folders; a URI does already."""
     places = {name: getattr(config, name) for name in ("extract", "out", "start_from")}
     paths = {name: str(Path(place).absolute()) for name, place in places.items() if place and "://" not in place}
+    kind, _, rest = config.backbone.partition(":")
+    if kind == "path":
+        paths["backbone"] = f"path:{Path(rest).absolute()}"
     return config.model_copy(update=paths)
 
 

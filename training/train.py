@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from training.decisions.decide import Decisions, fit_decisions
 from training.describe import common_fields
 from training.export import export
 from training.flops import flop_below, flop_of_training
+from training.folders import LOCK, alone
 from training.group import ALONE, Group
 from training.members import Combined, fit_members
 from training.metrics import evaluate
@@ -78,9 +80,27 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared
         TrainingError: when training diverges.
     """
     check_out(Path(config.out), config.overwrite)
+    if shared is not None:
+        return _in_its_processes(config, measured, shared)
+    state = _state_beside(Path(config.out))
+    state.mkdir(parents=True, exist_ok=True)
+    with alone(state):
+        try:
+            return _in_its_processes(config, measured, shared)
+        finally:
+            if os.listdir(state) == [LOCK]:  # done, or refused before anything was kept
+                shutil.rmtree(state)
+
+
+def _in_its_processes(config: TrainConfig, measured: Sequence[str], shared: Path | None) -> dict[str, Any]:
     if config.processes > 1 or config.processes_on == "executors":
         return run_together(_train, config, measured, shared)
     return _train(config, measured, shared, ALONE)
+
+
+def _state_beside(out: Path) -> Path:
+    """Where a training keeps its state."""
+    return out.with_name(f".{out.name}.training")
 
 
 def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, group: Group) -> dict[str, Any]:
@@ -89,7 +109,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
-    state = out.with_name(f".{out.name}.training") if shared is None else shared / prepared.fingerprint[:16]
+    state = _state_beside(out) if shared is None else shared / prepared.fingerprint[:16]
     seconds = 0.0
     for split in ("train", "tune"):
         rows[split], more = below_prompt(prepared, rows[split], shared or state / "below")
@@ -122,7 +142,8 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     }
     sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen, terms)
     if shared is None:
-        shutil.rmtree(state, ignore_errors=True)
+        for part in set(state.iterdir()) - {state / LOCK}:
+            shutil.rmtree(part)
     return {
         "model_id": sealed.model_id,
         "artifact": str(out),

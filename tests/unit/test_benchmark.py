@@ -16,12 +16,9 @@ from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from tests.tiny import tiny_backbone, write_rows
 from tests.variants import seen_of, variant
 from training import below
-from training.benchmark.compare import Judge, compare
 from training.benchmark.config import BenchmarkConfig
-from training.benchmark.results import Facts, Results, Run
+from training.benchmark.results import Results
 from training.benchmark.run import benchmark
-from training.decisions.calibrate import Calibration
-from training.decisions.decide import Decisions
 from training.extract_folder import DATA
 from training.fit import Trainer
 from training.methods.compression import Compression
@@ -136,8 +133,9 @@ def test_methods_that_differ_in_words_only_are_trained_once(config, ptec, monkey
     seeds = []
     epoch = Trainer._epoch
     monkeypatch.setattr(Trainer, "_epoch", lambda self, *given: seeds.append(self.config.seed) or epoch(self, *given))
-    found = benchmark(config(ptec, ptec.replace("methods.ptec={", "methods.with_words={terms: {}, ")))
+    found = benchmark(config(ptec, ptec.replace("methods.ptec={", "methods.with_words={terms: {}, n_seeds: 1, ")))
     assert seeds == [1, 1, 2, 2]  # an epoch with tune held out, and one with it
+    assert [found["methods"][name]["seeds"] for name in ("ptec", "with_words")] == [[1, 2], [1]]
     assert found["methods"]["with_words"]["learning_flop"] > found["methods"]["ptec"]["learning_flop"]
 
 
@@ -155,6 +153,25 @@ def test_method_that_cannot_learn_ends_the_benchmark_and_loses_nothing(config, p
     with pytest.raises(TrainingError):
         benchmark(config(ptec, "methods.ptec.optimiser={prompt_lr: 1.0e+30, batch_rows: 4}"))
     assert (tmp_path / "out" / "dev" / "runs" / "gzip-1").is_dir()
+
+
+@pytest.mark.usefixtures("draws_nothing")
+def test_reading_that_was_cut_off_counts_once(config, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Results, "add", _stop)
+        benchmark(config())
+    assert benchmark(config())["readings"] == {"tfidf": 1, "gzip": 1}
+
+
+def test_what_would_end_a_method_is_told_before_the_first_one_learns(config, ptec, monkeypatch):
+    monkeypatch.setattr(Tfidf, "learn", _stop)
+    with pytest.raises(ConfigError) as caught:
+        benchmark(
+            config(ptec, "methods.ptec.prompt.upper_layers=1", ptec.replace("ptec=", "long=").replace("4}", "900}"))
+        )
+    first, second = caught.value.faults
+    assert first == "methods.ptec: prompt.upper_layers must be null but for MPNet, was: 1 for bert"
+    assert second.startswith("methods.long: max_tokens + prompt.n_tokens must be at most ")
 
 
 @pytest.mark.parametrize(
@@ -238,47 +255,3 @@ def test_broken_run_is_named(config, tmp_path, name):
     (tmp_path / "out" / "dev" / "runs" / "gzip-1" / name).write_text("{")
     with pytest.raises(SourceError, match=r"must be whole, .*gzip-1.* is not; remove it"):
         benchmark(config())
-
-
-TARGETS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=np.float32)
-
-
-def _run(name: str, seed: int, logits: np.ndarray, *, decides: bool = True) -> Run:
-    decisions = Decisions(Calibration(np.ones(2), np.zeros(2)), 0.0, np.zeros(2)) if decides else None
-    return Run(Facts(name, seed, "x", False, 1.0, 1.0), np.asarray(logits, np.float32), decisions)
-
-
-def test_figures_are_means_over_seeds():
-    right, wrong = 4 * TARGETS - 2, 2 - 4 * TARGETS
-    judge = Judge(["a", "b"], TARGETS, np.repeat(TARGETS, 60, axis=0), resamples=100)
-    found = compare([_run("mixed", 1, right), _run("mixed", 2, wrong), _run("right", 1, right)], judge, "right")
-    mixed = found["methods"]["mixed"]
-    assert (mixed["macro_f1"], mixed["spread"]["macro_f1"]) == (0.5, 0.5)
-    assert mixed["f1_by_frequency"] == {"at least 100": 0.5, "under 100": None, "under 50": None}
-    assert found["methods"]["right"]["macro_f1"] == 1.0
-    assert found["methods"]["right"]["interval"]["map"] == {"low": 1.0, "high": 1.0}
-    assert mixed["interval"]["macro_f1"] == {"low": 0.5, "high": 0.5}  # one is all right where the other is all wrong
-    assert found["methods"]["right"]["spread"] == {"macro_f1": None, "map": None}
-    assert found["differences"]["mixed"]["macro_f1"]["difference"] == 0.5
-    assert found["differences"]["mixed"]["macro_f1"]["low"] > 0
-
-
-def test_decisions_alone_have_no_figures_of_scores():
-    judge = Judge(["a", "b"], TARGETS, TARGETS, resamples=100)
-    found = compare([_run("a", 1, 4 * TARGETS - 2), _run("b", 1, TARGETS, decides=False)], judge, "a")
-    assert found["methods"]["b"]["macro_f1"] == 1.0
-    assert {found["methods"]["b"][name] for name in ("map", "auroc", "ece", "brier_skill")} == {None}
-    equal = {"difference": 0.0, "low": 0.0, "high": 0.0, "share_positive": 0.0}
-    assert found["differences"] == {"b": {"macro_f1": equal}}
-
-
-def test_run_is_found_as_it_was_kept(tmp_path):
-    results, run = Results(tmp_path / "out"), _run("a", 7, 4 * TARGETS - 2)
-    results.add(run)
-    found = results.find("a", 7, "x")
-    assert found is not None
-    assert found.facts == run.facts
-    np.testing.assert_array_equal(found.logits, run.logits)
-    assert found.decisions.common_threshold == 0.0
-    assert results.find("a", 7, "other") is None
-    assert results.find("a", 8, "x") is None

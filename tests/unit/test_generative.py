@@ -85,6 +85,21 @@ def test_examples_stand_before_the_text(backbone, companies, tmp_path):
         assert f"is in {' ; '.join(labels)}" in shown
 
 
+def test_answer_ends_as_those_of_the_examples_do(backbone, companies, tmp_path):
+    task = task_of(companies, tmp_path)
+    settings = NShot(backbone=backbone, question=" is in", n_examples=3, trie=False)
+    loaded = Writer.load(settings, task.names, ends_with="\n\n")
+    between = loaded.encoder.tokenizer("\n\n", add_special_tokens=False)["input_ids"]
+    assert [loaded.spelling.end] * 2 == between
+    shown = _shown(settings, loaded, task.whole, np.random.default_rng(0))
+    assert shown.count(between[0]) == 3 * 2
+    assert shown[-2:] == between
+    goes_on = loaded.encoder.tokenizer("media; energy\n\nName: b. loan is in loan", add_special_tokens=False)[
+        "input_ids"
+    ]
+    assert loaded._labels(goes_on) == [1, 3]
+
+
 @pytest.mark.parametrize("lists_labels", [True, False])
 def test_n_shot_gives_labels_of_the_taxonomy(backbone, companies, tmp_path, lists_labels):
     settings = NShot(backbone=backbone, n_examples=1, lists_labels=lists_labels, max_tokens=16, example_tokens=16)

@@ -167,13 +167,17 @@ def test_artifact_has_cost_its_training_and_the_search_for_its_settings(run, com
     alone = learned(None)
     assert (alone.seconds, alone.flop) == (cost["seconds"], cost["flop"])
     trials = [{"trial": 1, "pruned": True, "seconds": 2.5, "flop": 1e3}, {"trial": 2, "seconds": 4.0, "flop": 1e6}]
-    (tmp_path / "results.json").write_text(json.dumps(trials), encoding="utf-8")
+    of_same = {"extract": read_extract_record(companies)["fingerprint"], "trials": trials}
+    (tmp_path / "results.json").write_text(json.dumps(of_same), encoding="utf-8")
     found = learned(str(tmp_path))
     assert (found.seconds, found.flop) == (cost["seconds"] + 6.5, cost["flop"] + 1_001_000)
-    (tmp_path / "results.json").write_text(json.dumps([{"trial": 1, "seconds": 2.5}]), encoding="utf-8")
-    assert learned(str(tmp_path)).flop is None  # a search of old, whose operations nobody counted
-    with pytest.raises(SourceError, match=r"a folder that ptec search has ended in, .*none' has no results\.json"):
-        learned(str(tmp_path / "none"))
+    for broken in ("[1]", '{"methods": {}}', "{"):
+        (tmp_path / "results.json").write_text(broken, encoding="utf-8")
+        with pytest.raises(SourceError, match=r"a folder that ptec search has ended in, .* has no results\.json"):
+            learned(str(tmp_path))
+    (tmp_path / "results.json").write_text(json.dumps(of_same | {"extract": "other"}), encoding="utf-8")
+    with pytest.raises(SourceError, match=r"search must be of the extract that is compared on, .* is of another"):
+        Trained(folder=str(tmp_path / "made"), search=str(tmp_path)).check(task_of(companies, tmp_path))
 
 
 def test_artifact_of_another_extract_is_refused(run, tmp_path, companies):
@@ -181,7 +185,7 @@ def test_artifact_of_another_extract_is_refused(run, tmp_path, companies):
     run(tmp_path / "made", epochs=1)
     other = tiny_extract(tmp_path / "other", n=100, seed=1)
     with pytest.raises(ConfigError, match=r"must be trained from the extract .*other', was not: .*made'"):
-        Trained(folder=str(tmp_path / "made")).learn(task_of(other, tmp_path))
+        Trained(folder=str(tmp_path / "made")).check(task_of(other, tmp_path))
 
 
 def test_another_artifact_in_the_same_folder_is_another_method(run, tmp_path):

@@ -40,7 +40,7 @@ def test_figures_are_those_of_the_drawn_rows(run, targets):
         report = evaluate(run.logits[rows], targets[rows], CALIBRATION, thresholds, list("abcdef"), base_rates)
         for name, values in found.items():
             assert values[at] == pytest.approx(report["overall"][name], abs=2e-6), name
-    assert set(found) == {"macro_f1", "micro_f1", "weighted_f1", "map", "auroc", "brier_skill", "ece"}
+    assert set(found) == {"macro_f1", "micro_f1", "weighted_f1", "map", "auroc", "brier", "brier_skill", "ece"}
 
 
 def test_decisions_alone_have_no_samples_of_scores(run, targets):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from optuna.pruners import MedianPruner, NopPruner
 
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError
@@ -14,7 +15,7 @@ from tests.tiny import tiny_backbone, tiny_extract
 from training.args import TrainConfig
 from training.fit import Trainer
 from training.search.config import SearchConfig
-from training.search.run import search
+from training.search.run import _pruner, search
 from training.train import train
 
 SPACE = "{optimiser.head_lr: {low: 1.0e-6, high: .1, log: true}, head_init: {choices: [labels, random]}}"
@@ -64,7 +65,7 @@ def draws_nothing(whole, monkeypatch):
 
 def rows_of(folder):
     """The table of trials without the times."""
-    rows = json.loads((folder / "results.json").read_text())
+    rows = json.loads((folder / "results.json").read_text())["trials"]
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
@@ -150,6 +151,46 @@ def test_diverging_training_counts_as_nothing(config, tmp_path):
     assert found["value"] == 0
 
 
+@pytest.mark.usefixtures("draws_nothing")
+@pytest.mark.parametrize(
+    ("space", "is_refused"),
+    [
+        ("{prompt.n_tokens: {choices: [4, 900]}}", lambda settings: settings["prompt.n_tokens"] == 900),
+        (
+            "{loss.pos_weight_power: {choices: [0.0, 1.0]}, loss.focus_negatives: {choices: [0.0, 2.0]}}",
+            lambda settings: settings["loss.pos_weight_power"] and settings["loss.focus_negatives"],
+        ),
+    ],
+    ids=["by the backbone", "by each other"],
+)
+def test_settings_that_do_not_go_together_count_as_nothing(config, tmp_path, capsys, space, is_refused):
+    settings = ("recipe.loss.pos_weight_power=0", "recipe.stopping.epochs=1", "trials=5", "random_trials=5")
+    search(config(f"space={space}", *settings, "seeds=[1]"))
+    rows = rows_of(tmp_path / "study")
+    refused = [row for row in rows if is_refused(row["settings"])]
+    assert 0 < len(refused) < len(rows)
+    assert all((row["value"] == row["flop"] == 0) == (row in refused) for row in rows)
+    assert capsys.readouterr().err.count("counted as 0: ") == len(refused)
+
+
+def test_recipe_that_does_not_suit_the_backbone_is_refused(config, tmp_path):
+    with pytest.raises(ConfigError, match=r"max_tokens \+ prompt.n_tokens must be at most"):
+        search(config("recipe.prompt.n_tokens=900"))
+
+
+def test_trials_of_different_length_are_not_pruned(config):
+    assert isinstance(_pruner(config()), MedianPruner)
+    assert isinstance(_pruner(config("space={stopping.epochs: {low: 1, high: 2}}")), NopPruner)
+
+
+def test_layers_below_a_prompt_count_for_the_trial_that_needed_them_first(config, tiny_folder, tmp_path):
+    upper = (f"recipe.backbone={tiny_backbone(tiny_folder, 'mpnet')}", "recipe.prompt.upper_layers=1")
+    search(config(*upper, "recipe.stopping.epochs=1", "confirmed=1"))
+    first, *others = (row["flop"] for row in rows_of(tmp_path / "study"))
+    assert len(set(others)) == 1
+    assert others[0] < first < 2 * others[0]
+
+
 def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
     search(config("first_alone=1", "trials=2"))
     rows = [row for row in rows_of(tmp_path / "study") if "confirms" not in row]
@@ -170,6 +211,8 @@ def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
             "space={terms.words: {low: 1, high: 2}}",
             "space.terms.words: must not be searched, trials do not",
         ),
+        ("space={stopping.metric: {choices: [map, macro_f1]}}", "space.stopping.metric: must not be searched, trials"),
+        ("space={lora.rank: {low: 2, high: 9}}", "space.lora.rank: must not be searched where recipe.lora is null"),
         ("seeds=[1, 1]", "seeds must differ"),
         ("recipe.stopping.epochs=0", "recipe.stopping.epochs: input should be greater than or equal to 1"),
     ],

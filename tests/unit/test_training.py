@@ -19,6 +19,7 @@ from tests.unit.trainings import stop_after, weights_of
 from training import lora
 from training.args import LoraSettings
 from training.extract_folder import DATA
+from training.folders import alone
 from training.metrics import mean_average_precision
 
 FORMS = [("bert", "deep", "mean"), ("bert", "input", "mean"), ("llama", "deep", "mean"), ("bloom", "input", "last")]
@@ -70,6 +71,16 @@ def test_lora_learns_and_its_artifact_scores_as_measured(run, tmp_path, companie
     assert dev_map(made, companies) == pytest.approx(made.metrics["splits"]["dev"]["overall"]["map"], abs=1e-6)
     changed = [value for name, value in made.adapter.items() if "lora_B" in name]
     assert all(value.abs().max() > 0 for value in changed)  # they start at zero
+
+
+def test_two_trainings_do_not_write_one_artifact(run, tmp_path):
+    state = tmp_path / ".out.training"
+    state.mkdir()
+    with alone(state), pytest.raises(ConfigError, match=r"out must not be in use, '.*\.out\.training' is, by another"):
+        run(tmp_path / "out")
+    with pytest.raises(ConfigError, match="layers must be different ones"):
+        run(tmp_path / "out", "layers=[9]")
+    assert not list(tmp_path.iterdir())
 
 
 def test_second_lora_in_a_backbone_is_as_fresh_as_the_first(load_tiny, tiny_folder):

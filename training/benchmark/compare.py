@@ -15,8 +15,8 @@ from training.decisions.calibrate import Calibration
 from training.metrics import evaluate
 
 OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
-OF_SCORES = ("map", "auroc", "brier_skill", "ece", "ece_by_chance")
-GROUPS = {"at least 100": (100, np.inf), "under 100": (0, 100), "under 50": (0, 50)}
+OF_SCORES = ("map", "auroc", "brier", "brier_skill", "ece", "ece_by_chance")
+GROUPS = {"at least 100": (100, np.inf), "under 100": (0, 100), "at least 50": (50, np.inf), "under 50": (0, 50)}
 """Labels by their number of training examples."""
 
 
@@ -81,9 +81,9 @@ def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]
 
     Returns:
         ``methods``: by name, the mean over seeds of every figure, the 95 % intervals of a bootstrap over rows of these
-        means, the population standard deviation of macro-F1 and mAP over seeds, and the mean seconds and floating-point
-        operations. ``differences``: by name, the reference minus the method, each figure a mean over seeds, with the
-        interval over the same samples of rows, and the share of them in which the reference is better.
+        means, the population standard deviation over seeds, and the mean seconds and floating-point operations.
+        ``differences``: by name, the reference minus the method, each figure a mean over seeds, with the interval over
+        the same samples of rows, and the share of them in which the reference is better.
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
@@ -129,7 +129,7 @@ def _summary(runs: Sequence[Run], judge: Judge) -> dict[str, Any]:
         "seeds": [run.facts.seed for run in runs],
         "deployable": runs[0].facts.deployable,
         **_means(measured),
-        "spread": {name: _spread([figures[name] for figures in measured]) for name in ("macro_f1", "map")},
+        "spread": {name: _spread([figures[name] for figures in measured]) for name in (*OF_DECISIONS, *OF_SCORES)},
         "f1_by_frequency": _means(groups),
         "learning_seconds": round(float(np.mean([run.facts.learning_seconds for run in runs])), 1),
         "scoring_seconds": round(float(np.mean([run.facts.scoring_seconds for run in runs])), 2),

@@ -41,7 +41,7 @@ def resampled(run: Run, targets: NDArray[np.floating], base_rates: NDArray[np.fl
     return found | {
         "map": _defined_mean(of_ranks[:, 0]),
         "auroc": _defined_mean(of_ranks[:, 1]),
-        "brier_skill": _brier_skill(probabilities, positive, base_rates, counts),
+        **_brier(probabilities, positive, base_rates, counts),
         "ece": np.array([_calibration_error(probabilities, positive, count) for count in counts]),
     }
 
@@ -66,16 +66,17 @@ def _of_decisions(decided: NDArray[np.bool_], positive: NDArray[np.bool_], count
     }
 
 
-def _brier_skill(
+def _brier(
     probabilities: NDArray[np.float64],
     positive: NDArray[np.bool_],
     base_rates: NDArray[np.floating],
     counts: NDArray[np.float64],
-) -> NDArray[np.float64]:
+) -> Figures:
+    """The Brier score, and its skill against always saying the base rates."""
     errors, of_reference = (
         counts @ np.square(said - positive).sum(axis=1) for said in (probabilities, np.asarray(base_rates, float))
     )
-    return 1 - _ratio(errors, of_reference)
+    return {"brier": errors / positive.size, "brier_skill": 1 - _ratio(errors, of_reference)}
 
 
 def _calibration_error(

@@ -128,22 +128,29 @@ class Results:
         (partial / _FACTS).write_text(json.dumps(asdict(run.facts), indent=1) + "\n", encoding="utf-8")
         put_in_place(partial, place)
 
-    def count_reading(self, name: str) -> None:
-        """Note that a model of this name is about to be measured on the evaluated rows."""
-        counts = self.readings()
-        self.write(_READINGS, json.dumps(counts | {name: counts.get(name, 0) + 1}, indent=1, sort_keys=True) + "\n")
+    def note_reading(self, name: str, fingerprint: str) -> None:
+        """Note that a model of this name is about to be measured on the evaluated rows; the same one counts once."""
+        read = self._read_by()
+        read[name] = sorted({*read.get(name, []), fingerprint})
+        self.write(_READINGS, json.dumps(read, indent=1, sort_keys=True) + "\n")
 
     def readings(self) -> dict[str, int]:
-        """How often models of each name were measured, all settings counted.
+        """How many models of each name were measured, all settings and seeds counted.
 
         Raises:
-            SourceError: for a file of counts that cannot be read.
+            SourceError: for a file of readings that cannot be read.
         """
+        return {name: len(fingerprints) for name, fingerprints in self._read_by().items()}
+
+    def _read_by(self) -> dict[str, list[str]]:
         file = self.folder / _READINGS
         try:
-            return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        except ValueError:
-            raise SourceError(f"the counts of readings must be JSON, {str(file)!r} is not; mend or remove it") from None
+            read = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            return {name: list(fingerprints) for name, fingerprints in read.items()}
+        except (ValueError, TypeError, AttributeError):
+            raise SourceError(
+                f"the readings must be fingerprints by method in JSON, {str(file)!r} is not so; mend or remove it"
+            ) from None
 
     def write(self, name: str, text: str) -> Path:
         """Write a file of the whole benchmark in one go; return its place."""

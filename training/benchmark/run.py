@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptec_udf.errors import SourceError
+from ptec_udf.errors import ConfigError, SourceError, UserError
 from ptec_udf.progress import say
 from training.benchmark.compare import Judge, compare, machines
 from training.benchmark.config import BenchmarkConfig
@@ -58,7 +58,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
         SourceError: for an extract that cannot be used.
         ArtifactError, BackboneError: for an artifact or a backbone that cannot be used.
-        ConfigError: for a folder that cannot be written, or settings that do not suit a backbone.
+        ConfigError: for a folder that cannot be written, or what would end a method before it has learned.
         TrainingError: when a method cannot learn.
     """
     record = read_extract_record(config.extract)
@@ -80,6 +80,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "evaluated": config.evaluated,
         "rows": {split: len(rows) for split, rows in splits.items()},
         "reference": config.reference,
+        "settings": {
+            name: method.model_dump(mode="json", exclude_unset=True) for name, method in config.methods.items()
+        },
         **compare(done, judge, config.reference),
         "readings": results.readings(),
         "machines": machines(done),
@@ -95,23 +98,43 @@ def _all_runs(
     """Find the runs that are there, and let the others learn."""
     plan = list(_plan(config, record["fingerprint"]))
     runs = [results.find(planned.name, planned.seed, planned.fingerprint) for planned in plan]
+
+    def task(planned: Planned) -> Task:
+        return Task(
+            names=[label["name"] for label in record["labels"]],
+            train=splits["train"],
+            tune=splits["tune"],
+            seed=planned.seed,
+            extract=Path(config.extract),
+            extract_fingerprint=record["fingerprint"],
+            tune_share=config.tune_share,
+            folder=results.workplace(planned.name, planned.seed),
+            shared=results.shared,
+        )
+
+    _check([(planned, task(planned)) for planned, run in zip(plan, runs, strict=True) if run is None])
     for at, planned in enumerate(plan):
         if runs[at] is None:
             say(f"run {at + 1} of {len(plan)}: {planned.name}, seed {planned.seed}{_time_left(plan, runs)}")
-            task = Task(
-                names=[label["name"] for label in record["labels"]],
-                train=splits["train"],
-                tune=splits["tune"],
-                seed=planned.seed,
-                extract=Path(config.extract),
-                extract_fingerprint=record["fingerprint"],
-                tune_share=config.tune_share,
-                folder=results.workplace(planned.name, planned.seed),
-                shared=results.shared,
-            )
-            runs[at] = _learn_and_score(planned, task, splits[config.evaluated], results)
+            runs[at] = _learn_and_score(planned, task(planned), splits[config.evaluated], results)
     shutil.rmtree(results.shared, ignore_errors=True)
     return [run for run in runs if run is not None]
+
+
+def _check(missing: Sequence[tuple[Planned, Task]]) -> None:
+    """Let each method say what would end it, before the first one takes its hours.
+
+    Raises:
+        ConfigError: with the faults of all methods.
+    """
+    faults = []
+    for name, (planned, task) in {planned.name: (planned, task) for planned, task in missing}.items():
+        try:
+            planned.method.check(task)
+        except UserError as error:
+            faults += [f"methods.{name}: {fault}" for fault in error.faults]
+    if faults:
+        raise ConfigError(faults)
 
 
 def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned]:
@@ -119,7 +142,7 @@ def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned
     versions = packages() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
     for name, method in config.methods.items():
         of_method = [extract_fingerprint, config.tune_share, method.facts(), versions]
-        for seed in config.seeds if method.seeded else config.seeds[:1]:
+        for seed in config.seeds[: method.n_seeds if method.seeded else 1]:
             facts = json.dumps([*of_method, method.seeded and seed], sort_keys=True)
             fingerprint = hashlib.sha256(facts.encode()).hexdigest()
             yield Planned(name, method, seed, fingerprint)
@@ -131,7 +154,7 @@ def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results:
     learned = planned.method.learn(task)
     learning = time.monotonic() - started if learned.seconds is None else learned.seconds
     _check_not_seen(planned.name, learned, task, evaluated)
-    results.count_reading(planned.name)
+    results.note_reading(planned.name, planned.fingerprint)
     started = time.monotonic()
     logits = np.asarray(learned.score(evaluated.texts), np.float32)
     scoring = time.monotonic() - started

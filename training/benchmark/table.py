@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ def markdown(found: dict[str, Any]) -> str:
                 ],
             ),
         ]
+    lines += ["", "Settings, where they are not the defaults:", ""]
+    lines += [f"- {name}: {json.dumps(settings)}" for name, settings in found["settings"].items()]
     lines += [_machine_line(**machine) for machine in found["machines"]]
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -43,15 +43,16 @@ class Trained(Method):
         """Name the model and not only its folder, where another may come to lie."""
         return {**super().facts(), "model_id": load_artifact(Path(self.folder)).model_id}
 
-    def learn(self, task: Task) -> Learned:
-        """Load.
+    def check(self, task: Task) -> None:
+        """Refuse a model, or a search, that may have learned from the rows that judge.
 
         Raises:
             ArtifactError: for a folder that holds no whole artifact.
-            BackboneError: for a backbone that is missing or another one.
-            ConfigError: for a model of another extract, which may have seen the rows that judge.
+            ConfigError: for a model of another extract, or one that does not say what it has learned from.
+            SourceError: for a search of another extract, or without results.
         """
         made = load_artifact(Path(self.folder))
+        cost_of_search(self.search, task.extract_fingerprint)
         if made.manifest.extract.fingerprint != task.extract_fingerprint:
             raise ConfigError(
                 f"an artifact must be trained from the extract {str(task.extract)!r}, was not: {self.folder!r}; "
@@ -62,21 +63,32 @@ class Trained(Method):
                 f"an artifact must not have been fitted to held-out rows after its training, {self.folder!r} was, to "
                 f"{', '.join(splits)}; name the one that it was made from"
             )
-        seen = seen_by(made)
-        if seen is None and made.metrics.get("started_from"):
+        if seen_by(made) is None and made.metrics.get("started_from"):
             raise ConfigError(
                 f"an artifact that started from another must say what it has learned from, {self.folder!r} does not; "
                 "it may have learned from rows that judge here; train it again from one that says so"
             )
-        return replace(learned_artifact(made, self.search), seen=seen)
+
+    def learn(self, task: Task) -> Learned:
+        """Load.
+
+        Raises:
+            BackboneError: for a backbone that is missing or another one.
+        """
+        made = load_artifact(Path(self.folder))
+        searched = cost_of_search(self.search, task.extract_fingerprint)
+        return replace(learned_artifact(made, searched), seen=seen_by(made))
 
 
-def learned_artifact(made: Artifact, search: str | None = None) -> Learned:
+def learned_artifact(made: Artifact, searched: Sequence[Mapping[str, Any]] = ()) -> Learned:
     """Return scores, decisions and costs of an artifact.
+
+    Args:
+        made: the model.
+        searched: ``seconds`` and ``flop`` of each trial that chose its settings.
 
     Raises:
         ArtifactError, BackboneError: for a model that cannot be loaded.
-        SourceError: for a search without results.
     """
     scorer = load_scorer(made)
     decisions = Decisions.of(made.manifest)
@@ -90,28 +102,35 @@ def learned_artifact(made: Artifact, search: str | None = None) -> Learned:
             )
         return np.stack([no_label if text.logits is None else text.logits for text in scored])
 
-    seconds, flop = _cost(made, search)
+    spent = [made.metrics.get("learning", {}), *searched]  # artifacts of old do not tell
+    seconds, flop = ([one.get(name) for one in spent] for name in ("seconds", "flop"))
     return Learned(
         score,
         decisions,
-        seconds=seconds,
-        flop=flop,
+        seconds=_sum(seconds),
+        flop=_sum(flop),
         flop_of_scoring=lambda texts: flop_of_scoring(scorer, texts),
     )
 
 
-def _cost(made: Artifact, search: str | None) -> tuple[float | None, float | None]:
-    """Return seconds and floating-point operations of a training and of the trials that chose its settings."""
-    spent = [made.metrics.get("learning", {})]  # artifacts of old do not tell
-    if search is not None:
-        try:
-            spent += json.loads((Path(search) / RESULTS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise SourceError(
-                f"search must be a folder that ptec search has ended in, {search!r} has no {RESULTS}"
-            ) from None
-    seconds, flop = ([one.get(name) for one in spent] for name in ("seconds", "flop"))
-    return _sum(seconds), _sum(flop)
+def cost_of_search(search: str | None, extract_fingerprint: str) -> list[dict[str, Any]]:
+    """Return ``seconds`` and ``flop`` of each trial of a search; without a search there are none.
+
+    Raises:
+        SourceError: for a search without results, or of another extract, whose train may hold rows that judge.
+    """
+    if search is None:
+        return []
+    try:
+        found = json.loads((Path(search) / RESULTS).read_text(encoding="utf-8"))
+        trials, fingerprint = [dict(trial) for trial in found["trials"]], found["extract"]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise SourceError(
+            f"search must be a folder that ptec search has ended in, {search!r} has no {RESULTS}"
+        ) from None
+    if fingerprint != extract_fingerprint:
+        raise SourceError(f"search must be of the extract that is compared on, {search!r} is of another")
+    return trials
 
 
 def _sum(values: list[float | None]) -> float | None:

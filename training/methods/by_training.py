@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import model_validator
 
 from ptec_udf.model.artifact import load_artifact
 from training.args import Recipe, TrainConfig
-from training.methods.artifact import Search, learned_artifact
+from training.methods.artifact import Search, cost_of_search, learned_artifact
 from training.methods.method import Learned, Method, Task
+from training.prepare import prepare
 from training.train import train
 
 
@@ -27,11 +29,19 @@ class ByTraining(Recipe, Method):
             raise ValueError("stopping.tune_share must not be set for one method; set tune_share of the benchmark")
         return self
 
+    def check(self, task: Task) -> None:
+        """Load the backbone and look whether the settings suit it."""
+        prepare(self._config(task), ())
+        cost_of_search(self.search, task.extract_fingerprint)
+
     def learn(self, task: Task) -> Learned:
         """Train, and keep the artifact in the task's folder."""
-        settings = self.model_dump(exclude={"method", "search"})
+        config = self._config(task)
+        train(config, measured=(), shared=task.shared)
+        return learned_artifact(load_artifact(Path(config.out)), cost_of_search(self.search, task.extract_fingerprint))
+
+    def _config(self, task: Task) -> TrainConfig:
+        settings = self.model_dump(exclude={"method", "n_seeds", "search"})
         settings["stopping"]["tune_share"] = task.tune_share
         out = task.folder / "artifact"
-        config = TrainConfig(**settings, extract=str(task.extract), out=str(out), overwrite=True, seed=task.seed)
-        train(config, measured=(), shared=task.shared)
-        return learned_artifact(load_artifact(out), self.search)
+        return TrainConfig(**settings, extract=str(task.extract), out=str(out), overwrite=True, seed=task.seed)

@@ -19,7 +19,7 @@ from ptec_udf.progress import progress
 from training.data import Examples
 from training.flops import Layers
 from training.forward import has_bfloat16
-from training.methods.method import Method
+from training.methods.method import Method, Task
 from training.methods.trie import LabelTrie, Spelling
 
 _SEPARATORS = (";", "|", "/", "#", "~")
@@ -38,6 +38,10 @@ class Generative(Method):
     )
     trie: bool = Field(True, description="whether only labels of the taxonomy can be written, each once")
     most_labels: int = Field(3, ge=1, description="most labels of a text, with the trie")
+
+    def check(self, task: Task) -> None:
+        """Load the decoder and spell the labels."""
+        Writer.load(self, task.names)
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,12 @@ class Writer:
     may_write_none: bool
 
     @classmethod
-    def load(cls, settings: Generative, names: list[str], *, may_write_none: bool = False) -> Writer:
+    def load(
+        cls, settings: Generative, names: list[str], *, may_write_none: bool = False, ends_with: str | None = None
+    ) -> Writer:
         """Load the decoder and spell the labels; for the arguments see the attributes.
+
+        ``ends_with`` is a text whose first token ends an answer; without one, the decoder's end token does.
 
         Raises:
             BackboneError: for a backbone that is missing.
@@ -72,7 +80,7 @@ class Writer:
         """
         model, tokenizer = resolve(settings.backbone).load(writes=True)
         question = tokenizer(settings.question, add_special_tokens=False)["input_ids"]
-        encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer)
+        encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer, ends_with)
         return cls(model, encoder, names, spelling, question, settings, may_write_none)
 
     @property
@@ -102,18 +110,22 @@ class Writer:
         return self.model.get_output_embeddings().weight.numel()
 
     @torch.inference_mode()
-    def decide(self, texts: Sequence[str], given: Callable[[str], torch.Tensor]) -> NDArray[np.float32]:
+    def decide(
+        self, texts: Sequence[str], given: Callable[[str], torch.Tensor], n_before: int = 0
+    ) -> NDArray[np.float32]:
         """Let the decoder write after what it is given for each text.
 
         Args:
             texts: any number.
             given: from a text to input embeddings, *Shape:* ``(length, width)``.
+            n_before: positions that all of them begin with.
 
         Returns:
             0 or 1, *Shape:* ``(n_texts, n_labels)``.
         """
         found = np.zeros((len(texts), len(self.names)), np.float32)
-        lengths = [len(self.asked(text)) for text in texts]
+        n_more = n_before + self.trie.most_tokens
+        lengths = [n_more + len(self.asked(text)) for text in texts]
         with progress("writing", len(texts)) as step_done:
             for batch in length_sorted_batches(lengths, _BATCH_TOKENS):
                 written = self._write([given(texts[at]) for at in batch])
@@ -159,7 +171,7 @@ def lacks_labels(rows: Examples) -> bool:
     return not rows.targets.any(axis=1).all()
 
 
-def spelling_of(names: Sequence[str], tokenizer: Any) -> Spelling:
+def spelling_of(names: Sequence[str], tokenizer: Any, ends_with: str | None = None) -> Spelling:
     """Spell labels as they stand after a space, and take the first separator that no label holds.
 
     Raises:
@@ -167,13 +179,15 @@ def spelling_of(names: Sequence[str], tokenizer: Any) -> Spelling:
     """
     if tokenizer.eos_token_id is None:
         raise ConfigError("a backbone that writes labels needs an end token, and its tokeniser has none; take another")
+    of_text = tokenizer(ends_with, add_special_tokens=False)["input_ids"] if ends_with else []
+    end = of_text[0] if of_text else tokenizer.eos_token_id
     labels = tuple(tuple(tokenizer(f" {name}", add_special_tokens=False)["input_ids"]) for name in names)
     _check_differ(names, labels)
     used = {token for tokens in labels for token in tokens}
     for text in _SEPARATORS:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and ids[0] not in used and not any(text in name for name in names):
-            return Spelling(labels, ids[0], tokenizer.eos_token_id)
+            return Spelling(labels, ids[0], end)
     raise ConfigError(
         f"one of {' '.join(_SEPARATORS)} must be a token of the backbone that stands in no label, and none is; "
         "rename a label or take another backbone"

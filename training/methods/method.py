@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from ptec_udf.config import Section
 from ptec_udf.model.backbone import resolve
@@ -100,12 +101,22 @@ class Method(Section):
     seeded: ClassVar[bool] = False
     """Whether another seed gives another model."""
 
+    n_seeds: int | None = Field(None, ge=1, description="so many of the benchmark's seeds only; null: all")
+
     def facts(self) -> dict[str, Any]:
         """Return what decides the result beside the rows and the seed, a backbone's content too; JSON-ready."""
-        values = self.model_dump(mode="json", exclude_none=True)  # so that runs outlive settings that are yet to come
+        # Without what is null, so that runs outlive settings that are yet to come.
+        values = self.model_dump(mode="json", exclude_none=True, exclude={"n_seeds"})
         if "backbone" in values:
             values["content_hash"] = resolve(values["backbone"]).content_hash()
         return values
+
+    def check(self, task: Task) -> None:
+        """Refuse at once what would end ``learn`` later.
+
+        Raises:
+            UserError: for settings that do not suit the backbone, or a model that cannot be used.
+        """
 
     @abstractmethod
     def learn(self, task: Task) -> Learned:

@@ -31,14 +31,15 @@ class NShot(Generative):
 
     def learn(self, task: Task) -> Learned:
         """Draw the examples."""
-        writer = Writer.load(self, task.names, may_write_none=lacks_labels(task.whole))
+        # The decoder has not been trained to end: it goes on as the examples do.
+        writer = Writer.load(self, task.names, may_write_none=lacks_labels(task.whole), ends_with=_BETWEEN)
         before = _shown(self, writer, task.whole, np.random.default_rng(task.seed))
 
         def given(text: str) -> torch.Tensor:
             return writer.embedded(before + writer.asked(text))
 
         return Learned(
-            lambda texts: writer.decide(texts, given),
+            lambda texts: writer.decide(texts, given, len(before)),
             decisions=None,
             flop_of_scoring=lambda texts: writer.flop([len(given(text)) for text in texts], task.whole),
         )
@@ -46,13 +47,13 @@ class NShot(Generative):
 
 def _shown(settings: NShot, writer: Writer, rows: Examples, random: np.random.Generator) -> list[int]:
     """Spell what stands before every text."""
-    between = writer.encoder.tokenizer(_BETWEEN, add_special_tokens=False)["input_ids"]
+    between = writer.encoder.tokenizer(_BETWEEN, add_special_tokens=False)["input_ids"][1:]  # after the end of labels
     shown: list[int] = []
     if settings.lists_labels:
-        shown += [*writer.spelling.spelled(range(len(writer.names)))[:-1], *between]
+        shown += [*writer.spelling.spelled(range(len(writer.names))), *between]
     for at in random.permutation(len(rows))[: settings.n_examples]:
         (text,) = writer.encoder.encode([rows.texts[at]])
         labels = [label for label, holds in enumerate(rows.targets[at]) if holds]
         shown += text.ids[: settings.example_tokens] + writer.question
-        shown += [*writer.spelling.spelled(labels)[:-1], *between]
+        shown += [*writer.spelling.spelled(labels), *between]
     return shown

@@ -54,7 +54,7 @@ class PromptTuning(Generative):
             return torch.cat([prompt, writer.embedded(writer.asked(text))])
 
         return Learned(
-            lambda texts: writer.decide(texts, given),
+            lambda texts: writer.decide(texts, given, len(prompt)),
             decisions=None,
             flop=tuning.flop(),
             flop_of_scoring=lambda texts: writer.flop([len(given(text)) for text in texts], rows),

@@ -14,6 +14,7 @@ RESULTS = "results.json"  # what each trial came to, in a search's folder
 
 # A trial is the first training of one member's network, measured by its logits.
 _NOT_IN_A_TRIAL = {"members", "combine", "terms", "calibrator", "thresholds", "stopping.refit"}
+_WHAT_IS_MEASURED = {"stopping.tune_share", "stopping.metric"}
 
 
 class Range(Section):
@@ -83,6 +84,14 @@ class SearchConfig(Section):
             ]
         unread = {setting for setting in self.space if {setting, setting.partition(".")[0]} & _NOT_IN_A_TRIAL}
         faults += [f"space.{setting}: must not be searched, trials do not depend on it" for setting in sorted(unread)]
+        unlike = sorted(_WHAT_IS_MEASURED & set(self.space))
+        faults += [f"space.{setting}: must not be searched, trials would not be measured alike" for setting in unlike]
+        faults += [
+            f"space.{setting}: must not be searched where recipe.{section} is null; set it, for instance to {{}}"
+            for section in ("lora", "auxiliary")
+            for setting in self.space
+            if setting.startswith(f"{section}.") and getattr(self.recipe, section) is None
+        ]
         if len(set(self.seeds)) < len(self.seeds):
             faults.append(f"seeds must differ, were: {self.seeds}")
         if faults:

@@ -49,7 +49,8 @@ def write_results(study: optuna.Study, config: SearchConfig, folder: Path) -> di
     means = [float(np.mean([*_values_by_seed(study, trial).values(), trial.value])) for trial in best]
     winner, value = best[int(np.argmax(means))], max(means)
     rows = [_row(study, trial) for trial in study.trials if trial.value is not None]
-    (folder / RESULTS).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    found = {"extract": read_extract_record(config.extract)["fingerprint"], "trials": rows}
+    (folder / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     settings = with_settings(config.recipe, winner.params) | {"seed": config.seeds[0]}
     values = {"extract": config.extract, "out": str(folder / "artifact"), **settings}
     text = _HEADER.format(file=folder / BEST) + yaml.safe_dump(values, sort_keys=False)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from ptec_udf.errors import ConfigError, TrainingError
+from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
-from training.args import TrainConfig
-from training.below import below_prompt
-from training.checkpoint import Checkpoint, Course
-from training.flops import flop_of_training
 from training.folders import alone, check_writable
 from training.prepare import prepare
-from training.search.config import Range, SearchConfig, with_settings
+from training.search.config import SearchConfig
 from training.search.results import confirmations, in_full, write_results
+from training.search.trial import BELOW, train_config, value_of
 
 _VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
-_BELOW = "below"  # what the layers below the prompt make of the rows, which all trials share
 
 
 def search(config: SearchConfig) -> dict[str, Any]:
@@ -44,13 +39,14 @@ def search(config: SearchConfig) -> dict[str, Any]:
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    prepare(train_config(config, {}), ())  # a recipe that suits no backbone is refused; only what is tried may fail
     with alone(folder):
         study = optuna.create_study(
             storage=f"sqlite:///{folder / 'study.db'}",
             study_name="search",
             direction="maximize",
             load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+            pruner=_pruner(config),
         )
         _check_same(study, config)
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -62,8 +58,15 @@ def search(config: SearchConfig) -> dict[str, Any]:
             if not study.get_trials(states=(TrialState.WAITING,)):
                 study.enqueue_trial(study.trials[number].params, user_attrs={"confirms": number, "seed": seed})
             _run_one(study, config, f"{len(missing)} of the best with other seeds left", seed=seed)
-        shutil.rmtree(folder / _BELOW, ignore_errors=True)
+        shutil.rmtree(folder / BELOW, ignore_errors=True)
         return write_results(study, config, folder)
+
+
+def _pruner(config: SearchConfig) -> optuna.pruners.BasePruner:
+    """End trials that stay below the median, unless they differ in length: a long one is slower at the same epoch."""
+    if "stopping.epochs" in config.space:
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
 
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -77,65 +80,7 @@ def _run_one(study: optuna.Study, config: SearchConfig, what: str, seed: int) ->
         seed=seed % 2**32, n_startup_trials=config.random_trials, constant_liar=False, multivariate=False
     )
     say(f"{what}{_best_so_far(study)}")
-    study.optimize(lambda trial: _value(trial, config, len(_trials(study))), n_trials=1)
-
-
-def _value(trial: Trial, config: SearchConfig, n_before: int) -> float:
-    """Train once; return the metric on tune of the best epoch."""
-    confirms = "confirms" in trial.user_attrs
-    only_first = n_before < config.first_alone and not confirms
-    names = list(config.space)[:1] if only_first else list(config.space)
-    if confirms:  # a trial of the first ones varied one setting only
-        names = list(trial.study.trials[trial.user_attrs["confirms"]].params)
-    settings = {name: _suggest(trial, name, config.space[name]) for name in names}
-    seed = trial.user_attrs.get("seed", config.seeds[0])
-    train_config = TrainConfig(**with_settings(config.recipe, settings), extract=config.extract, out="-", seed=seed)
-    prepared = prepare(train_config, ("train", "tune"))
-    place = Path(config.out) / "trials" / prepared.fingerprint[:16]
-    started, below = time.monotonic(), Path(config.out) / _BELOW
-    train, tune = (below_prompt(prepared, prepared.rows[split], below)[0] for split in ("train", "tune"))
-    epochs = train_config.stopping.epochs
-    trainer = prepared.start.trainer(train, tune, epochs, Checkpoint(place, prepared.fingerprint))
-    reported = list[float]()
-
-    def after_epoch(course: Course) -> None:
-        for epoch in course.history[len(reported) :]:  # more than one where a killed trial goes on
-            reported.append(epoch["epoch"])
-            trial.report(epoch[train_config.stopping.metric], int(epoch["epoch"]))
-        if not confirms and trial.should_prune():
-            raise optuna.TrialPruned
-
-    try:
-        course = trainer.fit(after_epoch)
-        value, best_epoch = course.best_value or 0.0, course.best_epoch
-    except TrainingError as error:
-        say(f"counted as 0: {error}")
-        value, best_epoch = 0.0, 0
-    except optuna.TrialPruned:
-        _close(trial, place, started, flop_of_training(trainer, len(reported)))
-        raise
-    _close(trial, place, started, flop_of_training(trainer, len(reported)))
-    trial.set_user_attr("best_epoch", best_epoch)
-    return value
-
-
-def _close(trial: Trial, place: Path, started: float, flop: float) -> None:
-    """Remove a trial's state and note what it took."""
-    shutil.rmtree(place, ignore_errors=True)
-    trial.set_user_attr("seconds", round(time.monotonic() - started, 1))
-    trial.set_user_attr("flop", flop)
-
-
-def _suggest(trial: Trial, name: str, allowed: Range) -> Any:
-    """Let the sampler choose a value."""
-    if allowed.choices is not None:
-        return trial.suggest_categorical(name, allowed.choices)
-    low, high = allowed.low, allowed.high
-    if isinstance(low, int) and isinstance(high, int):
-        return trial.suggest_int(name, low, high, log=allowed.log)
-    assert low is not None
-    assert high is not None
-    return trial.suggest_float(name, low, high, log=allowed.log)
+    study.optimize(lambda trial: value_of(trial, config, len(_trials(study))), n_trials=1)
 
 
 def _best_so_far(study: optuna.Study) -> str:

@@ -1,0 +1,121 @@
+"""One trial of a search: settings are suggested, a training measures them on tune."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import Trial
+from pydantic import ValidationError
+
+from ptec_udf.errors import ConfigError, TrainingError
+from ptec_udf.progress import say
+from training.args import TrainConfig
+from training.below import below_prompt
+from training.checkpoint import Checkpoint, Course
+from training.data import Rows
+from training.fit import Trainer
+from training.flops import flop_below, flop_of_training
+from training.prepare import Prepared, prepare
+from training.search.config import Range, SearchConfig, with_settings
+
+BELOW = "below"  # what the layers below the prompt make of the rows, which all trials share
+
+
+def value_of(trial: Trial, config: SearchConfig, n_before: int) -> float:
+    """Train once with suggested settings; return the metric on tune of the best epoch.
+
+    Settings that do not go together, or with the backbone, are worth 0, as is a training that diverges: the search then
+    learns to leave them alone.
+
+    Raises:
+        TrialPruned: when the training was ended early.
+    """
+    confirms = "confirms" in trial.user_attrs
+    only_first = n_before < config.first_alone and not confirms
+    names = list(config.space)[:1] if only_first else list(config.space)
+    if confirms:  # a trial of the first ones varied one setting only
+        names = list(trial.study.trials[trial.user_attrs["confirms"]].params)
+    settings = {name: _suggest(trial, name, config.space[name]) for name in names}
+    try:
+        prepared = prepare(train_config(config, settings, trial.user_attrs.get("seed")), ("train", "tune"))
+    except (ValidationError, ConfigError) as error:
+        reasons = [fault["msg"] for fault in error.errors()] if isinstance(error, ValidationError) else error.faults
+        say(f"counted as 0: {'; '.join(reasons)}")
+        for name, nothing in {"seconds": 0.0, "flop": 0.0, "best_epoch": 0}.items():
+            trial.set_user_attr(name, nothing)
+        return 0.0
+    return _Training(trial, prepared, Path(config.out), may_be_pruned=not confirms).value()
+
+
+def train_config(config: SearchConfig, settings: dict[str, Any], seed: int | None = None) -> TrainConfig:
+    """Return the configuration of a trial's training."""
+    values = with_settings(config.recipe, settings)
+    return TrainConfig(**values, extract=config.extract, out="-", seed=config.seeds[0] if seed is None else seed)
+
+
+class _Training:
+    """The training of a trial, which goes on where a killed one was."""
+
+    def __init__(self, trial: Trial, prepared: Prepared, folder: Path, *, may_be_pruned: bool) -> None:
+        self.trial, self.prepared, self.folder, self.may_be_pruned = trial, prepared, folder, may_be_pruned
+        self.place = folder / "trials" / prepared.fingerprint[:16]
+        self.reported = Course()
+
+    def value(self) -> float:
+        """Train, note what it took, and return the value."""
+        below = self.folder / BELOW
+        (train, seconds), (tune, more) = (
+            below_prompt(self.prepared, self.prepared.rows[split], below) for split in ("train", "tune")
+        )
+        start, checkpoint = self.prepared.start, Checkpoint(self.place, self.prepared.fingerprint)
+        trainer = start.trainer(train, tune, start.config.stopping.epochs, checkpoint)
+        course = Course()
+        try:
+            course = trainer.fit(self._after_epoch)
+            self._after_epoch(course)  # what a killed trial had done, and not reported
+        except TrainingError as error:
+            say(f"counted as 0: {error}")
+            course = Course()
+        except optuna.TrialPruned:
+            self._end(trainer, [train, tune], seconds + more)
+            raise
+        self._end(trainer, [train, tune], seconds + more)
+        self.trial.set_user_attr("best_epoch", course.best_epoch)
+        return course.best_value or 0.0
+
+    def _after_epoch(self, course: Course) -> None:
+        """Report epochs that are not reported yet; end the trial where it lies below the others."""
+        new = course.history[self.reported.epoch :]
+        self.reported = replace(course)
+        for epoch in new:
+            self.trial.report(epoch[self.prepared.start.config.stopping.metric], int(epoch["epoch"]))
+        if new and self.may_be_pruned and self.trial.should_prune():
+            raise optuna.TrialPruned
+
+    def _end(self, trainer: Trainer, rows: list[Rows], seconds_below: float) -> None:
+        """Note seconds and operations; layers below a prompt count for the first trial that needed them."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        n_upper = self.prepared.start.config.adapter.upper_layers
+        others = [other.user_attrs for other in self.trial.study.trials if other.number != self.trial.number]
+        is_first = n_upper is not None and n_upper not in [one.get("layers_below") for one in others if "flop" in one]
+        of_below = flop_below(trainer.network, n_upper, rows) if is_first else 0.0
+        self.trial.set_user_attr("layers_below", n_upper)
+        seconds = self.reported.seconds + (seconds_below if is_first else 0.0)
+        self.trial.set_user_attr("seconds", round(seconds, 1))
+        self.trial.set_user_attr("flop", flop_of_training(trainer, self.reported.epoch) + of_below)
+
+
+def _suggest(trial: Trial, name: str, allowed: Range) -> Any:
+    """Let the sampler choose a value."""
+    if allowed.choices is not None:
+        return trial.suggest_categorical(name, allowed.choices)
+    low, high = allowed.low, allowed.high
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(name, low, high, log=allowed.log)
+    assert low is not None
+    assert high is not None
+    return trial.suggest_float(name, low, high, log=allowed.log)

@@ -53,4 +53,5 @@ def test_decisions_alone_have_no_samples_of_scores(run, targets):
 def test_interval_leaves_out_what_is_undefined():
     values = np.append(np.linspace(0, 1, 1001), [np.nan] * 50)
     assert interval(values) == {"low": 0.025, "high": 0.975}
+    assert interval(values, around=0.4) == {"low": -0.075, "high": 0.875}  # samples are too high by .1
     assert interval(np.full(3, np.nan)) == {"low": None, "high": None}

@@ -91,7 +91,7 @@ def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]
     methods = {name: _summary(those, judge) for name, those in by_name.items()}
     samples = {name: _mean_samples([judge.resample(run) for run in those]) for name, those in by_name.items()}
     for name, figures in methods.items():
-        figures["interval"] = {figure: interval(values) for figure, values in samples[name].items()}
+        figures["interval"] = {figure: interval(values, figures[figure]) for figure, values in samples[name].items()}
     differences = {
         name: {
             figure: _difference(figure, *((methods[side], samples[side]) for side in (reference, name)))

@@ -74,16 +74,15 @@ def _make(start: Start, ids: Sequence[list[int]], file: Path, shape: tuple[int, 
         raise TrainingError(fault)
     n_bytes = np.dtype(_DTYPE).itemsize * shape[1]
     starts = np.cumsum([0, *(len(row) for row in ids)]) * n_bytes
-    # Written and not mapped: machines that share a disk would put back whole pages, with rows of each other in them.
-    with partial.open("r+b") as stream, progress("layers below the prompt", len(ids)) as done:
+    # Written through, neither mapped nor cached: machines that share a disk would put back whole pages, with what they
+    # last saw of each other's rows.
+    own = os.open(partial, os.O_WRONLY | os.O_DSYNC)
+    with os.fdopen(own, "wb", buffering=0), progress("layers below the prompt", len(ids)) as done:
         for at, batch in enumerate(length_sorted_batches([*map(len, ids)], start.config.optimiser.micro_batch_tokens)):
             if at % group.size == group.rank:
                 for row, values in zip(batch, _states(start, [ids[row] for row in batch]), strict=True):
-                    stream.seek(starts[row])
-                    stream.write(values[: len(ids[row])].tobytes())
+                    os.pwrite(own, values[: len(ids[row])].tobytes(), starts[row])
             done(len(batch))
-        stream.flush()
-        os.fsync(stream.fileno())
     group.gathered(0)  # all have written
     if group.is_first:
         _seconds_of(file).write_text(f"{time.monotonic() - started:.1f}\n", encoding="utf-8")

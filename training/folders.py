@@ -13,7 +13,7 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
 
 LOCK = ".lock"
-"""File that says which process is in a folder."""
+"""File that the process in a folder holds locked."""
 
 
 def put_in_place(new: Path, folder: Path) -> None:

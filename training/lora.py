@@ -74,6 +74,11 @@ def _inject(backbone: Any, settings: LoraSettings) -> None:
     linear = {name for name, module in backbone.named_modules() if type(module) is nn.Linear}
     n_layers = backbone.config.num_hidden_layers
     upper = None if settings.upper_layers is None else range(n_layers - settings.upper_layers, n_layers)
+    if upper is not None and linear & set(settings.layers or []):
+        raise ConfigError(
+            f"lora.layers must be kinds of layers where lora.upper_layers chooses among them, was: {settings.layers}; "
+            "give their last names, as in [q, v]"
+        )
     try:
         inject_adapter_in_model(peft_config(settings.rank, settings.alpha, settings.layers, upper), backbone)
     except ValueError:

@@ -14,11 +14,12 @@ import torch
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
+from training import lora
 from training.args import TrainConfig
 from training.data import Examples, Rows, read_splits, tokenised
 from training.extract_folder import read_extract_record
 from training.group import ALONE, Group
-from training.prompt import check_layers, check_room, check_upper_layers
+from training.prompt import check_kind, check_layers, check_room, check_upper_layers
 from training.seen import seen_in
 from training.start import Start
 from training.warm import Earlier, read_earlier
@@ -63,9 +64,12 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     earlier = read_earlier(config, content_hash, record)
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
+    check_kind(config, model)
     check_layers(config.layers, model)
     check_upper_layers(config, model)
     check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
+    if config.lora is not None:
+        lora.put_into(model, config.lora, config.seed)  # refuses layers that are not there; nothing is changed yet
     encoder = Encoder(tokenizer, config.max_tokens)
     examples = read_splits(
         config.extract,
@@ -112,7 +116,7 @@ def _seen(
 def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
     # Whether a refit follows makes no difference to what came before it, nor what is made of a network's logits, nor
     # how many processes there are; what lies in a folder counts and not how the folder is called.
-    places = ("extract", "start_from", "out", "overwrite", "processes", "processes_on")
+    places = ("backbone", "extract", "start_from", "out", "overwrite", "processes", "processes_on")
     unlike: dict[str, Any] = dict.fromkeys((*places, "terms", "calibrator", "thresholds"), True)
     settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}})
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]

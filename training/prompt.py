@@ -32,13 +32,8 @@ def initial_prompt(
         head_width)`` for a deep one, which starts as the keys and values of one pass over the embeddings.
 
     Raises:
-        ConfigError: for a deep or prefix prompt on a backbone that cannot be given keys and values.
+        ConfigError: for texts without any token.
     """
-    if config.kind != "input" and not takes_keys_values(backbone):
-        raise ConfigError(
-            f"prompt.kind {config.kind} needs a backbone that takes keys and values, was: "
-            f"{backbone.config.model_type}; use kind: input"
-        )
     table = backbone.get_input_embeddings().weight
     if config.init == "random":
         deviation, mean = table.std(dim=0), table.mean(dim=0)
@@ -91,6 +86,20 @@ def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptForm:
         attention="prefix" if caches_prompt else "full",
         upper_layers=config.upper_layers,
     )
+
+
+def check_kind(config: Recipe, backbone: Any) -> None:
+    """Refuse a deep or prefix prompt on a backbone that cannot be given keys and values.
+
+    Raises:
+        ConfigError: naming the kind to use.
+    """
+    kind = config.prompt.kind
+    if config.lora is None and kind != "input" and not takes_keys_values(backbone):
+        raise ConfigError(
+            f"prompt.kind {kind} needs a backbone that takes keys and values, was: {backbone.config.model_type}; "
+            "use kind: input"
+        )
 
 
 def check_layers(layers: Sequence[int] | None, backbone: Any) -> None:

@@ -89,7 +89,7 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared
             return _in_its_processes(config, measured, shared)
         finally:
             if os.listdir(state) == [LOCK]:  # done, or refused before anything was kept
-                shutil.rmtree(state)
+                shutil.rmtree(state, ignore_errors=True)  # its lock is still open, which some network disks mind
 
 
 def _in_its_processes(config: TrainConfig, measured: Sequence[str], shared: Path | None) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen, terms)
     if shared is None:
         for part in set(state.iterdir()) - {state / LOCK}:
-            shutil.rmtree(part)
+            shutil.rmtree(part, ignore_errors=True)
     return {
         "model_id": sealed.model_id,
         "artifact": str(out),

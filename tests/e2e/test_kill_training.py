@@ -42,13 +42,14 @@ def without_seconds(values: Any) -> Any:
     return [without_seconds(value) for value in values] if isinstance(values, list) else values
 
 
-def test_killed_search_ends_with_the_same_table(folder: Path, recipe: str) -> None:
+def test_killed_search_ends_with_the_same_table(folder: Path, recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     space = "space={optimiser.head_lr: {low: 1.0e-4, high: .1, log: true}}"
     short = ["trials=2", "random_trials=2", "confirmed=1", "seeds=[1]"]
     settings = [f"extract={folder / 'extract'}", f"out={folder / 'killed'}", f"recipe={{{recipe}}}", space, *short]
     kill_when(given("search", settings), lambda: any((folder / "killed" / "trials").glob("*/state.json")), folder)
     assert not (folder / "killed" / "results.json").exists()
     found = search(load_config(SearchConfig, None, settings))
+    assert "training resumes after epoch" in capsys.readouterr().err
     expected = search(load_config(SearchConfig, None, [*settings, f"out={folder / 'whole'}"]))
     assert (found["best"], found["value"]) == (expected["best"], expected["value"])
     tables = [json.loads((folder / out / "results.json").read_text(encoding="utf-8")) for out in ("killed", "whole")]

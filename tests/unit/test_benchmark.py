@@ -163,15 +163,18 @@ def test_reading_that_was_cut_off_counts_once(config, monkeypatch):
     assert benchmark(config())["readings"] == {"tfidf": 1, "gzip": 1}
 
 
-def test_what_would_end_a_method_is_told_before_the_first_one_learns(config, ptec, monkeypatch):
+def test_what_would_end_a_method_is_told_before_the_first_one_learns(config, ptec, tiny_folder, monkeypatch):
     monkeypatch.setattr(Tfidf, "learn", _stop)
+    long = ptec.replace("ptec=", "long=").replace("4}", "900}")
+    lora = (
+        f"{{method: lora, max_tokens: 32, lora: {{layers: [none]}}, backbone: '{tiny_backbone(tiny_folder, 'bert')}'}}"
+    )
     with pytest.raises(ConfigError) as caught:
-        benchmark(
-            config(ptec, "methods.ptec.prompt.upper_layers=1", ptec.replace("ptec=", "long=").replace("4}", "900}"))
-        )
-    first, second = caught.value.faults
+        benchmark(config(ptec, "methods.ptec.prompt.upper_layers=1", long, f"methods.lora={lora}"))
+    first, second, third = caught.value.faults
     assert first == "methods.ptec: prompt.upper_layers must be null but for MPNet, was: 1 for bert"
     assert second.startswith("methods.long: max_tokens + prompt.n_tokens must be at most ")
+    assert third.startswith("methods.lora: lora.layers must be linear layers of the backbone")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_examples_stand_before_the_text(backbone, companies, tmp_path):
 def test_answer_ends_as_those_of_the_examples_do(backbone, companies, tmp_path):
     task = task_of(companies, tmp_path)
     settings = NShot(backbone=backbone, question=" is in", n_examples=3, trie=False)
-    loaded = Writer.load(settings, task.names, ends_with="\n\n")
+    loaded = Writer.load(settings, task.names)
     between = loaded.encoder.tokenizer("\n\n", add_special_tokens=False)["input_ids"]
     assert [loaded.spelling.end] * 2 == between
     shown = _shown(settings, loaded, task.whole, np.random.default_rng(0))

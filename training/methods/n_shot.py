@@ -22,6 +22,7 @@ class NShot(Generative):
     """Nothing is trained; the examples are drawn at random from train and tune."""
 
     seeded: ClassVar[bool] = True
+    ends_with: ClassVar[str | None] = _BETWEEN  # the decoder has not been trained to end: it goes on as the examples do
 
     method: Literal["n_shot"] = "n_shot"
 
@@ -31,8 +32,7 @@ class NShot(Generative):
 
     def learn(self, task: Task) -> Learned:
         """Draw the examples."""
-        # The decoder has not been trained to end: it goes on as the examples do.
-        writer = Writer.load(self, task.names, may_write_none=lacks_labels(task.whole), ends_with=_BETWEEN)
+        writer = Writer.load(self, task.names, may_write_none=lacks_labels(task.whole))
         before = _shown(self, writer, task.whole, np.random.default_rng(task.seed))
 
         def given(text: str) -> torch.Tensor:
@@ -47,7 +47,9 @@ class NShot(Generative):
 
 def _shown(settings: NShot, writer: Writer, rows: Examples, random: np.random.Generator) -> list[int]:
     """Spell what stands before every text."""
-    between = writer.encoder.tokenizer(_BETWEEN, add_special_tokens=False)["input_ids"][1:]  # after the end of labels
+    between = writer.encoder.tokenizer(_BETWEEN, add_special_tokens=False)["input_ids"]
+    if writer.spelling.end in between:
+        between = between[between.index(writer.spelling.end) + 1 :]  # after the end of labels
     shown: list[int] = []
     if settings.lists_labels:
         shown += [*writer.spelling.spelled(range(len(writer.names))), *between]

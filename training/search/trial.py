@@ -99,11 +99,13 @@ class _Training:
     def _end(self, trainer: Trainer, rows: list[Rows], seconds_below: float) -> None:
         """Note seconds and operations; layers below a prompt count for the first trial that needed them."""
         shutil.rmtree(self.place, ignore_errors=True)
-        n_upper = self.prepared.start.config.adapter.upper_layers
+        config = self.prepared.start.config
+        n_upper = config.adapter.upper_layers
+        below = [config.backbone, config.max_tokens, config.dtype, config.optimiser.micro_batch_tokens, n_upper]
         others = [other.user_attrs for other in self.trial.study.trials if other.number != self.trial.number]
-        is_first = n_upper is not None and n_upper not in [one.get("layers_below") for one in others if "flop" in one]
+        is_first = n_upper is not None and below not in [one.get("layers_below") for one in others if "flop" in one]
         of_below = flop_below(trainer.network, n_upper, rows) if is_first else 0.0
-        self.trial.set_user_attr("layers_below", n_upper)
+        self.trial.set_user_attr("layers_below", below)
         seconds = self.reported.seconds + (seconds_below if is_first else 0.0)
         self.trial.set_user_attr("seconds", round(seconds, 1))
         self.trial.set_user_attr("flop", flop_of_training(trainer, self.reported.epoch) + of_below)

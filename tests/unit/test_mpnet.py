@@ -143,6 +143,12 @@ def test_layers_that_cannot_be_adapted_are_refused(run, tmp_path, setting, famil
         run(tmp_path / "out", setting.format(n_layers), family=family)
 
 
+def test_lora_cannot_name_a_layer_below_the_upper_ones(run, tmp_path):
+    layers = "layers: [encoder.layer.0.attention.attn.q, v], upper_layers: 1"
+    with pytest.raises(ConfigError, match=r"lora\.layers must be kinds of layers where lora\.upper_layers chooses"):
+        run(tmp_path / "out", f"lora={{{layers}}}", family="mpnet")
+
+
 def test_lora_in_upper_layers_scores_as_measured_and_is_started_from_in_its_form(run, companies, tmp_path):
     form = "lora={{rank: 2, lr: .01, layers: [q, v], upper_layers: {}}}"
     made = run(tmp_path / "made", form.format(1), family="mpnet", epochs=1)

@@ -17,7 +17,7 @@ from training.checkpoint import Checkpoint
 from training.data import read_splits, tokenised
 from training.fit import Trainer, trained_parameters
 from training.group import ALONE, Group
-from training.together import _LOST_ANOTHER, _cause, _check_shared, run_together
+from training.together import _LOST_ANOTHER, _cause, _check_shared, _with_absolute_paths, run_together
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,16 @@ def test_executors_need_a_session(monkeypatch):
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     with pytest.raises(ConfigError, match="processes_on must be local without a Spark session"):
         run_together(fail, config_of("processes=2", "processes_on=executors"))
+
+
+def test_places_mean_the_same_in_processes_that_work_in_other_folders(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    given = ("extract=extracts/a", "out=artifacts/a", "backbone=path:models/a", "start_from=hdfs://b")
+    found = _with_absolute_paths(load_config(TrainConfig, None, list(given)))
+    assert (found.extract, found.out) == (f"{tmp_path}/extracts/a", f"{tmp_path}/artifacts/a")
+    assert (found.backbone, found.start_from) == (f"path:{tmp_path}/models/a", "hdfs://b")
+    named = _with_absolute_paths(load_config(TrainConfig, None, [*given, "backbone=pypi:a"]))
+    assert named.backbone == "pypi:a"
 
 
 def test_processes_that_do_not_see_the_place_of_the_artifact_are_refused(tmp_path):

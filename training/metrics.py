@@ -74,7 +74,7 @@ def macro_f1(decisions: NDArray[Any], targets: NDArray[Any]) -> float:
 def f1_per_label(decisions: NDArray[np.bool_], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
     """F1 of each label, (n_labels,), NaN where it does not occur; arguments as in ``macro_f1``, but boolean."""
     positives = positive.sum(axis=0)
-    f1 = _ratio(2 * (decisions & positive).sum(axis=0), decisions.sum(axis=0) + positives)
+    f1 = ratio(2 * (decisions & positive).sum(axis=0), decisions.sum(axis=0) + positives)
     return np.where(positives > 0, f1, np.nan)
 
 
@@ -202,11 +202,11 @@ def _per_label(
         "positives": positives,
         "predicted": predicted,
         "f1": f1_per_label(decisions, positive),
-        "precision": _ratio(hits, predicted),
-        "recall": _ratio(hits, positives),
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, positives),
         "ap": average_precision_per_label(raw, positive),
         "auroc": _auroc(raw, positive),
-        "brier": _ratio(np.square(probabilities - positive).sum(axis=0), np.full(len(positives), len(positive))),
+        "brier": ratio(np.square(probabilities - positive).sum(axis=0), np.full(len(positives), len(positive))),
     }
 
 
@@ -220,17 +220,17 @@ def average_precision_per_label(scores: NDArray[Any], positive: NDArray[np.bool_
     is_last = np.append(ranked[1:] != ranked[:-1], np.ones_like(hits[:1]), axis=0)
     last = np.minimum.accumulate(np.where(is_last, rows, len(scores))[::-1], axis=0)[::-1]
     total = (hits * np.take_along_axis(precision, last, axis=0)).sum(axis=0)
-    return _ratio(total, positive.sum(axis=0))
+    return ratio(total, positive.sum(axis=0))
 
 
 def _auroc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Area under the ROC curve of each label, NaN where only one class occurs."""
     positives = positive.sum(axis=0)
     ranks = (rankdata(scores, axis=0) * positive).sum(axis=0)
-    return _ratio(ranks - positives * (positives + 1) / 2, positives * (len(positive) - positives))
+    return ratio(ranks - positives * (positives + 1) / 2, positives * (len(positive) - positives))
 
 
-def _ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
+def ratio(above: NDArray[Any], below: NDArray[Any]) -> NDArray[np.float64]:
     """Divide; NaN where the denominator is 0."""
     return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
 

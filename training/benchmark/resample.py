@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.benchmark.results import Run
-from training.metrics import ECE_FLOOR, binned_error
+from training.metrics import ECE_FLOOR, binned_error, ratio
 
 Figures = dict[str, NDArray[np.float64]]
 
@@ -67,11 +67,11 @@ def _of_decisions(decided: NDArray[np.bool_], positive: NDArray[np.bool_], count
     hits, positives, both = (
         counts @ values for values in (decided & positive, positive, decided.astype(float) + positive)
     )
-    f1 = np.where(positives > 0, _ratio(2 * hits, both), np.nan)
+    f1 = np.where(positives > 0, ratio(2 * hits, both), np.nan)
     return {
         "macro_f1": _defined_mean(f1),
-        "micro_f1": _ratio(2 * hits.sum(axis=1), both.sum(axis=1)),
-        "weighted_f1": _ratio((np.nan_to_num(f1) * positives).sum(axis=1), positives.sum(axis=1)),
+        "micro_f1": ratio(2 * hits.sum(axis=1), both.sum(axis=1)),
+        "weighted_f1": ratio((np.nan_to_num(f1) * positives).sum(axis=1), positives.sum(axis=1)),
     }
 
 
@@ -85,7 +85,7 @@ def _brier(
     errors, of_reference = (
         counts @ np.square(said - positive).sum(axis=1) for said in (probabilities, np.asarray(base_rates, float))
     )
-    return {"brier": errors / positive.size, "brier_skill": 1 - _ratio(errors, of_reference)}
+    return {"brier": errors / positive.size, "brier_skill": 1 - ratio(errors, of_reference)}
 
 
 def _calibration_error(
@@ -118,19 +118,14 @@ class _Ranking:
             np.take_along_axis(values.cumsum(axis=0), self.last, axis=0) for values in (often, often_positive)
         )
         n_positive, n_negative = hits_up_to[-1], n_up_to[-1] - hits_up_to[-1]
-        precision = (often_positive * np.nan_to_num(_ratio(hits_up_to, n_up_to))).sum(axis=0)
+        precision = (often_positive * np.nan_to_num(ratio(hits_up_to, n_up_to))).sum(axis=0)
         negatives = n_up_to - hits_up_to  # with scores at least as high
         before = np.take_along_axis(np.insert(negatives[:-1], 0, 0, axis=0), self.first, axis=0)
         beaten = (often_positive * (n_negative - (negatives + before) / 2)).sum(axis=0)
-        return _ratio(precision, n_positive), _ratio(beaten, n_positive * n_negative)
-
-
-def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide; NaN where the denominator is 0."""
-    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)
+        return ratio(precision, n_positive), ratio(beaten, n_positive * n_negative)
 
 
 def _defined_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average each row over the labels for which it is defined."""
     defined = np.isfinite(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(float))
+    return ratio(np.where(defined, values, 0).sum(axis=1), defined.sum(axis=1).astype(float))

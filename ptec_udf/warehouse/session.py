@@ -6,8 +6,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 import time
 from importlib.resources import files
@@ -18,7 +16,8 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.errors import ConfigError, PtecError, WarehouseBusyError
+from ptec_udf.errors import ConfigError, WarehouseBusyError
+from ptec_udf.warehouse.java import check_java, output_for_results
 
 # Where the session that this package built keeps its tables; absent in a session of the site.
 FOLDER_SETTING = "spark.ptec.folder"
@@ -37,8 +36,6 @@ _EMBEDDED_SIZES = {
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.driver.memory": "2g",  # the driver is the executor too; 1g, Spark's own, fills up in one night
 }
-
-_MIN_JAVA = 17
 
 # The JVM of a command that has just ended holds the catalog for some seconds more.
 _LOCK_WAIT_S = 20.0
@@ -88,7 +85,7 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     given = _submitted_settings() if is_submitted else {}
     if not is_submitted and SparkContext._gateway is None:
-        _check_java()
+        check_java()
         if folder is not None:
             _check_free(folder)
     settings = default_settings() | _embedded_settings(config, folder)
@@ -153,7 +150,8 @@ def _launch(settings: dict[str, str], app_name: str, folder: Path | None) -> Spa
     builder = SparkSession.builder.appName(app_name)
     for name, value in settings.items():
         builder = builder.config(name, value)
-    spark = builder.getOrCreate()
+    with output_for_results():
+        spark = builder.getOrCreate()
     if folder is not None:
         assert spark._jvm is not None
         # Derby reads it when the first table is looked up; its default is the current folder.
@@ -200,21 +198,6 @@ def _busy(folder: Path) -> WarehouseBusyError:
         f"the warehouse {str(folder)!r} is in use by another process, and an embedded warehouse takes one at a time: "
         "wait until that process has ended, or end it"
     )
-
-
-def _check_java() -> None:
-    """Raise unless a Java that Spark can run on is found where Spark looks for it."""
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else "java"
-    advice = f"install Java {_MIN_JAVA} or newer (on Debian: apt-get install openjdk-{_MIN_JAVA}-jre-headless)"
-    if shutil.which(java) is None:
-        where = f"in JAVA_HOME={home}" if home else "on the PATH, and JAVA_HOME is not set"
-        raise PtecError(f"Spark needs Java, and there is none {where}: {advice}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', said)
-    if found is None or int(found.group(1)) < _MIN_JAVA:
-        version = found.group(1) if found else "of an unknown version"
-        raise PtecError(f"Spark needs Java {_MIN_JAVA} or newer, and {java} is Java {version}: {advice}")
 
 
 def _check(spark: SparkSession, folder: Path | None) -> None:

@@ -16,9 +16,9 @@ from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
 from ptec_udf.warehouse.tables import Warehouse
 
 # Queries over a few rows are done before their code is compiled; the commands of tests/e2e compile it. A catalog that
-# is thrown away need not reach the disk. One compiler gets a small code cache, which hundreds of queries would fill.
+# is thrown away need not reach the disk.
 QUICK_JVM = {
-    "spark.driver.extraJavaOptions": "-XX:ReservedCodeCacheSize=512m -Dderby.system.durability=test",
+    "spark.driver.extraJavaOptions": "-Dderby.system.durability=test",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.driver.memory": "3g",

@@ -10,7 +10,7 @@ from ptec_udf.config import Section
 from ptec_udf.model.terms import LEAST_CHARACTERS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-CalibratorName = Literal["platt", "platt_per_label", "temperature", "none"]
+CalibratorName = Literal["platt", "platt_per_label", "isotonic", "temperature", "none"]
 ThresholdsName = Literal["common", "per_label"]
 
 _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not finite in float32
@@ -196,7 +196,8 @@ class Recipe(Section):
     stopping: StoppingConfig = StoppingConfig()
     calibrator: CalibratorName = Field(
         "platt",
-        description="how logits become probabilities; platt_per_label: each label its own line, as far as it helps",
+        description="how logits become probabilities; platt_per_label: each label its own line, as far as it helps; "
+        "isotonic: a curve for all labels, as far as it helps",
     )
     thresholds: ThresholdsName = Field(
         "common", description="common: one threshold on all labels' logits; per_label: each its own, as far as it helps"

@@ -28,6 +28,7 @@ def common_fields(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "template": record["template"],
         "threshold_logit": decisions.common_threshold,
+        "curve": list(decisions.calibration.curve) or None,
         "labels": _labels(names, decisions, targets),
         "extract": ExtractOrigin(
             fingerprint=record["fingerprint"],

@@ -76,7 +76,7 @@ _NOT_IN_MODEL_ID: dict[str, Any] = {
 # What is made of logits, and what was learned from: with the above, all that leaves a text's logits alone.
 _NOT_IN_LOGITS_ID: dict[str, Any] = {
     **_NOT_IN_MODEL_ID,
-    **dict.fromkeys(("calibrator", "threshold_logit", "extract"), True),
+    **dict.fromkeys(("calibrator", "threshold_logit", "curve", "extract"), True),
     "labels": {"__all__": {"threshold", "scale", "offset", "training_positives"}},
 }
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ptec_udf.model.curve import Point, is_rising
 
 
 class _Part(BaseModel):
@@ -52,7 +54,7 @@ class TermsForm(_Part):
 
 
 class Label(_Part):
-    """One label: probability = sigmoid(scale * logit + offset), assigned at or over threshold."""
+    """One label: probability = sigmoid(curve(scale * logit + offset)), assigned at or over threshold."""
 
     name: str
     threshold: float = Field(gt=0, lt=1)
@@ -90,6 +92,7 @@ class Manifest(_Part):
     feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
+    curve: list[Point] | None = Field(None, min_length=2)  # see curve.py, shared by all labels; None: a straight line
     labels: list[Label]
     extract: ExtractOrigin
     packages: dict[str, str]
@@ -99,6 +102,13 @@ class Manifest(_Part):
     def adapts(self) -> bool:
         """Whether something was trained on the backbone: a prompt or LoRA."""
         return self.prompt is not None or self.lora is not None
+
+    @field_validator("curve")
+    @classmethod
+    def _curve_rises(cls, curve: list[Point] | None) -> list[Point] | None:
+        if curve is not None and not is_rising(curve):
+            raise ValueError("each point of the curve must be right of the one before, and above it")
+        return curve
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Manifest:

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.scorer import EMPTY, ERROR
+from ptec_udf.model.curve import Point, bend
 from ptec_udf.model.manifest import Label, Manifest
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
 from ptec_udf.warehouse.schemas import SCORES
@@ -16,13 +17,18 @@ from ptec_udf.warehouse.source import PinnedSource
 STAGING_LOST = "a text was scored and is not in staging any more: another run of this name is at work"
 
 
-def probabilities(logits: Column, labels: list[Label]) -> Column:
-    """Return sigmoid(scale * logit + offset) for every label, computed in double, kept as float."""
+def probabilities(logits: Column, labels: list[Label], curve: list[Point] | None = None) -> Column:
+    """Return sigmoid(curve(scale * logit + offset)) for every label, computed in double, kept as float."""
     scales = F.array(*[F.lit(label.scale) for label in labels])
     offsets = F.array(*[F.lit(label.offset) for label in labels])
     scaled = F.zip_with(logits, scales, lambda logit, scale: logit.cast("double") * scale)
     shifted = F.zip_with(scaled, offsets, lambda value, offset: value + offset)
-    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-value))).cast("float"))
+    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-bend(value, curve or (), _clamp)))).cast("float"))
+
+
+def _clamp(value: Column, low: float, high: float) -> Column:
+    """Return a value, or the nearer end where it is beyond."""
+    return F.least(F.greatest(value, F.lit(low)), F.lit(high))
 
 
 def assigned_labels(probability: Column, labels: list[Label]) -> Column:
@@ -58,7 +64,7 @@ def scored_rows(
     """
     wanted = changes.where(F.col("fate").isin(*TO_WRITE))
     joined = wanted.join(known, on="text_hash", how="left")
-    probability = probabilities(F.col("logits"), manifest.labels)
+    probability = probabilities(F.col("logits"), manifest.labels, manifest.curve)
     conflict, blank = F.col("conflict"), F.col("text").isNull() & ~F.col("conflict")
     # Ends the night rather than write a company without a score.
     scored = F.coalesce("status", F.raise_error(F.lit(STAGING_LOST)).cast("string"))

@@ -7,16 +7,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
-from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST
+from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST, load_artifact
+from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_artifact
+from tests.variants import variant
 
 
 @pytest.fixture
@@ -152,13 +155,20 @@ def test_sql_runs_and_explains(site: Site) -> None:
     refused(run(site, "sql", subquery), "[Ss]ubquer")
 
 
-def test_ptec_score_agrees_with_the_scores_table(site: Site) -> None:
-    site.champion()
+def test_ptec_score_agrees_with_the_scores_table_where_calibration_is_a_curve(site: Site) -> None:
+    curve = [(-40.0, -50.0), (0.0, 0.25), (40.0, 30.0)]
+    bent = variant(tiny_artifact(site.folder, "bert", "deep"), site.folder / "bent", calibrator="isotonic", curve=curve)
+    model_id = registry.register(site.warehouse, bent, site.folder / "keep", "bent")
+    registry.promote(site.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
     site.night()
     key, name, about = companies(20)[0]
     model = site.warehouse.read("models").first()
     text = model["template"].format(name=name, about=about)
     result = run(site, "sql", f"SELECT ptec_score('{text}') AS p", "--json")
     scored = json.loads(result.stdout.strip().splitlines()[-1])["rows"][0]["p"]
-    stored = dict(zip(model["labels"], site.scores()[key]["probabilities"], strict=True))
-    assert scored == pytest.approx(stored, abs=2e-5)
+    row = site.scores()[key]
+    assert scored == pytest.approx(dict(zip(model["labels"], row["probabilities"], strict=True)), abs=2e-5)
+    labels = load_artifact(model["location"]).manifest.labels
+    lines = np.array([[one.scale, one.offset] for one in labels])
+    bent_log_odds = np.interp(lines[:, 0] * row["logits"] + lines[:, 1], *zip(*curve, strict=True))
+    np.testing.assert_allclose(row["probabilities"], 1 / (1 + np.exp(-bent_log_odds)), atol=1e-6)

@@ -196,6 +196,7 @@ def test_model_id_changes_with_everything_that_decides_a_score(folder):
         {"backbone": other_backbone},
         {"max_tokens": 31},
         {"pooling": "last"},
+        {"curve": [(-1.0, -2.0), (1.0, 1.5)]},
     ]
     found = [resealed(folder, **change) for change in changes]
     files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
@@ -251,7 +252,8 @@ def test_logits_id_is_that_of_what_decides_logits(folder):
     def logits_id(**changes):
         return replace(made, manifest=manifest.model_copy(update=changes)).logits_id
 
-    assert made.logits_id == logits_id(labels=labels, calibrator="platt", threshold_logit=3.0, extract=origin)
+    of_logits = {"labels": labels, "calibrator": "isotonic", "curve": [(-1.0, -2.0), (1.0, 1.5)]}
+    assert made.logits_id == logits_id(**of_logits, threshold_logit=3.0, extract=origin)
     others = [
         logits_id(labels=renamed),
         logits_id(labels=manifest.labels[::-1]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from training.benchmark.compare import Judge, compare
@@ -48,6 +50,12 @@ def test_run_is_found_as_it_was_kept(tmp_path):
     assert found is not None
     assert found.facts == run.facts
     np.testing.assert_array_equal(found.logits, run.logits)
+    calibration = Calibration(np.ones(2), np.zeros(2), [(-1.0, -2.0), (1.0, 1.5)])
+    results.add(replace(run, decisions=Decisions(calibration, 0.0, np.zeros(2))))
+    bent = results.find("a", 7, "x")
+    assert bent is not None
+    assert bent.decisions is not None
+    assert bent.decisions.calibration.curve == calibration.curve
     assert found.decisions.common_threshold == 0.0
     assert results.find("a", 7, "other") is None
     assert results.find("a", 8, "x") is None

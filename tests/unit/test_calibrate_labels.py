@@ -7,7 +7,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from training.decisions.calibrate import fit_platt
-from training.decisions.calibrate_labels import _corrected, fit_platt_per_label
+from training.decisions.calibrate_labels import own_lines
+from training.decisions.shrunk import fit_shrunk
 
 NO_WEIGHTS = np.zeros(3)
 
@@ -22,7 +23,7 @@ def cells_of_lines(n_rows, scales, offsets, seed=0):
 def test_labels_that_differ_get_lines_of_their_own():
     scales, offsets = np.array([0.5, 1.0, 2.0]), np.array([1.0, 0.0, -2.0])
     logits, targets = cells_of_lines(2000, scales, offsets)
-    calibration, report = fit_platt_per_label(logits, targets, NO_WEIGHTS)
+    calibration, report = fit_shrunk(own_lines, logits, targets, NO_WEIGHTS)
     shared = fit_platt(logits, targets, NO_WEIGHTS)
     assert report["difference"] > report["needed"] > 0
     assert abs(calibration.scale - scales).max() < abs(shared.scale - scales).max() / 2
@@ -31,7 +32,7 @@ def test_labels_that_differ_get_lines_of_their_own():
 
 def test_equal_labels_share_their_line():
     logits, targets = cells_of_lines(200, np.ones(3), np.zeros(3))
-    calibration, report = fit_platt_per_label(logits, targets, NO_WEIGHTS)
+    calibration, report = fit_shrunk(own_lines, logits, targets, NO_WEIGHTS)
     shared = fit_platt(logits, targets, NO_WEIGHTS)
     assert report["chosen"] is None
     np.testing.assert_array_equal(calibration.scale, shared.scale)
@@ -41,7 +42,7 @@ def test_equal_labels_share_their_line():
 def test_label_without_positives_stays_finite_and_near_the_shared_line():
     logits, targets = cells_of_lines(1000, [0.5, 1.0, 2.0], [1.0, 0.0, -2.0])
     targets[:, 1] = False
-    calibration, report = fit_platt_per_label(logits, targets, NO_WEIGHTS)
+    calibration, report = fit_shrunk(own_lines, logits, targets, NO_WEIGHTS)
     assert report["chosen"] is not None
     probabilities = calibration.probabilities(logits)
     assert np.isfinite(probabilities).all()
@@ -52,8 +53,8 @@ def test_weights_of_positives_make_no_difference():
     """They are a shift of the logits, and every line undoes it."""
     weights = np.log([2.0, 9.0, 4.0])
     logits, targets = cells_of_lines(1000, [0.5, 1.0, 2.0], [1.0, 0.0, -2.0])
-    plain, _ = fit_platt_per_label(logits, targets, NO_WEIGHTS)
-    shifted, _ = fit_platt_per_label(logits + weights, targets, weights)
+    plain, _ = fit_shrunk(own_lines, logits, targets, NO_WEIGHTS)
+    shifted, _ = fit_shrunk(own_lines, logits + weights, targets, weights)
     np.testing.assert_allclose(shifted.probabilities(logits + weights), plain.probabilities(logits), atol=1e-6)
 
 
@@ -61,7 +62,7 @@ def test_more_positives_are_shrunk_less():
     """Corrections by Newton's method are where scikit-learn's penalised regression finds them."""
     logits, targets = cells_of_lines(800, [0.6, 1.5, 1.0], [0.5, -1.0, 0.0])
     shared = fit_platt(logits, targets, NO_WEIGHTS)
-    found = _corrected(shared, logits, targets, strength=20.0)
+    found = own_lines(shared, logits, targets, strength=20.0)
     log_odds = shared.scale * logits + shared.offset
     doubt = expit(log_odds) * expit(-log_odds)
     for label in range(3):
@@ -80,5 +81,5 @@ def test_more_positives_are_shrunk_less():
 
 def test_order_of_a_label_stays():
     logits, targets = cells_of_lines(500, [-1.0, 1.0, 1.0], np.zeros(3))  # the first is learned the wrong way round
-    calibration, _ = fit_platt_per_label(logits, targets, NO_WEIGHTS)
+    calibration, _ = fit_shrunk(own_lines, logits, targets, NO_WEIGHTS)
     assert (calibration.scale > 0).all()

@@ -15,6 +15,7 @@ from ptec_udf.model import artifact as format
 from ptec_udf.model.artifact import load_artifact, read_artifact, seal
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import seen_of, variant
+from training.decisions.decide import Decisions
 from training.extract_folder import DATA, RECORD
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.parameters import Parameters, log_pos_weights
@@ -69,6 +70,25 @@ def test_fit_gives_probabilities_that_hold_and_measures_them_by_cross_fitting(mo
     assert facts["after"]["macro_f1"] > facts["before"]["macro_f1"]
     assert (facts["rows"], facts["left_out"], facts["split"]) == (1500, 7, "dev")
     assert made.metrics["recalibrated"]["from"] == model.model_id
+
+
+def test_a_curve_is_fitted_put_into_the_artifact_and_read_again(model):
+    curve = [(-2.0, -4.0), (0.0, 1.0), (2.0, 1.5)]
+    random = np.random.default_rng(1)
+    logits = random.normal(-1.0, 2.0, (3000, len(LABELS))) + WEIGHTS
+    targets = random.random(logits.shape) < expit(np.interp(logits - WEIGHTS, *zip(*curve, strict=True)))
+    made, facts = made_of(
+        model, LabelledLogits(logits, targets, 0, 0), "extract=x", "calibrator=isotonic", "thresholds=common"
+    )
+    assert made.manifest.calibrator == "isotonic"
+    assert len(made.manifest.curve) >= 2
+    assert facts["after"]["ece"] < 0.02
+    decisions = Decisions.of(made.manifest)
+    np.testing.assert_allclose(decisions.threshold_logits, made.manifest.threshold_logit, atol=1e-6)
+    kept, _ = made_of(made, None, "set_thresholds.energy=0.25")
+    assert kept.manifest.curve == made.manifest.curve
+    straight, _ = made_of(made, LabelledLogits(logits, targets, 0, 0), "extract=x", "calibrator=platt")
+    assert straight.manifest.curve is None
 
 
 def test_only_calibration_and_thresholds_differ(model, rows):

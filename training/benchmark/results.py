@@ -103,7 +103,8 @@ class Results:
             values = load_file(place / _SCORES)
             decisions = None
             if "scale" in values:
-                calibration = Calibration(values["scale"], values["offset"])
+                curve = [(origin, to) for origin, to in values["curve"].tolist()] if "curve" in values else ()
+                calibration = Calibration(values["scale"], values["offset"], curve)
                 decisions = Decisions(calibration, float(values["common"][0]), values["thresholds"])
             run = Run(facts, values["logits"], decisions)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError):
@@ -120,6 +121,8 @@ class Results:
         if run.decisions is not None:
             calibration = run.decisions.calibration
             values |= {"scale": calibration.scale, "offset": calibration.offset}
+            if calibration.curve:
+                values["curve"] = np.array(calibration.curve)
             values |= {
                 "common": np.array([run.decisions.common_threshold]),
                 "thresholds": run.decisions.threshold_logits,

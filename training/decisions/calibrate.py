@@ -1,4 +1,4 @@
-"""From raw logits to probabilities, by one line that all labels share.
+"""From raw logits to probabilities, by one line that all labels share; ``shrunk.py`` may depart from it.
 
 Training weights positives by ``pos_weight``, which shifts a logit by its logarithm. Every
 calibrator takes that shift away before anything is called a probability::
@@ -9,7 +9,8 @@ calibrator takes that shift away before anything is called a probability::
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from ptec_udf.errors import TrainingError
+from ptec_udf.model.curve import Point, bend
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +28,17 @@ SMALLEST, LARGEST = float(np.finfo(np.float32).tiny), float(np.nextafter(np.floa
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A rising straight line per label from logit to log-odds; the order of a label's rows stays.
+    """A rising straight line per label from logit to log-odds, bent where there is a curve; a label's order stays.
 
     Attributes:
         scale: slope per label, over 0, shape (n_labels,).
         offset: intercept per label, shape (n_labels,).
+        curve: points that all labels' log-odds go through after the line, see ``bend``; empty: none.
     """
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
+    curve: Sequence[Point] = ()
 
     def __post_init__(self) -> None:
         if self.scale.ndim != 1 or self.scale.shape != self.offset.shape:
@@ -46,7 +50,20 @@ class Calibration:
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Turn logits (n_rows, n_labels) into probabilities of the same shape, in float64."""
-        return np.asarray(expit(self.scale * np.asarray(logits, np.float64) + self.offset))
+        return np.asarray(expit(self.log_odds(logits)))
+
+    def log_odds(self, logits: float | NDArray[np.floating]) -> NDArray[np.float64]:
+        """Turn logits (..., n_labels), or one for all, into log-odds, in float64."""
+        return np.asarray(bend(self.scale * np.asarray(logits, np.float64) + self.offset, self.curve, np.clip))
+
+    def logits(self, log_odds: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Turn log-odds (..., n_labels) back into logits."""
+        straight = bend(log_odds, [(to, origin) for origin, to in self.curve], np.clip)
+        return np.asarray((straight - self.offset) / self.scale)
+
+    def of_labels(self, at: Sequence[int]) -> Calibration:
+        """Return that of some labels, by position."""
+        return replace(self, scale=self.scale[at], offset=self.offset[at])
 
 
 def fit_none(
@@ -88,12 +105,12 @@ def fit_temperature(
 
 def threshold_probabilities(threshold: float | NDArray[np.floating], calibration: Calibration) -> NDArray[np.float64]:
     """Say one raw-logit threshold, or each label's, as probabilities, (n_labels,), open (0, 1) in float32 too."""
-    return np.clip(expit(calibration.scale * threshold + calibration.offset), SMALLEST, LARGEST)
+    return np.clip(expit(calibration.log_odds(threshold)), SMALLEST, LARGEST)
 
 
 def threshold_logits(thresholds: NDArray[np.floating], calibration: Calibration) -> NDArray[np.float64]:
     """Return on raw logits what thresholds are as probabilities, both *Shape:* ``(n_labels,)``."""
-    return np.asarray((logit(thresholds) - calibration.offset) / calibration.scale)
+    return calibration.logits(logit(thresholds))
 
 
 def checked_cells(

@@ -8,54 +8,25 @@ about their number, for the slope too once log-odds are centred and scaled where
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from training.decisions.calibrate import Calibration, checked_cells, fit_platt
-from training.decisions.cross_fit import STRENGTHS, choose_strength
+from training.decisions.calibrate import Calibration
 
 _LEAST_SLOPE = 0.05  # a correction never turns a label's order around
 _STEPS = 30
 _LONGEST_STEP = 1.0  # in log-odds; the likelihood is flat far from its best place, where Newton would jump
 
 
-def fit_platt_per_label(
-    logits: NDArray[np.floating], targets: NDArray[np.generic], log_pos_weight: NDArray[np.floating]
-) -> tuple[Calibration, dict[str, Any]]:
-    """Fit a line for each label; cross-fitting decides how far it may be from the shared one.
-
-    Args:
-        logits: raw logits of held-out rows, (n_rows, n_labels).
-        targets: 0 or 1, (n_rows, n_labels).
-        log_pos_weight: natural logarithm of the positive weight that training used, (n_labels,).
-
-    Returns:
-        The calibration, and the report of ``choose_strength`` on the mean log-likelihood of a cell.
-
-    Raises:
-        TrainingError: when shapes differ or a logit is not finite.
-    """
-    raw, positive = checked_cells(logits, targets)
-
-    def fit_and_judge(fitted: NDArray[np.intp], judged: NDArray[np.intp]) -> dict[float, NDArray[np.float64]]:
-        shared = fit_platt(raw[fitted], positive[fitted], log_pos_weight)
-        lines = {strength: _corrected(shared, raw[fitted], positive[fitted], strength) for strength in STRENGTHS}
-        return {strength: _log_likelihoods(line, raw[judged], positive[judged]) for strength, line in lines.items()}
-
-    strength, report = choose_strength(fit_and_judge, positive, lambda values, _: float(np.mean(values)))
-    return _corrected(fit_platt(raw, positive, log_pos_weight), raw, positive, strength), report
-
-
-def _corrected(
+def own_lines(
     shared: Calibration, raw: NDArray[np.float64], positive: NDArray[np.bool_], strength: float
 ) -> Calibration:
     """Correct the shared line for each label, by penalised maximum likelihood and Newton's method.
 
-    Corrected log-odds are u + b + a x, where u are the shared line's and x is u centred and scaled; the penalty on
-    each of a and b is half of ``strength`` times its square.
+    Arguments as for ``Correct`` in shrunk.py. Corrected log-odds are u + b + a x, where u are the shared line's and x
+    is u centred and scaled; the penalty on each of a and b is half of ``strength`` times its square.
     """
     if math.isinf(strength):
         return shared
@@ -76,9 +47,3 @@ def _corrected(
         b -= np.clip((aa * of_b - ab * of_a) / determinant, -_LONGEST_STEP, _LONGEST_STEP)
     slope = np.maximum(1 + a / width, _LEAST_SLOPE)
     return Calibration(slope * shared.scale, slope * shared.offset + b + (1 - slope) * centre)
-
-
-def _log_likelihoods(line: Calibration, raw: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Log-likelihood of each cell, (n_rows, n_labels)."""
-    log_odds = line.scale * raw + line.offset
-    return positive * log_odds - np.logaddexp(0.0, log_odds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,13 @@ from training.decisions.calibrate import (
     threshold_logits,
     threshold_probabilities,
 )
-from training.decisions.calibrate_labels import fit_platt_per_label
+from training.decisions.calibrate_curve import bent_line
+from training.decisions.calibrate_labels import own_lines
+from training.decisions.shrunk import fit_shrunk
 from training.decisions.thresholds import common_threshold, fit_thresholds
 
 _SHARED = {"platt": fit_platt, "temperature": fit_temperature, "none": fit_none}
+_SHRUNK = {"platt_per_label": own_lines, "isotonic": bent_line}
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class Decisions:
     """How a model's logits become probabilities and labels.
 
     Attributes:
-        calibration: scale and offset per label.
+        calibration: scale and offset per label, and the curve, if there is one.
         common_threshold: the best threshold on the raw logit if all labels shared it.
         threshold_logits: each label's threshold on the raw logit, *Shape:* ``(n_labels,)``.
     """
@@ -44,7 +47,7 @@ class Decisions:
         scale, offset, thresholds = (
             np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset", "threshold")
         )
-        calibration = Calibration(scale, offset)
+        calibration = Calibration(scale, offset, manifest.curve or ())
         return cls(calibration, manifest.threshold_logit, threshold_logits(thresholds, calibration))
 
     @property
@@ -65,8 +68,8 @@ class Decisions:
             before: logarithms of the weights of positives of the model that decided, *Shape:* ``(n_labels,)``.
             after: those of the other model, of the same shape.
         """
-        scale, offset = self.calibration.scale, self.calibration.offset
-        calibration = Calibration(scale, offset + scale * (before - after))
+        offset = self.calibration.offset + self.calibration.scale * (before - after)
+        calibration = replace(self.calibration, offset=offset)
         return Decisions(calibration, self.common_threshold, self.threshold_logits)
 
 
@@ -85,7 +88,8 @@ def fit_decisions(
         targets: 0 or 1, (n_rows, n_labels).
         log_weights: natural logarithm of the weights of positives, (n_labels,).
         calibrator: ``platt``: one line for all labels; ``platt_per_label``: each label its own, drawn towards that one;
-            ``temperature``: one scale for all labels; ``none``: only the weight of positives is undone.
+            ``isotonic``: the line, bent for all labels alike; ``temperature``: one scale for all labels; ``none``: only
+            the weight of positives is undone.
         thresholds: ``common``: one for all labels; ``per_label``: each label its own, drawn towards that one.
 
     Returns:
@@ -99,8 +103,8 @@ def fit_decisions(
     threshold_logits = np.full(logits.shape[1], common)
     if thresholds == "per_label":
         threshold_logits, report["thresholds"] = fit_thresholds(logits, targets)
-    if calibrator == "platt_per_label":
-        calibration, report["calibration"] = fit_platt_per_label(logits, targets, log_weights)
+    if calibrator in _SHRUNK:
+        calibration, report["calibration"] = fit_shrunk(_SHRUNK[calibrator], logits, targets, log_weights)
     else:
         calibration = _SHARED[calibrator](logits, targets, log_weights)
     return Decisions(calibration, common, threshold_logits), report

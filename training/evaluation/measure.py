@@ -56,8 +56,8 @@ def said_by(learned: Learned, texts: Sequence[str], own: Sequence[str], labels: 
         raise TypeError("a model that is registered has thresholds")
     at = [own.index(label) for label in labels]
     logits, decisions = np.asarray(learned.score(texts)), learned.decisions
-    calibration = Calibration(decisions.calibration.scale[at], decisions.calibration.offset[at])
-    return Said(logits[:, at], decisions.decide(logits)[:, at], calibration, decisions.thresholds[at])
+    decided, calibration = decisions.decide(logits)[:, at], decisions.calibration.of_labels(at)
+    return Said(logits[:, at], decided, calibration, decisions.thresholds[at])
 
 
 def differences(

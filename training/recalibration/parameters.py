@@ -24,7 +24,7 @@ class Parameters:
 
     Attributes:
         calibrator: name of the calibration's form.
-        calibration: scale and offset per label.
+        calibration: scale and offset per label, and the curve, if there is one.
         threshold_logit: the best threshold on the raw logit if all labels shared it.
         thresholds: each label's threshold as a probability, *Shape:* ``(n_labels,)``.
     """
@@ -104,8 +104,9 @@ class Parameters:
             label.model_copy(update={"scale": scale, "offset": offset, "threshold": threshold})
             for label, scale, offset, threshold in zip(manifest.labels, *columns, strict=True)
         ]
-        changes = {"calibrator": self.calibrator, "threshold_logit": self.threshold_logit, "labels": labels}
-        return manifest.model_copy(update=changes)
+        curve = list(self.calibration.curve) or None
+        changes = {"calibrator": self.calibrator, "threshold_logit": self.threshold_logit, "curve": curve}
+        return manifest.model_copy(update={**changes, "labels": labels})
 
 
 def log_pos_weights(artifact: Artifact) -> NDArray[np.float64]:

@@ -12,54 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, model_validator
-
-from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
+from jobs.site import AnyConfig, open_warehouse
+from ptec_udf.config import load_config
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.session import build_session
-from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
-from training.args import TrainConfig
-from training.evaluation.config import EvaluateConfig, GateConfig
 from training.evaluation.record import check_gate
-from training.extract_config import ExtractConfig
-from training.recalibration.config import RecalibrateConfig
 
 _ALIAS = re.compile(r"[A-Za-z0-9_]+")  # as configurations name them
-
-
-class AnyConfig(Section):
-    """The sections warehouse and gate of any configuration file; its other sections are for other commands."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    warehouse: WarehouseConfig = WarehouseConfig()
-    gate: GateConfig = GateConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
-        kinds = (ScoreConfig, ExtractConfig, TrainConfig, EvaluateConfig, RecalibrateConfig)
-        known = {name for kind in kinds for name in kind.model_fields}
-        if unknown := sorted(str(name) for name in set(values) - known):
-            raise ValueError(f"no configuration has a section or value named: {', '.join(unknown)}")
-        return values
-
-
-def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
-    """Open the warehouse that a configuration names, with its tables there."""
-    config = warehouse_config(config_file, overrides)
-    warehouse = Warehouse(build_session(config, name), config.database)
-    warehouse.ensure()
-    return warehouse, config
-
-
-def warehouse_config(config_file: Path | None, overrides: Sequence[str]) -> WarehouseConfig:
-    """Read the section that says where the warehouse is."""
-    return load_config(AnyConfig, config_file, overrides).warehouse
 
 
 def run_register(

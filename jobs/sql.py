@@ -8,10 +8,9 @@ from typing import Any
 
 from pyspark.errors import PySparkException
 
-from jobs.promote import warehouse_config
+from jobs.site import warehouse_config
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.progress import say
-from ptec_udf.sql_function import register_ptec_score
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
@@ -34,6 +33,9 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
             say(f"warning: {fault}")
     warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
     if "ptec_score" in query.lower():
+        # Only here, since PyTorch comes with it, which takes seconds to load.
+        from ptec_udf.sql_function import register_ptec_score
+
         register_ptec_score(warehouse.spark, warehouse.database)
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ptec_udf.config import Section
-from ptec_udf.model.terms import LEAST_CHARACTERS
+from ptec_udf.model.manifest import LEAST_CHARACTERS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CalibratorName = Literal["platt", "platt_per_label", "isotonic", "temperature", "none"]

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ptec_udf.model.curve import Point, is_rising
 
 
+LEAST_CHARACTERS = 2
+"""Of a term that TF-IDF makes of characters."""
+
+
 class _Part(BaseModel):
     """A part of the manifest: unknown keys are refused."""
 
@@ -50,7 +54,7 @@ class TermsForm(_Part):
     """TF-IDF of words and characters, in place of a language model or beside it: how long its terms may be."""
 
     words: int = Field(ge=1)
-    characters: int = Field(ge=2)
+    characters: int = Field(ge=LEAST_CHARACTERS)
 
 
 class Label(_Part):

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptec_udf.model.manifest import TermsForm
+from ptec_udf.model.manifest import LEAST_CHARACTERS, TermsForm
 
-LEAST_CHARACTERS = 2
 _WORD = re.compile(r"\b\w\w+\b")
 _NONE = np.array([], np.int64)
 _MOST_WORDS_REMEMBERED = 100_000

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ptec_udf.model.curve import Point, is_rising
 
-
 LEAST_CHARACTERS = 2
 """Of a term that TF-IDF makes of characters."""
 

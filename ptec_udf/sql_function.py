@@ -43,7 +43,7 @@ def register_ptec_score(
     artifact = load_artifact(model["location"], model["model_id"])
     broadcast = spark.sparkContext.broadcast(artifact.scoring_files)
     settings = engine_settings(spark, engine or EngineConfig())
-    model_id, labels, curve = artifact.model_id, artifact.manifest.labels, artifact.manifest.curve or ()
+    model_id, labels, curve = artifact.model_id, artifact.manifest.labels, artifact.manifest.curve
     names = [label.name for label in labels]
     scale, offset = np.array([label.scale for label in labels]), np.array([label.offset for label in labels])
 

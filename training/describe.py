@@ -28,7 +28,7 @@ def common_fields(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "template": record["template"],
         "threshold_logit": decisions.common_threshold,
-        "curve": list(decisions.calibration.curve) or None,
+        "curve": decisions.calibration.curve,
         "labels": _labels(names, decisions, targets),
         "extract": ExtractOrigin(
             fingerprint=record["fingerprint"],

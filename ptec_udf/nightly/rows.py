@@ -17,13 +17,13 @@ from ptec_udf.warehouse.source import PinnedSource
 STAGING_LOST = "a text was scored and is not in staging any more: another run of this name is at work"
 
 
-def probabilities(logits: Column, labels: list[Label], curve: list[Point] | None = None) -> Column:
+def probabilities(logits: Column, labels: list[Label], curve: list[Point] | None) -> Column:
     """Return sigmoid(curve(scale * logit + offset)) for every label, computed in double, kept as float."""
     scales = F.array(*[F.lit(label.scale) for label in labels])
     offsets = F.array(*[F.lit(label.offset) for label in labels])
     scaled = F.zip_with(logits, scales, lambda logit, scale: logit.cast("double") * scale)
     shifted = F.zip_with(scaled, offsets, lambda value, offset: value + offset)
-    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-bend(value, curve or (), _clamp)))).cast("float"))
+    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-bend(value, curve, _clamp)))).cast("float"))
 
 
 def _clamp(value: Column, low: float, high: float) -> Column:

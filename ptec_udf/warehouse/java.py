@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 
 from ptec_udf.errors import PtecError
 
@@ -35,17 +35,10 @@ def check_java() -> None:
         raise PtecError(f"Spark needs Java {_MIN_JAVA} or newer, and {java} is Java {version}: {advice}")
 
 
-@contextmanager
-def output_for_results() -> Iterator[None]:
-    """Let a JVM that starts now write to standard error alone.
+def start_java(conf: SparkConf) -> None:
+    """Start the JVM that Spark will run in, unless there is one; its standard output is our standard error.
 
     A JVM prints warnings of its own to standard output, where a caller of ours reads a result.
     """
-    sys.stdout.flush()
-    output = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(output, 1)
-        os.close(output)
+    if SparkContext._gateway is None:
+        SparkContext._ensure_initialized(gateway=launch_gateway(conf, {"stdout": 2}))

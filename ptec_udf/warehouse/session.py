@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError, WarehouseBusyError
-from ptec_udf.warehouse.java import check_java, output_for_results
+from ptec_udf.warehouse.java import check_java, start_java
 
 # Where the session that this package built keeps its tables; absent in a session of the site.
 FOLDER_SETTING = "spark.ptec.folder"
@@ -147,11 +147,9 @@ def _launch(settings: dict[str, str], app_name: str, folder: Path | None) -> Spa
     if isinstance(conf_folder, Path):
         # Spark reads log4j2.properties from there, before any call from Python could set a level.
         os.environ.setdefault("SPARK_CONF_DIR", str(conf_folder))
-    builder = SparkSession.builder.appName(app_name)
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    with output_for_results():
-        spark = builder.getOrCreate()
+    conf = SparkConf().setAppName(app_name).setAll(list(settings.items()))
+    start_java(conf)
+    spark = SparkSession.builder.config(conf=conf).getOrCreate()
     if folder is not None:
         assert spark._jvm is not None
         # Derby reads it when the first table is looked up; its default is the current folder.

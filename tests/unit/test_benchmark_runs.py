@@ -43,6 +43,14 @@ def test_decisions_alone_have_no_figures_of_scores():
     assert found["differences"] == {"b": {"macro_f1": equal}}
 
 
+def test_curve_of_a_calibration_is_kept(tmp_path):
+    results = Results(tmp_path / "out")
+    calibration = Calibration(np.ones(2), np.zeros(2), [(-1.0, -2.0), (1.0, 1.5)])
+    run = replace(_run("a", 7, 4 * TARGETS - 2), decisions=Decisions(calibration, 0.0, np.zeros(2)))
+    results.add(run)
+    assert results.find("a", 7, "x").decisions.calibration.curve == calibration.curve
+
+
 def test_run_is_found_as_it_was_kept(tmp_path):
     results, run = Results(tmp_path / "out"), _run("a", 7, 4 * TARGETS - 2)
     results.add(run)
@@ -50,12 +58,6 @@ def test_run_is_found_as_it_was_kept(tmp_path):
     assert found is not None
     assert found.facts == run.facts
     np.testing.assert_array_equal(found.logits, run.logits)
-    calibration = Calibration(np.ones(2), np.zeros(2), [(-1.0, -2.0), (1.0, 1.5)])
-    results.add(replace(run, decisions=Decisions(calibration, 0.0, np.zeros(2))))
-    bent = results.find("a", 7, "x")
-    assert bent is not None
-    assert bent.decisions is not None
-    assert bent.decisions.calibration.curve == calibration.curve
     assert found.decisions.common_threshold == 0.0
     assert results.find("a", 7, "other") is None
     assert results.find("a", 8, "x") is None

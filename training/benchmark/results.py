@@ -103,7 +103,7 @@ class Results:
             values = load_file(place / _SCORES)
             decisions = None
             if "scale" in values:
-                curve = [(origin, to) for origin, to in values["curve"].tolist()] if "curve" in values else ()
+                curve = [(origin, to) for origin, to in values["curve"].tolist()] if "curve" in values else None
                 calibration = Calibration(values["scale"], values["offset"], curve)
                 decisions = Decisions(calibration, float(values["common"][0]), values["thresholds"])
             run = Run(facts, values["logits"], decisions)
@@ -121,7 +121,7 @@ class Results:
         if run.decisions is not None:
             calibration = run.decisions.calibration
             values |= {"scale": calibration.scale, "offset": calibration.offset}
-            if calibration.curve:
+            if calibration.curve is not None:
                 values["curve"] = np.array(calibration.curve)
             values |= {
                 "common": np.array([run.decisions.common_threshold]),

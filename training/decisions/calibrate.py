@@ -33,12 +33,12 @@ class Calibration:
     Attributes:
         scale: slope per label, over 0, shape (n_labels,).
         offset: intercept per label, shape (n_labels,).
-        curve: points that all labels' log-odds go through after the line, see ``bend``; empty: none.
+        curve: points that all labels' log-odds go through after the line, see ``bend``; None: they go through none.
     """
 
     scale: NDArray[np.float64]
     offset: NDArray[np.float64]
-    curve: Sequence[Point] = ()
+    curve: list[Point] | None = None
 
     def __post_init__(self) -> None:
         if self.scale.ndim != 1 or self.scale.shape != self.offset.shape:
@@ -58,7 +58,8 @@ class Calibration:
 
     def logits(self, log_odds: NDArray[np.floating]) -> NDArray[np.float64]:
         """Turn log-odds (..., n_labels) back into logits."""
-        straight = bend(log_odds, [(to, origin) for origin, to in self.curve], np.clip)
+        back = None if self.curve is None else [(to, origin) for origin, to in self.curve]
+        straight = bend(log_odds, back, np.clip)
         return np.asarray((straight - self.offset) / self.scale)
 
     def of_labels(self, at: Sequence[int]) -> Calibration:

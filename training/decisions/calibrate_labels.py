@@ -30,7 +30,7 @@ def own_lines(
     """
     if math.isinf(strength):
         return shared
-    log_odds = shared.scale * raw + shared.offset
+    log_odds = shared.log_odds(raw)
     doubt = expit(log_odds) * expit(-log_odds) + 1e-12
     centre = np.average(log_odds, axis=0, weights=doubt)
     width = np.sqrt(np.average(np.square(log_odds - centre), axis=0, weights=doubt)) + 1e-6

@@ -47,7 +47,7 @@ class Decisions:
         scale, offset, thresholds = (
             np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset", "threshold")
         )
-        calibration = Calibration(scale, offset, manifest.curve or ())
+        calibration = Calibration(scale, offset, manifest.curve)
         return cls(calibration, manifest.threshold_logit, threshold_logits(thresholds, calibration))
 
     @property

@@ -104,9 +104,13 @@ class Parameters:
             label.model_copy(update={"scale": scale, "offset": offset, "threshold": threshold})
             for label, scale, offset, threshold in zip(manifest.labels, *columns, strict=True)
         ]
-        curve = list(self.calibration.curve) or None
-        changes = {"calibrator": self.calibrator, "threshold_logit": self.threshold_logit, "curve": curve}
-        return manifest.model_copy(update={**changes, "labels": labels})
+        changes = {
+            "calibrator": self.calibrator,
+            "threshold_logit": self.threshold_logit,
+            "curve": self.calibration.curve,
+            "labels": labels,
+        }
+        return manifest.model_copy(update=changes)
 
 
 def log_pos_weights(artifact: Artifact) -> NDArray[np.float64]:

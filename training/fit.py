@@ -212,23 +212,16 @@ def trained_parameters(network: PtecNetwork) -> Iterator[tuple[str, torch.nn.Par
 
 
 def _optimiser(network: PtecNetwork, config: TrainConfig) -> AdamW:
-    """Make AdamW with one group for prompt or LoRA and one for the head."""
-    options, head = config.optimiser, list(network.head.parameters())
-    adapter = [parameter for name, parameter in trained_parameters(network) if not name.startswith("head.")]
-    of_adapter = options.prompt_weight_decay if config.lora is None else config.lora.weight_decay
-    decays = (of_adapter, options.head_weight_decay)
-    return AdamW(
-        [
-            {"params": params, "lr": rate, "weight_decay": decay}
-            for params, rate, decay in zip((adapter, head), _highest_rates(config), decays, strict=True)
-        ]
-    )
-
-
-def _highest_rates(config: TrainConfig) -> tuple[float, float]:
-    """The highest learning rates of the adapter and of the head."""
-    of_adapter = config.optimiser.prompt_lr if config.lora is None else config.lora.lr
-    return of_adapter, config.optimiser.head_lr
+    """Make AdamW with one group for each part that is trained: prompt or LoRA, label attention, head."""
+    options = config.optimiser
+    adapter = (options.prompt_lr, options.prompt_weight_decay)
+    if config.lora is not None:
+        adapter = (config.lora.lr, config.lora.weight_decay)
+    of_parts = {"head": (options.head_lr, options.head_weight_decay), "attention": (options.attention_lr, 0.0)}
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in trained_parameters(network):
+        groups.setdefault(of_parts.get(name.partition(".")[0], adapter), []).append(parameter)
+    return AdamW([{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()])
 
 
 def _schedule(optimiser: AdamW, config: TrainConfig, n_steps: int, course: Course) -> LRScheduler:
@@ -237,7 +230,7 @@ def _schedule(optimiser: AdamW, config: TrainConfig, n_steps: int, course: Cours
     if options.schedule == "onecycle":
         return OneCycleLR(
             optimiser,
-            max_lr=list(_highest_rates(config)),
+            max_lr=[group["lr"] for group in optimiser.param_groups],  # where it goes on, the groups have their own
             total_steps=n_steps + 1,
             # torch divides by zero where the rise ends with the very first step.
             pct_start=options.warmup if options.warmup * (n_steps + 1) > 1 else 0.0,

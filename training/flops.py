@@ -4,9 +4,9 @@ A multiplication and an addition are two operations. For each position of a text
 parameter of the backbone's layers (embedding tables are looked up) and, for attention, 4 for each layer, each feature
 of its queries and each position that is seen, those of a cached prompt included. Going back through a layer takes as
 much again for the gradients of its inputs and, of trained weights only, once more for their own; attention has inputs
-on both sides and takes twice. So training takes twice as much as scoring where the layers are frozen, and three times
-where all is trained. Layers below all prompts are run once for each training. Padding, norms, pooling, the optimiser
-and what is done once a model are left out.
+on both sides and takes twice, and so has label attention. So training takes twice as much as scoring where the layers
+are frozen, and three times where all is trained. Layers below all prompts are run once for each training. Padding,
+norms, other pooling, the optimiser and what is done once a model are left out.
 
 Source: Kaplan et al., "Scaling laws for neural language models", 2020 (arXiv 2001.08361), section 2.1; attention as in
 Chowdhery et al., "PaLM", 2022 (arXiv 2204.02311), appendix B.
@@ -40,6 +40,7 @@ class Layers:
         n_layers: number of layers.
         width: features of each layer's queries.
         head: parameters of the head, which sees a text once.
+        queries: those of label attention, which sees each of the text's positions.
         seen: positions of a prompt whose keys and values are there already.
         joined: positions of a prompt that run along with each text.
     """
@@ -49,6 +50,7 @@ class Layers:
     n_layers: int
     width: int
     head: int = 0
+    queries: int = 0
     seen: int = 0
     joined: int = 0
 
@@ -75,8 +77,9 @@ class Layers:
         """Count backbone, prompt and head."""
         n_prompt = 0 if network.prompt is None else len(network.prompt)
         head = sum(value.numel() for value in network.head.parameters())
+        queries = 0 if network.attention is None else network.attention.queries.numel()
         place = "seen" if network.caches_prompt else "joined"
-        return cls.of(network.backbone, head=head, **{place: n_prompt})
+        return cls.of(network.backbone, head=head, queries=queries, **{place: n_prompt})
 
     def only(self, n_layers: int) -> Layers:
         """Return so many of the layers, which are alike; head and prompt go with them."""
@@ -97,7 +100,8 @@ class Layers:
 
     def _attention(self, lengths: Sequence[float]) -> float:
         n = self._positions(lengths)
-        return float(4 * self.n_layers * self.width * (n * (n + self.seen)).sum())
+        of_layers = 4 * self.n_layers * self.width * (n * (n + self.seen)).sum()
+        return float(of_layers + 4 * self.queries * np.sum(lengths))
 
 
 def flop_of_training(trainer: Trainer, epochs: int) -> float:

@@ -25,7 +25,7 @@ def pad_inputs(inputs: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def autocast_features(network: PtecNetwork, bfloat16: bool) -> Forward:
-    """Return a function from inputs to features, *Shape:* ``(batch, width)``, in float32."""
+    """Return a function from inputs to features, in float32; for their shape see ``PtecNetwork.features``."""
     device = network.device
 
     def forward(inputs: list[Any]) -> torch.Tensor:
@@ -42,12 +42,12 @@ def features_of_some(network: PtecNetwork, bfloat16: bool, inputs: list[Any], so
     So a head sees the whole batch, and what it drops from a row is what it would drop if all were there.
 
     Returns:
-        *Shape:* ``(batch, width)``, in float32.
+        As ``autocast_features``.
     """
     # Where there are none, one goes along that does not count: every parameter then has a gradient.
     computed = list(some) or [0]
     features = autocast_features(network, bfloat16)([inputs[at] for at in computed])
-    whole = features.new_zeros(len(inputs), features.shape[1])
+    whole = features.new_zeros(len(inputs), *features.shape[1:])
     whole[computed] = features
     return whole
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ptec_udf.model.head import Head, LabelAttention
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 
@@ -43,7 +44,7 @@ class StandardisedHead(nn.Module):
         self.mean = nn.Buffer(features.mean(dim=0))
         self.deviation = nn.Buffer(deviation.clamp(min=least))
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(features.shape[1], len(base_rates))
+        self.linear = Head(features.shape[1], len(base_rates))
         self.auxiliary: StandardisedHead | None = None
         with torch.no_grad():
             if label_features is None:
@@ -53,7 +54,7 @@ class StandardisedHead(nn.Module):
             self.linear.bias.copy_(torch.logit(base_rates, eps=1e-4))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return logits, *Shape:* ``(batch, n_labels)``."""
+        """Return logits, *Shape:* ``(batch, n_labels)``; features as of ``Head``."""
         return self.linear(self.dropout((features - self.mean) / self.deviation))
 
     def _towards(self, label_features: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -65,25 +66,39 @@ class StandardisedHead(nn.Module):
         return directions / (((features - self.mean) / self.deviation) @ directions.T).std()
 
     @torch.no_grad()
-    def fused(self) -> nn.Linear:
+    def fused(self) -> Head:
         """Return one linear layer on raw features that gives the same logits."""
         n_labels, width = self.linear.weight.shape
-        fused = nn.Linear(width, n_labels, device=self.mean.device)
+        fused = Head(width, n_labels, device=self.mean.device)
         fused.weight.copy_(self.linear.weight / self.deviation)
         fused.bias.copy_(self.linear.bias - fused.weight @ self.mean)
         return fused
+
+
+def initial_attention(n_labels: int, deviation: torch.Tensor) -> LabelAttention:
+    """Make attention that is the mean at first.
+
+    Args:
+        n_labels: number of labels.
+        deviation: of each feature, *Shape:* ``(n_features,)``; queries are in units that make scores of features as
+            they come about 1.
+    """
+    unit = 1 / (deviation.square().mean().sqrt().item() * len(deviation) ** 0.5)
+    return LabelAttention(torch.zeros(n_labels, len(deviation)), unit)
 
 
 def fused_head(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
     """Return a trained network's head as one linear layer on raw features.
 
     Returns:
-        ``weight`` and ``bias``, *Shape:* ``(n_labels, width)`` and ``(n_labels,)``, of several members each with
-        their number in front.
+        ``weight``, ``bias`` and, of label attention, ``queries``, *Shape:* as in ``Artifact``.
     """
     heads = []
     for member in network.members:
         if not isinstance(member.head, StandardisedHead):
             raise TypeError(f"network.head must be a StandardisedHead, was: {type(member.head).__name__}")
-        heads.append({name: value.detach().cpu() for name, value in member.head.fused().named_parameters()})
+        head = {name: value.detach().cpu() for name, value in member.head.fused().named_parameters()}
+        if member.attention is not None:
+            head["queries"] = member.attention.in_raw_units().detach().cpu()
+        heads.append(head)
     return heads[0] if len(heads) == 1 else {name: torch.stack([head[name] for head in heads]) for name in heads[0]}

@@ -17,7 +17,7 @@ from training.data import Rows
 from training.fit import Trainer
 from training.forward import Forward, autocast_forward, has_bfloat16, over_rows
 from training.group import ALONE, Group
-from training.head import StandardisedHead
+from training.head import StandardisedHead, initial_attention
 from training.loss import positive_weights
 from training.prompt import initial_prompt
 from training.warm import Earlier
@@ -85,7 +85,7 @@ class Start:
             kind=kind,
             prompt=prompt,
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
-            pooling=config.pooling,
+            pooling=config.pooling,  # of label attention the mean, until its units are known
             layers=config.layers,
             n_upper=config.adapter.upper_layers,
         )
@@ -107,8 +107,10 @@ class Start:
             )
 
         head = first_head(self.names, rows.targets, weights)
+        if config.pooling == "label_attention":
+            network.attention = initial_attention(len(self.names), head.deviation).to(network.device)
         if self.earlier is not None:
-            self.earlier.put_into_head(head, self.names)
+            self.earlier.put_into_head(head, network.attention, self.names)
         if rows.auxiliary is not None and of_auxiliary is not None:
             head.auxiliary = first_head(self.auxiliary, rows.auxiliary, of_auxiliary)
         network.head = head.to(network.device)

@@ -15,6 +15,7 @@ from safetensors.torch import load
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import CHOICE, PROMPT, Artifact, load_artifact, prompt_names
+from ptec_udf.model.head import LabelAttention
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 from training import lora
@@ -23,7 +24,7 @@ from training.head import StandardisedHead, fused_head
 from training.prompt import prompts_of
 from training.seen import Seen, seen_by
 
-_HEAD = ("head.weight", "head.bias")
+_WEIGHT, _BIAS, _QUERIES = _HEAD = ("head.weight", "head.bias", "head.queries")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Earlier:
         if n_members == 1:
             return self
         prompt = self.tensors[prompt_names(n_members)[at]]
-        return replace(self, tensors={PROMPT: prompt} | {name: self.tensors[name][at] for name in _HEAD})
+        head = {name: self.tensors[name][at] for name in _HEAD if name in self.tensors}
+        return replace(self, tensors={PROMPT: prompt} | head)
 
     @torch.no_grad()
     def put_into(self, network: PtecNetwork) -> None:
@@ -66,14 +68,16 @@ class Earlier:
             target.copy_(self.tensors[name])
 
     @torch.no_grad()
-    def put_into_head(self, head: StandardisedHead, names: list[str]) -> None:
+    def put_into_head(self, head: StandardisedHead, attention: LabelAttention | None, names: list[str]) -> None:
         """Carry over the weights of the labels that both know, under their names; the others stay as they are."""
-        weight, bias = (self.tensors[name] for name in _HEAD)
+        weight, bias = self.tensors[_WEIGHT], self.tensors[_BIAS]
         for at, name in enumerate(names):
             if name in self.labels:
                 row = self.labels.index(name)
                 head.linear.weight[at] = weight[row] * head.deviation
                 head.linear.bias[at] = bias[row] + weight[row] @ head.mean
+                if attention is not None:
+                    attention.queries[at] = self.tensors[_QUERIES][row] / attention.unit
 
 
 def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any]) -> Earlier | None:
@@ -101,7 +105,9 @@ def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any])
     if CHOICE in made.files:
         tensors = load(made.files[CHOICE])
     else:
-        tensors = {**made.adapter, **dict(zip(_HEAD, (made.head_weight, made.head_bias), strict=True))}
+        tensors = {**made.adapter, _WEIGHT: made.head_weight, _BIAS: made.head_bias}
+        if made.head_queries is not None:
+            tensors[_QUERIES] = made.head_queries
     return Earlier(made.model_id, [label.name for label in made.manifest.labels], tensors, seen_by(made))
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import EncodedText, Encoder
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.head import Head, LabelAttention
 from ptec_udf.model.lora import add_into, check_unchanged
 from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
@@ -87,12 +87,13 @@ class Scorer:
             PtecNetwork(
                 backbone=backbone,
                 kind=manifest.prompt.kind if manifest.prompt else None,
-                prompt=prompt,
-                head=_linear(weight, bias),
+                prompt=member.prompt,
+                head=_head(member.weight, member.bias),
                 pooling=manifest.pooling,
+                attention=None if member.queries is None else LabelAttention(member.queries),
                 layers=manifest.layers,
             )
-            for prompt, weight, bias in artifact.members
+            for member in artifact.members
         ]
         terms = None
         if artifact.terms is not None and artifact.terms_head is not None:
@@ -141,10 +142,10 @@ class Scorer:
             )
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+def _head(weight: torch.Tensor, bias: torch.Tensor) -> Head:
     """Make a head of its weights."""
     n_labels, width = weight.shape
-    head = nn.Linear(width, n_labels)
+    head = Head(width, n_labels)
     head.load_state_dict({"weight": weight, "bias": bias})
     return head
 

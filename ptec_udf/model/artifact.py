@@ -8,7 +8,8 @@ adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``pr
 terms.json                 the terms of TF-IDF, see terms.py; only of a model that has them, in place of a backbone or
                            beside one
 head.safetensors           ``weight`` (n_labels, width or number of terms) and ``bias`` (n_labels,), float32; of several
-                           members each with their number in front. With terms beside a backbone, ``terms.weight``
+                           members each with their number in front. With label attention, ``queries`` (n_labels,
+                           width), of members likewise. With terms beside a backbone, ``terms.weight``
                            (n_labels, number of terms) and ``terms.bias`` (n_labels,), whose logits are added
 metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
@@ -34,7 +35,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -81,6 +82,15 @@ _NOT_IN_LOGITS_ID: dict[str, Any] = {
 }
 
 
+class Member(NamedTuple):
+    """One of the networks whose logits are averaged; for the shapes see ``Artifact``."""
+
+    prompt: torch.Tensor | None
+    weight: torch.Tensor
+    bias: torch.Tensor
+    queries: torch.Tensor | None
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A checked artifact in memory.
@@ -91,6 +101,7 @@ class Artifact:
         head_weight: *Shape:* ``(n_labels, width)``, or of several members ``(n_members, n_labels, width)``, float32;
             the width is the number of terms where there is no backbone.
         head_bias: *Shape:* ``(n_labels,)`` or ``(n_members, n_labels)``, float32.
+        head_queries: of label attention, with the shape of ``head_weight``; None with other pooling.
         terms: what a text is to a model without a backbone, or what is seen beside it.
         terms_head: weight, *Shape:* ``(n_labels, n_terms)``, and bias of what is seen beside a backbone.
         files: the bytes it was read from, by file name.
@@ -100,6 +111,7 @@ class Artifact:
     adapter: Mapping[str, torch.Tensor]
     head_weight: torch.Tensor
     head_bias: torch.Tensor
+    head_queries: torch.Tensor | None
     terms: Terms | None
     files: Mapping[str, bytes]
     terms_head: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -120,12 +132,13 @@ class Artifact:
         return self.adapter.get(PROMPT)
 
     @property
-    def members(self) -> list[tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]]:
-        """Prompt, weight and bias of each member; one for most models."""
+    def members(self) -> list[Member]:
+        """What each member has of its own; there is one for most models."""
         if self.manifest.members is None:
-            return [(self.prompt, self.head_weight, self.head_bias)]
+            return [Member(self.prompt, self.head_weight, self.head_bias, self.head_queries)]
         prompts = [self.adapter[name] for name in prompt_names(self.manifest.members)]
-        return list(zip(prompts, self.head_weight, self.head_bias, strict=True))
+        queries = [None] * len(prompts) if self.head_queries is None else self.head_queries
+        return [Member(*parts) for parts in zip(prompts, self.head_weight, self.head_bias, queries, strict=True)]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -193,7 +206,10 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     if terms is not None and (of_terms not in head or len(terms) != head[of_terms].shape[1]):
         raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TERMS}; train again")
     terms_head = (head[TERMS_WEIGHT], head[TERMS_BIAS]) if terms is not None and manifest.backbone else None
-    return Artifact(manifest, adapter, head["weight"], head["bias"], terms, dict(files), terms_head)
+    queries = head.get("queries")
+    if (None if queries is None else queries.shape) != (head["weight"].shape if manifest.attends else None):
+        raise ArtifactError(f"{where}/{HEAD}: must hold a query of each label with label_attention; train again")
+    return Artifact(manifest, adapter, head["weight"], head["bias"], queries, terms, dict(files), terms_head)
 
 
 def prompt_names(n_members: int) -> list[str]:

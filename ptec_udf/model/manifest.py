@@ -85,7 +85,7 @@ class Manifest(_Part):
     backbone: BackboneName | None = None
     template: str
     max_tokens: int | None = None
-    pooling: Literal["mean", "last", "mean_max"] | None = None
+    pooling: Literal["mean", "last", "mean_max", "label_attention"] | None = None
     layers: list[int] | None = Field(None, min_length=1)  # whose hidden states are pooled; None: the last
     pooled_positions: Literal["text"] = "text"
     prompt: PromptForm | None = None
@@ -105,6 +105,11 @@ class Manifest(_Part):
     def adapts(self) -> bool:
         """Whether something was trained on the backbone: a prompt or LoRA."""
         return self.prompt is not None or self.lora is not None
+
+    @property
+    def attends(self) -> bool:
+        """Whether each label pools a text in its own way."""
+        return self.pooling == "label_attention"
 
     @field_validator("curve")
     @classmethod

@@ -18,10 +18,12 @@ import torch
 from torch import nn
 
 from ptec_udf.model import mpnet
+from ptec_udf.model.head import LabelAttention
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings, prefix_cache, split_deep_prompt
 
 PromptKind = Literal["input", "deep", "prefix"]
-Pooling = Literal["mean", "last", "mean_max"]
+FixedPooling = Literal["mean", "last", "mean_max"]
+Pooling = FixedPooling | Literal["label_attention"]
 
 
 class PtecNetwork(nn.Module):
@@ -42,11 +44,13 @@ class PtecNetwork(nn.Module):
         prompt: torch.Tensor | None,
         head: nn.Module,
         pooling: Pooling,
+        attention: LabelAttention | None = None,
         layers: Sequence[int] | None = None,
         n_upper: int | None = None,
     ) -> None:
         """Put the parts together; the backbone stays frozen, but for LoRA, and in eval mode.
 
+        ``attention`` is what pools with ``label_attention``; without it, features are the mean.
         ``layers`` are those whose hidden states make the features, side by side, as transformers counts them: 0 is
         before the first layer, -1 after the last. None: after the last. ``n_upper`` is the number of MPNet's layers
         that are adapted, where ``features`` is to take what comes out of those below.
@@ -55,6 +59,7 @@ class PtecNetwork(nn.Module):
         self.backbone = backbone
         self.kind: PromptKind | None = kind
         self.pooling: Pooling = pooling
+        self.attention = attention
         self.layers = layers
         self._n_upper = n_upper or 0
         self.prompt = None if prompt is None else nn.Parameter(prompt)
@@ -101,14 +106,17 @@ class PtecNetwork(nn.Module):
     def features(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled hidden states of text positions, *Shape:* ``(batch, n_features)``, in float32.
 
-        ``n_features`` is the backbone's width, times the number of layers, times 2 with ``mean_max``.
+        ``n_features`` is the backbone's width, times the number of layers, times 2 with ``mean_max``. With attention,
+        each label has its own, *Shape:* ``(batch, n_labels, n_features)``.
 
         Args:
             text: ids as of ``forward``; in MPNet also what the layers below the adapted ones make of them.
             mask: as of ``forward``.
         """
         hidden = self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)
-        return pooled(hidden.float(), mask, self.pooling)
+        if self.attention is not None:
+            return self.attention(hidden.float(), mask)
+        return pooled(hidden.float(), mask, "mean" if self.pooling == "label_attention" else self.pooling)
 
     def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, n_layers * width)``."""
@@ -168,7 +176,7 @@ class PtecNetwork(nn.Module):
         return torch.cat([mask.new_ones(len(mask), n_prompt), mask], dim=1)
 
 
-def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> torch.Tensor:
     """Pool hidden states of text positions, *Shape:* ``(batch, length, width)`` to ``(batch, n_features)``.
 
     Args:

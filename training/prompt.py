@@ -78,7 +78,7 @@ def _in_artifact(network: PtecNetwork) -> torch.Tensor:
 
 
 def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptForm:
-    """Describe the prompt for the manifest; a prefix is kept as the deep prompt that it comes to."""
+    """Describe a prompt for the manifest; a prefix is kept as the deep prompt that it comes to."""
     kind: Literal["input", "deep"] = "input" if config.kind == "input" else "deep"
     return PromptForm(
         kind=kind,
@@ -95,7 +95,7 @@ def check_kind(config: Recipe, backbone: Any) -> None:
         ConfigError: naming the kind to use.
     """
     kind = config.prompt.kind
-    if config.lora is None and kind != "input" and not takes_keys_values(backbone):
+    if config.has_prompt and kind != "input" and not takes_keys_values(backbone):
         raise ConfigError(
             f"prompt.kind {kind} needs a backbone that takes keys and values, was: {backbone.config.model_type}; "
             "use kind: input"

@@ -77,7 +77,7 @@ class Start:
         kind, prompt = None, None
         if config.lora is not None:
             lora.put_into(self.backbone, config.lora, config.seed)
-        else:
+        elif config.prompt.kind != "none":
             kind = config.prompt.kind
             prompt = initial_prompt(config.prompt, self.backbone, self.encoder.tokenizer, self.names, generator)
         network = PtecNetwork(

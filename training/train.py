@@ -123,7 +123,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         max_tokens=config.max_tokens,
         pooling=config.pooling,
         layers=config.layers,
-        prompt=None if config.lora else prompt_form(config.prompt, network.caches_prompt),
+        prompt=prompt_form(config.prompt, network.caches_prompt) if config.has_prompt else None,
         lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.averaged_members if config.averaged_members > 1 else None,
         terms=terms and terms.terms.form,

@@ -122,7 +122,7 @@ def _compared(
     yield "members with combine: logits", config.averaged_members, theirs.members or 1
     yield "lora.rank", config.lora and config.lora.rank, theirs.lora and theirs.lora.rank
     yield "lora.alpha", config.lora and config.lora.alpha, theirs.lora and theirs.lora.alpha
-    prompt = None if config.lora else config.prompt
+    prompt = config.prompt if config.has_prompt else None
     yield "prompt.kind", prompt and prompt.kind, theirs.prompt and theirs.prompt.kind
     yield "prompt.upper_layers", prompt and prompt.upper_layers, theirs.prompt and theirs.prompt.upper_layers
     yield "prompt.n_tokens", prompt and prompt.n_tokens, theirs.prompt and theirs.prompt.n_tokens

@@ -138,5 +138,5 @@ def test_mean_of_logits_decides_and_can_be_started_from(run, tmp_path, few):
 
 
 def test_logits_of_lora_members_cannot_be_combined(run, tmp_path):
-    with pytest.raises(ConfigError, match="combine must be weights where members and lora are set"):
+    with pytest.raises(ConfigError, match="combine must be weights for members without a prompt"):
         run(tmp_path / "out", "members=2", "combine=logits", "lora={rank: 4}")

@@ -16,7 +16,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class PtecError(Exception):
@@ -65,6 +66,20 @@ class WarehouseBusyError(PtecError):
 
 class TrainingError(PtecError):
     """Raised when training cannot go on, for instance because the loss is not finite."""
+
+
+@contextmanager
+def noting(faults: list[str], where: str = "") -> Iterator[None]:
+    """Note the faults that end what is done inside, and go on, so that all checks have their say.
+
+    Args:
+        faults: gets them; who calls raises them.
+        where: stands before each.
+    """
+    try:
+        yield
+    except UserError as error:
+        faults += [where + fault for fault in error.faults]
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ptec_udf.engine.encode import Encoder
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, noting
 from ptec_udf.model.backbone import resolve
 from training import lora
 from training.args import TrainConfig
@@ -58,19 +58,15 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         BackboneError: for a backbone that is missing.
     """
     record = read_extract_record(config.extract)
-    names, auxiliary = [label["name"] for label in record["labels"]], _auxiliary(config, record)
+    names = [label["name"] for label in record["labels"]]
     backbone = resolve(config.backbone)
     content_hash = backbone.content_hash()
     earlier = read_earlier(config, content_hash, record)
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
-    check_kind(config, model)
-    check_layers(config.layers, model)
-    check_upper_layers(config, model)
-    check_room(config.prompt.n_tokens if config.has_prompt else 0, model, config.max_tokens)
-    if config.lora is not None:
-        lora.put_into(model, config.lora, config.seed)  # refuses layers that are not there; nothing is changed yet
+    _check_settings(config, record, model)
     encoder = Encoder(tokenizer, config.max_tokens)
+    auxiliary = [label["name"] for label in record["auxiliary"]] if config.auxiliary else []
     examples = read_splits(
         config.extract,
         tune_share=config.stopping.tune_share,
@@ -87,16 +83,27 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     )
 
 
-def _auxiliary(config: TrainConfig, record: dict[str, Any]) -> list[str]:
-    """Names of the auxiliary labels to learn."""
-    if config.auxiliary is None:
-        return []
-    if "auxiliary" not in record:
-        raise ConfigError(
+def _check_settings(config: TrainConfig, record: dict[str, Any], model: Any) -> None:
+    """Refuse settings that do not suit the extract or the backbone, all of them at once."""
+    faults: list[str] = []
+    if config.auxiliary is not None and "auxiliary" not in record:
+        faults.append(
             f"auxiliary must be null for an extract without auxiliary labels, was: weight {config.auxiliary.weight:g} "
             f"for {config.extract!r}; run ptec extract with labels.auxiliary"
         )
-    return [label["name"] for label in record["auxiliary"]]
+    with noting(faults):
+        check_kind(config, model)
+    with noting(faults):
+        check_layers(config.layers, model)
+    with noting(faults):
+        check_upper_layers(config, model)
+    with noting(faults):
+        check_room(config.prompt.n_tokens if config.has_prompt else 0, model, config.max_tokens)
+    if config.lora is not None:
+        with noting(faults):
+            lora.put_into(model, config.lora, config.seed)  # refuses layers that are not there; nothing changes yet
+    if faults:
+        raise ConfigError(faults)
 
 
 def packages() -> dict[str, str]:

@@ -278,3 +278,14 @@ def test_out_that_cannot_be_written_is_refused_at_once(run, tmp_path, companies)
 def test_missing_extract_is_refused(run, tmp_path):
     with pytest.raises(SourceError, match="run ptec extract"):
         run(tmp_path / "out", extract=tmp_path / "none")
+
+
+def test_settings_that_do_not_suit_backbone_or_extract_are_all_told_at_once(run, tmp_path):
+    settings = ("prompt.upper_layers=1", "max_tokens=5000", "auxiliary={weight: 1}")
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path / "out", *settings, family="bert")
+    assert [fault.split(" must be")[0] for fault in caught.value.faults] == [
+        "auxiliary",
+        "prompt.upper_layers",
+        "max_tokens + prompt.n_tokens",
+    ]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptec_udf.errors import ConfigError, SourceError, UserError
+from ptec_udf.errors import ConfigError, SourceError, noting
 from ptec_udf.progress import say
 from training.benchmark.compare import Judge, compare, machines
 from training.benchmark.config import BenchmarkConfig
@@ -127,12 +127,10 @@ def _check(missing: Sequence[tuple[Planned, Task]]) -> None:
     Raises:
         ConfigError: with the faults of all methods.
     """
-    faults = []
+    faults: list[str] = []
     for name, (planned, task) in {planned.name: (planned, task) for planned, task in missing}.items():
-        try:
+        with noting(faults, f"methods.{name}: "):
             planned.method.check(task)
-        except UserError as error:
-            faults += [f"methods.{name}: {fault}" for fault in error.faults]
     if faults:
         raise ConfigError(faults)
 

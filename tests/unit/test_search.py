@@ -121,10 +121,11 @@ def test_killed_search_ends_as_if_it_had_not_been(config, whole, tmp_path, monke
     assert written[0] | {"out": ""} == written[1] | {"out": ""}
 
 
-def test_prompt_is_not_searched_where_none_is_trained(config):
-    with pytest.raises(ConfigError, match=r"space\.prompt\.n_tokens: must not be searched where recipe\.lora is set"):
-        config("recipe.lora={}", "space={prompt.n_tokens: {low: 2, high: 9}}")
-    assert config("recipe.lora={}", "space={lora.rank: {low: 2, high: 9}}").recipe.lora
+@pytest.mark.parametrize("recipe", ["recipe.prompt.kind=none", "recipe.lora={rank: 2}"])
+def test_prompt_is_not_searched_where_none_is_trained(config, recipe):
+    with pytest.raises(ConfigError, match=r"space\.prompt\.n_tokens: .*: no prompt is trained") as caught:
+        config(recipe, "space={prompt.n_tokens: {low: 2, high: 9}, optimiser.prompt_lr: {low: .1, high: 1}}")
+    assert "space.optimiser.prompt_lr: must not be searched" in str(caught.value)
 
 
 @pytest.mark.usefixtures("draws_nothing")
@@ -213,6 +214,10 @@ def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
         ),
         ("space={stopping.metric: {choices: [map, macro_f1]}}", "space.stopping.metric: must not be searched, trials"),
         ("space={lora.rank: {low: 2, high: 9}}", "space.lora.rank: must not be searched where recipe.lora is null"),
+        (
+            "space={optimiser.attention_lr: {low: .001, high: .1}}",
+            "space.optimiser.attention_lr: must not be searched without pooling: label_attention",
+        ),
         ("seeds=[1, 1]", "seeds must differ"),
         ("recipe.stopping.epochs=0", "recipe.stopping.epochs: input should be greater than or equal to 1"),
     ],

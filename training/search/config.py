@@ -76,12 +76,15 @@ class SearchConfig(Section):
             for value in allowed.ends
             for fault in _faults(self.recipe, setting, value)
         ]
-        if self.recipe.lora is not None:
+        if not self.recipe.has_prompt:
             faults += [
-                f"space.{setting}: must not be searched where recipe.lora is set, and no prompt is trained"
+                f"space.{setting}: must not be searched where lora is set or prompt.kind is none: no prompt is trained"
                 for setting in self.space
                 if setting.startswith(("prompt.", "optimiser.prompt_"))
             ]
+        attends = "label_attention" in (self.recipe.pooling, *self._choices("pooling"))
+        if "optimiser.attention_lr" in self.space and not attends:
+            faults.append("space.optimiser.attention_lr: must not be searched without pooling: label_attention")
         unread = {setting for setting in self.space if {setting, setting.partition(".")[0]} & _NOT_IN_A_TRIAL}
         faults += [f"space.{setting}: must not be searched, trials do not depend on it" for setting in sorted(unread)]
         unlike = sorted(_WHAT_IS_MEASURED & set(self.space))
@@ -97,6 +100,10 @@ class SearchConfig(Section):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def _choices(self, setting: str) -> list[Any]:
+        """The values that a setting is chosen from; none where it is not searched."""
+        return (self.space[setting].choices or []) if setting in self.space else []
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:

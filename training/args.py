@@ -96,7 +96,9 @@ class OptimiserConfig(Section):
 
     prompt_lr: float = Field(1e-2, gt=0, description="highest learning rate of the prompt")
     head_lr: float = Field(2e-3, gt=0, description="highest learning rate of the head")
-    attention_lr: float = Field(1e-2, gt=0, description="highest learning rate of pooling: label_attention")
+    attention_lr: float | None = Field(
+        None, gt=0, description="highest learning rate of pooling: label_attention; null: 0.01"
+    )
     prompt_weight_decay: float = Field(0.0, ge=0, description="weight decay of the prompt")
     head_weight_decay: float = Field(0.01, ge=0, description="weight decay of the head")
     schedule: Literal["onecycle", "exponential", "linear"] = Field(

@@ -32,6 +32,7 @@ from training.loss import loss_sum
 from training.metrics import macro_f1, mean_average_precision
 
 _MOST_SKIPPED_STEPS = 10
+_ATTENTION_LR = 1e-2
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,8 @@ def _optimiser(network: PtecNetwork, config: TrainConfig) -> AdamW:
     adapter = (options.prompt_lr, options.prompt_weight_decay)
     if config.lora is not None:
         adapter = (config.lora.lr, config.lora.weight_decay)
-    of_parts = {"head": (options.head_lr, options.head_weight_decay), "attention": (options.attention_lr, 0.0)}
+    of_attention = (options.attention_lr or _ATTENTION_LR, 0.0)
+    of_parts = {"head": (options.head_lr, options.head_weight_decay), "attention": of_attention}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in trained_parameters(network):
         groups.setdefault(of_parts.get(name.partition(".")[0], adapter), []).append(parameter)

@@ -83,8 +83,8 @@ def initial_attention(n_labels: int, deviation: torch.Tensor) -> LabelAttention:
         deviation: of each feature, *Shape:* ``(n_features,)``; queries are in units that make scores of features as
             they come about 1.
     """
-    unit = 1 / (deviation.square().mean().sqrt().item() * len(deviation) ** 0.5)
-    return LabelAttention(torch.zeros(n_labels, len(deviation)), unit)
+    unit = 1 / (deviation.square().mean().sqrt() * len(deviation) ** 0.5)
+    return LabelAttention(torch.zeros(n_labels, len(deviation)), unit.item())
 
 
 def fused_head(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:

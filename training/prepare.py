@@ -125,6 +125,7 @@ def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str,
     # how many processes there are; what lies in a folder counts and not how the folder is called.
     places = ("backbone", "extract", "start_from", "out", "overwrite", "processes", "processes_on")
     unlike: dict[str, Any] = dict.fromkeys((*places, "terms", "calibrator", "thresholds"), True)
-    settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}})
+    # Without what is null, so that trainings outlive settings that are yet to come.
+    settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}}, exclude_none=True)
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

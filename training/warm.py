@@ -100,6 +100,11 @@ def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any])
         for name, ours, theirs in _compared(config, content_hash, record, made)
         if ours != theirs
     ]
+    if not made.manifest.adapts and "courses" not in made.metrics:
+        faults.append(
+            "start_from must hold a model of ptec train, was one whose head has learned from what is tune here too: "
+            f"{config.start_from!r}"
+        )
     if faults:
         raise ConfigError(faults)
     if CHOICE in made.files:

@@ -25,18 +25,22 @@ class LabelAttention(nn.Module):
         self.unit = unit
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Pool hidden states of text positions.
-
-        Args:
-            hidden: *Shape:* ``(batch, length, n_features)``.
-            mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
+        """Pool hidden states of text positions, arguments as of ``weights``.
 
         Returns:
             *Shape:* ``(batch, n_labels, n_features)``.
         """
+        return self.weights(hidden, mask).transpose(1, 2) @ hidden
+
+    def weights(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return how much each position counts for each label, *Shape:* ``(batch, length, n_labels)``.
+
+        Args:
+            hidden: *Shape:* ``(batch, length, n_features)``.
+            mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
+        """
         scores = hidden @ self.in_raw_units().T
-        weights = scores.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).softmax(dim=1)
-        return weights.transpose(1, 2) @ hidden
+        return scores.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).softmax(dim=1)
 
     def in_raw_units(self) -> torch.Tensor:
         """Return the queries that hidden states are multiplied by, *Shape:* ``(n_labels, n_features)``."""
@@ -55,3 +59,12 @@ class Head(nn.Linear):
         if features.dim() == 2:
             return super().forward(features)
         return (features * self.weight).sum(dim=-1) + self.bias
+
+    def of_positions(self, hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the logits of attention's features without making them: with many labels they are large.
+
+        Args:
+            hidden: *Shape:* ``(batch, length, n_features)``.
+            weights: of each position for each label, *Shape:* ``(batch, length, n_labels)``.
+        """
+        return (weights * nn.functional.linear(hidden, self.weight)).sum(dim=1) + self.bias

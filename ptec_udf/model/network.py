@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ptec_udf.model import mpnet
-from ptec_udf.model.head import LabelAttention
+from ptec_udf.model.head import Head, LabelAttention
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings, prefix_cache, split_deep_prompt
 
 PromptKind = Literal["input", "deep", "prefix"]
@@ -101,7 +101,10 @@ class PtecNetwork(nn.Module):
             input_ids: right-padded ids of the text, *Shape:* ``(batch, length)``.
             mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
         """
-        return self.head(self.features(input_ids, mask))
+        if self.attention is None or not isinstance(self.head, Head):
+            return self.head(self.features(input_ids, mask))
+        hidden = self._hidden(input_ids, mask)
+        return self.head.of_positions(hidden, self.attention.weights(hidden, mask))
 
     def features(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled hidden states of text positions, *Shape:* ``(batch, n_features)``, in float32.
@@ -113,10 +116,15 @@ class PtecNetwork(nn.Module):
             text: ids as of ``forward``; in MPNet also what the layers below the adapted ones make of them.
             mask: as of ``forward``.
         """
-        hidden = self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)
-        if self.attention is not None:
-            return self.attention(hidden.float(), mask)
-        return pooled(hidden.float(), mask, "mean" if self.pooling == "label_attention" else self.pooling)
+        hidden = self._hidden(text, mask)
+        if self.attention is None:
+            return pooled(hidden, mask, "mean" if self.pooling == "label_attention" else self.pooling)
+        with torch.autocast(hidden.device.type, enabled=False):  # in training the backbone may compute in bfloat16
+            return self.attention(hidden, mask)
+
+    def _hidden(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of text positions, *Shape:* ``(batch, length, n_layers * width)``, in float32."""
+        return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
 
     def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, n_layers * width)``."""

@@ -169,12 +169,30 @@ def test_what_would_end_a_method_is_told_before_the_first_one_learns(config, pte
     lora = (
         f"{{method: lora, max_tokens: 32, lora: {{layers: [none]}}, backbone: '{tiny_backbone(tiny_folder, 'bert')}'}}"
     )
+    frozen = [
+        f"methods.{name}={{method: {method}, backbone: '{tiny_backbone(tiny_folder, 'bert')}', {setting}}}"
+        for name, method, setting in (
+            ("head", "head", "max_tokens: 900"),
+            ("knn", "knn", "max_tokens: 32, sizes: [100000]"),
+        )
+    ]
     with pytest.raises(ConfigError) as caught:
-        benchmark(config(ptec, "methods.ptec.prompt.upper_layers=1", long, f"methods.lora={lora}"))
-    first, second, third = caught.value.faults
+        benchmark(config(ptec, "methods.ptec.prompt.upper_layers=1", long, f"methods.lora={lora}", *frozen))
+    first, second, third, *of_frozen = caught.value.faults
     assert first == "methods.ptec: prompt.upper_layers must be null but for MPNet, was: 1 for bert"
     assert second.startswith("methods.long: max_tokens + prompt.n_tokens must be at most ")
     assert third.startswith("methods.lora: lora.layers must be linear layers of the backbone")
+    assert [fault.split(" must be")[0] for fault in of_frozen] == [
+        "methods.head: max_tokens + prompt.n_tokens",
+        "methods.knn: one of sizes",
+    ]
+
+
+def test_all_backbones_that_are_missing_are_told_at_once(config):
+    missing = [f"methods.{name}={{method: {name}, backbone: 'path:/none/{name}'}}" for name in ("head", "knn")]
+    with pytest.raises(ConfigError) as caught:
+        benchmark(config(*missing))
+    assert [fault[: fault.index(":")] for fault in caught.value.faults] == ["methods.head", "methods.knn"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import torch
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import ADAPTER, HEAD
+from tests.tiny import tiny_backbone
+from tests.unit.test_methods import task_of
 from training.data import read_splits
+from training.methods.head import Head
 from training.metrics import mean_average_precision
 
 EXACT = ("prompt.kind=none", "token_dropout=0")
@@ -48,6 +51,14 @@ def test_layers_that_such_a_prompt_cannot_have_are_refused(run, tmp_path, kind, 
     fault = rf"upper_layers must be null, .* or 0 for kind: none, was: {n_layers} for {kind}"
     with pytest.raises(ConfigError, match=fault):
         run(tmp_path / "out", f"prompt.kind={kind}", f"prompt.upper_layers={n_layers}", family="mpnet")
+
+
+def test_head_that_has_learned_tune_too_is_not_started_from(run, companies, tmp_path, tiny_folder):
+    task = task_of(companies, tmp_path / "benchmark")
+    Head(backbone=tiny_backbone(tiny_folder, "bert"), max_tokens=32, inverse_penalty=1.0).learn(task)
+    start = f"start_from={tmp_path / 'benchmark' / 'artifact'}"
+    with pytest.raises(ConfigError, match="start_from must hold a model of ptec train, was one whose head has learned"):
+        run(tmp_path / "out", *EXACT, start, "stopping.tune_share=0.2")
 
 
 def test_heads_cannot_be_averaged_at_scoring(run, tmp_path):

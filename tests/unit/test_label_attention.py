@@ -69,6 +69,27 @@ def test_logits_do_not_change_with_the_batch_or_its_padding(load_tiny):
     assert (found - of_mean).abs().max() > 0.1
 
 
+def test_it_computes_in_float32_whatever_the_backbone_does(load_tiny):
+    network = attending(load_tiny)
+    text, mask = pad([text.ids for text in Encoder(load_tiny("bert")[1], 48).encode(TEXTS)], 0)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = network._hidden_cached(text, mask).float()
+        found = network.features(text, mask)
+    assert found.dtype == torch.float32
+    with torch.inference_mode():
+        torch.testing.assert_close(found, network.attention(hidden, mask), rtol=1e-5, atol=1e-5)
+
+
+def test_scoring_gives_the_logits_of_features_that_it_does_not_make(load_tiny, monkeypatch):
+    network = attending(load_tiny)
+    batch = pad([text.ids for text in Encoder(load_tiny("bert")[1], 48).encode(TEXTS)], 0)
+    with torch.inference_mode():
+        expected = network.head(network.features(*batch))
+        network.head = network.head.fused()
+        monkeypatch.setattr(LabelAttention, "forward", None)
+        torch.testing.assert_close(network(*batch), expected, rtol=1e-5, atol=5e-5)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_artifact_scores_as_measured_and_can_be_started_from(run, tmp_path, few, form):
     made = run(tmp_path / "made", *FORMS[form], *EXACT, epochs=1, extract=few)

@@ -179,6 +179,14 @@ def test_recipe_that_does_not_suit_the_backbone_is_refused(config, tmp_path):
         search(config("recipe.prompt.n_tokens=900"))
 
 
+def test_backbone_that_is_missing_is_refused_before_a_trial_chooses_it(config, tmp_path):
+    space = "space={backbone: {choices: ['path:/none/a', 'path:/none/b']}}"
+    with pytest.raises(ConfigError) as caught:
+        search(config(space))
+    assert [fault[: fault.index(":") + 1] for fault in caught.value.faults] == ["space.backbone:"] * 2
+    assert not (tmp_path / "study" / "study.db").exists()
+
+
 def test_trials_of_different_length_are_not_pruned(config):
     assert isinstance(_pruner(config()), MedianPruner)
     assert isinstance(_pruner(config("space={stopping.epochs: {low: 1, high: 2}}")), NopPruner)
@@ -217,6 +225,10 @@ def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
         (
             "space={optimiser.attention_lr: {low: .001, high: .1}}",
             "space.optimiser.attention_lr: must not be searched without pooling: label_attention",
+        ),
+        (
+            "space={layers: {choices: [null, [-1]]}}",
+            "space.layers.choices: must hold text, numbers, true, false or null",
         ),
         ("seeds=[1, 1]", "seeds must differ"),
         ("recipe.stopping.epochs=0", "recipe.stopping.epochs: input should be greater than or equal to 1"),

@@ -136,10 +136,21 @@ def _check(missing: Sequence[tuple[Planned, Task]]) -> None:
 
 
 def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned]:
-    """List the runs; a method without chance needs one."""
+    """List the runs; a method without chance needs one.
+
+    Raises:
+        ConfigError: with the faults of all methods whose backbone or model is missing.
+    """
     versions = packages() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
+    faults: list[str] = []
+    all_facts: dict[str, Any] = {}
     for name, method in config.methods.items():
-        of_method = [extract_fingerprint, config.tune_share, method.facts(), versions]
+        with noting(faults, f"methods.{name}: "):
+            all_facts[name] = method.facts()
+    if faults:
+        raise ConfigError(faults)
+    for name, method in config.methods.items():
+        of_method = [extract_fingerprint, config.tune_share, all_facts[name], versions]
         for seed in config.seeds[: method.n_seeds if method.seeded else 1]:
             facts = json.dumps([*of_method, method.seeded and seed], sort_keys=True)
             fingerprint = hashlib.sha256(facts.encode()).hexdigest()

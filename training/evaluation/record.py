@@ -95,11 +95,11 @@ def check_gate(
     advice = "mend that and evaluate again, or give --force with --why to promote it all the same"
     evaluation_id, found = newest(warehouse, champion_id, challenger_id) or (None, None)
     outcomes: list[Outcome] = []
-    if found is None or found.confidence < gate.confidence:
+    if found is None or found.confidence != gate.confidence:
         lacking = "was not" if found is None else f"has intervals of confidence {found.confidence:g}"
         faults = [
             f"model {challenger_id} must be compared with {champion_id}, which alias {alias} points to, by intervals "
-            f"of confidence {gate.confidence:g} or more, {lacking}; run {evaluate}"
+            f"of confidence {gate.confidence:g}, {lacking}; run {evaluate}"
         ]
     else:
         outcomes = apply_gate(found, gate)

@@ -15,7 +15,7 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import FixedPooling, pooled
 from training.flops import Layers
 from training.forward import has_bfloat16, over_rows
-from training.methods.method import Method
+from training.methods.method import Method, Task
 from training.prompt import check_room
 
 _BATCH_TOKENS = 8192
@@ -31,6 +31,15 @@ class OnEmbeddings(Method):
     # Of each method by itself, so that none looks quick because another one has embedded the rows before it.
     _embedded: dict[str, NDArray[np.float32]] = PrivateAttr(default_factory=dict)
     _flop: dict[str, float] = PrivateAttr(default_factory=dict)
+
+    def check(self, task: Task) -> None:
+        """Load the backbone and look whether texts fit it.
+
+        Raises:
+            BackboneError: for a backbone that is missing.
+            ConfigError: for texts longer than its positions.
+        """
+        check_room(0, resolve(self.backbone).load()[0], self.max_tokens)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return embeddings, *Shape:* ``(n_texts, width)``; they are remembered.

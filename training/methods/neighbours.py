@@ -12,7 +12,7 @@ from pydantic import Field
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor
 
-from ptec_udf.errors import TrainingError
+from ptec_udf.errors import ConfigError
 from training.data import Examples
 from training.logistic import log_odds
 from training.methods.embedding import OnEmbeddings
@@ -31,13 +31,19 @@ class Neighbours(OnEmbeddings):
         [1, 2, 3, 5, 8, 13, 21, 34, 55, 100], min_length=1, description="numbers to choose from"
     )
 
+    def check(self, task: Task) -> None:
+        """Refuse too few rows also.
+
+        Raises:
+            ConfigError: where all numbers of neighbours are larger than train.
+        """
+        super().check(task)
+        if not self._possible(task):
+            raise ConfigError(f"one of sizes must be at most {len(task.train)}, the rows of train; were: {self.sizes}")
+
     def learn(self, task: Task) -> Learned:
         """Take the number of neighbours with the best mean average precision on tune."""
-        sizes = [size for size in self.sizes if size <= len(task.train)]
-        if not sizes:
-            raise TrainingError(
-                f"one of sizes must be at most {len(task.train)}, the rows of train; were: {self.sizes}"
-            )
+        sizes = self._possible(task)
 
         def quality(size: int) -> float:
             scores = self._fit(task.train, size).score(task.tune.texts)
@@ -45,6 +51,9 @@ class Neighbours(OnEmbeddings):
 
         best = max(sizes, key=quality)
         return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best), task), self, task)
+
+    def _possible(self, task: Task) -> list[int]:
+        return [size for size in self.sizes if size <= len(task.train)]
 
     def _fit(self, rows: Examples, size: int) -> Fit:
         model = KNeighborsRegressor(n_neighbors=size, weights="distance", metric="cosine")

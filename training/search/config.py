@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ptec_udf.config import Section
 from training.args import Recipe, Seed
@@ -24,6 +24,13 @@ class Range(Section):
     high: float | int | None = Field(None, description="greatest value")
     log: bool = Field(False, description="draw evenly on a logarithmic scale")
     choices: list[Any] | None = Field(None, min_length=2, description="values, in place of low and high")
+
+    @field_validator("choices")
+    @classmethod
+    def _are_plain(cls, choices: list[Any] | None) -> list[Any] | None:
+        if lists := [choice for choice in choices or [] if isinstance(choice, list | dict)]:
+            raise ValueError(f"must hold text, numbers, true, false or null, Optuna keeps no others, was: {lists[0]}")
+        return choices
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Range:
@@ -82,7 +89,7 @@ class SearchConfig(Section):
                 for setting in self.space
                 if setting.startswith(("prompt.", "optimiser.prompt_"))
             ]
-        attends = "label_attention" in (self.recipe.pooling, *self._choices("pooling"))
+        attends = "label_attention" in (self.recipe.pooling, *self.choices("pooling"))
         if "optimiser.attention_lr" in self.space and not attends:
             faults.append("space.optimiser.attention_lr: must not be searched without pooling: label_attention")
         unread = {setting for setting in self.space if {setting, setting.partition(".")[0]} & _NOT_IN_A_TRIAL}
@@ -101,7 +108,7 @@ class SearchConfig(Section):
             raise ValueError("; ".join(faults))
         return self
 
-    def _choices(self, setting: str) -> list[Any]:
+    def choices(self, setting: str) -> list[Any]:
         """The values that a setting is chosen from; none where it is not searched."""
         return (self.space[setting].choices or []) if setting in self.space else []
 

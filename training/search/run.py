@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, noting
+from ptec_udf.model.backbone import resolve
 from ptec_udf.progress import say
 from training.folders import alone, check_writable
 from training.prepare import prepare
@@ -40,6 +41,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     prepare(train_config(config, {}), ())  # a recipe that suits no backbone is refused; only what is tried may fail
+    _check_backbones(config)
     with alone(folder):
         study = optuna.create_study(
             storage=f"sqlite:///{folder / 'study.db'}",
@@ -60,6 +62,16 @@ def search(config: SearchConfig) -> dict[str, Any]:
             _run_one(study, config, f"{len(missing)} of the best with other seeds left", seed=seed)
         shutil.rmtree(folder / BELOW, ignore_errors=True)
         return write_results(study, config, folder)
+
+
+def _check_backbones(config: SearchConfig) -> None:
+    """Refuse a search that could choose a backbone which is not here; it would end in each rerun at the same trial."""
+    faults: list[str] = []
+    for name in config.choices("backbone"):
+        with noting(faults, "space.backbone: "):
+            resolve(name).content_hash()
+    if faults:
+        raise ConfigError(faults)
 
 
 def _pruner(config: SearchConfig) -> optuna.pruners.BasePruner:

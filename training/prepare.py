@@ -24,6 +24,7 @@ from training.seen import seen_in
 from training.start import Start
 from training.warm import Earlier, read_earlier
 
+_AFTER_TRAINING = ("terms", "calibrator", "thresholds")
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
 
 
@@ -37,6 +38,7 @@ class Prepared:
         start: where each of its trainings starts.
         rows: by split.
         fingerprint: names the training, so that only the same one is resumed.
+        identity: names the artifact that it leads to.
         seen: hashes of the rows that it learns from; None where it starts from a model that does not say its own.
     """
 
@@ -45,6 +47,7 @@ class Prepared:
     start: Start
     rows: dict[str, Rows]
     fingerprint: str
+    identity: str
     seen: dict[str, torch.Tensor] | None
 
 
@@ -73,12 +76,14 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         most_rows=config.most_rows,
         auxiliary=config.auxiliary is not None,
     )
+    fingerprint = _fingerprint(config, record, content_hash, earlier)
     return Prepared(
         record=record,
         content_hash=content_hash,
         start=Start(config, model, encoder, names, earlier, auxiliary, group),
         rows={split: tokenised(examples[split], encoder) for split in splits},
-        fingerprint=_fingerprint(config, record, content_hash, earlier),
+        fingerprint=fingerprint,
+        identity=_identity(config, fingerprint),
         seen=_seen(record, examples, earlier),
     )
 
@@ -124,8 +129,14 @@ def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str,
     # Whether a refit follows makes no difference to what came before it, nor what is made of a network's logits, nor
     # how many processes there are; what lies in a folder counts and not how the folder is called.
     places = ("backbone", "extract", "start_from", "out", "overwrite", "processes", "processes_on")
-    unlike: dict[str, Any] = dict.fromkeys((*places, "terms", "calibrator", "thresholds"), True)
+    unlike: dict[str, Any] = dict.fromkeys((*places, *_AFTER_TRAINING), True)
     # Without what is null, so that trainings outlive settings that are yet to come.
     settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}}, exclude_none=True)
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(config: TrainConfig, fingerprint: str) -> str:
+    """Hash what decides an artifact: with its trainings also what ``_fingerprint`` leaves out."""
+    settings = config.model_dump(mode="json", include={*_AFTER_TRAINING, "stopping"})
+    return hashlib.sha256(json.dumps([fingerprint, settings], sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptec_udf.model.artifact import MANIFEST, load_artifact
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
@@ -79,10 +80,12 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared
         BackboneError: for a backbone that is missing.
         TrainingError: when training diverges.
     """
+    state = _state_beside(Path(config.out))
+    if shared is None and (done := _already_done(config, state)):
+        return done
     check_out(Path(config.out), config.overwrite)
     if shared is not None:
         return _in_its_processes(config, measured, shared)
-    state = _state_beside(Path(config.out))
     state.mkdir(parents=True, exist_ok=True)
     with alone(state):
         try:
@@ -96,6 +99,20 @@ def _in_its_processes(config: TrainConfig, measured: Sequence[str], shared: Path
     if config.processes > 1 or config.processes_on == "executors":
         return run_together(_train, config, measured, shared)
     return _train(config, measured, shared, ALONE)
+
+
+def _already_done(config: TrainConfig, state: Path) -> dict[str, Any] | None:
+    """Return what a training made that was killed after its artifact was whole, and remove what it left behind."""
+    out = Path(config.out)
+    if not state.is_dir() or not (out / MANIFEST).is_file():
+        return None
+    with alone(state):
+        made = load_artifact(out)
+        if made.metrics.get("identity") != prepare(config, ()).identity:
+            return None
+        say("the artifact is there: it was whole when its training was killed")
+        shutil.rmtree(state, ignore_errors=True)
+    return _result(made.model_id, out, made.metrics)
 
 
 def _state_beside(out: Path) -> Path:
@@ -133,6 +150,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     seconds += fitted.words_seconds + sum(course.seconds for course in fitted.courses.values())
     metrics = {
         "learning": {"seconds": round(seconds, 1), "flop": fitted.flop},
+        "identity": prepared.identity,
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
@@ -144,11 +162,16 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     if shared is None:
         for part in set(state.iterdir()) - {state / LOCK}:
             shutil.rmtree(part, ignore_errors=True)
+    return _result(sealed.model_id, out, metrics)
+
+
+def _result(model_id: str, out: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``train`` says of an artifact with such metrics."""
     return {
-        "model_id": sealed.model_id,
+        "model_id": model_id,
         "artifact": str(out),
-        "seconds": round(seconds, 1),
-        "metrics": {split: figures["overall"] for split, figures in fitted.figures.items()},
+        "seconds": metrics["learning"]["seconds"],
+        "metrics": {split: figures["overall"] for split, figures in metrics["splits"].items()},
     }
 
 

@@ -18,6 +18,7 @@ from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
 from tests.unit.trainings import stop_after, weights_of
 from training import lora
 from training.args import LoraSettings
+from training.export import export
 from training.extract_folder import DATA
 from training.folders import alone
 from training.metrics import mean_average_precision
@@ -180,6 +181,24 @@ def test_state_that_was_half_written_is_not_resumed(run, tmp_path, monkeypatch, 
     run(tmp_path / "out")
     assert "resumes" not in capsys.readouterr().err
     assert not list(tmp_path.glob(".*"))
+
+
+def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("training.train.export", _export_then_stop)
+        run(tmp_path / "out", epochs=1)
+    whole = artifact.load_artifact(tmp_path / "out")
+    assert (tmp_path / ".out.training").is_dir()
+    with pytest.raises(ConfigError, match="must be absent or empty"):
+        run(tmp_path / "out", "calibrator=none", epochs=1)  # another model
+    made = run(tmp_path / "out", epochs=1)
+    assert (made.files, "it was whole" in capsys.readouterr().err) == (whole.files, True)
+    assert not list(tmp_path.glob(".*"))
+
+
+def _export_then_stop(*args):
+    export(*args)
+    raise KeyboardInterrupt
 
 
 def test_best_epoch_is_the_one_that_is_kept(run, tmp_path):

@@ -174,7 +174,7 @@ class Recipe(Section):
     max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut, in scoring too")
     pooling: Literal["mean", "last", "mean_max", "label_attention"] = Field(
         "mean",
-        description="which text positions make the feature; last is the paper's, mean was better here; mean_max: the "
+        description="which text positions make the feature; last is the paper's; mean_max: the "
         "mean and, beside it, each feature's greatest value; label_attention: each label learns which to look at",
     )
     layers: list[int] | None = Field(

@@ -15,10 +15,9 @@ from ptec_udf.model import artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraForm
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
-from tests.unit.trainings import stop_after, weights_of
+from tests.unit.trainings import weights_of
 from training import lora
 from training.args import LoraSettings
-from training.export import export
 from training.extract_folder import DATA
 from training.folders import alone
 from training.metrics import mean_average_precision
@@ -96,16 +95,6 @@ def test_second_lora_in_a_backbone_is_as_fresh_as_the_first(load_tiny, tiny_fold
         assert torch.equal(value, fresh[name])
 
 
-def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch):
-    settings = ("lora={rank: 4, lr: .01}", "stopping.refit=true")
-    whole = run(tmp_path / "whole", *settings)
-    for training in ("choice", "refit"):
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            stop_after(patched, epoch=1, training=training)
-            run(tmp_path / "cut", *settings)
-    assert run(tmp_path / "cut", *settings).model_id == whole.model_id
-
-
 def test_alpha_makes_another_model(run, tmp_path):
     made = run(tmp_path / "out", "lora={rank: 4}", epochs=1)
     changed = made.manifest.model_copy(update={"lora": LoraForm(rank=4, alpha=17)})
@@ -139,66 +128,6 @@ def test_equal_seeds_give_equal_models_and_another_seed_another(run, tmp_path):
     assert weights_of(first) == weights_of(again)
     assert other.model_id != first.model_id
     assert weights_of(other)[artifact.ADAPTER] != weights_of(first)[artifact.ADAPTER]
-
-
-@pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])
-def test_interrupted_training_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys, schedule):
-    settings = (f"optimiser.schedule={schedule}", "stopping.tune_share=.2")
-    whole = run(tmp_path / "whole", *settings, epochs=4)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after(patched, epoch=2)
-        run(tmp_path / "cut", *settings, epochs=4)
-    assert not (tmp_path / "cut").exists()
-    capsys.readouterr()
-    resumed = run(tmp_path / "cut", *settings, epochs=4)
-    printed = capsys.readouterr().err
-    assert "training resumes after epoch 2" in printed
-    assert "epoch 3 of 4" in printed
-    assert "epoch 2 of 4" not in printed
-    assert resumed.model_id == whole.model_id
-    assert weights_of(resumed) == weights_of(whole)
-    assert [epoch["loss"] for epoch in resumed.metrics["courses"]["choice"]["history"]] == [
-        epoch["loss"] for epoch in whole.metrics["courses"]["choice"]["history"]
-    ]
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_training_with_other_settings_does_not_resume(run, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after(patched, epoch=1)
-        run(tmp_path / "out", "seed=1")
-    made = run(tmp_path / "out", "seed=2")
-    assert "resumes" not in capsys.readouterr().err
-    assert len(made.metrics["courses"]["choice"]["history"]) == 2
-
-
-def test_state_that_was_half_written_is_not_resumed(run, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after(patched, epoch=1)
-        run(tmp_path / "out")
-    state = tmp_path / ".out.training" / "choice"
-    state.rename(state.with_name("choice.partial"))
-    run(tmp_path / "out")
-    assert "resumes" not in capsys.readouterr().err
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("training.train.export", _export_then_stop)
-        run(tmp_path / "out", epochs=1)
-    whole = artifact.load_artifact(tmp_path / "out")
-    assert (tmp_path / ".out.training").is_dir()
-    with pytest.raises(ConfigError, match="must be absent or empty"):
-        run(tmp_path / "out", "calibrator=none", epochs=1)  # another model
-    made = run(tmp_path / "out", epochs=1)
-    assert (made.files, "it was whole" in capsys.readouterr().err) == (whole.files, True)
-    assert not list(tmp_path.glob(".*"))
-
-
-def _export_then_stop(*args):
-    export(*args)
-    raise KeyboardInterrupt
 
 
 def test_best_epoch_is_the_one_that_is_kept(run, tmp_path):

@@ -1,0 +1,80 @@
+"""A training that was killed goes on where it was, and ends with the model of an undisturbed one."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.model import artifact
+from tests.unit.trainings import stop_after, weights_of
+from training.export import export
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])
+def test_interrupted_training_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys, schedule):
+    settings = (f"optimiser.schedule={schedule}", "stopping.tune_share=.2")
+    whole = run(tmp_path / "whole", *settings, epochs=4)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=2)
+        run(tmp_path / "cut", *settings, epochs=4)
+    assert not (tmp_path / "cut").exists()
+    capsys.readouterr()
+    resumed = run(tmp_path / "cut", *settings, epochs=4)
+    printed = capsys.readouterr().err
+    assert "training resumes after epoch 2" in printed
+    assert "epoch 3 of 4" in printed
+    assert "epoch 2 of 4" not in printed
+    assert resumed.model_id == whole.model_id
+    assert weights_of(resumed) == weights_of(whole)
+    assert [epoch["loss"] for epoch in resumed.metrics["courses"]["choice"]["history"]] == [
+        epoch["loss"] for epoch in whole.metrics["courses"]["choice"]["history"]
+    ]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_training_with_other_settings_does_not_resume(run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out", "seed=1")
+    made = run(tmp_path / "out", "seed=2")
+    assert "resumes" not in capsys.readouterr().err
+    assert len(made.metrics["courses"]["choice"]["history"]) == 2
+
+
+def test_state_that_was_half_written_is_not_resumed(run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out")
+    state = tmp_path / ".out.training" / "choice"
+    state.rename(state.with_name("choice.partial"))
+    run(tmp_path / "out")
+    assert "resumes" not in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("training.train.export", _export_then_stop)
+        run(tmp_path / "out", epochs=1)
+    whole = artifact.load_artifact(tmp_path / "out")
+    assert (tmp_path / ".out.training").is_dir()
+    with pytest.raises(ConfigError, match="must be absent or empty"):
+        run(tmp_path / "out", "calibrator=none", epochs=1)  # another model
+    made = run(tmp_path / "out", epochs=1)
+    assert (made.files, "it was whole" in capsys.readouterr().err) == (whole.files, True)
+    assert not list(tmp_path.glob(".*"))
+
+
+def _export_then_stop(*args):
+    export(*args)
+    raise KeyboardInterrupt
+
+
+def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch):
+    settings = ("lora={rank: 4, lr: .01}", "stopping.refit=true")
+    whole = run(tmp_path / "whole", *settings)
+    for training in ("choice", "refit"):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            stop_after(patched, epoch=1, training=training)
+            run(tmp_path / "cut", *settings)
+    assert run(tmp_path / "cut", *settings).model_id == whole.model_id

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import MANIFEST, load_artifact
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
@@ -107,7 +108,10 @@ def _already_done(config: TrainConfig, state: Path) -> dict[str, Any] | None:
     if not state.is_dir() or not (out / MANIFEST).is_file():
         return None
     with alone(state):
-        made = load_artifact(out)
+        try:
+            made = load_artifact(out)
+        except ArtifactError:  # what is not whole is not done; it may be overwritten
+            return None
         if made.metrics.get("identity") != prepare(config, ()).identity:
             return None
         say("the artifact is there: it was whole when its training was killed")

@@ -126,6 +126,7 @@ def test_prompt_is_not_searched_where_none_is_trained(config, recipe):
     with pytest.raises(ConfigError, match=r"space\.prompt\.n_tokens: .*: no prompt is trained") as caught:
         config(recipe, "space={prompt.n_tokens: {low: 2, high: 9}, optimiser.prompt_lr: {low: .1, high: 1}}")
     assert "space.optimiser.prompt_lr: must not be searched" in str(caught.value)
+    assert config("recipe.lora={}", "space={lora.rank: {low: 2, high: 9}}").recipe.lora
 
 
 @pytest.mark.usefixtures("draws_nothing")

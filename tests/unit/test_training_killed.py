@@ -65,6 +65,15 @@ def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_p
     assert not list(tmp_path.glob(".*"))
 
 
+def test_broken_artifact_beside_a_killed_training_is_replaced_where_told(run, tmp_path, monkeypatch):
+    whole = run(tmp_path / "out", epochs=1)
+    (tmp_path / "out" / artifact.HEAD).write_bytes(b"")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out", "overwrite=true", epochs=1)
+    assert run(tmp_path / "out", "overwrite=true", epochs=1).model_id == whole.model_id
+
+
 def _export_then_stop(*args):
     export(*args)
     raise KeyboardInterrupt

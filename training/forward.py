@@ -68,6 +68,15 @@ def over_rows(forward: Forward, inputs: list[Any], batch_tokens: int) -> np.ndar
     return np.stack([parts[at] for at in range(len(inputs))])
 
 
+def attend_in_parts(backbone: Any, bfloat16: bool) -> None:
+    """Let a backbone that is trained in bfloat16 on a CPU attend step by step, as ``mpnet`` does by itself.
+
+    Backwards, torch's fused attention is several times as slow there as its parts are.
+    """
+    if bfloat16 and backbone.device.type == "cpu":
+        backbone.set_attn_implementation("eager")
+
+
 def has_bfloat16(device_type: str) -> bool:
     """Tell whether ``cpu`` or ``cuda`` computes in bfloat16 faster than in float32 on this machine."""
     if device_type == "cuda":

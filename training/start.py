@@ -15,7 +15,7 @@ from training.args import TrainConfig
 from training.checkpoint import Checkpoint
 from training.data import Rows
 from training.fit import Trainer
-from training.forward import Forward, autocast_forward, has_bfloat16, over_rows
+from training.forward import Forward, attend_in_parts, autocast_forward, has_bfloat16, over_rows
 from training.group import ALONE, Group
 from training.head import StandardisedHead, initial_attention
 from training.loss import positive_weights
@@ -75,6 +75,7 @@ class Start:
         """Make the network with its first prompt, or LoRA layers, and its first head."""
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
         kind, prompt = None, None
+        attend_in_parts(self.backbone, self.bfloat16)
         if config.lora is not None:
             lora.put_into(self.backbone, config.lora, config.seed)
         elif config.prompt.kind != "none":

@@ -84,9 +84,18 @@ def _apply(layer: Any, hidden: torch.Tensor, bias: torch.Tensor, prefix: LayerKe
         before = [part.to(keys.dtype).expand(len(hidden), -1, -1, -1) for part in prefix]
         keys, values = (torch.cat(pair, dim=-2) for pair in zip(before, (keys, values), strict=True))
         bias = functional.pad(bias, (before[0].shape[-2], 0))  # to its positions nothing is far and nothing hidden
-    mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.to(queries.dtype))
+    mixed = _attend(queries, keys, values, bias.to(queries.dtype))
     attended = layer.attention.LayerNorm(attention.o(mixed.transpose(1, 2).flatten(2)) + hidden)
     return layer.output(layer.intermediate(attended), attended)
+
+
+def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Mix values, arguments and result *Shape:* ``(batch, n_heads, length, head_width)``."""
+    if torch.is_grad_enabled() and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
+        # Backwards, torch's fused attention is several times as slow there as its parts are.
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2) + bias
+        return scores.softmax(dim=-1).to(values.dtype) @ values
+    return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
 
 
 def _keys_values(attention: Any, hidden: torch.Tensor) -> LayerKeysValues:

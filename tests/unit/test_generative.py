@@ -123,7 +123,7 @@ def tuning(backbone, companies, tmp_path):
 
 def test_loss_is_that_of_the_library(tuning, monkeypatch):
     """Row by row, and padded in one batch."""
-    monkeypatch.setattr("training.methods.prompt_tuning.has_bfloat16", lambda _: False)
+    monkeypatch.setattr("training.methods.generative.has_bfloat16", lambda _: False)
     made = tuning()
     made.prompt.data += 0.1
     with torch.no_grad():

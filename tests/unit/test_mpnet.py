@@ -213,3 +213,20 @@ def test_a_disk_without_room_is_told_before_any_work(run, tmp_path, monkeypatch)
     with pytest.raises(TrainingError, match=r"upper_layers needs 0\.0 GB in .* \(No space left on device\)"):
         run(tmp_path / "out", "prompt.upper_layers=1", family="mpnet")
     assert not list(tmp_path.rglob("*.f16*"))
+
+
+@pytest.mark.parametrize("behind_a_prompt", [False, True])
+def test_in_bfloat16_attention_in_parts_has_the_gradients_of_the_fused_one(behind_a_prompt):
+    generator = torch.Generator().manual_seed(3)
+    length = 9 + 5 * behind_a_prompt
+    shapes = [(2, 4, 9, 8), (2, 4, length, 8), (2, 4, length, 8)]
+    parts = [torch.randn(shape, generator=generator) for shape in shapes]
+    bias = torch.randn(2, 4, 9, length, generator=generator)
+
+    def gradients(dtype):
+        own = [part.to(dtype).requires_grad_() for part in parts]
+        mixed = mpnet._attend(*own, bias.to(dtype))
+        return [mixed, *torch.autograd.grad(mixed.float().square().sum(), own)]
+
+    for in_parts, fused in zip(gradients(torch.bfloat16), gradients(torch.float32), strict=True):
+        torch.testing.assert_close(in_parts.float(), fused, rtol=0.05, atol=0.05)

@@ -19,6 +19,7 @@ from ptec_udf.model.prefix import join_deep_prompt, split_deep_prompt
 from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from training.args import Recipe
+from training.forward import attend_in_parts
 from training.prompt import check_kind
 
 EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), *(("mpnet", kind) for kind in KINDS)]
@@ -167,6 +168,17 @@ def test_logits_are_float32_and_near_on_a_bfloat16_backbone(tiny_folder, family,
         found = network(*batch)
     assert found.dtype == torch.float32
     assert 0 < (found - expected).abs().max() < 0.5
+
+
+def test_attention_in_parts_gives_the_same_logits(tiny_folder, form):
+    family, kind = form
+    model, tokenizer = resolve(tiny_backbone(tiny_folder, family)).load()
+    network, batch = tiny_network(model, tokenizer, kind), pad(ids_of(tokenizer), 0)
+    with torch.inference_mode():
+        fused = network(*batch)
+        attend_in_parts(model, bfloat16=True)
+        assert model.config._attn_implementation == "eager"
+        assert_logits_close(network(*batch), fused)
 
 
 @pytest.mark.parametrize(("family", "causal"), [("bert", False), ("mpnet", False), ("llama", True), ("bloom", True)])

@@ -77,7 +77,9 @@ class Writer:
             BackboneError: for a backbone that is missing.
             ConfigError: for one that cannot spell the labels.
         """
-        model, tokenizer = resolve(settings.backbone).load(writes=True)
+        # Autocast would round all weights anew for each token that is written.
+        dtype = torch.bfloat16 if has_bfloat16("cpu") else torch.float32
+        model, tokenizer = resolve(settings.backbone).load(dtype, writes=True)
         question = tokenizer(settings.question, add_special_tokens=False)["input_ids"]
         encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer, settings.ends_with)
         return cls(model, encoder, names, spelling, question, settings, may_write_none)
@@ -140,17 +142,16 @@ class Writer:
         batch = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
         bounds = {"prefix_allowed_tokens_fn": lambda _, tokens: trie.allowed(tokens.tolist())}
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16("cpu")):
-            sequences = self.model.generate(
-                inputs_embeds=batch,
-                attention_mask=mask,
-                do_sample=False,
-                num_beams=1,
-                max_new_tokens=trie.most_tokens,
-                eos_token_id=self.spelling.end,
-                pad_token_id=self.spelling.end,
-                **(bounds if self.settings.trie else {}),
-            )
+        sequences = self.model.generate(
+            inputs_embeds=batch.to(self.model.dtype),
+            attention_mask=mask,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=trie.most_tokens,
+            eos_token_id=self.spelling.end,
+            pad_token_id=self.spelling.end,
+            **(bounds if self.settings.trie else {}),
+        )
         return sequences.tolist()
 
     def _labels(self, tokens: list[int]) -> list[int]:

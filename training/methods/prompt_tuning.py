@@ -20,7 +20,7 @@ from ptec_udf.progress import progress, say
 from training.args import PromptConfig
 from training.data import Examples, micro_batches, training_steps
 from training.flops import Layers
-from training.forward import has_bfloat16
+from training.forward import attend_in_parts
 from training.methods.generative import Generative, Writer, lacks_labels
 from training.methods.method import Learned, Task
 from training.prompt import initial_prompt
@@ -71,6 +71,7 @@ class _Tuning:
         self.outputs = [
             writer.spelling.spelled([int(label) for label in by_frequency if row[label]]) for row in rows.targets
         ]
+        attend_in_parts(writer.model, writer.model.dtype == torch.bfloat16)
         start = PromptConfig(kind="input", n_tokens=settings.n_tokens)
         generator = torch.Generator().manual_seed(seed)
         self.prompt = torch.nn.Parameter(
@@ -129,14 +130,10 @@ class _Tuning:
         mask = torch.nn.utils.rnn.pad_sequence(
             [torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True
         )
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16("cpu")):
-            hidden = self.writer.model.base_model(inputs_embeds=padded, attention_mask=mask).last_hidden_state
-            ends = [len(row) for row in rows]
-            written = [
-                hidden[at, end - len(self.outputs[row]) : end]
-                for at, (row, end) in enumerate(zip(batch, ends, strict=True))
-            ]
-            logits = self.writer.model.get_output_embeddings()(torch.cat(written))
+        model = self.writer.model
+        hidden = model.base_model(inputs_embeds=padded.to(model.dtype), attention_mask=mask).last_hidden_state
+        written = [hidden[at, len(row) - len(self.outputs[batch[at]]) : len(row)] for at, row in enumerate(rows)]
+        logits = model.get_output_embeddings()(torch.cat(written))
         targets = torch.tensor([token for row in batch for token in self.outputs[row]])
         weights = torch.tensor([1 / len(self.outputs[row]) for row in batch for _ in self.outputs[row]])
         return (functional.cross_entropy(logits.float(), targets, reduction="none") * weights).sum()

@@ -234,8 +234,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _features_are_of_run_layers(self) -> Recipe:
-        if self.layers is not None and self.adapter.upper_layers is not None:
-            raise ValueError(f"layers must be null with {self.upper_layers_name}, was: {self.layers}")
+        n = self.adapter.upper_layers
+        if self.layers is not None and n is not None and not all(-n <= layer + 1 <= 0 for layer in self.layers):
+            raise ValueError(
+                f"layers must be from {-n - 1} to -1 with {self.upper_layers_name}: {n}, since those below are not "
+                f"run, was: {self.layers}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import PtecNetwork, pooled
 from tests.tiny import tiny_companies, tiny_extract, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
+from tests.unit.trainings import CHANCE
+from training.args import Recipe
+from training.data import read_splits
+from training.metrics import mean_average_precision
 
 TEXTS = [tiny_text(company) for company in tiny_companies(12, seed=5)] + ["a"]
 
@@ -70,6 +78,28 @@ def test_artifact_scores_as_measured_and_can_be_started_from(run, tmp_path, form
     start = f"start_from={tmp_path / 'made'}"
     with pytest.raises(ConfigError, match=r"layers must be that of the model to start from, \[-1, 1\], was: None"):
         run(tmp_path / "other", form, "pooling=mean_max", start, extract=few)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "label_attention"])
+@pytest.mark.parametrize(
+    "form",
+    ["prompt.upper_layers=1", "lora={rank: 4, layers: [q, v], upper_layers: 1, lr: 0.1}"],
+    ids=["prompt", "lora"],
+)
+def test_with_upper_layers_features_are_of_these_and_of_what_comes_into_them(run, companies, tmp_path, form, pooling):
+    made = run(tmp_path / "made", form, "layers=[-1, -2]", f"pooling={pooling}", family="mpnet")
+    dev = read_splits(companies, tune_share=0.15)["dev"]
+    logits = np.stack([text.logits for text in load_scorer(made).score(dev.texts)])
+    measured = made.metrics["splits"]["dev"]["overall"]["map"]
+    assert measured > CHANCE
+    assert mean_average_precision(logits, dev.targets) == pytest.approx(measured, abs=1e-6)
+
+
+@pytest.mark.parametrize("layers", ["[-1, -3]", "[-1, 1]", "[0]"])
+def test_with_upper_layers_features_cannot_be_of_others(layers):
+    rule = r"layers must be from -2 to -1 with prompt\.upper_layers: 1, since those below are not run, was: \["
+    with pytest.raises(ValidationError, match=rule):
+        Recipe.model_validate({"layers": json.loads(layers), "prompt": {"upper_layers": 1}})
 
 
 @pytest.mark.parametrize("layers", ["[3]", "[-4]", "[-1, 2]", "[0, 0]"])

@@ -12,6 +12,7 @@ import pytest
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_backbone, tiny_extract
+from tests.unit.trainings import CHANCE
 from training.data import Examples, read_splits
 from training.extract_folder import read_extract_record
 from training.logistic import log_odds
@@ -25,7 +26,6 @@ from training.methods.ptec import Ptec
 from training.methods.tfidf import Tfidf
 from training.metrics import macro_f1, mean_average_precision
 
-CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mean average precision of guessing
 QUICK = {"max_tokens": 32, "dtype": "float32", "prompt": {"n_tokens": 4}, "optimiser": {"head_lr": 0.03}}
 WITHOUT_PROMPT = {name: value for name, value in QUICK.items() if name != "prompt"}
 

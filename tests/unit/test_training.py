@@ -15,7 +15,7 @@ from ptec_udf.model import artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraForm
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
-from tests.unit.trainings import weights_of
+from tests.unit.trainings import CHANCE, weights_of
 from training import lora
 from training.args import LoraSettings
 from training.extract_folder import DATA
@@ -23,7 +23,6 @@ from training.folders import alone
 from training.metrics import mean_average_precision
 
 FORMS = [("bert", "deep", "mean"), ("bert", "input", "mean"), ("llama", "deep", "mean"), ("bloom", "input", "last")]
-CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mean average precision of guessing
 
 
 @pytest.mark.parametrize(("family", "kind", "pooling"), FORMS, ids=["-".join(form) for form in FORMS])

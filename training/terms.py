@@ -84,9 +84,9 @@ class Words:
         if self.settings is None:
             return None
         alone = best = round(mean_average_precision(network, tune.targets), 6)
-        quality = {"none": alone}
+        quality, fits = {"none": alone}, self._fits(train)
         for penalty in self.settings.inverse_penalty:
-            logits = self._fitted(train, penalty, 1.0).logits(tune.texts)
+            logits = fits.beside(penalty).logits(tune.texts)
             for share in self.settings.shares:
                 factor = float(share * network.std() / logits.std())
                 value = round(mean_average_precision(network + factor * logits, tune.targets), 6)
@@ -96,23 +96,50 @@ class Words:
         say(f"words beside the network: mAP on tune {best:.4f}, without them {alone:.4f}")
         chosen = dict(zip(("inverse_penalty", "factor"), self._chosen or (None, None), strict=True))
         self.report = {"terms": {"map": quality, **chosen}}
-        return self.fitted_to(train)
+        self._count(fits)
+        return None if self._chosen is None else fits.beside(*self._chosen)
 
     def fitted_to(self, rows: Rows) -> Beside | None:
         """Fit what was chosen to rows, as terms are counted there."""
-        return None if self._chosen is None else self._fitted(rows, *self._chosen)
+        if self._chosen is None:
+            return None
+        fits = self._fits(rows)
+        beside = fits.beside(*self._chosen)
+        self._count(fits)
+        return beside
 
-    def _fitted(self, rows: Rows, penalty: float, factor: float) -> Beside:
-        """Count the terms of rows and fit a regression for each label."""
+    def _fits(self, rows: Rows) -> _Fits:
         assert self.settings is not None
+        return _Fits(rows, TermsForm(words=self.settings.words, characters=self.settings.characters))
+
+    def _count(self, fits: _Fits) -> None:
+        self.flop += fits.flop
+        self.seconds += fits.seconds
+
+
+class _Fits:
+    """Regressions on the terms of some rows, each fitted once; ``flop`` and ``seconds`` are what they took."""
+
+    def __init__(self, rows: Rows, form: TermsForm) -> None:
+        """Count the terms."""
         started = time.monotonic()
-        terms = count_terms(rows.texts, TermsForm(words=self.settings.words, characters=self.settings.characters))
-        weights = balanced(rows.targets)
-        lines = fit_logistic(sparse_features(terms, rows.texts), rows.targets, weights, {"C": penalty, **SOLVER})
-        self.flop += lines.flop
-        self.seconds += time.monotonic() - started
+        self.rows, self.terms = rows, count_terms(rows.texts, form)
+        self.features, self.weights = sparse_features(self.terms, rows.texts), balanced(rows.targets)
+        self._lines: dict[float, Lines] = {}
+        self.flop, self.seconds = 0.0, time.monotonic() - started
+
+    def beside(self, penalty: float, factor: float = 1.0) -> Beside:
+        """Fit a regression for each label, with this inverse penalty; return it times the factor."""
+        if penalty not in self._lines:
+            started = time.monotonic()
+            self._lines[penalty] = fit_logistic(
+                self.features, self.rows.targets, self.weights, {"C": penalty, **SOLVER}
+            )
+            self.flop += self._lines[penalty].flop
+            self.seconds += time.monotonic() - started
+        lines = self._lines[penalty]
         scaled = Lines(factor * lines.weights, factor * lines.biases, lines.flop)
-        return Beside(terms, scaled, factor * np.log(weights[:, 1] / weights[:, 0]))
+        return Beside(self.terms, scaled, factor * np.log(self.weights[:, 1] / self.weights[:, 0]))
 
 
 def balanced(targets: NDArray[np.floating]) -> NDArray[np.float64]:

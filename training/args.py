@@ -282,6 +282,10 @@ class TrainConfig(Recipe):
         "local", description="local: this machine; executors: those of the Spark session that spark-submit starts"
     )
 
+    def seed_of(self, member: int) -> int:
+        """Seed of a member, which counts from 0."""
+        return (self.seed + member) % 2**32
+
     @model_validator(mode="after")
     def _each_process_has_rows(self) -> TrainConfig:
         if self.processes > self.optimiser.batch_rows:

@@ -63,8 +63,29 @@ class Combined:
         return of_network if self.terms is None else of_network + self.terms.logits(rows.texts)
 
 
+@dataclass(frozen=True)
+class States:
+    """Where trainings keep their states.
+
+    Attributes:
+        folder: of all of them.
+        fingerprints: of each member's training.
+        shared: whether other models' trainings keep theirs there too.
+    """
+
+    folder: Path
+    fingerprints: Sequence[str]
+    shared: bool
+
+    def checkpoint(self, training: str, at: int, epochs: int | None) -> Checkpoint:
+        """Return the place of one member, in the first or second ``training``, which has a set number of epochs."""
+        fingerprint = self.fingerprints[at]
+        folder = self.folder / fingerprint[:16] / training if self.shared else self.folder / _numbered(training, at)
+        return Checkpoint(folder, f"{fingerprint}-{epochs}" if epochs else fingerprint)
+
+
 def fit_members(
-    start: Start, rows: Rows, tune: Rows | None, state: Path, fingerprint: str, epochs: Sequence[int] | None = None
+    start: Start, rows: Rows, tune: Rows | None, training: str, states: States, epochs: Sequence[int] | None = None
 ) -> tuple[Combined, dict[str, Course]]:
     """Train all members and combine them.
 
@@ -72,8 +93,8 @@ def fit_members(
         start: where they start.
         rows: to learn from.
         tune: rows that decide when each stops, or None.
-        state: folder for the state of the first member, whose name the others extend by their number.
-        fingerprint: of the run.
+        training: its name, which the members after the first extend by their number.
+        states: where their states are kept.
         epochs: of each member; None: at most those of the configuration.
 
     Returns:
@@ -89,12 +110,10 @@ def fit_members(
     for at in range(config.members):
         if config.members > 1:
             say(f"member {at + 1} of {config.members}")
-        name = state.name + (f"-{at}" if at else "")
-        most, identity = (
-            (epochs[at], f"{fingerprint}-{epochs[at]}") if epochs else (config.stopping.epochs, fingerprint)
-        )
-        trainer = _trainer(start, at, rows, tune, most, Checkpoint(state.with_name(name), identity))
-        courses[name] = trainer.fit()
+        own = epochs[at] if epochs else None
+        checkpoint = states.checkpoint(training, at, own)
+        trainer = _trainer(start, at, rows, tune, own or config.stopping.epochs, checkpoint)
+        courses[_numbered(training, at)] = trainer.fit()
         if config.combine == "logits":
             trainers.append(trainer)
         else:
@@ -106,9 +125,13 @@ def fit_members(
     return Combined(trainers), courses
 
 
+def _numbered(training: str, at: int) -> str:
+    return training + (f"-{at}" if at else "")
+
+
 def _trainer(start: Start, at: int, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
     """Make one member's trainer: with a seed of its own, which also draws first values where these may differ."""
-    seeded = start.config.model_copy(update={"seed": (start.config.seed + at) % 2**32})
+    seeded = start.config.model_copy(update={"seed": start.config.seed_of(at)})
     if start.config.combine == "weights":
         return replace(start.trainer(rows, tune, epochs, checkpoint), config=seeded)
     earlier = start.earlier and start.earlier.member(at, start.config.members)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ class Prepared:
         start: where each of its trainings starts.
         rows: by split.
         fingerprint: names the training, so that only the same one is resumed.
+        of_members: names the training of each member. One that shares nothing with the others has the name of a
+            training of its seed alone, so that it is taken from there.
         identity: names the artifact that it leads to.
         seen: hashes of the rows that it learns from; None where it starts from a model that does not say its own.
     """
@@ -47,6 +49,7 @@ class Prepared:
     start: Start
     rows: dict[str, Rows]
     fingerprint: str
+    of_members: list[str]
     identity: str
     seen: dict[str, torch.Tensor] | None
 
@@ -76,14 +79,18 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         most_rows=config.most_rows,
         auxiliary=config.auxiliary is not None,
     )
-    fingerprint = _fingerprint(config, record, content_hash, earlier)
+
+    def named(config: TrainConfig) -> str:
+        return _fingerprint(config, record, content_hash, earlier)
+
     return Prepared(
         record=record,
         content_hash=content_hash,
         start=Start(config, model, encoder, names, earlier, auxiliary, group),
         rows={split: tokenised(examples[split], encoder) for split in splits},
-        fingerprint=fingerprint,
-        identity=_identity(config, fingerprint),
+        fingerprint=named(config),
+        of_members=_of_members(config, earlier, named),
+        identity=_identity(config, named(config)),
         seen=_seen(record, examples, earlier),
     )
 
@@ -134,6 +141,18 @@ def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str,
     settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}}, exclude_none=True)
     facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _of_members(config: TrainConfig, earlier: Earlier | None, named: Callable[[TrainConfig], str]) -> list[str]:
+    """Name the training of each member by the configuration that would make it alone, if there is one."""
+    if config.members == 1:
+        return [named(config)]
+    if config.combine == "logits" and earlier is None:
+        alone = {"members": 1, "combine": TrainConfig.model_fields["combine"].default}
+        seeds = [config.seed_of(at) for at in range(config.members)]
+        return [named(config.model_copy(update={**alone, "seed": seed})) for seed in seeds]
+    whole = named(config)
+    return [hashlib.sha256(f"{whole}-{at}".encode()).hexdigest() for at in range(config.members)]
 
 
 def _identity(config: TrainConfig, fingerprint: str) -> str:

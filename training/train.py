@@ -27,7 +27,7 @@ from training.export import export
 from training.flops import flop_below, flop_of_training
 from training.folders import LOCK, alone
 from training.group import ALONE, Group
-from training.members import Combined, fit_members
+from training.members import Combined, States, fit_members
 from training.metrics import evaluate
 from training.prepare import prepare
 from training.prompt import prompt_form
@@ -130,12 +130,12 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
-    state = _state_beside(out) if shared is None else shared / prepared.fingerprint[:16]
+    state = _state_beside(out)
     seconds = 0.0
     for split in ("train", "tune"):
         rows[split], more = below_prompt(prepared, rows[split], shared or state / "below")
         seconds += more
-    fitted = _fit(prepared.start, rows, state, prepared.fingerprint)
+    fitted = _fit(prepared.start, rows, States(shared or state, prepared.of_members, shared is not None))
     if not group.is_first:
         return {}
     network, terms, decisions = fitted.trainer.network, fitted.trainer.terms, fitted.decisions
@@ -179,10 +179,10 @@ def _result(model_id: str, out: Path, metrics: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -> Fitted:
+def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
     """Train with tune held out, let tune decide, and train once more with it where that is wanted."""
     stopping, tune = start.config.stopping, splits["tune"]
-    trainer, courses = fit_members(start, splits["train"], tune, state / "choice", fingerprint)
+    trainer, courses = fit_members(start, splits["train"], tune, "choice", states)
     flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
     flop += flop_below(trainer.trainers[0].network, start.config.adapter.upper_layers, [splits["train"], tune])
     words = Words(start.config.terms)
@@ -204,7 +204,7 @@ def _fit(start: Start, splits: dict[str, Rows], state: Path, fingerprint: str) -
         epochs = [course.best_epoch for course in courses.values()]
         say(f"once more from the start, on train and tune together: {', '.join(map(str, epochs))} epochs")
         whole = splits["train"].joined(tune)
-        final, refits = fit_members(start, whole, None, state / "refit", fingerprint, epochs)
+        final, refits = fit_members(start, whole, None, "refit", states, epochs)
         courses |= refits
         flop += flop_of_training(final.trainers[0], sum(epochs))
         final = replace(final, terms=words.fitted_to(whole))

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load
 
+from ptec_udf.config import load_config
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model import artifact
@@ -18,9 +19,11 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.members import MeanNetwork
 from tests.tiny import LABELS, tiny_backbone, tiny_companies, tiny_extract, tiny_manifest, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
-from tests.unit.trainings import stop_after
+from tests.unit.trainings import QUICK, stop_after
+from training.args import TrainConfig
 from training.export import export
 from training.fit import Trainer
+from training.train import train
 from training.warm import tensors_of
 
 TEXTS = [tiny_text(company) for company in tiny_companies(12, seed=11)]
@@ -43,6 +46,19 @@ def exported(tiny_folder, load_tiny, tmp_path):
         return networks, mean, tmp_path / "made"
 
     return exported
+
+
+@pytest.fixture
+def train_beside(tiny_folder, few, tmp_path):
+    """Trains with the given settings, beside others that share what they have in common."""
+
+    def train_beside(name, *settings):
+        places = (f"extract={few}", f"out={tmp_path / name}", f"backbone={tiny_backbone(tiny_folder, 'bert')}")
+        overrides = (*places, *QUICK, "stopping.refit=true", "stopping.epochs=1", *settings)
+        train(load_config(TrainConfig, None, overrides), shared=tmp_path / "shared")
+        return load_artifact(tmp_path / name)
+
+    return train_beside
 
 
 def logits_of(scorer, texts):
@@ -103,6 +119,18 @@ def test_interrupted_members_end_as_if_they_had_not_been(run, tmp_path, monkeypa
     assert whole.manifest.members == (2 if combine == "logits" else None)
     assert whole.head_weight.shape == ((2, len(LABELS), 32) if combine == "logits" else (len(LABELS), 32))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_members_of_logits_are_taken_from_trainings_of_their_seeds_alone(train_beside, tmp_path, monkeypatch):
+    alone = [train_beside(f"alone-{seed}", f"seed={seed}") for seed in (7, 8)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_epoch", None)  # none is trained
+        both = train_beside("both", "seed=7", "members=2", "combine=logits")
+    np.testing.assert_array_equal(both.head_weight, np.stack([made.head_weight for made in alone]))
+    assert set(both.metrics["courses"]) == {"choice", "choice-1", "refit", "refit-1"}
+    trained = len(list((tmp_path / "shared").iterdir()))
+    train_beside("mean", "seed=7", "members=2", "combine=weights")  # they have one start, which seeds alone do not
+    assert len(list((tmp_path / "shared").iterdir())) == trained + 2
 
 
 @pytest.mark.parametrize("form", ["prompt.init=random", "lora={rank: 4, lr: .01}"], ids=["prompt", "lora"])

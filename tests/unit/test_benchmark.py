@@ -26,6 +26,8 @@ from training.methods.tfidf import Tfidf
 
 PTEC = "method: ptec, max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 1}"
 
+SHOWN = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
+
 
 @pytest.fixture
 def ptec(tiny_folder):
@@ -106,6 +108,16 @@ def test_labels_of_the_evaluated_rows_change_no_run(config, companies, tmp_path)
     for name in ("tfidf-1", "gzip-1"):
         first, second = (tmp_path / out / "dev" / "runs" / name / "scores.safetensors" for out in ("out", "again"))
         assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("file", sorted(SHOWN.glob("*.yaml")), ids=lambda file: file.stem)
+def test_configurations_of_the_tables_that_are_shown_are_whole(file):
+    config = load_config(BenchmarkConfig, file, [])
+    assert config.reference in config.methods
+    table = SHOWN / file.stem / "dev" / "results.json"
+    if table.exists():
+        settings = json.loads(table.read_text("utf-8"))["settings"]
+        assert set(settings) <= set(config.methods)
 
 
 def test_evaluated_rows_without_labels_are_refused(config, companies, tmp_path):

@@ -37,9 +37,8 @@ class Prepared:
         content_hash: of the backbone.
         start: where each of its trainings starts.
         rows: by split.
-        fingerprint: names the training, so that only the same one is resumed.
-        of_members: names the training of each member. One that shares nothing with the others has the name of a
-            training of its seed alone, so that it is taken from there.
+        fingerprints: name the training of each member, so that only the same one is resumed. One that shares nothing
+            with the others has the name of a training of its seed alone, so that it is taken from there.
         identity: names the artifact that it leads to.
         seen: hashes of the rows that it learns from; None where it starts from a model that does not say its own.
     """
@@ -48,8 +47,7 @@ class Prepared:
     content_hash: str
     start: Start
     rows: dict[str, Rows]
-    fingerprint: str
-    of_members: list[str]
+    fingerprints: list[str]
     identity: str
     seen: dict[str, torch.Tensor] | None
 
@@ -88,8 +86,7 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         content_hash=content_hash,
         start=Start(config, model, encoder, names, earlier, auxiliary, group),
         rows={split: tokenised(examples[split], encoder) for split in splits},
-        fingerprint=named(config),
-        of_members=_of_members(config, earlier, named),
+        fingerprints=_of_members(config, earlier, named),
         identity=_identity(config, named(config)),
         seen=_seen(record, examples, earlier),
     )

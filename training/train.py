@@ -135,7 +135,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     for split in ("train", "tune"):
         rows[split], more = below_prompt(prepared, rows[split], shared or state / "below")
         seconds += more
-    fitted = _fit(prepared.start, rows, States(shared or state, prepared.of_members, shared is not None))
+    fitted = _fit(prepared.start, rows, States(shared or state, prepared.fingerprints, shared is not None))
     if not group.is_first:
         return {}
     network, terms, decisions = fitted.trainer.network, fitted.trainer.terms, fitted.decisions

@@ -62,7 +62,8 @@ class _Training:
 
     def __init__(self, trial: Trial, prepared: Prepared, folder: Path, *, may_be_pruned: bool) -> None:
         self.trial, self.prepared, self.folder, self.may_be_pruned = trial, prepared, folder, may_be_pruned
-        self.place = folder / "trials" / prepared.fingerprint[:16]
+        self.fingerprint = prepared.fingerprints[0]  # a trial trains the first member alone
+        self.place = folder / "trials" / self.fingerprint[:16]
         self.reported = Course()
 
     def value(self) -> float:
@@ -71,7 +72,7 @@ class _Training:
         (train, seconds), (tune, more) = (
             below_prompt(self.prepared, self.prepared.rows[split], below) for split in ("train", "tune")
         )
-        start, checkpoint = self.prepared.start, Checkpoint(self.place, self.prepared.fingerprint)
+        start, checkpoint = self.prepared.start, Checkpoint(self.place, self.fingerprint)
         trainer = start.trainer(train, tune, start.config.stopping.epochs, checkpoint)
         course = Course()
         try:

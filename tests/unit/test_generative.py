@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ptec_udf.errors import ConfigError, TrainingError
 from tests.tiny import LABELS, tiny_backbone
 from tests.unit.test_methods import task_of
+from training.checkpoint import Checkpoint
 from training.methods.generative import Writer, spelling_of
 from training.methods.n_shot import NShot, _shown
 from training.methods.prompt_tuning import PromptTuning, _Tuning
@@ -121,6 +124,13 @@ def tuning(backbone, companies, tmp_path):
     return make
 
 
+@pytest.fixture
+def empty(tmp_path):
+    """Gives the place of a training's state, where there is none."""
+    names = itertools.count()
+    return lambda: Checkpoint(tmp_path / f"state{next(names)}", "it")
+
+
 def test_loss_is_that_of_the_library(tuning, monkeypatch):
     """Row by row, and padded in one batch."""
     monkeypatch.setattr("training.methods.generative.has_bfloat16", lambda _: False)
@@ -146,20 +156,53 @@ def test_targets_are_labels_by_their_frequency(tuning, companies, tmp_path):
     assert made.outputs[at] == made.writer.spelling.spelled(labels)
 
 
-def test_loss_falls_the_decoder_stays_and_seeds_decide(tuning, capsys):
-    first = tuning()
+def test_loss_falls_the_decoder_stays_and_seeds_decide(tuning, empty, capsys):
+    first, again, other = tuning(), tuning(), tuning(seed=1)
     weights = {name: value.clone() for name, value in first.writer.model.state_dict().items()}
-    prompt = first.run()
+    first.run(empty())
     losses = [float(line.split()[-1]) for line in capsys.readouterr().err.splitlines() if ": loss" in line]
     assert losses[-1] < losses[0] - 0.1
     assert all(torch.equal(value, weights[name]) for name, value in first.writer.model.state_dict().items())
-    assert torch.equal(tuning().run(), prompt)
-    assert not torch.equal(tuning(seed=1).run(), prompt)
+    again.run(empty())
+    other.run(empty())
+    assert torch.equal(again.prompt, first.prompt)
+    assert not torch.equal(other.prompt, first.prompt)
 
 
-def test_loss_that_is_not_finite_ends_it(tuning):
+def test_interrupted_training_of_a_prompt_ends_as_an_undisturbed_one(tuning, empty, monkeypatch):
+    undisturbed, killed, resumed, place = tuning(), tuning(), tuning(), empty()
+    undisturbed.run(empty())
+    save = Checkpoint.save
+
+    def save_and_die(self, course, *state):
+        save(self, course, *state)
+        if course.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Checkpoint, "save", save_and_die)
+        killed.run(place)
+    course = resumed.run(place)
+    assert course.epoch == 3
+    assert torch.equal(resumed.prompt, undisturbed.prompt)
+
+
+def test_methods_that_only_decode_otherwise_share_a_training(backbone, companies, tmp_path, capsys):
+    task = task_of(companies, tmp_path)
+    settings = {"backbone": backbone, "max_tokens": 32, "n_tokens": 4, "epochs": 1, "most_rows": 40}
+    for method, trains in [
+        (PromptTuning(**settings), True),
+        (PromptTuning(**settings, trie=False, most_labels=2), False),
+        (PromptTuning(**settings, lr=0.02), True),
+    ]:
+        learned = method.learn(task)
+        assert ("epoch 1 of 1: loss" in capsys.readouterr().err) == trains
+        assert learned.seconds > 0
+
+
+def test_loss_that_is_not_finite_ends_it(tuning, empty):
     with pytest.raises(TrainingError, match="the loss must be finite, was not; lower lr"):
-        tuning(lr=1e38).run()
+        tuning(lr=1e38).run(empty())
 
 
 @pytest.mark.parametrize("trie", [True, False])

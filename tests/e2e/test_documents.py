@@ -22,7 +22,15 @@ from ptec_udf.warehouse.schemas import SCHEMAS
 from tests.e2e import documents
 from tests.e2e.documents import CONFIGS, PAGES, ROOT, blocks
 
-RUN_IN_ORDER = ("ml-engineer.md", "retraining.md", "data-engineer.md", "analyst.md")
+RUN_IN_ORDER = (
+    "ml-engineer.md",
+    "choosing.md",
+    "training.md",
+    "artifact.md",
+    "retraining.md",
+    "data-engineer.md",
+    "analyst.md",
+)
 SPARK_SQL = "analyst.sql"
 COLUMNS = {"company_id", "name", "one_liner", "tags", "industries"}
 
@@ -76,9 +84,9 @@ def test_settings_in_text_exist(page: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "heading", "page"),
     [
-        ("train", "Setting", "ml-engineer.md"),
-        ("search", "Setting of a search", "ml-engineer.md"),
-        ("benchmark", "Setting of a benchmark", "ml-engineer.md"),
+        ("train", "Setting", "training.md"),
+        ("search", "Setting of a search", "choosing.md"),
+        ("benchmark", "Setting of a benchmark", "choosing.md"),
         ("evaluate", "Setting of an evaluation", "retraining.md"),
         ("recalibrate", "Setting of a recalibration", "retraining.md"),
     ],
@@ -193,7 +201,7 @@ def _code(page: Path) -> str:
 
 
 def _documented_columns(name: str) -> list[str]:
-    """Return the columns that the analyst's page lists under a heading."""
-    text = documents.prose(ROOT / "docs" / "analyst.md")
+    """Return the columns that the page of tables lists under a heading."""
+    text = documents.prose(ROOT / "docs" / "tables.md")
     section = text.partition(f"\n### `{name}`\n")[2].partition("\n### ")[0]
     return documents.names(next(documents.tables(section, "Column")))

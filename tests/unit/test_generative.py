@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ptec_udf.errors import ConfigError, TrainingError
+from ptec_udf.model.prefix import keys_values_of_embeddings
 from tests.tiny import LABELS, tiny_backbone
 from tests.unit.test_methods import task_of
 from training.checkpoint import Checkpoint
@@ -32,17 +33,38 @@ def writer(backbone):
 
 
 @pytest.mark.parametrize("trie", [True, False])
-def test_what_is_written_does_not_depend_on_the_batch(writer, trie):
+@pytest.mark.parametrize("n_before", [0, 7])
+def test_what_is_written_does_not_depend_on_the_batch(writer, trie, n_before):
     loaded = writer(trie=trie)
-
-    def given(text):
-        return loaded.embedded(loaded.asked(text))
-
-    together = loaded.decide(TEXTS, given)
-    alone = np.concatenate([loaded.decide([text], given) for text in TEXTS])
+    before = loaded.embedded(list(range(5, 5 + n_before)))
+    together = loaded.decide(TEXTS, before)
+    alone = np.concatenate([loaded.decide([text], before) for text in TEXTS])
     np.testing.assert_array_equal(together, alone)
     if trie:
         assert ((together.sum(axis=1) >= 1) & (together.sum(axis=1) <= 3)).all()
+
+
+@pytest.mark.parametrize("trie", [True, False])
+def test_what_is_run_once_is_as_if_it_were_run_with_each_text(writer, trie, monkeypatch):
+    """Tokens of rows in one padded batch, against the library's generation after the whole of each row."""
+    monkeypatch.setattr("training.methods.generative.has_bfloat16", lambda _: False)
+    loaded = writer(trie=trie)
+    shown = loaded.asked("Name: b. gene cell") + loaded.spelling.spelled([1, 3])
+    given = [loaded.asked(text) for text in TEXTS]
+    with torch.inference_mode():
+        before = loaded.embedded(shown)
+        known = keys_values_of_embeddings(loaded.model.base_model, before)
+        written = loaded._write(before, known, given)
+        bounds = {"prefix_allowed_tokens_fn": lambda _, tokens: loaded.trie.allowed(tokens[n:].tolist())}
+        for row, ids in zip(written, given, strict=True):
+            whole = torch.tensor([shown + ids])
+            n = whole.shape[1]
+            options = bounds if trie else {}
+            alone = loaded.model.generate(
+                whole, do_sample=False, max_new_tokens=len(row), eos_token_id=loaded.spelling.end, **options
+            )[0, n:].tolist()
+            assert row[: len(alone)] == alone
+            assert set(row[len(alone) :]) <= {loaded.spelling.end}
 
 
 @pytest.mark.parametrize(

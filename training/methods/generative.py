@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from transformers.cache_utils import DynamicCache
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings
 from ptec_udf.progress import progress
 from training.data import Examples
 from training.flops import Layers
@@ -94,16 +96,23 @@ class Writer:
         (encoded,) = self.encoder.encode([text])
         return encoded.ids + self.question
 
-    def embedded(self, ids: Sequence[int]) -> torch.Tensor:
-        """Return input embeddings, *Shape:* ``(length, width)``."""
+    def embedded(self, ids: Sequence[int] | Sequence[list[int]]) -> torch.Tensor:
+        """Return input embeddings, *Shape:* ``(..., length, width)``."""
         return self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long))
 
-    def flop(self, given: Sequence[int], rows: Examples) -> float:
-        """Return the floating-point operations of writing after so many tokens, as many as rows' labels have."""
+    def flop(self, texts: Sequence[str], n_before: int, rows: Examples) -> float:
+        """Return the floating-point operations of writing after texts, as many tokens as rows' labels have.
+
+        Args:
+            texts: any number.
+            n_before: positions that all of them begin with, whose keys and values are computed once a model.
+            rows: with labels.
+        """
         spelled = (np.flatnonzero(row).tolist() for row in rows.targets)
         written = float(np.mean([len(self.spelling.spelled(labels)) for labels in spelled]))
-        of_words = 2 * self.n_output_parameters * written * len(given)
-        return Layers.of(self.model.base_model).forward([n + written for n in given]) + of_words
+        of_words = 2 * self.n_output_parameters * written * len(texts)
+        lengths = [len(self.asked(text)) + written for text in texts]
+        return Layers.of(self.model.base_model, seen=n_before).forward(lengths) + of_words
 
     @property
     def n_output_parameters(self) -> int:
@@ -111,39 +120,44 @@ class Writer:
         return self.model.get_output_embeddings().weight.numel()
 
     @torch.inference_mode()
-    def decide(
-        self, texts: Sequence[str], given: Callable[[str], torch.Tensor], n_before: int = 0
-    ) -> NDArray[np.float32]:
-        """Let the decoder write after what it is given for each text.
+    def decide(self, texts: Sequence[str], before: torch.Tensor) -> NDArray[np.float32]:
+        """Let the decoder write after each text.
 
         Args:
             texts: any number.
-            given: from a text to input embeddings, *Shape:* ``(length, width)``.
-            n_before: positions that all of them begin with.
+            before: what all of them begin with, as input embeddings, *Shape:* ``(n_before, width)``.
 
         Returns:
             0 or 1, *Shape:* ``(n_texts, n_labels)``.
         """
         found = np.zeros((len(texts), len(self.names)), np.float32)
-        n_more = n_before + self.trie.most_tokens
-        lengths = [n_more + len(self.asked(text)) for text in texts]
+        before = before.to(self.model.dtype)
+        # A text sees what stands before it, which sees no text: so that is run once.
+        known = keys_values_of_embeddings(self.model.base_model, before) if len(before) else []
+        given = [self.asked(text) for text in texts]
+        lengths = [len(ids) + self.trie.most_tokens for ids in given]
         with progress("writing", len(texts)) as step_done:
             for batch in length_sorted_batches(lengths, _BATCH_TOKENS):
-                written = self._write([given(texts[at]) for at in batch])
+                written = self._write(before, known, [given[at] for at in batch])
                 for at, tokens in zip(batch, written, strict=True):
                     found[at, self._labels(tokens)] = 1
                 step_done(len(batch))
         return found
 
-    def _write(self, rows: Sequence[torch.Tensor]) -> list[list[int]]:
-        """Generate greedily after each row; the padding stands before it."""
-        trie = self.trie
-        longest = max(len(row) for row in rows)
-        batch = torch.stack([torch.nn.functional.pad(row, (0, 0, longest - len(row), 0)) for row in rows])
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    def _write(
+        self, before: torch.Tensor, known: Sequence[LayerKeysValues], rows: Sequence[list[int]]
+    ) -> list[list[int]]:
+        """Generate greedily after each row; padding stands between it and what is before."""
+        trie, longest = self.trie, max(map(len, rows))
+        padded = [[self.spelling.end] * (longest - len(row)) + row for row in rows]
+        together = torch.cat([before.expand(len(rows), -1, -1), self.embedded(padded)], dim=1)
+        mask = torch.ones(together.shape[:2], dtype=torch.long)
+        for at, row in enumerate(rows):
+            mask[at, len(before) : mask.shape[1] - len(row)] = 0
         bounds = {"prefix_allowed_tokens_fn": lambda _, tokens: trie.allowed(tokens.tolist())}
         sequences = self.model.generate(
-            inputs_embeds=batch.to(self.model.dtype),
+            inputs_embeds=together,  # with its keys and values in the cache, what stands before is not run again
+            cache=_copies(known, len(rows), self.model.config),
             attention_mask=mask,
             do_sample=False,
             num_beams=1,
@@ -164,6 +178,16 @@ class Writer:
         separator = tokenizer.decode([self.spelling.separator]).strip()
         written = {part.strip() for part in tokenizer.decode(tokens).split(separator)}
         return [at for at, name in enumerate(self.names) if name in written]
+
+
+def _copies(known: Sequence[LayerKeysValues], n_rows: int, config: Any) -> DynamicCache | None:
+    """Make a cache that gives each row the same keys and values, and that grows as rows are written."""
+    if not known:
+        return None
+    cache = DynamicCache(config=config)
+    for layer, (keys, values) in enumerate(known):
+        cache.update(keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), layer)
+    return cache
 
 
 def lacks_labels(rows: Examples) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from training.data import Examples
@@ -33,15 +32,11 @@ class NShot(Generative):
     def learn(self, task: Task) -> Learned:
         """Draw the examples."""
         writer = Writer.load(self, task.names, may_write_none=lacks_labels(task.whole))
-        before = _shown(self, writer, task.whole, np.random.default_rng(task.seed))
-
-        def given(text: str) -> torch.Tensor:
-            return writer.embedded(before + writer.asked(text))
-
+        shown = _shown(self, writer, task.whole, np.random.default_rng(task.seed))
         return Learned(
-            lambda texts: writer.decide(texts, given, len(before)),
+            lambda texts: writer.decide(texts, writer.embedded(shown)),
             decisions=None,
-            flop_of_scoring=lambda texts: writer.flop([len(given(text)) for text in texts], task.whole),
+            flop_of_scoring=lambda texts: writer.flop(texts, len(shown), task.whole),
         )
 
 

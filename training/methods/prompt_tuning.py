@@ -59,16 +59,12 @@ class PromptTuning(Generative):
         tuning = _Tuning(self, writer, Examples(rows.keys[keep], rows.texts[keep], rows.targets[keep]), task.seed)
         course = tuning.run(self._checkpoint(task))
         prompt = tuning.prompt.detach()
-
-        def given(text: str) -> torch.Tensor:
-            return torch.cat([prompt, writer.embedded(writer.asked(text))])
-
         return Learned(
-            lambda texts: writer.decide(texts, given, len(prompt)),
+            lambda texts: writer.decide(texts, prompt),
             decisions=None,
             seconds=course.seconds,
             flop=tuning.flop(),
-            flop_of_scoring=lambda texts: writer.flop([len(given(text)) for text in texts], rows),
+            flop_of_scoring=lambda texts: writer.flop(texts, len(prompt), rows),
         )
 
     def _checkpoint(self, task: Task) -> Checkpoint:

@@ -63,7 +63,7 @@ def run_promote(
 def run_rollback(alias: str, why: str, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Move an alias back."""
     warehouse, _ = open_warehouse(config_file, overrides, "ptec rollback")
-    return registry.rollback(warehouse, alias=alias, who=getpass.getuser(), why=why)
+    return registry.rollback(warehouse, alias=alias, who=getpass.getuser(), why=why, check=check_loads)
 
 
 def run_models(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

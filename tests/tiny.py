@@ -27,7 +27,7 @@ from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
 from training.args import PromptConfig
 from training.export import export
-from training.extract_folder import DATA, publishing
+from training.extract_folder import DATA, RECORD, publishing
 from training.head import StandardisedHead
 from training.prompt import initial_prompt, prompt_form
 
@@ -103,10 +103,14 @@ def tiny_extract(folder: str | Path, n: int = 300, seed: int = 0) -> Path:
 
 
 def write_rows(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write an extract's rows, in place of those that are there; the record stays as it is."""
+    """Write an extract's rows, in place of those that are there; of the record only what it counts changes."""
     data = Path(folder) / DATA
     data.mkdir(exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows)), data / "part-0.parquet")
+    if (file := Path(folder) / RECORD).exists():
+        record = json.loads(file.read_text(encoding="utf-8"))
+        names = [label["name"] for label in record["labels"]]
+        file.write_text(json.dumps(record | _counted(rows, names)), encoding="utf-8")
 
 
 def tiny_network(
@@ -173,11 +177,6 @@ def tiny_manifest(backbone_name: str, network: PtecNetwork, **changes: Any) -> M
 
 def _record(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Describe an extract as ``ptec extract`` does."""
-
-    def count(name: str, split: str) -> int:
-        return sum(row["split"] == split and name in row["labels"] for row in rows)
-
-    splits = ("train", "dev", "test")
     return {
         "format_version": 1,
         "name": "crm.companies",
@@ -185,9 +184,21 @@ def _record(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "version": 3,
         "template": TEMPLATE,
         "created": "2026-01-01T00:00:00+00:00",
-        "labels": [{"name": name, **{split: count(name, split) for split in splits}} for name in LABELS],
-        "counts": {"written": {split: sum(row["split"] == split for row in rows) for split in splits}},
+        **_counted(rows, LABELS),
         "fingerprint": hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest(),
+    }
+
+
+def _counted(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """What a record counts."""
+
+    def count(name: str, split: str) -> int:
+        return sum(row["split"] == split and name in (row["labels"] or ()) for row in rows)
+
+    splits = ("train", "dev", "test")
+    return {
+        "labels": [{"name": name, **{split: count(name, split) for split in splits}} for name in names],
+        "counts": {"written": {split: sum(row["split"] == split for row in rows) for split in splits}},
     }
 
 

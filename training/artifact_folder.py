@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import MANIFEST
-from training.folders import check_writable, put_in_place
+from training.folders import check_replaceable, put_in_place
 
 
 def check_out(out: Path, overwrite: bool) -> None:
@@ -17,7 +17,7 @@ def check_out(out: Path, overwrite: bool) -> None:
     Raises:
         ConfigError: if it cannot be written, or holds something, unless that is an artifact to be replaced.
     """
-    check_writable(out)
+    check_replaceable(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if overwrite and (out / MANIFEST).is_file():

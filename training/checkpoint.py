@@ -10,11 +10,12 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from ptec_udf.progress import say
 from training.folders import name_of_old, put_in_place
 
 Weights = dict[str, torch.Tensor]
@@ -72,27 +73,34 @@ class Checkpoint:
         Returns:
             The course and the sets of weights; None where there is nothing to resume.
         """
-        numbers = self._numbers()
-        if numbers is None or numbers["fingerprint"] != self.fingerprint:
+        try:
+            numbers = json.loads((self._place() / _NUMBERS).read_text(encoding="utf-8"))
+            if numbers["fingerprint"] != self.fingerprint:
+                return None
+            weights, moments = _parted(load_file(self._place() / _TENSORS))
+            course = Course(**numbers["course"])
+            optimiser.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
+        except FileNotFoundError:
             return None
-        weights: dict[str, Weights] = {}
-        moments: dict[int, Weights] = {}
-        for name, value in load_file(self._place() / _TENSORS).items():
-            kind, _, rest = name.partition(".")
-            if kind == "optimiser":
-                at, moment = rest.split(".")
-                moments.setdefault(int(at), {})[moment] = value
-            else:
-                weights.setdefault(kind, {})[rest] = value
-        optimiser.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
-        return Course(**numbers["course"]), weights
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            say(f"the state in {str(self._place())!r} cannot be read: this training starts anew")
+            return None
+        return course, weights
 
     def _place(self) -> Path:
         """The newest whole state: a kill between two renames leaves it under the old name."""
         return self.folder if self.folder.exists() else name_of_old(self.folder)
 
-    def _numbers(self) -> dict[str, Any] | None:
-        try:
-            return json.loads((self._place() / _NUMBERS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+
+def _parted(tensors: Weights) -> tuple[dict[str, Weights], dict[int, Weights]]:
+    """Part what ``save`` put together: sets of weights by name, and the optimiser's moments by parameter."""
+    weights: dict[str, Weights] = {}
+    moments: dict[int, Weights] = {}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimiser":
+            at, moment = rest.split(".")
+            moments.setdefault(int(at), {})[moment] = value
+        else:
+            weights.setdefault(kind, {})[rest] = value
+    return weights, moments

@@ -13,7 +13,8 @@ import torch
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import SourceError
-from training.extract_folder import read_extract_record, read_extract_rows
+from training.extract_folder import read_extract_record
+from training.extract_rows import read_extract_rows
 
 # Batches of one length are drawn from so many shuffled steps at a time: enough to save padding, few enough to stay
 # random.
@@ -92,12 +93,13 @@ def read_splits(
         auxiliary: read the extract's auxiliary labels too.
 
     Raises:
-        SourceError: when train or tune has no row with a label, or train none with an auxiliary one that is wanted.
+        SourceError: for rows that are not those of the record, and when train or tune has no row with a label, or
+            train none with an auxiliary one that is wanted.
     """
     record = read_extract_record(folder)
     columns = ("labels", "auxiliary") if auxiliary else ("labels",)  # lists in the record too
     names = {column: [label["name"] for label in record[column]] for column in columns}
-    table = read_extract_rows(folder, ["key", "text", "text_hash", "split", *names])
+    table = read_extract_rows(folder, record, columns[1:])
     order = [("text_hash", "ascending"), ("key", "ascending")]  # files and their rows come in any
     rows = [row for row in table.sort_by(order).to_pylist() if row["labels"] is not None]
     training_rows = [row for row in rows if row["split"] == "train"][:most_rows]
@@ -125,10 +127,11 @@ def read_judging(folder: str | Path, split: str) -> Examples:
     """Read the labelled rows of one split as it stands in an extract, in the order of their keys.
 
     Raises:
-        SourceError: when there is none.
+        SourceError: for rows that are not those of the record, and when there is none.
     """
-    names = [label["name"] for label in read_extract_record(folder)["labels"]]
-    table = read_extract_rows(folder, ["key", "text", "labels", "split"]).sort_by("key")
+    record = read_extract_record(folder)
+    names = [label["name"] for label in record["labels"]]
+    table = read_extract_rows(folder, record).sort_by("key")
     rows = [row for row in table.to_pylist() if row["labels"] is not None and row["split"] == split]
     if not rows:
         raise SourceError(f"split must name labelled rows, {str(folder)!r} has none of {split!r}; name another")

@@ -11,19 +11,17 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import ArrowInvalid
 from pyarrow import fs as pafs
 
 from ptec_udf.errors import ConfigError, SourceError
-from training.folders import put_in_place
+from training.folders import check_replaceable, put_in_place
 
 FORMAT_VERSION = 1
 DATA = "data"
@@ -52,7 +50,7 @@ def read_extract_record(folder: str | Path) -> dict[str, Any]:
     Raises:
         SourceError: if there is no extract, it is incomplete or of another format version.
     """
-    files, path = _locate(folder)
+    files, path = located(folder)
     if files.get_file_info(f"{path}/{RECORD}").type != pafs.FileType.File:
         raise SourceError(f"an extract must hold {RECORD}, found none in {str(folder)!r}; run ptec extract")
     try:
@@ -71,24 +69,34 @@ def read_extract_record(folder: str | Path) -> dict[str, Any]:
     ]
     if files.get_file_info(f"{path}/{DATA}").type != pafs.FileType.Directory:
         missing.append(f"the extract in {str(folder)!r} has no folder {DATA!r}; run ptec extract again")
+    if not missing and not _is_whole(record):
+        missing = [f"{RECORD} in {str(folder)!r} does not say what an extract's does; run ptec extract again"]
     if missing:
         raise SourceError(missing)
     return record
 
 
-def read_extract_rows(folder: str | Path, columns: Sequence[str]) -> pa.Table:
-    """Read columns of all rows of the extract in ``folder`` (a path or URI)."""
-    files, path = _locate(folder)
-    return pq.read_table(f"{path}/{DATA}", columns=list(columns), filesystem=files)
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Tell whether labels and counts are what reading relies on."""
+    try:
+        splits = record["counts"]["written"]
+        said = [label[split] for label in record["labels"] for split in splits] + list(splits.values())
+        names = [label["name"] for label in record["labels"]]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    return bool(names) and all(isinstance(name, str) for name in names) and all(type(one) is int for one in said)
 
 
 def check_out(out: str | Path, overwrite: bool) -> None:
     """Refuse a folder that is in use before any work is done.
 
     Raises:
-        ConfigError: if ``out`` is neither absent nor empty, unless ``overwrite`` and it holds an extract.
+        ConfigError: if ``out`` cannot be written, or is neither absent nor empty, unless ``overwrite`` and it holds an
+            extract.
     """
-    files, path = _locate(out)
+    files, path = located(out)
+    if isinstance(files, pafs.LocalFileSystem):
+        check_replaceable(Path(path))
     kind = files.get_file_info(path).type
     if kind == pafs.FileType.NotFound:
         return
@@ -108,7 +116,7 @@ def check_out(out: str | Path, overwrite: bool) -> None:
 def publishing(out: str | Path) -> Iterator[Place]:
     """Give a place to write to; on leaving without an error its content is the extract ``out``."""
     if "://" in str(out):
-        files, path = _locate(out)
+        files, path = located(out)
         if files.get_file_info(path).type == pafs.FileType.Directory:
             files.delete_dir_contents(path)
         files.create_dir(path, recursive=True)
@@ -132,8 +140,8 @@ def _clear_killed(target: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _locate(folder: str | Path) -> tuple[pafs.FileSystem, str]:
-    """File system and path of a local path or URI."""
+def located(folder: str | Path) -> tuple[pafs.FileSystem, str]:
+    """Return the file system and the path of a local path or URI."""
     if "://" not in str(folder):
         return pafs.LocalFileSystem(), str(Path(folder).resolve())
     # Hadoop's name for the S3 file system is s3a, pyarrow's is s3.

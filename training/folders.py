@@ -29,6 +29,25 @@ def put_in_place(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def followed(folder: Path) -> Path:
+    """Follow a link, so that what it points to is replaced, and not the link itself."""
+    return folder.resolve() if folder.is_symlink() or not folder.name else folder
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuse a folder that could not be put in place as a whole, before any work is done.
+
+    Raises:
+        ConfigError: naming the place that is in the way.
+    """
+    if os.path.ismount(out):
+        raise ConfigError(
+            f"out must be a folder that can be renamed, {str(out)!r} is where a disk is mounted; choose one in it"
+        )
+    check_writable(out)
+    check_writable(out.absolute().parent)  # its state and its drafts lie beside it
+
+
 def check_writable(out: Path) -> None:
     """Refuse a folder that could not be made, or written where it is there, before any work is done.
 

@@ -7,15 +7,18 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ptec_udf.engine.encode import Encoder
-from ptec_udf.errors import ConfigError, noting
+from ptec_udf.errors import ConfigError, UserError, noting
+from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from training import lora
 from training.args import TrainConfig
+from training.artifact_folder import check_out
 from training.data import Examples, Rows, read_splits, tokenised
 from training.extract_folder import read_extract_record
 from training.group import ALONE, Group
@@ -90,6 +93,32 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         identity=_identity(config, named(config)),
         seen=_seen(record, examples, earlier),
     )
+
+
+def check_places(config: TrainConfig) -> None:
+    """Refuse what is not there or in the way, all of it at once; what suits what is looked at later.
+
+    Raises:
+        UserError: naming all faults.
+    """
+    faults: list[str] = []
+    with noting(faults):
+        check_out(Path(config.out), config.overwrite)
+    with noting(faults):
+        read_extract_record(config.extract)
+    with noting(faults):
+        if config.processes_on == "local":  # executors may have it where this machine has not
+            resolve(config.backbone).content_hash()
+    with noting(faults):
+        if config.start_from is not None:
+            load_artifact(config.start_from)
+            if Path(config.start_from).resolve() == Path(config.out).resolve():
+                raise ConfigError(
+                    f"start_from must not be what out replaces, was: {config.start_from!r} for both; a training that "
+                    "was killed could not start from there again; choose another out"
+                )
+    if faults:
+        raise UserError(faults)
 
 
 def _check_settings(config: TrainConfig, record: dict[str, Any], model: Any) -> None:

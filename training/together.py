@@ -7,6 +7,7 @@ is told, since its message may quote a company's text; it ends all processes.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -38,6 +39,7 @@ Work = Callable[[Group], dict[str, Any]]
 _OUTCOME = "outcome.json"
 _GRACE_S = 5.0  # for the others to see that one is gone
 _PATIENCE = timedelta(days=7)
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _LOST_ANOTHER = 3  # exit code of a process that ends because another one has
 _GO_ON = "give the same command again to go on after the last whole epoch"
 
@@ -74,7 +76,11 @@ def _on_this_machine(work: Work, config: TrainConfig) -> dict[str, Any]:
     threads = max(1, torch.get_num_threads() // config.processes)
     with tempfile.TemporaryDirectory(prefix="ptec-") as folder:
         context = multiprocessing.start_processes(
-            _local_process, (work, config, threads, folder), nprocs=config.processes, join=False, daemon=True
+            _local_process,
+            (work, config, threads, folder, os.getpid()),
+            nprocs=config.processes,
+            join=False,
+            daemon=True,
         )
         try:
             while not context.join(grace_period=_GRACE_S):
@@ -90,13 +96,25 @@ def _on_this_machine(work: Work, config: TrainConfig) -> dict[str, Any]:
         return json.loads((Path(folder) / _OUTCOME).read_text(encoding="utf-8"))
 
 
-def _local_process(rank: int, work: Work, config: TrainConfig, threads: int, folder: str) -> None:
+def _local_process(rank: int, work: Work, config: TrainConfig, threads: int, folder: str, parent: int) -> None:
     """Take part as one of this machine's processes; the first one leaves the outcome in the folder."""
+    _end_with(parent)
     torch.set_num_threads(threads)
     meeting = f"file://{folder}/meeting"
     outcome = _take_part(work, config, rank=rank, local_rank=rank, meeting=meeting, shared=folder)
     if rank == 0:
         (Path(folder) / _OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
+
+
+def _end_with(parent: int) -> None:
+    """Let this process be killed when its parent ends, which holds the lock of the folder for all of them.
+
+    Torch asks for SIGINT, which what a script starts in the background ignores.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before that
+        sys.exit(_LOST_ANOTHER)
 
 
 def _cause(exit_codes: list[int]) -> tuple[int, str]:

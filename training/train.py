@@ -17,7 +17,6 @@ from ptec_udf.model.artifact import MANIFEST, load_artifact
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
-from training.artifact_folder import check_out
 from training.below import below_prompt
 from training.checkpoint import Course
 from training.data import Rows
@@ -25,11 +24,11 @@ from training.decisions.decide import Decisions, fit_decisions
 from training.describe import common_fields
 from training.export import export
 from training.flops import flop_below, flop_of_training
-from training.folders import LOCK, alone
+from training.folders import LOCK, alone, check_replaceable, check_writable, followed
 from training.group import ALONE, Group
 from training.members import Combined, States, fit_members
 from training.metrics import evaluate
-from training.prepare import prepare
+from training.prepare import check_places, prepare
 from training.prompt import prompt_form
 from training.start import Start
 from training.terms import Words
@@ -75,18 +74,20 @@ def train(config: TrainConfig, measured: Sequence[str] = ("dev", "test"), shared
         model_id, artifact folder, seconds and the overall metrics of each split.
 
     Raises:
-        ConfigError: for a folder in use, or settings that do not suit the backbone.
-        SourceError: for an extract that cannot be used.
-        ArtifactError: for a model to start from that is not whole.
-        BackboneError: for a backbone that is missing.
+        UserError: for folders, an extract, a backbone or a model to start from that is not there or not whole.
+        ConfigError: for settings that do not suit the backbone.
+        SourceError: for an extract whose rows cannot be used.
         TrainingError: when training diverges.
     """
+    config = config.model_copy(update={"out": str(followed(Path(config.out)))})
+    check_replaceable(Path(config.out))
     state = _state_beside(Path(config.out))
     if shared is None and (done := _already_done(config, state)):
         return done
-    check_out(Path(config.out), config.overwrite)
+    check_places(config)
     if shared is not None:
         return _in_its_processes(config, measured, shared)
+    check_writable(state)
     state.mkdir(parents=True, exist_ok=True)
     with alone(state):
         try:

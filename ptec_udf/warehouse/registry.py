@@ -14,13 +14,15 @@ from typing import Any
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from ptec_udf.errors import ArtifactError, RegistryError
+from ptec_udf.errors import ArtifactError, RegistryError, noting
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.progress import say
 from ptec_udf.warehouse.tables import Warehouse
 
 PROMOTE, ROLLBACK = "promote", "rollback"
 FIRST = "first"
+LEAST_ID = 6
+"""Fewest characters that a model is named by."""
 _MOST_NAMED = 10
 
 
@@ -69,7 +71,7 @@ def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = 
         model_id: a model_id or its beginning.
 
     Raises:
-        RegistryError: if there is no such alias, no such model, or more than one.
+        RegistryError: if there is no such alias, no such model, or more than one, or the beginning is too short.
     """
     if model_id is None:
         moves = _moves(warehouse, str(alias))
@@ -78,6 +80,10 @@ def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = 
                 f"no model has the alias {alias!r}; give it to one: ptec promote MODEL_ID --alias {alias}"
             )
         model_id = str(moves[-1].model_id)
+    if len(model_id) < LEAST_ID:
+        raise RegistryError(
+            f"model_id must have at least {LEAST_ID} characters, was: {model_id!r}; list the models: ptec models"
+        )
     rows = warehouse.read("models").where(F.col("model_id").startswith(F.lit(model_id))).limit(_MOST_NAMED).collect()
     if not rows:
         raise RegistryError(f"no registered model has an id that begins with {model_id!r}; list them: ptec models")
@@ -146,14 +152,21 @@ def promote(
     return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, judged)
 
 
-def rollback(warehouse: Warehouse, alias: str, who: str, why: str) -> dict[str, Any]:
+def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Callable[[str, str], None]) -> dict[str, Any]:
     """Point an alias to where it pointed before its last promotion; each further call goes back one more.
+
+    Args:
+        warehouse: our tables.
+        alias: the pointer.
+        who: person or job.
+        why: reason.
+        check: as of ``promote``.
 
     Returns:
         alias, model_id, previous, gate (null: a way back needs none).
 
     Raises:
-        RegistryError: if there is nothing to go back to.
+        RegistryError: if there is nothing to go back to, or that does not load.
     """
     moves = _moves(warehouse, alias)
     standing: list[str] = []
@@ -165,6 +178,12 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str) -> dict[str, 
     if len(standing) < 2:
         held = f"has only ever pointed to {standing[0]}" if standing else "points to no model"
         raise RegistryError(f"alias {alias!r} cannot go back: it {held} before its last move; promote a model instead")
+    row = find(warehouse, model_id=standing[-2])
+    faults: list[str] = []
+    with noting(faults, f"alias {alias!r} cannot go back to model {row['model_id']}; promote one that loads: "):
+        check(row["location"], row["model_id"])
+    if faults:
+        raise RegistryError(faults)
     return _move(warehouse, ROLLBACK, alias, standing[-2], moves, who, why)
 
 

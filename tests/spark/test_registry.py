@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,9 @@ def promote(warehouse: Warehouse, model_id: str, **more: Any) -> dict[str, Any]:
     return registry.promote(warehouse, model_id, **options)
 
 
-def rollback(warehouse: Warehouse) -> str:
+def rollback(warehouse: Warehouse, check: Callable[[str, str], None] = lambda *_: None) -> str:
     """Roll back; the model that is champion then."""
-    return registry.rollback(warehouse, alias="champion", who="tester", why="worse")["model_id"]
+    return registry.rollback(warehouse, alias="champion", who="tester", why="worse", check=check)["model_id"]
 
 
 def test_register_copies_the_artifact_and_writes_its_rows(warehouse: Warehouse, keep: Path) -> None:

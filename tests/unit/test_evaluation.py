@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,16 +38,22 @@ def models(companies: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return {"model": made, "equal": equal(made, folder / "equal")}
 
 
-def copied(extract: Path, out: Path, template: str = TEMPLATE, **changes: Any) -> Path:
+def copied(
+    extract: Path,
+    out: Path,
+    template: str = TEMPLATE,
+    of_record: Mapping[str, Any] = MappingProxyType({}),
+    **changes: Any,
+) -> Path:
     """Copy an extract with rows changed: a value, or a function of the row, for each column."""
     rows = pq.read_table(extract / DATA).to_pylist()
     out.mkdir()
     made = [
         row | {name: change(row) if callable(change) else change for name, change in changes.items()} for row in rows
     ]
-    write_rows(out, made)
-    record = read_extract_record(extract) | {"template": template, "fingerprint": f"of {out.name}"}
+    record = read_extract_record(extract) | {"template": template, "fingerprint": f"of {out.name}", **of_record}
     (out / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    write_rows(out, made)
     return out
 
 
@@ -132,6 +140,15 @@ def test_models_of_two_templates_read_their_own_texts_of_the_same_companies(mode
     nobody = copied(companies, tmp_path / "nobody", template, key=lambda row: f"other {row['key']}")
     with pytest.raises(SourceError, match="must stand in both extracts, none does"):
         judging(models["model"], champion, companies, champion_extract=str(nobody))
+
+
+def test_rows_of_another_table_do_not_judge(models, companies, tmp_path, capsys):
+    for name, of_record in {"other": {"source_id": "elsewhere"}, "later": {"version": 9}}.items():
+        copied(companies, tmp_path / name, of_record=of_record)
+    with pytest.raises(ConfigError, match="both extracts must be of one table, .* are not"):
+        judging(models["model"], models["equal"], companies, champion_extract=str(tmp_path / "other"))
+    judging(models["model"], models["equal"], companies, champion_extract=str(tmp_path / "later"))
+    assert "the extracts are of two versions of the table, [3, 9]" in capsys.readouterr().err
 
 
 def test_equal_models_differ_in_nothing_and_labels_of_one_model_do_not_judge(models, companies, tmp_path):

@@ -10,7 +10,7 @@ import yaml
 from optuna.pruners import MedianPruner, NopPruner
 
 from ptec_udf.config import load_config
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, TrainingError
 from tests.tiny import tiny_backbone, tiny_extract
 from training.args import TrainConfig
 from training.fit import Trainer
@@ -143,14 +143,16 @@ def test_finished_search_trains_nothing_and_may_go_on(config, tmp_path, monkeypa
 
 def test_other_search_in_the_same_folder_is_refused(configured, whole):
     for other in ("recipe.pooling=last", "random_trials=5", "seeds=[7, 8]"):
-        with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe, space, first seed"):
+        with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe, backbones, space, first"):
             search(configured(whole, other))
 
 
 def test_diverging_training_counts_as_nothing(config, tmp_path):
     space = "space={optimiser.prompt_lr: {choices: [1.0e+30, 1.0e+31]}}"
-    found = search(config(space, "recipe.optimiser.batch_rows=4", "trials=1", "confirmed=1"))
-    assert found["value"] == 0
+    wanted = config(space, "recipe.optimiser.batch_rows=4", "trials=1", "confirmed=1")
+    with pytest.raises(TrainingError, match=r"no trial .* was worth more than 0; over .* had no finite grad"):
+        search(wanted)
+    assert not (Path(wanted.out) / "best.yaml").exists()
 
 
 @pytest.mark.usefixtures("draws_nothing")

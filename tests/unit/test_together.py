@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +59,45 @@ def gradients_of_step(load_tiny, rows, tmp_path, group, *settings):
     nothing = torch.optim.SGD([parameter for _, parameter in trained_parameters(network)], lr=0.0)
     loss = trainer._step(list(range(17)), [len(ids) for ids in rows.inputs], nothing)
     return loss, {name: parameter.grad for name, parameter in trained_parameters(network)}
+
+
+def waits(config, group):
+    """Do nothing for long, as one process of several; a file tells that it has begun."""
+    (Path(config.out) / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether a process runs; one that has ended and that nobody has asked for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end a process with its parent")
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    """Also where a script has started it in the background, which lets it ignore SIGINT."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from tests.unit.test_together import run_together, waits\n"
+        "from training.args import TrainConfig\n"
+        f"if __name__ == '__main__': run_together(waits, TrainConfig(extract='x', out={str(tmp_path)!r}, processes=2))"
+    )
+    (tmp_path.parent / "starts.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen([sys.executable, str(tmp_path.parent / "starts.py")], env=environment) as parent:
+        until(lambda: len(list(tmp_path.iterdir())) == 2)
+        parent.kill()
+    until(lambda: not any(is_alive(int(file.name)) for file in tmp_path.iterdir()))
+
+
+def until(is_so, seconds=120):
+    """Wait for something."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(("size", "budget"), [(2, 8192), (3, 120), (2, 1)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.errors import ConfigError, SourceError, TrainingError
+from ptec_udf.errors import ConfigError, TrainingError, UserError
 from ptec_udf.model import artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraForm
@@ -207,8 +207,34 @@ def test_backbone_without_positions_takes_any_length(run, tmp_path):
 def test_folder_in_use_is_refused_before_anything_is_read(run, tmp_path):
     (tmp_path / "mine.txt").write_text("")
     for settings, rule in [((), "must be absent or empty"), (("overwrite=true",), "it holds no artifact")]:
-        with pytest.raises(ConfigError, match=rule):
+        with pytest.raises(UserError, match=rule):
             run(tmp_path, *settings, extract=tmp_path / "none")
+
+
+def test_what_is_not_there_is_all_told_at_once(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    settings = ("backbone=path:/none", f"start_from={tmp_path / 'none'}")
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, *settings, extract=tmp_path / "none")
+    assert len(caught.value.faults) == 4
+
+
+def test_out_may_be_a_link_and_no_mount(run, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    first = run(tmp_path / "link", epochs=1)
+    second = run(tmp_path / "link", "overwrite=true", "seed=1", epochs=1)
+    assert first.model_id != second.model_id == artifact.load_artifact(tmp_path / "real").model_id
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["link", "real"]
+    monkeypatch.setattr("os.path.ismount", lambda place: str(place) == str(tmp_path / "disk"))
+    with pytest.raises(ConfigError, match="is where a disk is mounted"):
+        run(tmp_path / "disk", epochs=1)
+
+
+def test_start_is_not_what_is_replaced(run, tmp_path):
+    run(tmp_path / "out", epochs=1)
+    with pytest.raises(UserError, match="start_from must not be what out replaces"):
+        run(tmp_path / "out", f"start_from={tmp_path / 'out'}", "overwrite=true", epochs=1)
 
 
 def test_earlier_artifact_is_replaced_where_told(run, tmp_path):
@@ -223,7 +249,7 @@ def test_out_that_cannot_be_written_is_refused_at_once(run, tmp_path, companies)
 
 
 def test_missing_extract_is_refused(run, tmp_path):
-    with pytest.raises(SourceError, match="run ptec extract"):
+    with pytest.raises(UserError, match="run ptec extract"):
         run(tmp_path / "out", extract=tmp_path / "none")
 
 

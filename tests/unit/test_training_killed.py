@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ptec_udf.errors import ConfigError
 from ptec_udf.model import artifact
 from tests.unit.trainings import stop_after, weights_of
 from training.export import export
@@ -58,11 +57,26 @@ def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_p
         run(tmp_path / "out", epochs=1)
     whole = artifact.load_artifact(tmp_path / "out")
     assert (tmp_path / ".out.training").is_dir()
-    with pytest.raises(ConfigError, match="must be absent or empty"):
+    with pytest.raises(UserError, match="must be absent or empty"):
         run(tmp_path / "out", "calibrator=none", epochs=1)  # another model
     made = run(tmp_path / "out", epochs=1)
     assert (made.files, "it was whole" in capsys.readouterr().err) == (whole.files, True)
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("file", ["state.json", "state.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{}", None], ids=["empty", "wrong", "missing"])
+def test_state_that_is_damaged_is_left_and_training_starts_anew(run, tmp_path, monkeypatch, capsys, file, content):
+    whole = run(tmp_path / "whole", epochs=2)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out", epochs=2)
+    (state,) = (tmp_path / ".out.training").rglob(file)
+    state.unlink()
+    if content is not None:
+        state.write_bytes(content)
+    assert run(tmp_path / "out", epochs=2).model_id == whole.model_id
+    assert ("cannot be read: this training starts anew" in capsys.readouterr().err) == (content is not None)
 
 
 def test_broken_artifact_beside_a_killed_training_is_replaced_where_told(run, tmp_path, monkeypatch):

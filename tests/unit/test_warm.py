@@ -56,9 +56,9 @@ def test_labels_may_come_and_go(run, tmp_path, companies):
     fewer = tiny_extract(tmp_path / "fewer")
     renamed = {"biotech": "life science"}
     rows = pq.read_table(fewer / DATA).to_pylist()
-    write_rows(fewer, [row | {"labels": [renamed.get(name, name) for name in row["labels"]]} for row in rows])
     record = (fewer / "extract.json").read_text().replace('"biotech"', '"life science"')
     (fewer / "extract.json").write_text(record)
+    write_rows(fewer, [row | {"labels": [renamed.get(name, name) for name in row["labels"]]} for row in rows])
     settings = (*STILL, "head_init=random", f"start_from={tmp_path / 'earlier'}")
     later = run(tmp_path / "later", *settings, epochs=1, extract=fewer)
     kept = [at for at, name in enumerate(LABELS) if name not in renamed]

@@ -77,7 +77,7 @@ def sides(config: EvaluateConfig, challenger: Artifact, champion: Artifact | Non
 
     Raises:
         SourceError: for an extract that cannot be used.
-        ConfigError: for one that was made with another template than a model's.
+        ConfigError: for one that was made with another template than a model's, or from another table.
     """
     found = [Side("challenger", challenger, "extract", config.extract, read_extract_record(config.extract))]
     if champion is not None:
@@ -89,6 +89,16 @@ def sides(config: EvaluateConfig, challenger: Artifact, champion: Artifact | Non
         for side in found
         if side.made.manifest.template != side.record["template"]
     ]
+    if len({side.record["source_id"] for side in found}) > 1:
+        faults.append(
+            f"both extracts must be of one table, {config.extract!r} and {config.champion_extract!r} are not: a row "
+            "would be two companies; make one by ptec extract from the other's table"
+        )
+    elif len({side.record["version"] for side in found}) > 1:
+        say(
+            f"the extracts are of two versions of the table, {[side.record['version'] for side in found]}: where a "
+            "company's text has changed in between, the two models read different ones"
+        )
     if faults:
         raise ConfigError(faults)
     return found

@@ -20,6 +20,7 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from training.artifact_folder import check_out, write_files
 from training.extract_folder import read_extract_record
+from training.folders import followed
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.measure import cross_fitted, measured, ranking_only
 from training.recalibration.parameters import KEEP, Parameters, log_pos_weights
@@ -59,7 +60,7 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
     if new.model_id == artifact.model_id:
         say("nothing to do: calibration and thresholds are those of the model already; nothing was written")
         return result
-    out = Path(config.out)
+    out = followed(Path(config.out))
     if earlier not in (None, new.model_id):
         check_out(out, config.overwrite)
     write_files(new.files, out)
@@ -89,7 +90,7 @@ def check(config: RecalibrateConfig, artifact: Artifact, *, goes_on: bool = Fals
     """
     faults = [*_label_faults(config, artifact), *_extract_faults(config, artifact)]
     try:
-        check_out(Path(config.out), config.overwrite or goes_on)
+        check_out(followed(Path(config.out)), config.overwrite or goes_on)
     except ConfigError as error:
         faults += error.faults
     if faults:

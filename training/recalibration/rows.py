@@ -14,7 +14,8 @@ from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from training.extract_folder import read_extract_record, read_extract_rows
+from training.extract_folder import read_extract_record
+from training.extract_rows import read_extract_rows
 from training.recalibration.config import RecalibrateConfig
 from training.seen import Seen, is_seen, seen_by
 
@@ -66,7 +67,7 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
 
 def _labelled(extract: str, split: str) -> list[dict[str, Any]]:
     """Return the split's labelled rows, in an order that files and their rows do not decide."""
-    table = read_extract_rows(extract, ["key", "text", "text_hash", "labels", "split"])
+    table = read_extract_rows(extract, read_extract_record(extract))
     ordered = table.sort_by([("text_hash", "ascending"), ("key", "ascending")]).to_pylist()
     return [row for row in ordered if row["split"] == split and row["labels"] is not None]
 

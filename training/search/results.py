@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from ptec_udf.errors import TrainingError
+from ptec_udf.model.backbone import resolve
 from training.extract_folder import read_extract_record
 from training.search.config import RESULTS, SearchConfig, with_settings
 
@@ -29,6 +31,8 @@ def in_full(config: SearchConfig) -> str:
     """Name everything that trials depend on; more trials, or other seeds to confirm with, leave it alone."""
     facts = config.model_dump(mode="json", exclude={"extract", "out", "trials", "confirmed", "seeds"})
     facts |= {"fingerprint": read_extract_record(config.extract)["fingerprint"], "seed": config.seeds[0]}
+    backbones = {config.recipe.backbone, *config.choices("backbone")}
+    facts["backbones"] = {name: resolve(name).content_hash() for name in sorted(backbones)}
     facts["space"] = list(facts["space"].items())  # the order decides what is drawn
     return json.dumps(facts)
 
@@ -39,15 +43,17 @@ def confirmations(study: optuna.Study, config: SearchConfig) -> list[tuple[int, 
         (trial.number, seed)
         for trial in _best_trials(study, config)
         for seed in config.seeds[1:]
-        if seed not in _values_by_seed(study, trial)
+        if seed not in _values_by_seed(study, trial, config)
     ]
 
 
 def write_results(study: optuna.Study, config: SearchConfig, folder: Path) -> dict[str, Any]:
     """Write ``results.json``, ``best.yaml`` and pictures; return what ``search`` returns."""
     best = _best_trials(study, config)
-    means = [float(np.mean([*_values_by_seed(study, trial).values(), trial.value])) for trial in best]
+    means = [float(np.mean([*_values_by_seed(study, trial, config).values(), trial.value])) for trial in best]
     winner, value = best[int(np.argmax(means))], max(means)
+    if not value:
+        raise TrainingError(f"no trial of the search was worth more than 0; {_reasons(best)}")
     rows = [_row(study, trial) for trial in study.trials if trial.value is not None]
     found = {"extract": read_extract_record(config.extract)["fingerprint"], "trials": rows}
     (folder / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -71,12 +77,18 @@ def _best_trials(study: optuna.Study, config: SearchConfig) -> list[FrozenTrial]
     return list(different.values())[: config.confirmed]
 
 
-def _values_by_seed(study: optuna.Study, confirmed: FrozenTrial) -> dict[int, float]:
-    """Values of a trial's confirmations."""
+def _reasons(trials: Sequence[FrozenTrial]) -> str:
+    """Say why trials were counted as 0, as far as that is known, and what to do."""
+    reasons = sorted({reason for trial in trials for reason in trial.user_attrs.get("faults", [])})
+    return "; ".join(reasons) or "what trainings measured on tune was 0 throughout: give more rows or other ranges"
+
+
+def _values_by_seed(study: optuna.Study, confirmed: FrozenTrial, config: SearchConfig) -> dict[int, float]:
+    """Values of a trial's confirmations with the seeds that are wanted now."""
     return {
         trial.user_attrs["seed"]: trial.value or 0.0
         for trial in study.get_trials(states=(TrialState.COMPLETE,))
-        if trial.user_attrs.get("confirms") == confirmed.number
+        if trial.user_attrs.get("confirms") == confirmed.number and trial.user_attrs["seed"] in config.seeds[1:]
     }
 
 

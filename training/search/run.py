@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 from ptec_udf.errors import ConfigError, noting
 from ptec_udf.model.backbone import resolve
 from ptec_udf.progress import say
-from training.folders import alone, check_writable
+from training.folders import LOCK, alone, check_writable
 from training.prepare import prepare
 from training.search.config import SearchConfig
 from training.search.results import confirmations, in_full, write_results
 from training.search.trial import BELOW, train_config, value_of
 
+_STUDY = "study.db"
 _VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -35,6 +38,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
         ConfigError: for a folder that is in use or belongs to another search, or settings that suit no backbone.
         SourceError: for an extract that cannot be used.
         BackboneError: for a backbone that is missing.
+        TrainingError: when no trial was worth more than 0.
     """
     folder = Path(config.out)
     check_writable(folder)
@@ -42,9 +46,10 @@ def search(config: SearchConfig) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     prepare(train_config(config, {}), ())  # a recipe that suits no backbone is refused; only what is tried may fail
     _check_backbones(config)
+    _check_folder(folder)
     with alone(folder):
         study = optuna.create_study(
-            storage=f"sqlite:///{folder / 'study.db'}",
+            storage=f"sqlite:///{folder / _STUDY}",
             study_name="search",
             direction="maximize",
             load_if_exists=True,
@@ -62,6 +67,22 @@ def search(config: SearchConfig) -> dict[str, Any]:
             _run_one(study, config, f"{len(missing)} of the best with other seeds left", seed=seed)
         shutil.rmtree(folder / BELOW, ignore_errors=True)
         return write_results(study, config, folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a search, or one that cannot be read."""
+    file = folder / _STUDY
+    if not file.is_file():
+        if any(other.name != LOCK for other in folder.iterdir()):
+            raise ConfigError(f"out must be absent, empty or hold a search, {str(folder)!r} holds other files")
+        return
+    try:
+        with closing(sqlite3.connect(file)) as study:
+            is_whole = study.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    except sqlite3.DatabaseError:
+        is_whole = False
+    if not is_whole:
+        raise ConfigError(f"{str(file)!r} cannot be read; restore it, or remove it to begin the search again")
 
 
 def _check_backbones(config: SearchConfig) -> None:
@@ -106,7 +127,7 @@ def _check_same(study: optuna.Study, config: SearchConfig) -> None:
     facts = in_full(config)
     if study.user_attrs.get("search", facts) != facts:
         raise ConfigError(
-            f"out must hold trials of the same extract, recipe, space, first seed, first_alone and random_trials, "
-            f"{config.out!r} holds others; choose another"
+            f"out must hold trials of the same extract, recipe, backbones, space, first seed, first_alone and "
+            f"random_trials, {config.out!r} holds others; choose another"
         )
     study.set_user_attr("search", facts)

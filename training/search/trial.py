@@ -45,7 +45,7 @@ def value_of(trial: Trial, config: SearchConfig, n_before: int) -> float:
     except (ValidationError, ConfigError) as error:
         reasons = [fault["msg"] for fault in error.errors()] if isinstance(error, ValidationError) else error.faults
         say(f"counted as 0: {'; '.join(reasons)}")
-        for name, nothing in {"seconds": 0.0, "flop": 0.0, "best_epoch": 0}.items():
+        for name, nothing in {"seconds": 0.0, "flop": 0.0, "best_epoch": 0, "faults": reasons}.items():
             trial.set_user_attr(name, nothing)
         return 0.0
     return _Training(trial, prepared, Path(config.out), may_be_pruned=not confirms).value()
@@ -80,6 +80,7 @@ class _Training:
             self._after_epoch(course)  # what a killed trial had done, and not reported
         except TrainingError as error:
             say(f"counted as 0: {error}")
+            self.trial.set_user_attr("faults", [str(error)])
             course = Course()
         except optuna.TrialPruned:
             self._end(trainer, [train, tune], seconds + more)

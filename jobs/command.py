@@ -6,6 +6,7 @@ to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import traceback
@@ -46,6 +47,9 @@ def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, show: Call
         say("stopped; run the same command again to go on")
         raise SystemExit(1) from None
     except Exception as error:
+        if _is_full_disk(error):
+            say("error: no room is left on a disk; make room and give the same command again, what is whole is kept")
+            raise SystemExit(1) from None
         # The place is shown and the message is not, since it may quote a company's text.
         say("".join(traceback.format_tb(error.__traceback__)))
         say(f"error: unexpected {type(error).__name__} at the place above")
@@ -54,6 +58,18 @@ def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, show: Call
         print(json.dumps(result, ensure_ascii=False, default=str))  # noqa: T201
     else:
         show(result)
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Tell whether a full disk is the cause; not every library says so by its kind of error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # safetensors (by its number), SQLite and Hadoop: words of the system, which quote nothing.
+        if any(words in str(error) for words in ("(os error 28)", "disk is full", "No space left on device")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def show_pairs(result: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ptec_udf.errors import ConfigError, did_you_mean
 class Section(BaseModel):
     """A part of a configuration: unknown keys are faults, values cannot change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class WarehouseConfig(Section):

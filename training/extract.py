@@ -190,17 +190,12 @@ def _rows(groups: Sequence[Row], fate: str) -> int:
 
 
 def _unknown_splits(marked: DataFrame, column: str) -> str:
-    """Name the most frequent unknown values; long ones may be company texts and are not shown."""
-    size = F.char_length("split_value")
-    shown = F.when(size > _LONGEST_NAMED, F.lit("(a long text)")).otherwise(F.col("split_value"))
-    values = (
-        marked.where(F.col("split").isNull())
-        .groupBy(shown.alias("value"))
-        .count()
-        .orderBy(F.desc("count"), "value")
-        .limit(_MOST_NAMED)
-        .collect()
-    )
+    """Name the unknown values; where they are many or long they may be company texts, and are not shown."""
+    unknown = marked.where(F.col("split").isNull()).groupBy(F.col("split_value").alias("value")).count()
+    values = unknown.orderBy(F.desc("count"), "value").limit(_MOST_NAMED + 1).collect()
+    if len(values) > _MOST_NAMED or any(len(row.value or "") > _LONGEST_NAMED for row in values):
+        [(n_values, n_rows)] = unknown.agg(F.count("*"), F.sum("count")).collect()
+        return f"split.column {column!r} must hold train, dev or test, held {n_values} other values in {n_rows} rows"
     found = [f"{'null' if row.value is None else repr(row.value)} ({row['count']} rows)" for row in values]
     return f"split.column {column!r} must hold train, dev or test, held: {', '.join(found)}"
 

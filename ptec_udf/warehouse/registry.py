@@ -178,10 +178,10 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Callab
     if len(standing) < 2:
         held = f"has only ever pointed to {standing[0]}" if standing else "points to no model"
         raise RegistryError(f"alias {alias!r} cannot go back: it {held} before its last move; promote a model instead")
-    row = find(warehouse, model_id=standing[-2])
+    earlier = find(warehouse, model_id=standing[-2])
     faults: list[str] = []
-    with noting(faults, f"alias {alias!r} cannot go back to model {row['model_id']}; promote one that loads: "):
-        check(row["location"], row["model_id"])
+    with noting(faults, f"alias {alias!r} cannot go back to model {earlier['model_id']}; promote one that loads: "):
+        check(earlier["location"], earlier["model_id"])
     if faults:
         raise RegistryError(faults)
     return _move(warehouse, ROLLBACK, alias, standing[-2], moves, who, why)

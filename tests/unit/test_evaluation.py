@@ -145,7 +145,7 @@ def test_models_of_two_templates_read_their_own_texts_of_the_same_companies(mode
 def test_rows_of_another_table_do_not_judge(models, companies, tmp_path, capsys):
     for name, of_record in {"other": {"source_id": "elsewhere"}, "later": {"version": 9}}.items():
         copied(companies, tmp_path / name, of_record=of_record)
-    with pytest.raises(ConfigError, match="both extracts must be of one table, .* are not"):
+    with pytest.raises(ConfigError, match=r"both extracts must be of one table, .* are not"):
         judging(models["model"], models["equal"], companies, champion_extract=str(tmp_path / "other"))
     judging(models["model"], models["equal"], companies, champion_extract=str(tmp_path / "later"))
     assert "the extracts are of two versions of the table, [3, 9]" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ptec_udf.errors import UserError
 from ptec_udf.model import artifact
 from tests.unit.trainings import stop_after, weights_of
 from training.export import export

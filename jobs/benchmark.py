@@ -31,7 +31,15 @@ def show(result: dict[str, Any]) -> None:
             for name, figures in result["methods"].items()
         ]
     )
-    show_pairs({"table": result["table"]})
+    differences = {
+        f"{result['reference']} minus {name}": ", ".join(
+            f"{figure} {one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
+            for figure, one in of_method.items()
+            if one is not None
+        )
+        for name, of_method in result["differences"].items()
+    }
+    show_pairs({**differences, "table": result["table"]})
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import ConfigOption, JsonOption, SetOption, run_command, show_pairs, show_rows
+from jobs.command import JsonOption, SetOption, SiteOption, own_config, run_command, show_pairs, show_rows
 from ptec_udf import __version__
 
 app = typer.Typer(
     name="ptec",
     help="Train PTEC models from warehouse tables and score every company every night.",
+    epilog="Exit codes: 0 done, 2 what you can mend (an option, a setting, data), 1 anything else. The way from a "
+    "table to a champion stands in docs/ml-engineer.md.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,23 +36,29 @@ def _main(version: VersionOption = False) -> None:
 
 
 @app.command()
-def extract(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+def extract(
+    config: Annotated[Path | None, own_config("extract")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
     """Take a training extract from a warehouse table, pinned to a version of it."""
-    from jobs.extract import run
+    from jobs.extract import run, show
 
-    run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show)
 
 
 @app.command()
-def train(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+def train(
+    config: Annotated[Path | None, own_config("train")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
     """Train a model from an extract; an interrupted training goes on after its last epoch."""
-    from jobs.train import run
+    from jobs.train import run, show
 
-    run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show)
 
 
 @app.command()
-def search(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+def search(
+    config: Annotated[Path | None, own_config("search")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
     """Choose settings of a training on tune; a search that was killed goes on, more trials may be added."""
     from jobs.search import run
 
@@ -58,7 +66,9 @@ def search(config: ConfigOption = None, set_: SetOption = None, json: JsonOption
 
 
 @app.command()
-def benchmark(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+def benchmark(
+    config: Annotated[Path | None, own_config("benchmark")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
     """Compare methods on one extract; what ran before is kept, so that a long table is built in pieces."""
     from jobs.benchmark import run, show
 
@@ -68,7 +78,7 @@ def benchmark(config: ConfigOption = None, set_: SetOption = None, json: JsonOpt
 @app.command()
 def evaluate(
     model_id: Annotated[str, typer.Argument(help="A registered model_id or its beginning.")],
-    config: ConfigOption = None,
+    config: Annotated[Path | None, own_config("evaluate")] = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -82,7 +92,7 @@ def evaluate(
 def register(
     artifact: Annotated[Path, typer.Argument(help="Folder that 'ptec train' wrote.")],
     name: Annotated[str | None, typer.Option(help="A name for people; default: the folder's.")] = None,
-    config: ConfigOption = None,
+    config: SiteOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -98,7 +108,7 @@ def promote(
     alias: Annotated[str, typer.Option(help="The pointer that moves.")] = "champion",
     why: Annotated[str, typer.Option(help="A reason, kept with the move.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Pass over the gate; needs --why.")] = False,
-    config: ConfigOption = None,
+    config: SiteOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -112,7 +122,7 @@ def promote(
 def rollback(
     alias: Annotated[str, typer.Option(help="The pointer that moves back.")] = "champion",
     why: Annotated[str, typer.Option(help="A reason, kept with the move.")] = "",
-    config: ConfigOption = None,
+    config: SiteOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -123,7 +133,7 @@ def rollback(
 
 
 @app.command()
-def models(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+def models(config: SiteOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
     """List registered models and the aliases that point to them."""
     from jobs.promote import run_models
 
@@ -136,7 +146,7 @@ def models(config: ConfigOption = None, set_: SetOption = None, json: JsonOption
 
 @app.command()
 def score(
-    config: ConfigOption = None,
+    config: Annotated[Path | None, own_config("score")] = None,
     set_: SetOption = None,
     accept_new_source: Annotated[
         bool,
@@ -154,7 +164,9 @@ def score(
 
 
 @app.command()
-def recalibrate(config: ConfigOption = None, set_: SetOption = None, json: JsonOption = False) -> None:
+def recalibrate(
+    config: Annotated[Path | None, own_config("recalibrate")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
     """Give a registered model other calibration or thresholds, from stored logits; the model is not run."""
     from jobs.recalibrate import run
 
@@ -167,7 +179,7 @@ def sql(
         str, typer.Argument(help="One SQL statement, which may also write; ptec_score(text) may be used.")
     ],
     limit: Annotated[int, typer.Option(min=1, help="Most rows printed.")] = 100,
-    config: ConfigOption = None,
+    config: SiteOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -186,7 +198,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("ptec-demo"),
     json: JsonOption = False,
 ) -> None:
-    """Run all steps on shipped fictional companies: train, register, promote, score two nights, query."""
+    """Go from a table to screens on shipped fictional companies: extract, train, promote, score two nights, query."""
     from jobs.demo.run import run, show
 
     run_command(lambda: run(folder), as_json=json, show=show)

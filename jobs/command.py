@@ -21,15 +21,31 @@ from rich.table import Table
 from ptec_udf.errors import PtecError, UserError
 from ptec_udf.progress import say
 
-ConfigOption = Annotated[
+SiteOption = Annotated[
     Path | None,
-    typer.Option("--config", "-c", help="YAML file; the ones in conf/ explain every value. Not given: defaults."),
+    typer.Option(
+        "--config",
+        "-c",
+        help="YAML file that names the warehouse: that of extract, score, evaluate or recalibrate. Not given: the "
+        "folder 'warehouse'.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one value, for instance warehouse.folder=/data/w."),
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Override one value by its dotted name, as YAML; may be given several times.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object with the result.")]
+
+
+def own_config(command: str) -> Any:
+    """Make the option for the file of a command that has one of its own."""
+    told = f"YAML file; conf/{command}.yaml explains every value. Not given: defaults, and the rest by --set."
+    return typer.Option("--config", "-c", help=told)
 
 
 def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
@@ -99,11 +115,13 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         value = f"{value:.4g}"
     elif isinstance(value, dict):
-        value = ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+        return ", ".join(f"{_plain(name)} {_plain(part)}" for name, part in value.items())
+    elif isinstance(value, list):
+        return ", ".join(map(_plain, value))
     text = str(value)
     return text.replace("[", "\\[")
 
 
 def _console() -> Console:
-    """Make a console for standard output; in a pipe lines are not cut to a terminal's width."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+    """Make a console for standard output; in a pipe no line is folded."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=2_000)

@@ -11,7 +11,6 @@ from pydantic import ConfigDict, model_validator
 from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
-from training.args import TrainConfig
 from training.evaluation.config import EvaluateConfig, GateConfig
 from training.extract_config import ExtractConfig
 from training.recalibration.config import RecalibrateConfig
@@ -28,10 +27,13 @@ class AnyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
-        kinds = (ScoreConfig, ExtractConfig, TrainConfig, EvaluateConfig, RecalibrateConfig)
+        kinds = (ScoreConfig, ExtractConfig, EvaluateConfig, RecalibrateConfig)
         known = {name for kind in kinds for name in kind.model_fields}
         if unknown := sorted(str(name) for name in set(values) - known):
-            raise ValueError(f"no configuration has a section or value named: {', '.join(unknown)}")
+            raise ValueError(
+                "the configuration must be one that names a warehouse, as those of extract, score, evaluate and "
+                f"recalibrate do; in none of them stands: {', '.join(unknown)}"
+            )
         return values
 
 

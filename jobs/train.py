@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.command import show_pairs, show_rows
 from ptec_udf.config import load_config
 from training.args import TrainConfig
 
@@ -20,6 +21,14 @@ def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     from training.train import train  # torch loads after the configuration was found good
 
     return train(config)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print what was made, and the figures of each split side by side."""
+    show_pairs({name: value for name, value in result.items() if name != "metrics"})
+    splits = result["metrics"]
+    figures = dict.fromkeys(name for split in splits.values() for name in split)
+    show_rows([{"figure": name, **{split: splits[split].get(name, "") for split in splits}} for name in figures])
 
 
 if __name__ == "__main__":

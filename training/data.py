@@ -59,6 +59,7 @@ class Rows:
         keys: the companies' keys.
         texts: their texts.
         auxiliary: as in ``Examples``.
+        n_cut: how many of the texts were longer than ``max_tokens``.
     """
 
     inputs: list[Any]
@@ -66,6 +67,7 @@ class Rows:
     keys: list[str]
     texts: list[str]
     auxiliary: np.ndarray | None = None
+    n_cut: int = 0
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -76,7 +78,7 @@ class Rows:
         targets = np.concatenate([self.targets, other.targets])
         auxiliary = _joined(self.auxiliary, other.auxiliary)
         keys, texts = self.keys + other.keys, self.texts + other.texts
-        return Rows(self.inputs + other.inputs, targets, keys, texts, auxiliary)
+        return Rows(self.inputs + other.inputs, targets, keys, texts, auxiliary, self.n_cut + other.n_cut)
 
 
 def read_splits(
@@ -173,7 +175,8 @@ def tokenised(examples: Examples, encoder: Encoder) -> Rows:
     kept = [at for at, text in enumerate(encoded) if text.ids]
     auxiliary = None if examples.auxiliary is None else examples.auxiliary[kept]
     keys, texts = ([those[at] for at in kept] for those in (examples.keys, examples.texts))
-    return Rows([encoded[at].ids for at in kept], examples.targets[kept], keys, texts, auxiliary)
+    n_cut = sum(encoded[at].n_truncated > 0 for at in kept)
+    return Rows([encoded[at].ids for at in kept], examples.targets[kept], keys, texts, auxiliary, n_cut)
 
 
 def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.Generator) -> Iterator[list[int]]:

@@ -193,11 +193,17 @@ def _unknown_splits(marked: DataFrame, column: str) -> str:
     """Name the unknown values; where they are many or long they may be company texts, and are not shown."""
     unknown = marked.where(F.col("split").isNull()).groupBy(F.col("split_value").alias("value")).count()
     values = unknown.orderBy(F.desc("count"), "value").limit(_MOST_NAMED + 1).collect()
-    if len(values) > _MOST_NAMED or any(len(row.value or "") > _LONGEST_NAMED for row in values):
+    if len(values) > _MOST_NAMED:
         [(n_values, n_rows)] = unknown.agg(F.count("*"), F.sum("count")).collect()
         return f"split.column {column!r} must hold train, dev or test, held {n_values} other values in {n_rows} rows"
-    found = [f"{'null' if row.value is None else repr(row.value)} ({row['count']} rows)" for row in values]
+    found = [f"{_shown(row.value)} ({row['count']} rows)" for row in values]
     return f"split.column {column!r} must hold train, dev or test, held: {', '.join(found)}"
+
+
+def _shown(value: str | None) -> str:
+    if value is None:
+        return "null"
+    return repr(value) if len(value) <= _LONGEST_NAMED else "(a long text)"
 
 
 def _positives(marked: DataFrame, column: str) -> dict[str, dict[str, int]]:

@@ -58,6 +58,10 @@ class Combined:
         of_network = scored[0] if len(scored) == 1 else np.mean(scored, axis=0)
         return self.with_terms(of_network, rows)
 
+    def as_scored(self) -> Combined:
+        """Return the model in the arithmetic of scoring, so that what is measured is what a night gives."""
+        return replace(self, trainers=[replace(trainer, bfloat16=False) for trainer in self.trainers])
+
     def with_terms(self, of_network: np.ndarray, rows: Rows) -> np.ndarray:
         """Add what the terms say to the network's logits, both *Shape:* ``(n_rows, n_labels)``."""
         return of_network if self.terms is None else of_network + self.terms.logits(rows.texts)

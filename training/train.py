@@ -131,6 +131,10 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
     record, names, rows = prepared.record, prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
+    cut = {split: those.n_cut for split, those in rows.items()}
+    if any(cut.values()):
+        told = ", ".join(f"{split} {n}" for split, n in cut.items())
+        say(f"texts longer than {config.max_tokens} tokens (max_tokens), of which only the beginning is read: {told}")
     state = _state_beside(out)
     seconds = 0.0
     for split in ("train", "tune"):
@@ -161,6 +165,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
         "tune_share": config.stopping.tune_share,
         "log_pos_weights": dict(zip(names, fitted.trainer.log_weights.tolist(), strict=True)),
+        "cut_texts": cut,
         "splits": fitted.figures,
     }
     sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen, terms)
@@ -212,7 +217,7 @@ def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
         decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
-            figures[split] = _measured(trainer.logits(rows), trainer, rows, decisions, start.names)
+            figures[split] = _measured(trainer.as_scored().logits(rows), trainer, rows, decisions, start.names)
     return Fitted(trainer, decisions, chosen, figures, courses, choice, flop + words.flop, words.seconds)
 
 

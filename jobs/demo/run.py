@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -76,12 +77,12 @@ def show(result: dict[str, Any]) -> None:
     show_pairs({name: value for name, value in result.items() if name not in ("nights", "screen", "why_changed")})
     say("\nthe nights")
     show_rows(result["nights"])
-    say(f"\nSELECT * FROM screen({_literal(result['label'])}, NULL)")
+    say(f"\nthe likeliest companies of screen({_literal(result['label'])}, NULL), with their names")
     show_rows(result["screen"])
-    say("\nSELECT * FROM why_changed, for companies that were there before")
+    say("\nwhy_changed, without companies that are new")
     show_rows(result["why_changed"])
     say(f"\neverything is in {result['folder']}; ask more with:")
-    say(f"ptec sql --config {result['folder']}/score.yaml \"SELECT * FROM label_scores WHERE key = 'C0001'\"")
+    say(f"{_command()} sql --config {result['folder']}/score.yaml \"SELECT * FROM label_scores WHERE key = 'C0001'\"")
 
 
 def _clear(folder: Path) -> None:
@@ -165,6 +166,12 @@ def _queries(spark: SparkSession) -> dict[str, Any]:
         "screen": [row.asDict() for row in screen.collect()],
         "why_changed": [row.asDict() for row in changed.collect()],
     }
+
+
+def _command() -> str:
+    """Name ``ptec`` so that a shell finds it."""
+    started = Path(sys.argv[0])
+    return str(started) if started.name == "ptec" and shutil.which("ptec") is None else "ptec"
 
 
 def _literal(text: str) -> str:

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError, WarehouseBusyError
+from ptec_udf.progress import say
 from ptec_udf.warehouse.java import check_java, start_java
 
 # Where the session that this package built keeps its tables; absent in a session of the site.
@@ -172,6 +173,8 @@ def _check_free(folder: Path) -> None:
     """Raise if another process holds the lock that Derby keeps on an open database, and does not let go."""
     lock = folder / "metastore" / "dbex.lck"
     until = time.monotonic() + _LOCK_WAIT_S
+    if _is_locked(lock):
+        say(f"the warehouse {str(folder)!r} is in use by another process: waiting for it, {_LOCK_WAIT_S:.0f} s at most")
     while _is_locked(lock):
         if time.monotonic() > until:
             raise _busy(folder)

@@ -115,12 +115,15 @@ def test_a_changed_artifact_is_not_registered(warehouse: Warehouse, keep: Path) 
     assert warehouse.read("models").count() == 0
 
 
-def test_find_says_what_is_missing_or_ambiguous(warehouse: Warehouse, keep: Path) -> None:
+def test_find_says_what_is_missing_or_ambiguous(
+    warehouse: Warehouse, keep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RegistryError, match="no model has the alias 'champion'"):
         registry.find(warehouse, alias="champion")
-    with pytest.raises(RegistryError, match="begins with 'abc'"):
-        registry.find(warehouse, model_id="abc")
+    with pytest.raises(RegistryError, match="begins with 'abcabc'"):
+        registry.find(warehouse, model_id="abcabc")
     ids = register(warehouse, keep, 1, 2)
+    monkeypatch.setattr(registry, "LEAST_ID", 0)  # as if the ids of both began alike
     with pytest.raises(RegistryError) as caught:
         registry.find(warehouse, model_id="")
     assert all(model_id in str(caught.value) for model_id in ids)
@@ -140,6 +143,14 @@ def test_nothing_moves_when_the_check_fails(warehouse: Warehouse, keep: Path) ->
     assert warehouse.read("aliases").count() == 0
 
 
+@pytest.mark.parametrize("beginning", ["", "0", "abcde"])
+def test_a_model_is_named_by_enough_of_its_id(warehouse: Warehouse, keep: Path, beginning: str) -> None:
+    """Else a script whose variable is empty would promote the only model there is."""
+    register(warehouse, keep, 1)
+    with pytest.raises(RegistryError, match="model_id must have at least 6 characters"):
+        promote(warehouse, beginning)
+
+
 def test_rollback_goes_back_step_by_step_and_not_to_and_fro(warehouse: Warehouse, keep: Path) -> None:
     a, b, c = register(warehouse, keep, 1, 2, 3)
     for model_id in (a, b, a, c):
@@ -150,8 +161,16 @@ def test_rollback_goes_back_step_by_step_and_not_to_and_fro(warehouse: Warehouse
     assert registry.find(warehouse, alias="champion")["model_id"] == a
     with pytest.raises(RegistryError, match="cannot go back"):
         rollback(warehouse)
+
+    def check(location: str, model_id: str) -> None:
+        raise ArtifactError(f"{model_id} is broken")
+
+    promote(warehouse, b)
+    with pytest.raises(RegistryError, match=f"cannot go back to model {a}; promote one that loads: {a} is broken"):
+        rollback(warehouse, check)
+    assert registry.find(warehouse, alias="champion")["model_id"] == b
     times = [row.at for row in warehouse.read("aliases").orderBy("at").collect()]
-    assert len(set(times)) == len(times) == 9
+    assert len(set(times)) == len(times) == 10
 
 
 def test_a_move_is_later_than_one_that_a_fast_clock_wrote(warehouse: Warehouse, keep: Path) -> None:

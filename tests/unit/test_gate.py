@@ -103,8 +103,8 @@ def test_a_challenger_that_is_better_passes_every_rule() -> None:
         ({"champion": {"ece": None}, "challenger": {"ece": 0.05}}, "calibration", "must be at most 0.04, was: 0.05"),
         ({"differences": decided(-0.3, -0.021)}, "decisions", r"more than 0.02, its change is -0.1605 \(-0.3000 to"),
         ({"differences": decided(None, None)}, "decisions", "could not be measured"),
-        ({"unjudged": ["c", "d"]}, "judged", "at least 0.6 of the labels of both must be in the extract, was: 0.5"),
-        ({"only_champion": ["lost"]}, "coverage", "at least 1 .*, was: 0.75; it lacks 'lost'$"),
+        ({"unjudged": ["c", "d"]}, "judged", "60 % of the labels of both or more must be in the extract, was: 50 %"),
+        ({"only_champion": ["lost"]}, "coverage", "100 % .*, was: 75 %; it lacks 'lost'$"),
     ],
 )  # fmt: skip
 def test_a_broken_rule_is_named_alone_with_value_and_limit(changes: dict[str, Any], rule: str, says: str) -> None:

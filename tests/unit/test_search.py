@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,35 @@ def test_diverging_training_counts_as_nothing(config, tmp_path):
     with pytest.raises(TrainingError, match=r"no trial .* was worth more than 0; over .* had no finite grad"):
         search(wanted)
     assert not (Path(wanted.out) / "best.yaml").exists()
+
+
+@pytest.mark.usefixtures("draws_nothing")
+def test_other_seeds_take_the_place_of_the_earlier_ones(config, configured, tmp_path):
+    search(config("trials=2", "confirmed=1", "seeds=[0, 1]"))
+    later = search(config("trials=2", "confirmed=1", "seeds=[0, 2]"))
+    assert later["value"] == search(configured(tmp_path / "anew", "trials=2", "confirmed=1", "seeds=[0, 2]"))["value"]
+
+
+def test_trials_of_another_backbone_in_the_same_place_are_not_gone_on_with(config, tmp_path):
+    place = tmp_path / "swapped"
+    settings = (f"recipe.backbone=path:{place}", "trials=1", "confirmed=1", "seeds=[0]")
+    shutil.copytree(tiny_backbone(tmp_path, "bert").removeprefix("path:"), place)
+    search(config(*settings))
+    shutil.rmtree(place)
+    shutil.copytree(tiny_backbone(tmp_path, "mpnet").removeprefix("path:"), place)
+    with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe, backbones"):
+        search(config(*settings, "recipe.prompt.kind=deep"))
+
+
+def test_folder_of_something_else_or_a_damaged_study_is_refused(config, tmp_path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "mine.txt").touch()
+    with pytest.raises(ConfigError, match="must be absent, empty or hold a search"):
+        search(config())
+    (folder / "study.db").write_bytes(b"SQLite format 3" + b"x" * 5000)
+    with pytest.raises(ConfigError, match="cannot be read; restore it, or remove it to begin the search again"):
+        search(config())
 
 
 @pytest.mark.usefixtures("draws_nothing")

@@ -102,7 +102,7 @@ def coverage(found: Comparison, gate: GateConfig) -> Outcome:
     kept = len(found.labels) + len(found.unjudged)
     value = kept / (kept + len(lost)) if kept + len(lost) else 0.0
     named = f"; it lacks {', '.join(map(repr, lost[:_MOST_NAMED]))}{_more(lost)}" if lost else ""
-    says = f"at least {gate.min_coverage:.4g} of the champion's labels must still be there, was: {value:.4g}"
+    says = f"{_share(gate.min_coverage)} of the champion's labels or more must still be there, was: {_share(value)}"
     return Outcome(
         rule="coverage",
         passed=value >= gate.min_coverage,
@@ -116,8 +116,12 @@ def judged(found: Comparison, gate: GateConfig) -> Outcome:
     """The rows must tell of nearly all labels, or the other rules speak for a few."""
     known = len(found.labels) + len(found.unjudged)
     value = len(found.labels) / known if known else 0.0
-    says = f"at least {gate.min_judged:.4g} of the labels of both must be in the extract, was: {value:.4g}"
+    says = f"{_share(gate.min_judged)} of the labels of both or more must be in the extract, was: {_share(value)}"
     return Outcome(rule="judged", passed=value >= gate.min_judged, value=value, limit=gate.min_judged, says=says)
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.4g} %"
 
 
 RULES: tuple[Callable[[Comparison, GateConfig], Outcome], ...] = (

@@ -64,7 +64,9 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
     if earlier not in (None, new.model_id):
         check_out(out, config.overwrite)
     write_files(new.files, out)
-    registry.register(warehouse, out, config.warehouse.artifact_folder.resolve(), config.name or out.resolve().name)
+    name = config.name or out.resolve().name
+    registry.register(warehouse, out, config.warehouse.artifact_folder.resolve(), name)
+    say(f"registered as {name!r}; no alias points to it before ptec promote {new.model_id}")
     return {"artifact": str(out), **result}
 
 

@@ -112,14 +112,14 @@ def _run_one(study: optuna.Study, config: SearchConfig, what: str, seed: int) ->
     study.sampler = optuna.samplers.TPESampler(
         seed=seed % 2**32, n_startup_trials=config.random_trials, constant_liar=False, multivariate=False
     )
-    say(f"{what}{_best_so_far(study)}")
+    say(f"{what}{_best_so_far(study, config.recipe.stopping.metric)}")
     study.optimize(lambda trial: value_of(trial, config, len(_trials(study))), n_trials=1)
 
 
-def _best_so_far(study: optuna.Study) -> str:
+def _best_so_far(study: optuna.Study, metric: str) -> str:
     """Say how good the best trial is."""
     complete = study.get_trials(states=(TrialState.COMPLETE,))
-    return f", best so far {max(trial.value or 0.0 for trial in complete):.4f}" if complete else ""
+    return f", best so far {max(trial.value or 0.0 for trial in complete):.4f} {metric} on tune" if complete else ""
 
 
 def _check_same(study: optuna.Study, config: SearchConfig) -> None:

@@ -6,7 +6,7 @@ that scoring needs are declared here, those of other commands where they are car
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -15,11 +15,28 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ptec_udf.errors import ConfigError, did_you_mean
 
+_BETWEEN_FAULTS = "\n"
+
 
 class Section(BaseModel):
     """A part of a configuration: unknown keys are faults, values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def refuse(faults: Iterable[str]) -> None:
+    """Raise what a validator raises, with several faults, each of which is told by itself; without any do nothing.
+
+    Raises:
+        ValueError: with the faults, each once.
+    """
+    if different := dict.fromkeys(faults):
+        raise ValueError(_BETWEEN_FAULTS.join(different))
+
+
+def messages_of(fault: Any) -> list[str]:
+    """Return what one error of pydantic says, without its name; several messages where ``refuse`` raised it."""
+    return str(fault["msg"]).removeprefix("Value error, ").split(_BETWEEN_FAULTS)
 
 
 class WarehouseConfig(Section):
@@ -122,8 +139,7 @@ class ScoreConfig(Section):
         faults = [f"shadows must name other models than the night's own, named {own!r}"] if own in self.shadows else []
         if twice := sorted({name for name in self.shadows if self.shadows.count(name) > 1}):
             faults.append(f"shadows must name each model once, named more often: {', '.join(map(repr, twice))}")
-        if faults:
-            raise ValueError("; ".join(faults))
+        refuse(faults)
         return self
 
 
@@ -146,7 +162,7 @@ def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequenc
     try:
         config = kind.model_validate(values)
     except ValidationError as error:
-        faults += [_sentence(kind, fault) for fault in error.errors()]
+        faults += [sentence for fault in error.errors() for sentence in _sentences(kind, fault)]
     if faults:
         raise ConfigError(faults)
     return config
@@ -189,8 +205,12 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
     return None
 
 
-def _sentence(kind: type[BaseModel], fault: Any) -> str:
-    """Say one pydantic fault as rule, value and what to do."""
+def _sentences(kind: type[BaseModel], fault: Any) -> list[str]:
+    """Say one error of pydantic as rule, value and what to do; one that ``refuse`` raised as several."""
+    return [_sentence(kind, fault, message) for message in messages_of(fault)]
+
+
+def _sentence(kind: type[BaseModel], fault: Any, message: str) -> str:
     keys, _ = _place(kind, fault["loc"])
     where = ".".join(keys)
     if fault["type"] == "extra_forbidden":
@@ -202,7 +222,6 @@ def _sentence(kind: type[BaseModel], fault: Any) -> str:
         return f"{where}: must be set"
     if fault["type"] == "union_tag_not_found":
         return f"{where}: {fault['ctx']['discriminator']} must be set"
-    message = fault["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(fault["input"], dict | BaseModel):
         return f"{where}: {message}" if where else message

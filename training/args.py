@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ptec_udf.config import Section
+from ptec_udf.config import Section, refuse
 from ptec_udf.model.manifest import LEAST_CHARACTERS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -233,32 +234,28 @@ class Recipe(Section):
         return f"{'prompt' if self.lora is None else 'lora'}.upper_layers"
 
     @model_validator(mode="after")
-    def _features_are_of_run_layers(self) -> Recipe:
+    def _parts_go_together(self) -> Recipe:
+        refuse(self._faults())
+        return self
+
+    def _faults(self) -> Iterator[str]:
+        """Yield what is wrong with settings beside each other."""
         n = self.adapter.upper_layers
         if self.layers is not None and n is not None and not all(-n <= layer + 1 <= 0 for layer in self.layers):
-            raise ValueError(
+            yield (
                 f"layers must be from {-n - 1} to -1 with {self.upper_layers_name}: {n}, since those below are not "
                 f"run, was: {self.layers}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _auxiliary_labels_share_features(self) -> Recipe:
         if self.auxiliary is not None and self.pooling == "label_attention":
-            raise ValueError(
+            yield (
                 "pooling must not be label_attention with auxiliary labels, which learn from the features of the "
                 "others; use mean"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _members_can_be_combined(self) -> Recipe:
         if not self.has_prompt and self.averaged_members > 1:
-            raise ValueError(
+            yield (
                 "combine must be weights for members without a prompt: all share one backbone, which lora changes, and "
                 f"the mean of heads is a head; was: {self.combine} for {self.members} members"
             )
-        return self
 
     @property
     def averaged_members(self) -> int:
@@ -286,11 +283,10 @@ class TrainConfig(Recipe):
         """Seed of a member, which counts from 0."""
         return (self.seed + member) % 2**32
 
-    @model_validator(mode="after")
-    def _each_process_has_rows(self) -> TrainConfig:
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
         if self.processes > self.optimiser.batch_rows:
-            raise ValueError(
+            yield (
                 f"processes must be at most optimiser.batch_rows, {self.optimiser.batch_rows}, since a step's rows are "
                 f"dealt to them, was: {self.processes}"
             )
-        return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from ptec_udf.config import Section, SourceConfig, WarehouseConfig
+from ptec_udf.config import Section, SourceConfig, WarehouseConfig, refuse
 from ptec_udf.errors import ConfigError
 from ptec_udf.text import parse_template
 
@@ -66,5 +66,5 @@ class ExtractConfig(Section):
         try:
             parse_template(template)
         except ConfigError as error:
-            raise ValueError("; ".join(error.faults)) from None
+            refuse(error.faults)
         return template

@@ -123,7 +123,6 @@ def test_settings_that_contradict_each_other_are_refused(kind, overrides, rule):
     ("overrides", "rules"),
     [
         (["shadows=[champion]"], ["named 'champion'"]),
-        (["model.id=feedfeed", "shadows=[feedfeed, b, b, champion]"], ["named 'feedfeed'", "named more often: 'b'"]),
         (["shadows=['a b']"], ["shadows.0: ", "was: 'a b'"]),
         (["shadows=challenger"], ["shadows: ", "list", "was: 'challenger'"]),
     ],
@@ -131,6 +130,17 @@ def test_settings_that_contradict_each_other_are_refused(kind, overrides, rule):
 def test_shadows_that_are_wrong_in_the_file_are_refused(overrides, rules):
     (fault,) = faults_of(ScoreConfig, overrides=["source.table=a", *overrides])
     assert [rule for rule in rules if rule not in fault] == []
+
+
+def test_settings_that_contradict_each_other_in_several_ways_are_refused_with_all_of_them():
+    shadows = ["source.table=a", "model.id=feedfeed", "shadows=[feedfeed, b, b, champion]"]
+    own, twice = faults_of(ScoreConfig, overrides=shadows)
+    assert "named 'feedfeed'" in own
+    assert "named more often: 'b'" in twice
+    training = ["extract=e", "out=o", "layers=[-9]", "prompt.upper_layers=0", "prompt.kind=none", "auxiliary={}"]
+    training += ["pooling=label_attention", "members=3", "combine=logits", "processes=65"]
+    faults = faults_of(TrainConfig, overrides=training)
+    assert [fault.partition(" must")[0] for fault in faults] == ["layers", "pooling", "combine", "processes"]
 
 
 def test_shares_that_leave_no_train_are_refused():

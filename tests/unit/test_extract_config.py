@@ -26,7 +26,7 @@ def test_what_is_not_set_has_its_default() -> None:
     [
         (
             "template='{a} {} {'",
-            "template: template has an empty field at character 5; .* unbalanced '{' at character 8",
+            r"template: template has an empty field at character 5; (.|\n)*an unbalanced .{. at character 8",
         ),
         ("labels.min_positives=0", "labels.min_positives: .*greater than or equal to 1"),
         ("split.dev=1", "split.dev: .*less than 1"),

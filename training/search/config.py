@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ptec_udf.config import Section
+from ptec_udf.config import Section, messages_of, refuse
 from training.args import Recipe, Seed
 
 RESULTS = "results.json"  # what each trial came to, in a search's folder
@@ -78,10 +78,10 @@ class SearchConfig(Section):
     @model_validator(mode="after")
     def _space_fits_the_recipe(self) -> SearchConfig:
         faults = [
-            f"space.{setting}: {fault['msg'][0].lower()}{fault['msg'][1:]}, was: {value!r}"
+            f"space.{setting}: {message[0].lower()}{message[1:]}, was: {value!r}"
             for setting, allowed in self.space.items()
             for value in allowed.ends
-            for fault in _faults(self.recipe, setting, value)
+            for message in _messages(self.recipe, setting, value)
         ]
         if not self.recipe.has_prompt:
             faults += [
@@ -104,8 +104,7 @@ class SearchConfig(Section):
         ]
         if len(set(self.seeds)) < len(self.seeds):
             faults.append(f"seeds must differ, were: {self.seeds}")
-        if faults:
-            raise ValueError("; ".join(faults))
+        refuse(faults)
         return self
 
     def choices(self, setting: str) -> list[Any]:
@@ -127,9 +126,9 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]
     return values
 
 
-def _faults(recipe: Recipe, setting: str, value: Any) -> list[Any]:
+def _messages(recipe: Recipe, setting: str, value: Any) -> list[str]:
     try:
         Recipe.model_validate(with_settings(recipe, {setting: value}))
     except ValidationError as error:
-        return list(error.errors())
+        return [message for fault in error.errors() for message in messages_of(fault)]
     return []

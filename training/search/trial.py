@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import Trial
 from pydantic import ValidationError
 
+from ptec_udf.config import messages_of
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.progress import say
 from training.args import TrainConfig
@@ -43,7 +44,10 @@ def value_of(trial: Trial, config: SearchConfig, n_before: int) -> float:
     try:
         prepared = prepare(train_config(config, settings, trial.user_attrs.get("seed")), ("train", "tune"))
     except (ValidationError, ConfigError) as error:
-        reasons = [fault["msg"] for fault in error.errors()] if isinstance(error, ValidationError) else error.faults
+        if isinstance(error, ConfigError):
+            reasons = error.faults
+        else:
+            reasons = [message for fault in error.errors() for message in messages_of(fault)]
         say(f"counted as 0: {'; '.join(reasons)}")
         for name, nothing in {"seconds": 0.0, "flop": 0.0, "best_epoch": 0, "faults": reasons}.items():
             trial.set_user_attr(name, nothing)

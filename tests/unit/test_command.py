@@ -1,0 +1,62 @@
+"""How a command ends: in words, with an exit code, and without a company's text."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+import pytest
+from safetensors import SafetensorError
+
+from jobs.command import run_command, show_pairs, show_rows
+
+
+def ends(error: BaseException) -> int:
+    """The exit code of a command whose work raises an error."""
+
+    def work() -> dict[str, str]:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_command(work, as_json=False, show=show_pairs)
+    return int(caught.value.code or 0)
+
+
+def caused_by(cause: BaseException) -> RuntimeError:
+    """An error that has a cause."""
+    error = RuntimeError("outer")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        caused_by(sqlite3.OperationalError("database or disk is full")),
+    ],
+    ids=["of the system", "of safetensors", "of a library"],
+)
+def test_a_full_disk_is_told_in_words(error, capsys):
+    assert ends(error) == 1
+    assert "no room is left on a disk; make room and give the same command again" in capsys.readouterr().err
+
+
+def test_of_an_unexpected_error_the_place_is_told_and_not_the_words(capsys):
+    assert ends(ValueError("a secret text")) == 1
+    told = capsys.readouterr().err
+    assert "unexpected ValueError at the place above" in told
+    assert "in work" in told
+    assert "secret" not in told
+
+
+def test_values_within_values_are_shown_as_words_and_no_line_is_folded_in_a_pipe(capsys):
+    show_pairs({"counts": {"train": 2, "dev": 1}, "aliases": ["champion", "a [b]"], "nothing": None})
+    show_rows([{"model_id": "f" * 64, "location": "/a" * 200, "aliases": ["champion"]}])
+    told = capsys.readouterr().out
+    assert "train 2, dev 1" in told
+    assert "champion, a [b]" in told
+    assert "f" * 64 in told
+    assert "/a" * 200 in told
+    assert "'" not in told

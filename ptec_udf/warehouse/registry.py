@@ -176,8 +176,8 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Callab
         else:
             standing.append(row.model_id)
     if len(standing) < 2:
-        held = f"has only ever pointed to {standing[0]}" if standing else "points to no model"
-        raise RegistryError(f"alias {alias!r} cannot go back: it {held} before its last move; promote a model instead")
+        held = f"stands at its first model, {standing[0]}" if standing else "points to no model"
+        raise RegistryError(f"alias {alias!r} cannot go back: it {held}; promote a model instead")
     earlier = find(warehouse, model_id=standing[-2])
     faults: list[str] = []
     with noting(faults, f"alias {alias!r} cannot go back to model {earlier['model_id']}; promote one that loads: "):

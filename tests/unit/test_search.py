@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from ptec_udf.errors import ConfigError, TrainingError
 from tests.tiny import tiny_backbone, tiny_extract
 from training.args import TrainConfig
 from training.fit import Trainer
+from training.folders import alone
 from training.search.config import SearchConfig
 from training.search.run import _pruner, search
 from training.train import train
@@ -154,6 +157,16 @@ def test_diverging_training_counts_as_nothing(config, tmp_path):
     with pytest.raises(TrainingError, match=r"no trial .* was worth more than 0; over .* had no finite grad"):
         search(wanted)
     assert not (Path(wanted.out) / "best.yaml").exists()
+
+
+def test_a_study_that_another_search_writes_to_is_not_taken_for_damaged(config, tmp_path):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "study.db")) as study, alone(folder):
+        study.execute("CREATE TABLE t (a)")
+        study.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigError, match="must not be in use"):
+            search(config())
 
 
 @pytest.mark.usefixtures("draws_nothing")

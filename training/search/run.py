@@ -48,6 +48,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
     _check_backbones(config)
     _check_folder(folder)
     with alone(folder):
+        _check_study(folder / _STUDY)
         study = optuna.create_study(
             storage=f"sqlite:///{folder / _STUDY}",
             study_name="search",
@@ -70,11 +71,14 @@ def search(config: SearchConfig) -> dict[str, Any]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a search, or one that cannot be read."""
-    file = folder / _STUDY
+    """Refuse a folder that holds something else than a search."""
+    if not (folder / _STUDY).is_file() and any(other.name != LOCK for other in folder.iterdir()):
+        raise ConfigError(f"out must be absent, empty or hold a search, {str(folder)!r} holds other files")
+
+
+def _check_study(file: Path) -> None:
+    """Refuse a study that is damaged; only for who is alone in its folder, since one in use looks alike."""
     if not file.is_file():
-        if any(other.name != LOCK for other in folder.iterdir()):
-            raise ConfigError(f"out must be absent, empty or hold a search, {str(folder)!r} holds other files")
         return
     try:
         with closing(sqlite3.connect(file)) as study:

@@ -22,7 +22,7 @@ from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.config import EvaluateConfig
 from training.evaluation.gate import apply_gate
 from training.evaluation.record import keep, readings
-from training.extract_folder import read_extract_record
+from training.extract.folder import read_extract_record
 
 
 def run(model_id: str, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

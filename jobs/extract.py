@@ -14,9 +14,9 @@ from jobs.command import show_pairs, show_rows
 from ptec_udf.config import load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import pin
-from training.extract import extract
-from training.extract_config import ExtractConfig
-from training.extract_folder import check_out
+from training.extract.config import ExtractConfig
+from training.extract.extract import extract
+from training.extract.folder import check_out
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

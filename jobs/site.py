@@ -12,7 +12,7 @@ from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.config import EvaluateConfig, GateConfig
-from training.extract_config import ExtractConfig
+from training.extract.config import ExtractConfig
 from training.recalibration.config import RecalibrateConfig
 
 

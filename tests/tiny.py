@@ -26,10 +26,10 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
 from training.args import PromptConfig
-from training.export import export
-from training.extract_folder import DATA, RECORD, publishing
-from training.head import StandardisedHead
-from training.prompt import initial_prompt, prompt_form
+from training.artifact.export import export
+from training.extract.folder import DATA, RECORD, publishing
+from training.network.head import StandardisedHead
+from training.network.prompt import initial_prompt, prompt_form
 
 FAMILIES = ("bert", "llama", "bloom")
 KINDS = ("input", "deep")

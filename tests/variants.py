@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact, seal
-from training.data import read_judging
-from training.seen import seen_in
+from training.extract.data import read_judging
+from training.extract.seen import seen_in
 
 
 def variant(

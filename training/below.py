@@ -23,9 +23,9 @@ from ptec_udf.engine.scorer import pad
 from ptec_udf.errors import TrainingError
 from ptec_udf.model import mpnet
 from ptec_udf.progress import progress
-from training.data import Rows
+from training.extract.data import Rows
+from training.fitting.start import Start
 from training.prepare import Prepared, packages
-from training.start import Start
 
 _DTYPE = np.float16
 

@@ -26,8 +26,8 @@ from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.terms import TermsHead
-from training.data import Rows
-from training.fit import Trainer
+from training.extract.data import Rows
+from training.fitting.fit import Trainer
 
 
 @dataclass(frozen=True)

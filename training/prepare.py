@@ -16,16 +16,16 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError, UserError, noting
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from training import lora
 from training.args import TrainConfig
-from training.artifact_folder import check_out
-from training.data import Examples, Rows, read_splits, tokenised
-from training.extract_folder import read_extract_record
-from training.group import ALONE, Group
-from training.prompt import check_kind, check_layers, check_room, check_upper_layers
-from training.seen import seen_in
-from training.start import Start
-from training.warm import Earlier, read_earlier
+from training.artifact.folder import check_out
+from training.extract.data import Examples, Rows, read_splits, tokenised
+from training.extract.folder import read_extract_record
+from training.extract.seen import seen_in
+from training.fitting.start import Start
+from training.network import lora
+from training.network.prompt import check_kind, check_layers, check_room, check_upper_layers
+from training.network.warm import Earlier, read_earlier
+from training.processes.group import ALONE, Group
 
 _AFTER_TRAINING = ("terms", "calibrator", "thresholds")
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")

@@ -17,23 +17,23 @@ from ptec_udf.model.artifact import MANIFEST, load_artifact
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig
+from training.artifact.describe import common_fields
+from training.artifact.export import export
 from training.below import below_prompt
-from training.checkpoint import Course
-from training.data import Rows
 from training.decisions.decide import Decisions, fit_decisions
-from training.describe import common_fields
-from training.export import export
+from training.extract.data import Rows
+from training.fitting.checkpoint import Course
+from training.fitting.members import Combined, States, fit_members
+from training.fitting.start import Start
+from training.fitting.terms import Words
 from training.flops import flop_below, flop_of_training
 from training.folders import LOCK, alone, check_replaceable, check_writable, followed
-from training.group import ALONE, Group
-from training.members import Combined, States, fit_members
 from training.metrics import evaluate
+from training.network.prompt import prompt_form
+from training.network.warm import tensors_of
 from training.prepare import check_places, prepare
-from training.prompt import prompt_form
-from training.start import Start
-from training.terms import Words
-from training.together import run_together
-from training.warm import tensors_of
+from training.processes.group import ALONE, Group
+from training.processes.together import run_together
 
 
 @dataclass(frozen=True)

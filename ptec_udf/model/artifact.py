@@ -15,7 +15,7 @@ metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
                            second one followed. A later training can start from them
 seen.safetensors           hashes of the rows that were learned from, which must not judge the model: see
-                           training/seen.py. Artifacts that were made before there was this file lack it
+                           training/extract/seen.py. Artifacts that were made before there was this file lack it
 ========================== =====================================================================
 
 Nothing in it is a pickle. ``model_id`` is a hash of everything that decides a score, so equal

@@ -14,7 +14,7 @@ from ptec_udf.config import ScoreConfig
 from training.args import TrainConfig
 from training.benchmark.config import BenchmarkConfig
 from training.evaluation.config import EvaluateConfig
-from training.extract_config import ExtractConfig
+from training.extract.config import ExtractConfig
 from training.recalibration.config import RecalibrateConfig
 from training.search.config import SearchConfig
 

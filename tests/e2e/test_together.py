@@ -20,7 +20,7 @@ from tests.e2e.trainings_together import broken_in_the_second, killed_after_an_e
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
 from training.args import TrainConfig
-from training.together import run_together
+from training.processes.together import run_together
 from training.train import train
 
 

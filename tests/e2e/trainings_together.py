@@ -9,12 +9,12 @@ from typing import Any
 
 from ptec_udf.errors import ConfigError
 from training.args import TrainConfig
-from training.group import Group
+from training.processes.group import Group
 
 
 def killed_after_an_epoch(config: TrainConfig, measured: Sequence[str], shared: None, group: Group) -> dict[str, Any]:
     """Train until the first state was saved, by the first process, which is then killed."""
-    from training.checkpoint import Checkpoint
+    from training.fitting.checkpoint import Checkpoint
     from training.train import _train
 
     save = Checkpoint.save

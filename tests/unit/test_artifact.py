@@ -15,7 +15,7 @@ from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact, read_artifact, seal
 from ptec_udf.model.manifest import LoraForm, Manifest
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
-from training.export import export
+from training.artifact.export import export
 
 ALL_FILES = (artifact.MANIFEST, artifact.ADAPTER, artifact.ADAPTER_CONFIG, artifact.HEAD, artifact.METRICS)
 

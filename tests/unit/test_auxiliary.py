@@ -18,11 +18,11 @@ from ptec_udf.model import artifact
 from tests.tiny import LABELS, tiny_backbone, tiny_extract, write_rows
 from tests.unit.trainings import QUICK, weights_of
 from training.args import TrainConfig
-from training.checkpoint import Checkpoint
-from training.data import read_splits, tokenised
-from training.extract_folder import DATA, RECORD
-from training.fit import trained_parameters
-from training.loss import loss_sum
+from training.extract.data import read_splits, tokenised
+from training.extract.folder import DATA, RECORD
+from training.fitting.checkpoint import Checkpoint
+from training.fitting.fit import trained_parameters
+from training.fitting.loss import loss_sum
 from training.prepare import prepare
 
 WEIGHT = "auxiliary={weight: .5}"

@@ -19,8 +19,8 @@ from training import below
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.results import Results
 from training.benchmark.run import benchmark
-from training.extract_folder import DATA
-from training.fit import Trainer
+from training.extract.folder import DATA
+from training.fitting.fit import Trainer
 from training.methods.compression import Compression
 from training.methods.tfidf import Tfidf
 

@@ -7,7 +7,7 @@ import pytest
 from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
 from ptec_udf.errors import ConfigError
 from training.args import TrainConfig
-from training.extract_config import ExtractConfig
+from training.extract.config import ExtractConfig
 
 TRAIN = ["extract=/x", "out=/y"]
 

@@ -26,7 +26,7 @@ from ptec_udf.model.manifest import Manifest, PromptForm
 from tests.tiny import tiny_backbone
 from tests.tolerance import assert_logits_close
 from tests.unit.test_methods import task_of
-from training.data import Examples, read_splits
+from training.extract.data import Examples, read_splits
 from training.methods.head import Head
 from training.methods.linear import Linear
 from training.methods.method import Task

@@ -22,7 +22,7 @@ from training.evaluation.config import EvaluateConfig
 from training.evaluation.evaluate import evaluate
 from training.evaluation.held_out import judging_rows, sides
 from training.evaluation.measure import Said, differences
-from training.extract_folder import DATA, RECORD, read_extract_record
+from training.extract.folder import DATA, RECORD, read_extract_record
 from training.metrics import macro_f1, mean_average_precision
 
 SOURCE = "made-up"

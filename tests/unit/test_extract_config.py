@@ -8,7 +8,7 @@ import pytest
 
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError
-from training.extract_config import ExtractConfig
+from training.extract.config import ExtractConfig
 
 GOOD = ["source.table=crm.companies", "template='{name}'", "labels.column=industries", "out=extract"]
 

@@ -14,8 +14,8 @@ import pytest
 
 from ptec_udf.errors import SourceError
 from tests.tiny import tiny_extract
-from training.data import read_judging, read_splits
-from training.extract_folder import DATA, RECORD, read_extract_record
+from training.extract.data import read_judging, read_splits
+from training.extract.folder import DATA, RECORD, read_extract_record
 
 Rows = list[dict[str, Any]]
 

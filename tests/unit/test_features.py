@@ -19,7 +19,7 @@ from tests.tiny import tiny_companies, tiny_extract, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import CHANCE
 from training.args import Recipe
-from training.data import read_splits
+from training.extract.data import read_splits
 from training.metrics import mean_average_precision
 
 TEXTS = [tiny_text(company) for company in tiny_companies(12, seed=5)] + ["a"]

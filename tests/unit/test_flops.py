@@ -13,11 +13,11 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_network
 from tests.unit.test_methods import task_of
-from training import lora
 from training.args import LoraSettings
 from training.flops import Layers, flop_of_scoring
 from training.methods.compression import Compression
 from training.methods.neighbours import Neighbours
+from training.network import lora
 
 LENGTH = 60
 FORMS = [("bert", "deep"), ("bert", "input"), ("llama", "input"), ("bloom", "deep"), ("mpnet", "input")]

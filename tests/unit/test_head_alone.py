@@ -11,7 +11,7 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import ADAPTER, HEAD
 from tests.tiny import tiny_backbone
 from tests.unit.test_methods import task_of
-from training.data import read_splits
+from training.extract.data import read_splits
 from training.methods.head import Head
 from training.metrics import mean_average_precision
 

@@ -15,6 +15,11 @@ CHECKED = (*SHIPPED, "tests", "benchmarks", "examples", ".ci")
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 70
 FORBIDDEN_IMPORTS = {"ptec_udf": {"training", "jobs"}, "training": {"jobs"}, "conf": {"ptec_udf", "training", "jobs"}}
+# Each room of training may import those before it; the modules beside the rooms are common to all.
+ROOMS = (
+    *("extract", "network", "processes", "decisions", "fitting", "artifact"),
+    *("search", "methods", "evaluation", "recalibration", "benchmark"),
+)
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_LOADERS = {"torch.load", "torch.save"}
 UNSAFE_NAMES = {"read_pickle", "to_pickle", "allow_pickle", "trust_remote_code"}
@@ -54,6 +59,12 @@ def imported_modules(source: str) -> set[str]:
 def wrong_imports(package: str, source: str) -> list[str]:
     forbidden = FORBIDDEN_IMPORTS.get(package, set())
     return sorted(name for name in imported_modules(source) if name.split(".")[0] in forbidden)
+
+
+def later_rooms(room: str, source: str) -> list[str]:
+    later = ROOMS[ROOMS.index(room) + 1 :]
+    parts = [name.split(".") for name in imported_modules(source)]
+    return sorted(".".join(part) for part in parts if part[0] == "training" and part[1:2] and part[1] in later)
 
 
 def relative_imports(source: str) -> list[str]:
@@ -106,6 +117,15 @@ def test_imports_go_in_one_direction(file: Path) -> None:
     assert relative_imports(source) == []
 
 
+@every_file(*(f"training/{room}" for room in ROOMS))
+def test_rooms_of_training_depend_in_one_direction(file: Path) -> None:
+    assert later_rooms(file.parent.name, file.read_text("utf-8")) == []
+
+
+def test_rooms_are_all_there_are() -> None:
+    assert {file.parent.name for file in python_files("training")} == {"training", *ROOMS}
+
+
 @every_file(*SHIPPED)
 def test_nothing_runs_code_from_a_data_file(file: Path) -> None:
     assert unsafe_code(file.read_text("utf-8")) == []
@@ -133,7 +153,7 @@ def test_long_function_is_found() -> None:
 @pytest.mark.parametrize(
     ("package", "source", "found"),
     [
-        ("ptec_udf", "from training.fit import train", ["training.fit"]),
+        ("ptec_udf", "from training.fitting.fit import train", ["training.fitting.fit"]),
         ("ptec_udf", "def f():\n    import jobs.cli", ["jobs.cli"]),
         ("training", "from jobs import cli", ["jobs"]),
         ("training", "from ptec_udf import text", []),
@@ -143,6 +163,12 @@ def test_long_function_is_found() -> None:
 )
 def test_upward_import_is_found(package: str, source: str, found: list[str]) -> None:
     assert wrong_imports(package, source) == found
+
+
+def test_import_of_a_later_room_is_found() -> None:
+    source = "import training.metrics\nfrom training.fitting import fit\nfrom training.extract.data import Rows"
+    assert later_rooms("network", source) == ["training.fitting"]
+    assert later_rooms("artifact", source) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.args import LossConfig
-from training.loss import loss_sum, positive_weights
+from training.fitting.loss import loss_sum, positive_weights
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from tests.tiny import LABELS, tiny_backbone, tiny_companies, tiny_extract, tiny
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import QUICK, stop_after
 from training.args import TrainConfig
-from training.export import export
-from training.fit import Trainer
+from training.artifact.export import export
+from training.fitting.fit import Trainer
+from training.network.warm import tensors_of
 from training.train import train
-from training.warm import tensors_of
 
 TEXTS = [tiny_text(company) for company in tiny_companies(12, seed=11)]
 

@@ -13,9 +13,9 @@ from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import CHANCE
-from training.data import Examples, read_splits
-from training.extract_folder import read_extract_record
-from training.logistic import log_odds
+from training.extract.data import Examples, read_splits
+from training.extract.folder import read_extract_record
+from training.fitting.logistic import log_odds
 from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head

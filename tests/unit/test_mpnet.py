@@ -20,10 +20,10 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import PtecNetwork
 from tests.tiny import tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.unit.trainings import stop_after
-from training import lora
 from training.args import LoraSettings
-from training.data import read_splits
+from training.extract.data import read_splits
 from training.metrics import mean_average_precision
+from training.network import lora
 
 TEXTS = [tiny_text(company) for company in tiny_companies(6, seed=4)]
 

@@ -19,8 +19,8 @@ from ptec_udf.model.prefix import join_deep_prompt, split_deep_prompt
 from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from training.args import Recipe
-from training.forward import attend_in_parts
-from training.prompt import check_kind
+from training.fitting.forward import attend_in_parts
+from training.network.prompt import check_kind
 
 EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), *(("mpnet", kind) for kind in KINDS)]
 

@@ -16,12 +16,12 @@ from ptec_udf.model.artifact import load_artifact, read_artifact, seal
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import seen_of, variant
 from training.decisions.decide import Decisions
-from training.extract_folder import DATA, RECORD
+from training.extract.folder import DATA, RECORD
+from training.extract.seen import seen_by
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.parameters import Parameters, log_pos_weights
 from training.recalibration.recalibrate import check, recalibrated
 from training.recalibration.rows import LabelledLogits, _labelled, _not_learned
-from training.seen import seen_by
 
 WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.tiny import LABELS
 from tests.unit.trainings import stop_after, weights_of
-from training.fit import Trainer
+from training.fitting.fit import Trainer
 
 
 def test_refit_trains_on_tune_too_for_the_best_number_of_epochs(run, tmp_path):

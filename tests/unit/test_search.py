@@ -16,7 +16,7 @@ from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, TrainingError
 from tests.tiny import tiny_backbone, tiny_extract
 from training.args import TrainConfig
-from training.fit import Trainer
+from training.fitting.fit import Trainer
 from training.folders import alone
 from training.search.config import SearchConfig
 from training.search.run import _pruner, search

@@ -12,9 +12,9 @@ from tests.tiny import tiny_artifact, tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
 from tests.variants import seen_of, variant
 from training.args import TrainConfig
-from training.data import Examples, read_judging, read_splits
+from training.extract.data import Examples, read_judging, read_splits
+from training.extract.seen import KEYS, TEXTS, is_seen, seen_by
 from training.prepare import prepare
-from training.seen import KEYS, TEXTS, is_seen, seen_by
 
 SOURCE = "made-up"
 

@@ -13,7 +13,7 @@ from ptec_udf.model import terms as module
 from ptec_udf.model.manifest import TermsForm
 from ptec_udf.model.terms import Terms, TermsHead
 from tests.tiny import tiny_companies, tiny_text
-from training.terms import count_terms, sparse_features
+from training.fitting.terms import count_terms, sparse_features
 
 HOSTILE = [
     "Solar, wind & GRID-power! Solar, wind & GRID-power!",

@@ -13,9 +13,9 @@ from ptec_udf.model.terms import TermsHead
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import stop_after, weights_of
 from training.args import TermsSettings
-from training.data import Rows, read_splits
+from training.extract.data import Rows, read_splits
+from training.fitting.terms import Words, balanced
 from training.metrics import mean_average_precision
-from training.terms import Words, balanced
 
 WORDS = "terms={inverse_penalty: [1, 10], shares: [0.5, 1.0]}"
 

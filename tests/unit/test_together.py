@@ -18,11 +18,11 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
 from tests.tiny import LABELS, tiny_network
 from training.args import TrainConfig
-from training.checkpoint import Checkpoint
-from training.data import read_splits, tokenised
-from training.fit import Trainer, trained_parameters
-from training.group import ALONE, Group
-from training.together import _LOST_ANOTHER, _cause, _check_shared, _with_absolute_paths, run_together
+from training.extract.data import read_splits, tokenised
+from training.fitting.checkpoint import Checkpoint
+from training.fitting.fit import Trainer, trained_parameters
+from training.processes.group import ALONE, Group
+from training.processes.together import _LOST_ANOTHER, _cause, _check_shared, _with_absolute_paths, run_together
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraForm
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
 from tests.unit.trainings import CHANCE, weights_of
-from training import lora
 from training.args import LoraSettings
-from training.extract_folder import DATA
+from training.extract.folder import DATA
 from training.folders import alone
 from training.metrics import mean_average_precision
+from training.network import lora
 
 FORMS = [("bert", "deep", "mean"), ("bert", "input", "mean"), ("llama", "deep", "mean"), ("bloom", "input", "last")]
 

@@ -7,7 +7,7 @@ import pytest
 from ptec_udf.errors import UserError
 from ptec_udf.model import artifact
 from tests.unit.trainings import stop_after, weights_of
-from training.export import export
+from training.artifact.export import export
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])

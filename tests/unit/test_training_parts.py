@@ -14,12 +14,12 @@ from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.prefix import keys_values_of_embeddings, split_deep_prompt
 from tests.tiny import LABELS, tiny_extract, tiny_network, write_rows
 from training.args import PromptConfig, TrainConfig
-from training.checkpoint import Checkpoint
-from training.data import drop_tokens, read_splits, tokenised, training_steps
-from training.extract_folder import DATA
-from training.fit import Trainer
-from training.head import StandardisedHead
-from training.prompt import initial_prompt
+from training.extract.data import drop_tokens, read_splits, tokenised, training_steps
+from training.extract.folder import DATA
+from training.fitting.checkpoint import Checkpoint
+from training.fitting.fit import Trainer
+from training.network.head import StandardisedHead
+from training.network.prompt import initial_prompt
 
 
 @pytest.fixture(scope="module")

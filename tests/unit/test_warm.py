@@ -15,7 +15,7 @@ from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import LABELS, tiny_extract, write_rows
-from training.extract_folder import DATA
+from training.extract.folder import DATA
 
 FORMS = {"prompt": (), "lora": ("lora={rank: 4, lr: .01}",)}
 # So small that weights stay where they were put.

@@ -8,7 +8,7 @@ import pytest
 
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import Artifact
-from training.checkpoint import Checkpoint
+from training.fitting.checkpoint import Checkpoint
 
 QUICK = (
     "max_tokens=32",

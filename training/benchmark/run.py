@@ -24,12 +24,12 @@ from training.benchmark.config import BenchmarkConfig
 from training.benchmark.plots import draw
 from training.benchmark.results import Facts, Results, Run
 from training.benchmark.table import markdown
-from training.data import Examples, read_splits
-from training.extract_folder import read_extract_record
+from training.extract.data import Examples, read_splits
+from training.extract.folder import read_extract_record
+from training.extract.seen import is_seen
 from training.folders import alone, check_writable
 from training.methods.method import Learned, Method, Task
 from training.prepare import packages
-from training.seen import is_seen
 
 
 @dataclass(frozen=True)

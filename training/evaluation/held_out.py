@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.progress import say
-from training.data import Examples, read_judging
 from training.evaluation.config import EvaluateConfig
-from training.extract_folder import read_extract_record
-from training.seen import is_seen, seen_by
+from training.extract.data import Examples, read_judging
+from training.extract.folder import read_extract_record
+from training.extract.seen import is_seen, seen_by
 
 IN_ONE_EXTRACT = "in one extract only"
 

@@ -17,10 +17,10 @@ from ptec_udf.engine.scorer import ERROR
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from training.decisions.decide import Decisions
+from training.extract.seen import seen_by
 from training.flops import flop_of_scoring
 from training.methods.method import Learned, Method, Task
 from training.search.config import RESULTS
-from training.seen import seen_by
 
 _FAR = 20.0
 

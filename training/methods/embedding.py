@@ -13,10 +13,10 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import FixedPooling, pooled
+from training.fitting.forward import has_bfloat16, over_rows
 from training.flops import Layers
-from training.forward import has_bfloat16, over_rows
 from training.methods.method import Method, Task
-from training.prompt import check_room
+from training.network.prompt import check_room
 
 _BATCH_TOKENS = 8192
 

@@ -18,9 +18,9 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings
 from ptec_udf.progress import progress
-from training.data import Examples
+from training.extract.data import Examples
+from training.fitting.forward import has_bfloat16
 from training.flops import Layers
-from training.forward import has_bfloat16
 from training.methods.method import Method, Task
 from training.methods.trie import LabelTrie, Spelling
 

@@ -13,11 +13,11 @@ from sklearn.preprocessing import StandardScaler
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneName
 from training.args import PositiveWeights
-from training.data import Examples
-from training.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
-from training.loss import positive_weights
+from training.extract.data import Examples
+from training.fitting.loss import positive_weights
 from training.methods.embedding import OnEmbeddings
 from training.methods.linear import Basis, Linear, Penalties
+from training.network.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
 
 
 class Head(OnEmbeddings, Linear):

@@ -18,16 +18,16 @@ from ptec_udf.model.artifact import SEEN, load_artifact
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.progress import say
 from training.args import CalibratorName, ThresholdsName
-from training.data import Examples
+from training.artifact.describe import common_fields
+from training.artifact.export import head_files, write_artifact
 from training.decisions.decide import Decisions, fit_decisions
-from training.describe import common_fields
-from training.export import head_files, write_artifact
-from training.extract_folder import read_extract_record
-from training.logistic import Lines, fit_logistic
+from training.extract.data import Examples
+from training.extract.folder import read_extract_record
+from training.extract.seen import seen_in
+from training.fitting.logistic import Lines, fit_logistic
 from training.methods.artifact import learned_artifact
 from training.methods.method import Learned, Method, Task
 from training.metrics import evaluate, mean_average_precision
-from training.seen import seen_in
 
 Penalties = Annotated[
     list[Annotated[float, Field(gt=0)]],

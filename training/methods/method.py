@@ -18,9 +18,9 @@ from pydantic import Field
 
 from ptec_udf.config import Section
 from ptec_udf.model.backbone import resolve
-from training.data import Examples
 from training.decisions.decide import Decisions, fit_decisions
-from training.seen import Seen
+from training.extract.data import Examples
+from training.extract.seen import Seen
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one figure per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from training.data import Examples
+from training.extract.data import Examples
 from training.methods.generative import Generative, Writer, lacks_labels
 from training.methods.method import Learned, Task
 

@@ -13,8 +13,8 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor
 
 from ptec_udf.errors import ConfigError
-from training.data import Examples
-from training.logistic import log_odds
+from training.extract.data import Examples
+from training.fitting.logistic import log_odds
 from training.methods.embedding import OnEmbeddings
 from training.methods.method import Fit, Learned, Task, decided_on_tune
 from training.metrics import mean_average_precision

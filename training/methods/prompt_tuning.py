@@ -22,14 +22,14 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from ptec_udf.errors import TrainingError
 from ptec_udf.progress import progress, say
 from training.args import PromptConfig
-from training.checkpoint import Checkpoint, Course
-from training.data import Examples, micro_batches, training_steps
+from training.extract.data import Examples, micro_batches, training_steps
+from training.fitting.checkpoint import Checkpoint, Course
+from training.fitting.forward import attend_in_parts
 from training.flops import Layers
-from training.forward import attend_in_parts
 from training.methods.generative import Generative, Writer, lacks_labels
 from training.methods.method import Learned, Task
+from training.network.prompt import initial_prompt
 from training.prepare import packages
-from training.prompt import initial_prompt
 
 # Activations of more fall out of a processor's cache: 4,096 took 21 seconds where these took 13 (SmolLM2, one core).
 _MICRO_BATCH_TOKENS = 1024

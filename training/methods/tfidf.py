@@ -9,9 +9,9 @@ from pydantic import Field
 from ptec_udf.model.artifact import TERMS
 from ptec_udf.model.manifest import TermsForm
 from training.args import TermsCounts
-from training.data import Examples
+from training.extract.data import Examples
+from training.fitting.terms import SOLVER, balanced, count_terms, sparse_features
 from training.methods.linear import Basis, Linear, Penalties
-from training.terms import SOLVER, balanced, count_terms, sparse_features
 
 
 class Tfidf(TermsCounts, Linear):

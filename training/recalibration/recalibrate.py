@@ -18,8 +18,8 @@ from ptec_udf.model.artifact import MANIFEST, METRICS, Artifact, load_artifact, 
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from training.artifact_folder import check_out, write_files
-from training.extract_folder import read_extract_record
+from training.artifact.folder import check_out, write_files
+from training.extract.folder import read_extract_record
 from training.folders import followed
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.measure import cross_fitted, measured, ranking_only

@@ -14,10 +14,10 @@ from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from training.extract_folder import read_extract_record
-from training.extract_rows import read_extract_rows
+from training.extract.folder import read_extract_record
+from training.extract.rows import read_extract_rows
+from training.extract.seen import Seen, is_seen, seen_by
 from training.recalibration.config import RecalibrateConfig
-from training.seen import Seen, is_seen, seen_by
 
 _LEAST_WITH_LABEL = 2  # or cross-fitting would leave none to fit on
 

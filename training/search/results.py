@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ptec_udf.errors import TrainingError
 from ptec_udf.model.backbone import resolve
-from training.extract_folder import read_extract_record
+from training.extract.folder import read_extract_record
 from training.search.config import RESULTS, SearchConfig, with_settings
 
 BEST = "best.yaml"

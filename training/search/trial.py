@@ -16,9 +16,9 @@ from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.below import below_prompt
-from training.checkpoint import Checkpoint, Course
-from training.data import Rows
-from training.fit import Trainer
+from training.extract.data import Rows
+from training.fitting.checkpoint import Checkpoint, Course
+from training.fitting.fit import Trainer
 from training.flops import flop_below, flop_of_training
 from training.prepare import Prepared, prepare
 from training.search.config import Range, SearchConfig, with_settings

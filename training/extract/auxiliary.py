@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import SourceError
-from training.extract_config import LabelColumn
+from training.extract.config import LabelColumn
 
 
 def learned_columns(df: DataFrame) -> list[str]:

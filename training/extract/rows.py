@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ptec_udf.errors import SourceError
-from training.extract_folder import DATA, RECORD, located
+from training.extract.folder import DATA, RECORD, located
 
 _HASH = "^[0-9a-f]{64}$"
 _REQUIRED = ("key", "text", "text_hash", "split")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-from training.checkpoint import Weights
+from training.fitting.checkpoint import Weights
 
 
 class WeightAverage:

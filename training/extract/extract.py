@@ -22,10 +22,10 @@ from pyspark.sql import window as W
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
 from ptec_udf.text import clean, missing_columns, parse_template, quoted, text_column, text_hash
 from ptec_udf.warehouse.tables import Warehouse
-from training.corrections import corrected
-from training.extract_auxiliary import choose_auxiliary, learned_columns, null_if_none
-from training.extract_config import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
-from training.extract_folder import FORMAT_VERSION, check_out, publishing, read_extract_record
+from training.extract.auxiliary import choose_auxiliary, learned_columns, null_if_none
+from training.extract.config import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
+from training.extract.corrections import corrected
+from training.extract.folder import FORMAT_VERSION, check_out, publishing, read_extract_record
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.source import PinnedSource

@@ -16,12 +16,12 @@ import numpy as np
 from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.progress import say
-from training.average import put
-from training.checkpoint import Checkpoint, Course, Weights
-from training.data import Rows
-from training.fit import Trainer, trained_parameters
-from training.start import Start
-from training.terms import Beside
+from training.extract.data import Rows
+from training.fitting.average import put
+from training.fitting.checkpoint import Checkpoint, Course, Weights
+from training.fitting.fit import Trainer, trained_parameters
+from training.fitting.start import Start
+from training.fitting.terms import Beside
 
 
 @dataclass(frozen=True)

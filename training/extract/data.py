@@ -13,8 +13,8 @@ import torch
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import SourceError
-from training.extract_folder import read_extract_record
-from training.extract_rows import read_extract_rows
+from training.extract.folder import read_extract_record
+from training.extract.rows import read_extract_rows
 
 # Batches of one length are drawn from so many shuffled steps at a time: enough to save padding, few enough to stay
 # random.

@@ -18,11 +18,11 @@ from ptec_udf.model.artifact import CHOICE, PROMPT, Artifact, load_artifact, pro
 from ptec_udf.model.head import LabelAttention
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
-from training import lora
 from training.args import TrainConfig
-from training.head import StandardisedHead, fused_head
-from training.prompt import prompts_of
-from training.seen import Seen, seen_by
+from training.extract.seen import Seen, seen_by
+from training.network import lora
+from training.network.head import StandardisedHead, fused_head
+from training.network.prompt import prompts_of
 
 _WEIGHT, _BIAS, _QUERIES = _HEAD = ("head.weight", "head.bias", "head.queries")
 

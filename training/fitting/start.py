@@ -10,17 +10,17 @@ import torch
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.model.network import PtecNetwork
-from training import lora
 from training.args import TrainConfig
-from training.checkpoint import Checkpoint
-from training.data import Rows
-from training.fit import Trainer
-from training.forward import Forward, attend_in_parts, autocast_forward, has_bfloat16, over_rows
-from training.group import ALONE, Group
-from training.head import StandardisedHead, initial_attention
-from training.loss import positive_weights
-from training.prompt import initial_prompt
-from training.warm import Earlier
+from training.extract.data import Rows
+from training.fitting.checkpoint import Checkpoint
+from training.fitting.fit import Trainer
+from training.fitting.forward import Forward, attend_in_parts, autocast_forward, has_bfloat16, over_rows
+from training.fitting.loss import positive_weights
+from training.network import lora
+from training.network.head import StandardisedHead, initial_attention
+from training.network.prompt import initial_prompt
+from training.network.warm import Earlier
+from training.processes.group import ALONE, Group
 
 _ROWS_FOR_SCALING = 512
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 
 from ptec_udf.model.artifact import SEEN, Artifact
-from training.data import Examples
+from training.extract.data import Examples
 
 TEXTS, KEYS = "texts", "keys"
 

@@ -16,11 +16,11 @@ from ptec_udf.model import artifact
 from ptec_udf.model.manifest import LoraForm, Manifest
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork, prompt_shape
-from training import lora
-from training.artifact_folder import write_files
-from training.head import fused_head
-from training.prompt import prompts_of
-from training.terms import Beside
+from training.artifact.folder import write_files
+from training.fitting.terms import Beside
+from training.network import lora
+from training.network.head import fused_head
+from training.network.prompt import prompts_of
 
 
 def export(

@@ -21,8 +21,8 @@ from ptec_udf.model.manifest import TermsForm
 from ptec_udf.model.terms import Terms, runs_of_characters, runs_of_words
 from ptec_udf.progress import say
 from training.args import TermsSettings
-from training.data import Rows
-from training.logistic import Lines, fit_logistic
+from training.extract.data import Rows
+from training.fitting.logistic import Lines, fit_logistic
 from training.metrics import mean_average_precision
 
 # The dual is the quicker one where terms are many more than rows; its order of rows is drawn.

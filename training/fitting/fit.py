@@ -21,15 +21,15 @@ from ptec_udf.errors import TrainingError
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.progress import progress, say
 from training.args import TrainConfig
-from training.average import WeightAverage, put
-from training.checkpoint import Checkpoint, Course
-from training.data import Rows, drop_tokens, micro_batches, training_steps
 from training.decisions.thresholds import common_threshold
-from training.forward import autocast_forward, features_of_some, over_rows
-from training.group import ALONE, Group
-from training.head import StandardisedHead
-from training.loss import loss_sum
+from training.extract.data import Rows, drop_tokens, micro_batches, training_steps
+from training.fitting.average import WeightAverage, put
+from training.fitting.checkpoint import Checkpoint, Course
+from training.fitting.forward import autocast_forward, features_of_some, over_rows
+from training.fitting.loss import loss_sum
 from training.metrics import macro_f1, mean_average_precision
+from training.network.head import StandardisedHead
+from training.processes.group import ALONE, Group
 
 _MOST_SKIPPED_STEPS = 10
 _ATTENTION_LR = 1e-2

@@ -29,7 +29,7 @@ from ptec_udf import errors
 from ptec_udf.errors import ConfigError, PtecError, TrainingError, UserError
 from ptec_udf.progress import say
 from training.args import TrainConfig
-from training.group import Group, ProcessLostError
+from training.processes.group import Group, ProcessLostError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

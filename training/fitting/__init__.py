@@ -1,0 +1,1 @@
+"""From a start to trained parameters: the loop and its parts."""

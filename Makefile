@@ -6,7 +6,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
-JARS := .venv/.fetched-jars
+WARM := .venv/.warm-spark
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 # Two processes; a file's tests stay in one. Files go in the order given, and each process has a Spark session of its own.
@@ -20,13 +20,13 @@ help:  ## list the targets
 demo: java $(DEMO)  ## train a small model and score the shipped companies for two nights, on this machine (DEMO_ARGS="--folder x")
 	@$(BIN)/ptec demo $(DEMO_ARGS)
 
-test: java $(DEV) lint wheel-check test-unit $(JARS)  ## all that CI runs
+test: java $(DEV) lint wheel-check test-unit $(WARM)  ## all that CI runs
 	@$(ON_SPARK) tests/e2e tests/spark
 
 test-unit: $(DEV)  ## tests without Spark, in seconds
 	@OMP_NUM_THREADS=1 $(IN_TWO) tests/unit
 
-test-spark: java $(JARS)  ## tests on Spark, and the commands end to end
+test-spark: java $(WARM)  ## tests on Spark, and the commands end to end
 	@$(ON_SPARK) tests/e2e tests/spark --ignore=tests/e2e/test_documents.py
 
 test-documents: java $(DEV)  ## run every command that the pages show, in their order
@@ -69,9 +69,8 @@ $(DEV): $(BIN)/python setup.py
 	@$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $(DEMO) $@
 
-# Spark's resolver takes no lock: two sessions that fetch Delta's jars at the same time spoil them.
-$(JARS): $(DEV) conf/spark-defaults.conf
-	@folder=$$(mktemp -d) && $(BIN)/ptec models --set warehouse.folder="$$folder" >/dev/null && rm -rf "$$folder"
+$(WARM): $(DEV) conf/spark-defaults.conf .ci/warm_spark.py
+	@$(BIN)/python .ci/warm_spark.py
 	@touch $@
 
 # Spark takes JAVA_HOME first and does not fall back, so neither does this.

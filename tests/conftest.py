@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 # Must be there before the libraries are imported: no test looks for a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,3 +13,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices: a second thread 
 # Tests, and the commands that they start, end before a JVM's second compiler has earned what it costs. With one
 # compiler the code cache is small; hundreds of queries fill it, and the JVM goes on without a compiler.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseSerialGC")
+# What .ci/warm_spark.py has made. A JVM that cannot use it goes on without, and is not to say so among results.
+if (archive := Path(sys.prefix) / "classes.jsa").exists():
+    os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off")

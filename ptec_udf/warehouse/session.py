@@ -144,10 +144,11 @@ def _launch(settings: dict[str, str], app_name: str, folder: Path | None) -> Spa
     if settings["spark.master"].startswith("local"):
         # Keeps Spark from looking for, and warning about, the machine's outer address.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    conf_folder = files("ptec_conf")
-    if isinstance(conf_folder, Path):
-        # Spark reads log4j2.properties from there, before any call from Python could set a level.
-        os.environ.setdefault("SPARK_CONF_DIR", str(conf_folder))
+    levels = files("ptec_conf") / "log4j2.properties"
+    if isinstance(levels, Path) and "SPARK_CONF_DIR" not in os.environ:  # a site's folder has levels of its own
+        # Read before any call from Python could set a level. Not through that folder: a JVM whose class path has a
+        # folder with files takes no classes from an archive.
+        os.environ.setdefault("LOG4J_CONFIGURATION_FILE", str(levels))
     conf = SparkConf().setAppName(app_name).setAll(list(settings.items()))
     start_java(conf)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()

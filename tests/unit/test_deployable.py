@@ -28,7 +28,7 @@ from tests.tolerance import assert_logits_close
 from tests.unit.test_methods import task_of
 from training.extract.data import Examples, read_splits
 from training.methods.head import Head
-from training.methods.linear import Linear
+from training.methods.linear import Linear, say_if_at_edge
 from training.methods.method import Task
 from training.methods.tfidf import Tfidf
 from training.metrics import mean_average_precision
@@ -119,6 +119,16 @@ def test_penalty_is_chosen_on_tune_and_the_choice_is_recorded(folder, kind):
     assert len(set(quality.values())) == 2
     assert metrics["splits"]["tune"]["overall"]["map"] == pytest.approx(quality[choice["chosen"]], abs=1e-5)
     assert metrics["learning"]["flop"] > 0
+
+
+@pytest.mark.parametrize(
+    ("best", "tried", "said"),
+    [(0.1, [1, 0.1], "is the least"), (10, [1, 10, 0.1], "is the greatest"), (1, [0.1, 1, 10], ""), (1, [1], "")],
+)
+def test_best_penalty_at_the_edge_of_those_tried_is_told(best, tried, said, capsys):
+    say_if_at_edge(best, tried)
+    told = capsys.readouterr().err
+    assert (said in told) if said else told == ""
 
 
 def test_model_learns_from_train_and_tune_in_the_end(learned, folder, kind, companies, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -97,6 +97,7 @@ class Linear(Method):
         basis, whole = self.basis(task.train), task.whole
         quality, logits, flop = self._tried(basis, task)
         best = max(quality, key=quality.__getitem__)
+        say_if_at_edge(best, quality)
         decisions, chosen = fit_decisions(
             logits[best],
             task.tune.targets,
@@ -138,6 +139,14 @@ class Linear(Method):
 
     def _fitted(self, basis: Basis, rows: Examples, features: Any, penalty: float) -> Lines:
         return fit_logistic(features, rows.targets, basis.class_weights, {"C": penalty, **self.solver})
+
+
+def say_if_at_edge(best: float, tried: Iterable[float]) -> None:
+    """Tell where the best of several inverse penalties is the least or the greatest: beyond it may be better ones."""
+    ordered = sorted(tried)
+    for edge, side in ((ordered[0], "least"), (ordered[-1], "greatest")):
+        if best == edge and len(ordered) > 1:
+            say(f"inverse penalty {best:g}, the best on tune, is the {side} of those tried; try others beyond it")
 
 
 def _figures(logits: NDArray[np.floating], decisions: Decisions, task: Task) -> dict[str, Any]:

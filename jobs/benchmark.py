@@ -35,7 +35,7 @@ def show(result: dict[str, Any]) -> None:
         f"{result['reference']} minus {name}": ", ".join(
             f"{figure} {one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
             for figure, one in of_method.items()
-            if one is not None
+            if one["low"] is not None
         )
         for name, of_method in result["differences"].items()
     }

@@ -140,6 +140,11 @@ class LossConfig(PositiveWeights):
     def _can_be_undone(self) -> LossConfig:
         if 0 < self.margin < _LEAST_MARGIN:
             raise ValueError(f"margin must be 0 or at least {_LEAST_MARGIN}, was: {self.margin:g}")
+        if self.pos_weight_beta is not None and not self.pos_weight_power:
+            raise ValueError(
+                "pos_weight_beta must be null with pos_weight_power 0, which weighs nothing, was: "
+                f"{self.pos_weight_beta:g}"
+            )
         if self.is_focused and self.pos_weight_power:
             raise ValueError(
                 "pos_weight_power must be 0 with focus or margin: what such a loss does to a weighted label's "

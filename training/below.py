@@ -25,7 +25,8 @@ from ptec_udf.model import mpnet
 from ptec_udf.progress import progress
 from training.extract.data import Rows
 from training.fitting.start import Start
-from training.prepare import Prepared, packages
+from training.packages import packages
+from training.prepare import Prepared
 
 _DTYPE = np.float16
 

@@ -4,9 +4,10 @@ A multiplication and an addition are two operations. For each position of a text
 parameter of the backbone's layers (embedding tables are looked up) and, for attention, 4 for each layer, each feature
 of its queries and each position that is seen, those of a cached prompt included. Going back through a layer takes as
 much again for the gradients of its inputs and, of trained weights only, once more for their own; attention has inputs
-on both sides and takes twice, and so has label attention. So training takes twice as much as scoring where the layers
-are frozen, and three times where all is trained. Layers below all prompts are run once for each training. Padding,
-norms, other pooling, the optimiser and what is done once a model are left out.
+on both sides and takes twice, and so has label attention. So but for attention, training takes twice as much as scoring
+where the layers are frozen, and three times where all is trained. A decoder's positions are counted as seeing all of a
+text. Layers below all prompts are run once for each training. Padding, norms, other pooling, the optimiser and what is
+done once a model are left out.
 
 Source: Kaplan et al., "Scaling laws for neural language models", 2020 (arXiv 2001.08361), section 2.1; attention as in
 Chowdhery et al., "PaLM", 2022 (arXiv 2204.02311), appendix B.

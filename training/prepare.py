@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError, UserError, noting
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
+from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.artifact.folder import check_out
 from training.extract.data import Examples, Rows, read_splits, tokenised
 from training.extract.folder import read_extract_record
-from training.extract.seen import seen_in
+from training.extract.seen import is_seen, seen_in
 from training.fitting.start import Start
 from training.network import lora
 from training.network.prompt import check_kind, check_layers, check_room, check_upper_layers
 from training.network.warm import Earlier, read_earlier
+from training.packages import packages
 from training.processes.group import ALONE, Group
 
 _AFTER_TRAINING = ("terms", "calibrator", "thresholds")
-_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         most_rows=config.most_rows,
         auxiliary=config.auxiliary is not None,
     )
+    for split in set(splits) - {"train", "tune"}:
+        examples[split] = _not_learned(split, examples[split], record, earlier)
 
     def named(config: TrainConfig) -> str:
         return _fingerprint(config, record, content_hash, earlier)
@@ -144,9 +147,14 @@ def _check_settings(config: TrainConfig, record: dict[str, Any], model: Any) -> 
         raise ConfigError(faults)
 
 
-def packages() -> dict[str, str]:
-    """Versions of what computes."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+def _not_learned(split: str, examples: Examples, record: dict[str, Any], earlier: Earlier | None) -> Examples:
+    """Leave out rows that the model to start from has learned from: they would flatter what is measured."""
+    if earlier is None or earlier.seen is None or not len(examples):
+        return examples
+    kept = np.flatnonzero(~is_seen(earlier.seen, record["source_id"], examples.keys, examples.texts)).tolist()
+    if n_learned := len(examples) - len(kept):
+        say(f"rows of {split} that the model to start from has learned from are not measured: {n_learned}")
+    return examples.only(kept)
 
 
 def _seen(

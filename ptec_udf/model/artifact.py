@@ -8,8 +8,8 @@ adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``pr
 terms.json                 the terms of TF-IDF, see terms.py; only of a model that has them, in place of a backbone or
                            beside one
 head.safetensors           ``weight`` (n_labels, width or number of terms) and ``bias`` (n_labels,), float32; of several
-                           members each with their number in front. With label attention, ``queries`` (n_labels,
-                           width), of members likewise. With terms beside a backbone, ``terms.weight``
+                           members stacked, their number the first dimension. With label attention, ``queries``
+                           (n_labels, width), of members likewise. With terms beside a backbone, ``terms.weight``
                            (n_labels, number of terms) and ``terms.bias`` (n_labels,), whose logits are added
 metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a

@@ -11,7 +11,8 @@ from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.test_extract import SCHEMA, FixedSource, config, written
-from training.extract.extract import extract, read_extract_record
+from training.extract.extract import extract
+from training.extract.folder import read_extract_record
 
 ROWS: list[tuple[Any, ...]] = [
     (1, "A", "a", ["Health", "Tech"], "train"),

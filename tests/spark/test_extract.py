@@ -13,7 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.text import parse_template, with_text
 from training.extract.config import ExtractConfig
-from training.extract.extract import extract, read_extract_record
+from training.extract.extract import extract
+from training.extract.folder import read_extract_record
 
 SCHEMA = "id bigint, name string, about string, industries array<string>, part string"
 TEMPLATE = "Name: {name}. About: {about}"

@@ -103,7 +103,8 @@ def test_a_challenger_that_is_better_passes_every_rule() -> None:
         ({"champion": {"ece": None}, "challenger": {"ece": 0.05}}, "calibration", "must be at most 0.04, was: 0.05"),
         ({"differences": decided(-0.3, -0.021)}, "decisions", r"more than 0.02, its change is -0.1605 \(-0.3000 to"),
         ({"differences": decided(None, None)}, "decisions", "could not be measured"),
-        ({"unjudged": ["c", "d"]}, "judged", "60 % of the labels of both or more must be in the extract, was: 50 %"),
+        ({"unjudged": ["c", "d"]}, "judged", "60 % of the labels of both or more must occur in the rows, was: 50 %"),
+        ({"differences": label_of(-0.1, 0.1, positives=0)}, "judged", "was: 33.33 %"),
         ({"only_champion": ["lost"]}, "coverage", "100 % .*, was: 75 %; it lacks 'lost'$"),
     ],
 )  # fmt: skip
@@ -135,10 +136,30 @@ def test_limits_may_be_reached() -> None:
     assert rows(found(n_rows=100), GATE).passed
     assert label_loss(found(differences=label_of(-0.3, -0.1)), GATE).passed
     assert decisions(found(differences=decided(-0.3, -0.02)), GATE).passed
-    assert judged(found(labels=list("abc"), unjudged=list("de")), GATE).passed
+    third = [*found().differences, difference("ap", "c", -0.1, 0.1)]
+    assert judged(found(labels=list("abc"), unjudged=list("de"), differences=third), GATE).passed
     assert calibration(found(challenger={"ece": 0.04}), GATE).passed
     at_three_quarters = GATE.model_copy(update={"min_coverage": 0.75})
     assert coverage(found(only_champion=["lost"]), at_three_quarters).passed
+
+
+@pytest.mark.parametrize(
+    ("champion", "by_chance", "limit", "why"),
+    [
+        (0.02, 0.025, 0.04, "0.04, was"),
+        (0.035, 0.02, 0.045, "the champion's"),
+        (0.035, 0.043, 0.053, "by chance 0.043"),
+    ],
+)
+def test_calibration_may_be_as_the_champions_or_as_by_chance(
+    champion: float, by_chance: float, limit: float, why: str
+) -> None:
+    sides = {"champion": {"ece": champion}, "challenger": {"ece": limit, "ece_by_chance": by_chance}}
+    outcome = calibration(found(**sides), GATE)
+    assert (outcome.passed, outcome.limit) == (True, limit)
+    assert why in outcome.says
+    sides["challenger"]["ece"] = limit + 0.001
+    assert not calibration(found(**sides), GATE).passed
 
 
 def test_a_rare_label_is_not_looked_at_alone() -> None:

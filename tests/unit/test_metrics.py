@@ -11,7 +11,13 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 
 from ptec_udf.errors import TrainingError
 from training.decisions.calibrate import Calibration
-from training.metrics import calibration_error, evaluate, macro_f1, mean_average_precision
+from training.metrics import (
+    bootstrap_interval,
+    calibration_error,
+    evaluate,
+    macro_f1,
+    mean_average_precision,
+)
 
 SAME = Calibration(np.ones(8), np.zeros(8))
 LABELS = [f"label {i}" for i in range(8)]
@@ -184,3 +190,11 @@ def test_macro_f1_and_map_are_nan_where_no_label_occurs():
     nothing = np.zeros((3, 2), bool)
     assert np.isnan(macro_f1(~nothing, nothing))
     assert np.isnan(mean_average_precision(np.zeros((3, 2)), nothing))
+
+
+def test_interval_leaves_out_what_is_undefined_and_lies_around_the_figure():
+    samples = np.append(np.linspace(0, 1, 1001), [np.nan] * 50)
+    assert bootstrap_interval(samples, np.nan) == pytest.approx((0.025, 0.975))
+    assert bootstrap_interval(samples, 0.4) == pytest.approx((-0.075, 0.875))  # samples are too high by .1
+    assert bootstrap_interval(samples, 0.5, confidence=0.8) == pytest.approx((0.1, 0.9))
+    assert np.isnan(bootstrap_interval(np.full(3, np.nan), 0.4)).all()

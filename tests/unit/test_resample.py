@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.benchmark.resample import interval, resampled
+from training.benchmark.resample import resampled
 from training.benchmark.results import Facts, Run
 from training.decisions.calibrate import Calibration
 from training.decisions.decide import Decisions
@@ -48,10 +48,3 @@ def test_decisions_alone_have_no_samples_of_scores(run, targets):
     found = resampled(only, targets, np.full(N_LABELS, 0.15), N_SAMPLES)
     assert set(found) == {"macro_f1", "micro_f1", "weighted_f1"}
     np.testing.assert_allclose(found["macro_f1"], resampled(run, targets, np.ones(N_LABELS), N_SAMPLES)["macro_f1"])
-
-
-def test_interval_leaves_out_what_is_undefined():
-    values = np.append(np.linspace(0, 1, 1001), [np.nan] * 50)
-    assert interval(values) == {"low": 0.025, "high": 0.975}
-    assert interval(values, around=0.4) == {"low": -0.075, "high": 0.875}  # samples are too high by .1
-    assert interval(np.full(3, np.nan)) == {"low": None, "high": None}

@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from optuna.pruners import MedianPruner, NopPruner
@@ -167,6 +168,15 @@ def test_a_study_that_another_search_writes_to_is_not_taken_for_damaged(config, 
         study.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ConfigError, match="must not be in use"):
             search(config())
+
+
+@pytest.mark.usefixtures("draws_nothing")
+@pytest.mark.parametrize(("seeds", "counted"), [([0, 1], [0, 1]), ([0, 1, 2], [1, 2])])
+def test_value_is_that_of_confirmations_where_there_are_several(config, tmp_path, seeds, counted):
+    found = search(config("trials=1", "confirmed=1", f"seeds={seeds}"))
+    values = [row["value"] for row in rows_of(tmp_path / "study")]
+    assert len(values) == len(seeds)
+    assert found["value"] == pytest.approx(np.mean([values[seed] for seed in counted]), abs=1e-5)
 
 
 @pytest.mark.usefixtures("draws_nothing")

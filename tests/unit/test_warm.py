@@ -68,6 +68,19 @@ def test_labels_may_come_and_go(run, tmp_path, companies):
     assert np.linalg.norm(later.head_weight[new]) < 0.3 * np.linalg.norm(earlier.head_weight[new])
 
 
+def test_rows_that_the_earlier_model_learned_from_are_not_measured(run, tmp_path, capsys):
+    run(tmp_path / "earlier", epochs=1)
+    later = tiny_extract(tmp_path / "later")
+    rows = pq.read_table(later / DATA).to_pylist()
+    n_dev = sum(row["split"] == "dev" for row in rows)
+    moved = [at for at, row in enumerate(rows) if row["split"] == "train"][:7]
+    write_rows(later, [row | {"split": "dev"} if at in moved else row for at, row in enumerate(rows)])
+    settings = (*STILL, f"start_from={tmp_path / 'earlier'}")
+    made = run(tmp_path / "made", *settings, epochs=1, extract=later)
+    assert made.metrics["splits"]["dev"]["overall"]["n_rows"] == n_dev
+    assert "rows of dev that the model to start from has learned from are not measured: 7" in capsys.readouterr().err
+
+
 def test_models_that_differ_are_refused_with_all_differences(run, tmp_path):
     run(tmp_path / "earlier", epochs=1)
     settings = ("prompt.kind=input", "pooling=last", "prompt.n_tokens=3", "stopping.tune_share=.3")

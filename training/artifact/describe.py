@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ptec_udf.model.manifest import ExtractOrigin, Label
 from training.decisions.decide import Decisions
-from training.prepare import packages
+from training.packages import packages
 
 
 def common_fields(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.benchmark.resample import Figures, interval, resampled
+from training.benchmark.resample import Figures, resampled
 from training.benchmark.results import Run
 from training.decisions.calibrate import Calibration
-from training.metrics import evaluate
+from training.metrics import bootstrap_interval, evaluate, without_bias
 
 OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
 OF_SCORES = ("map", "auroc", "brier", "brier_skill", "ece", "ece_by_chance")
@@ -91,7 +91,7 @@ def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]
     methods = {name: _summary(those, judge) for name, those in by_name.items()}
     samples = {name: _mean_samples([judge.resample(run) for run in those]) for name, those in by_name.items()}
     for name, figures in methods.items():
-        figures["interval"] = {figure: interval(values, figures[figure]) for figure, values in samples[name].items()}
+        figures["interval"] = {figure: _interval(values, figures[figure]) for figure, values in samples[name].items()}
     differences = {
         name: {
             figure: _difference(figure, *((methods[side], samples[side]) for side in (reference, name)))
@@ -163,9 +163,17 @@ def _difference(
 ) -> dict[str, Any]:
     """Compare a figure of the reference with another method's, on the same resampled rows."""
     samples = reference[1][figure] - other[1][figure]
-    defined = samples[np.isfinite(samples)]
+    difference = reference[0][figure] - other[0][figure]
+    moved = without_bias(samples, difference)
     return {
-        "difference": round(reference[0][figure] - other[0][figure], 6),
-        **interval(samples),
-        "share_positive": round(float((defined > 0).mean()), 6) if defined.size else None,
+        "difference": round(difference, 6),
+        **_interval(samples, difference),
+        "share_positive": round(float((moved > 0).mean()), 6) if moved.size else None,
     }
+
+
+def _interval(samples: NDArray[np.float64], around: float | None) -> dict[str, float | None]:
+    """Lay out an interval of 95 %; None where nothing is defined."""
+    ends = bootstrap_interval(samples, np.nan if around is None else around)
+    low, high = (None if np.isnan(end) else round(end, 6) for end in ends)
+    return {"low": low, "high": high}

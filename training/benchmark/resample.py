@@ -46,22 +46,6 @@ def resampled(run: Run, targets: NDArray[np.floating], base_rates: NDArray[np.fl
     }
 
 
-def interval(values: NDArray[np.float64], around: float | None = None) -> dict[str, float | None]:
-    """Return ``low`` and ``high`` of the 95 % percentile interval of resampled figures, None without a defined one.
-
-    Args:
-        values: the figure of each sample.
-        around: the figure of all rows. The interval is then moved by what samples are too high or too low on average:
-            of a rare label they hold the same few rows several times, which for average precision is a lot.
-    """
-    defined = values[np.isfinite(values)]
-    if not defined.size:
-        return {"low": None, "high": None}
-    bias = 0.0 if around is None else defined.mean() - around
-    low, high = (np.quantile(defined, [0.025, 0.975]) - bias).round(6).tolist()
-    return {"low": low, "high": high}
-
-
 def _of_decisions(decided: NDArray[np.bool_], positive: NDArray[np.bool_], counts: NDArray[np.float64]) -> Figures:
     """F1 in its three forms."""
     hits, positives, both = (

@@ -29,7 +29,7 @@ from training.extract.folder import read_extract_record
 from training.extract.seen import is_seen
 from training.folders import alone, check_writable
 from training.methods.method import Learned, Method, Task
-from training.prepare import packages
+from training.packages import packages
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ def fit_platt(
 ) -> Calibration:
     """Fit one Platt scaling (a, b) for all labels, by maximum likelihood over all cells.
 
+    Platt, "Probabilistic outputs for support vector machines", 1999, with its smoothed targets.
+
     Where that is impossible (no positives, no negatives, equal logits, a falling line), the
     reason is logged and only the shift by ``pos_weight`` is taken away.
 

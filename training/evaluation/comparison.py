@@ -45,7 +45,7 @@ class Comparison(_Found):
         n_rows: rows that judged.
         left_out: numbers of rows that did not, by the reason.
         held_out: whether the challenger is known not to have learned from the rows; the others were left out.
-        labels: that both know and the rows tell of: what all figures are about.
+        labels: that both know and the extract has: what all figures are about, as far as the rows have them.
         unjudged: labels that both know and the extract does not.
         only_champion: labels that the challenger lacks.
         only_challenger: labels that the champion lacks.

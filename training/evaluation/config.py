@@ -34,10 +34,12 @@ class GateConfig(Section):
         0.04, ge=0, le=1, description="calibration error that is good enough whatever the champion's"
     )
     max_ece_rise: float = Field(
-        0.01, ge=0, le=1, description="by how much it may exceed the champion's where it is more"
+        0.01, ge=0, le=1, description="by how much it may exceed the champion's, or that by chance, where that is more"
     )
     min_coverage: float = Field(1.0, ge=0, le=1, description="share of the champion's labels that are still there")
-    min_judged: float = Field(0.8, ge=0, le=1, description="share of the labels of both that the extract tells of")
+    min_judged: float = Field(
+        0.8, ge=0, le=1, description="share of the labels of both that occur in the rows that judge"
+    )
 
 
 class EvaluateConfig(Section):

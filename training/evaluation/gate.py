@@ -85,12 +85,14 @@ def label_loss(found: Comparison, gate: GateConfig) -> Outcome:
 
 
 def calibration(found: Comparison, gate: GateConfig) -> Outcome:
-    """Probabilities must be honest: well calibrated, or about as well as the champion's."""
-    value, before = found.challenger.get("ece"), found.champion.get("ece")
-    limit = gate.max_ece if before is None else max(gate.max_ece, round(before + gate.max_ece_rise, 6))
-    asked = f"the calibration error must be at most {limit:.4g}"
-    if before is not None and limit > gate.max_ece:
-        asked += f" (the champion's {before:.4g} and {gate.max_ece_rise:g})"
+    """Probabilities must be honest: well calibrated, or about as well as the champion's or as perfect ones would be."""
+    value = found.challenger.get("ece")
+    beside = {"the champion's": found.champion.get("ece"), "by chance": found.challenger.get("ece_by_chance")}
+    limit, why = gate.max_ece, ""
+    for whose, ece in beside.items():
+        if ece is not None and round(ece + gate.max_ece_rise, 6) > limit:
+            limit, why = round(ece + gate.max_ece_rise, 6), f" ({whose} {ece:.4g} and {gate.max_ece_rise:g})"
+    asked = f"the calibration error must be at most {limit:.4g}{why}"
     was = "it could not be measured: no probability is high enough" if value is None else f"was: {value:.4g}"
     passed = value is not None and value <= limit
     return Outcome(rule="calibration", passed=passed, value=value, limit=limit, says=f"{asked}, {was}")
@@ -115,8 +117,9 @@ def coverage(found: Comparison, gate: GateConfig) -> Outcome:
 def judged(found: Comparison, gate: GateConfig) -> Outcome:
     """The rows must tell of nearly all labels, or the other rules speak for a few."""
     known = len(found.labels) + len(found.unjudged)
-    value = len(found.labels) / known if known else 0.0
-    says = f"{_share(gate.min_judged)} of the labels of both or more must be in the extract, was: {_share(value)}"
+    occurs = sum(one.positives > 0 for one in found.of_labels(gate.metric))
+    value = occurs / known if known else 0.0
+    says = f"{_share(gate.min_judged)} of the labels of both or more must occur in the rows, was: {_share(value)}"
     return Outcome(rule="judged", passed=value >= gate.min_judged, value=value, limit=gate.min_judged, says=says)
 
 

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from training.decisions.calibrate import Calibration
 from training.evaluation.comparison import LABEL_FIGURE, Difference
 from training.methods.method import Learned
-from training.metrics import average_precision_per_label, evaluate, f1_per_label, resampled_differences
+from training.metrics import (
+    average_precision_per_label,
+    bootstrap_interval,
+    evaluate,
+    f1_per_label,
+    resampled_differences,
+)
 
 FIGURES = ("map", "macro_f1", "micro_f1", "weighted_f1", "auroc", "brier_skill", "ece", "ece_by_chance")
 
@@ -76,7 +82,7 @@ def differences(
         targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``.
         labels: names, *Shape:* ``(n_labels,)``.
         resamples: number of samples.
-        confidence: of the percentile intervals.
+        confidence: of the intervals, which are those of ``bootstrap_interval``.
     """
     positive = targets.astype(bool)
     per_label: dict[str, Callable[..., Any]] = {"map": average_precision_per_label, "macro_f1": f1_per_label}
@@ -113,9 +119,8 @@ def _found(
     confidence: float,
 ) -> Difference:
     """Lay out one figure: its values, *Shape:* ``(1,)``, and its resampled differences, *Shape:* ``(n,)``."""
-    defined, tail = resampled[~np.isnan(resampled)], (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail]) if defined.size else (np.nan, np.nan)
     was, now = float(champion[0]), float(challenger[0])
+    low, high = bootstrap_interval(resampled, now - was, confidence)
     rounded = [None if np.isnan(value) else round(float(value), 6) for value in (was, now, now - was, low, high)]
     names = ("champion", "challenger", "difference", "low", "high")
     return Difference(figure=figure, label=label, positives=positives, **dict(zip(names, rounded, strict=True)))

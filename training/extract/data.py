@@ -47,6 +47,11 @@ class Examples:
         auxiliary = _joined(self.auxiliary, other.auxiliary)
         return Examples(self.keys + other.keys, self.texts + other.texts, targets, auxiliary)
 
+    def only(self, kept: Sequence[int]) -> Examples:
+        """Return some of these rows, by their places."""
+        auxiliary = None if self.auxiliary is None else self.auxiliary[kept]
+        return Examples([self.keys[at] for at in kept], [self.texts[at] for at in kept], self.targets[kept], auxiliary)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -173,10 +178,8 @@ def tokenised(examples: Examples, encoder: Encoder) -> Rows:
     """Tokenise texts; one without tokens is left out."""
     encoded = encoder.encode(examples.texts) if len(examples) else []
     kept = [at for at, text in enumerate(encoded) if text.ids]
-    auxiliary = None if examples.auxiliary is None else examples.auxiliary[kept]
-    keys, texts = ([those[at] for at in kept] for those in (examples.keys, examples.texts))
-    n_cut = sum(encoded[at].n_truncated > 0 for at in kept)
-    return Rows([encoded[at].ids for at in kept], examples.targets[kept], keys, texts, auxiliary, n_cut)
+    left, n_cut = examples.only(kept), sum(encoded[at].n_truncated > 0 for at in kept)
+    return Rows([encoded[at].ids for at in kept], left.targets, left.keys, left.texts, left.auxiliary, n_cut)
 
 
 def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.Generator) -> Iterator[list[int]]:

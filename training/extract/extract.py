@@ -25,12 +25,10 @@ from ptec_udf.warehouse.tables import Warehouse
 from training.extract.auxiliary import choose_auxiliary, learned_columns, null_if_none
 from training.extract.config import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig
 from training.extract.corrections import corrected
-from training.extract.folder import FORMAT_VERSION, check_out, publishing, read_extract_record
+from training.extract.folder import FORMAT_VERSION, check_out, publishing
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.source import PinnedSource
-
-__all__ = ["extract", "read_extract_record"]
 
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("key", "text", "text_hash", "labels", "split")

@@ -112,11 +112,7 @@ class Trainer:
     def measure(self, rows: Rows) -> dict[str, float]:
         """Return mean average precision and the best macro-F1 of one common threshold."""
         logits = self.logits(rows)
-        decisions = logits >= common_threshold(logits, rows.targets)
-        return {
-            "map": mean_average_precision(logits, rows.targets),
-            "macro_f1": macro_f1(decisions, rows.targets),
-        }
+        return {name: measure(logits, rows.targets) for name, measure in MEASURES.items()}
 
     def logits(self, rows: Rows) -> np.ndarray:
         """Score rows, *Shape:* ``(n_rows, n_labels)``."""
@@ -207,6 +203,18 @@ class Trainer:
         return f"{line}, {course.seconds:.0f} s in all"
 
 
+def _best_macro_f1(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Macro-F1 at the common threshold that suits these rows best."""
+    return macro_f1(logits >= common_threshold(logits, targets), targets)
+
+
+MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "map": mean_average_precision,
+    "macro_f1": _best_macro_f1,
+}
+"""What tune is measured by after each epoch, from logits and targets; ``stopping.metric`` is one of them."""
+
+
 def trained_parameters(network: PtecNetwork) -> Iterator[tuple[str, torch.nn.Parameter]]:
     """Yield prompt, or LoRA, and head by name; the backbone's own parameters are frozen."""
     return ((name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad)
@@ -226,19 +234,27 @@ def _optimiser(network: PtecNetwork, config: TrainConfig) -> AdamW:
     return AdamW([{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()])
 
 
+def one_cycle(optimiser: AdamW, n_steps: int, warmup: float, done: int) -> OneCycleLR:
+    """Let rates rise for a share of ``n_steps`` and fall to nearly 0, behind ``done`` steps; -1: none.
+
+    Smith and Topin, "Super-convergence", 2017 (arXiv 1708.07120).
+    """
+    return OneCycleLR(
+        optimiser,
+        max_lr=[group["lr"] for group in optimiser.param_groups],  # where it goes on, the groups have their own
+        total_steps=n_steps + 1,
+        # torch divides by zero where the rise ends with the very first step.
+        pct_start=warmup if warmup * (n_steps + 1) > 1 else 0.0,
+        cycle_momentum=False,
+        last_epoch=done,
+    )
+
+
 def _schedule(optimiser: AdamW, config: TrainConfig, n_steps: int, course: Course) -> LRScheduler:
     """Make the learning-rate schedule, at the step where the course stands."""
     options, done = config.optimiser, course.n_steps - 1
     if options.schedule == "onecycle":
-        return OneCycleLR(
-            optimiser,
-            max_lr=[group["lr"] for group in optimiser.param_groups],  # where it goes on, the groups have their own
-            total_steps=n_steps + 1,
-            # torch divides by zero where the rise ends with the very first step.
-            pct_start=options.warmup if options.warmup * (n_steps + 1) > 1 else 0.0,
-            cycle_momentum=False,
-            last_epoch=done,
-        )
+        return one_cycle(optimiser, n_steps, options.warmup, done)
     if options.schedule == "exponential":
         return LambdaLR(optimiser, lambda step: 0.01 ** (step / n_steps), last_epoch=done)
     n_warmup = int(options.warmup * n_steps)

@@ -23,7 +23,7 @@ def positive_weights(targets: np.ndarray, config: PositiveWeights) -> np.ndarray
         config: power, cap and beta.
 
     Returns:
-        *Shape:* ``(n_labels,)``; a label without positives gets the cap.
+        *Shape:* ``(n_labels,)``; a label without positives gets the cap, as far as ``power`` lets it.
     """
     counts = np.nansum(targets, axis=0)
     if config.pos_weight_beta is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -86,7 +87,7 @@ class Writer:
         encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer, settings.ends_with)
         return cls(model, encoder, names, spelling, question, settings, may_write_none)
 
-    @property
+    @cached_property
     def trie(self) -> LabelTrie:
         """What may be written."""
         return LabelTrie(self.spelling, self.settings.most_labels, may_be_none=self.may_write_none)

@@ -17,19 +17,20 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch.nn import functional
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from ptec_udf.errors import TrainingError
 from ptec_udf.progress import progress, say
 from training.args import PromptConfig
 from training.extract.data import Examples, micro_batches, training_steps
 from training.fitting.checkpoint import Checkpoint, Course
+from training.fitting.fit import one_cycle
 from training.fitting.forward import attend_in_parts
 from training.flops import Layers
 from training.methods.generative import Generative, Writer, lacks_labels
 from training.methods.method import Learned, Task
 from training.network.prompt import initial_prompt
-from training.prepare import packages
+from training.packages import packages
 
 # Activations of more fall out of a processor's cache: 4,096 took 21 seconds where these took 13 (SmolLM2, one core).
 _MICRO_BATCH_TOKENS = 1024
@@ -111,14 +112,7 @@ class _Tuning:
             course, weights = restored
             self.prompt.data.copy_(weights["now"]["prompt"])
             say(f"training resumes after epoch {course.epoch} of {settings.epochs}")
-        schedule = OneCycleLR(
-            optimiser,
-            settings.lr,
-            total_steps=n_steps + 1,
-            pct_start=settings.warmup,
-            cycle_momentum=False,
-            last_epoch=course.n_steps - 1,
-        )
+        schedule = one_cycle(optimiser, n_steps, settings.warmup, course.n_steps - 1)
         while course.epoch < settings.epochs:
             started = time.monotonic()
             loss = self._epoch(course, lengths, optimiser, schedule)

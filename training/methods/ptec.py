@@ -15,7 +15,7 @@ class Ptec(ByTraining):
     method: Literal["ptec"] = "ptec"
 
     @model_validator(mode="after")
-    def _has_a_prompt(self) -> Ptec:
+    def _has_no_lora(self) -> Ptec:
         if self.lora is not None:
-            raise ValueError("lora must not be set for ptec, which trains a prompt; use method: lora")
+            raise ValueError("lora must not be set for ptec, which trains a prompt or the head alone; use method: lora")
         return self

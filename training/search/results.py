@@ -50,8 +50,8 @@ def confirmations(study: optuna.Study, config: SearchConfig) -> list[tuple[int, 
 def write_results(study: optuna.Study, config: SearchConfig, folder: Path) -> dict[str, Any]:
     """Write ``results.json``, ``best.yaml`` and pictures; return what ``search`` returns."""
     best = _best_trials(study, config)
-    means = [float(np.mean([*_values_by_seed(study, trial, config).values(), trial.value])) for trial in best]
-    winner, value = best[int(np.argmax(means))], max(means)
+    worth = [_worth(study, trial, config) for trial in best]
+    winner, value = best[int(np.argmax(worth))], max(worth)
     if not value:
         raise TrainingError(f"no trial of the search was worth more than 0; {_reasons(best)}")
     rows = [_row(study, trial) for trial in study.trials if trial.value is not None]
@@ -90,6 +90,15 @@ def _values_by_seed(study: optuna.Study, confirmed: FrozenTrial, config: SearchC
         for trial in study.get_trials(states=(TrialState.COMPLETE,))
         if trial.user_attrs.get("confirms") == confirmed.number and trial.user_attrs["seed"] in config.seeds[1:]
     }
+
+
+def _worth(study: optuna.Study, trial: FrozenTrial, config: SearchConfig) -> float:
+    """What a trial's settings are worth: the mean of their confirmations, or of one and the trial's own value.
+
+    That value is the best of many, so it flatters, and most where chance was on its side.
+    """
+    confirmed = list(_values_by_seed(study, trial, config).values())
+    return float(np.mean(confirmed if len(confirmed) > 1 else [*confirmed, trial.value or 0.0]))
 
 
 def _row(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from training.folders import LOCK, alone, check_replaceable, check_writable, fol
 from training.metrics import evaluate
 from training.network.prompt import prompt_form
 from training.network.warm import tensors_of
-from training.prepare import check_places, prepare
+from training.prepare import Prepared, check_places, prepare
 from training.processes.group import ALONE, Group
 from training.processes.together import run_together
 
@@ -41,17 +41,17 @@ class Fitted:
     """A model that is ready for export.
 
     Attributes:
-        trainer: the training, or trainings, that made it.
+        model: the trained members, which are one model.
         decisions: its calibration and thresholds.
         chosen: what led to their forms, where there was a choice.
         figures: what was measured, by split. Tune is measured on the model that did not train on it.
         courses: the course of each training, by the training's name.
-        choice: tensors of the first training where the trainer is a second one.
+        choice: tensors of the first training where a second one followed.
         flop: floating-point operations of all trainings.
         words_seconds: what fitting words beside the network took.
     """
 
-    trainer: Combined
+    model: Combined
     decisions: Decisions
     chosen: dict[str, Any]
     figures: dict[str, Any]
@@ -129,7 +129,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     """Train in this process of a group; the first one writes the artifact and describes it, the others return {}."""
     out = Path(config.out)
     prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
-    record, names, rows = prepared.record, prepared.start.names, prepared.rows
+    names, rows = prepared.start.names, prepared.rows
     say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
     cut = {split: those.n_cut for split, those in rows.items()}
     if any(cut.values()):
@@ -143,19 +143,6 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     fitted = _fit(prepared.start, rows, States(shared or state, prepared.fingerprints, shared is not None))
     if not group.is_first:
         return {}
-    network, terms, decisions = fitted.trainer.network, fitted.trainer.terms, fitted.decisions
-    manifest = Manifest(
-        backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
-        max_tokens=config.max_tokens,
-        pooling=config.pooling,
-        layers=config.layers,
-        prompt=prompt_form(config.prompt, network.caches_prompt) if config.has_prompt else None,
-        lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
-        members=config.averaged_members if config.averaged_members > 1 else None,
-        terms=terms and terms.terms.form,
-        calibrator=config.calibrator,
-        **common_fields(record, names, decisions, fitted.trainer.rows.targets),
-    )
     seconds += fitted.words_seconds + sum(course.seconds for course in fitted.courses.values())
     metrics = {
         "learning": {"seconds": round(seconds, 1), "flop": fitted.flop},
@@ -164,15 +151,33 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
         "tune_share": config.stopping.tune_share,
-        "log_pos_weights": dict(zip(names, fitted.trainer.log_weights.tolist(), strict=True)),
+        "log_pos_weights": dict(zip(names, fitted.model.log_weights.tolist(), strict=True)),
         "cut_texts": cut,
         "splits": fitted.figures,
     }
-    sealed = export(network, manifest, metrics, out, fitted.choice, prepared.seen, terms)
+    manifest = _manifest(config, prepared, fitted)
+    sealed = export(fitted.model.network, manifest, metrics, out, fitted.choice, prepared.seen, fitted.model.terms)
     if shared is None:
         for part in set(state.iterdir()) - {state / LOCK}:
             shutil.rmtree(part, ignore_errors=True)
     return _result(sealed.model_id, out, metrics)
+
+
+def _manifest(config: TrainConfig, prepared: Prepared, fitted: Fitted) -> Manifest:
+    """Say what the model is."""
+    terms = fitted.model.terms
+    return Manifest(
+        backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
+        max_tokens=config.max_tokens,
+        pooling=config.pooling,
+        layers=config.layers,
+        prompt=prompt_form(config.prompt, fitted.model.network.caches_prompt) if config.has_prompt else None,
+        lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
+        members=config.averaged_members if config.averaged_members > 1 else None,
+        terms=terms and terms.terms.form,
+        calibrator=config.calibrator,
+        **common_fields(prepared.record, prepared.start.names, fitted.decisions, fitted.model.rows.targets),
+    )
 
 
 def _result(model_id: str, out: Path, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -188,25 +193,25 @@ def _result(model_id: str, out: Path, metrics: dict[str, Any]) -> dict[str, Any]
 def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
     """Train with tune held out, let tune decide, and train once more with it where that is wanted."""
     stopping, tune = start.config.stopping, splits["tune"]
-    trainer, courses = fit_members(start, splits["train"], tune, "choice", states)
-    flop = flop_of_training(trainer.trainers[0], sum(course.epoch for course in courses.values()))
-    flop += flop_below(trainer.trainers[0].network, start.config.adapter.upper_layers, [splits["train"], tune])
+    model, courses = fit_members(start, splits["train"], tune, "choice", states)
+    flop = flop_of_training(model.trainers[0], sum(course.epoch for course in courses.values()))
+    flop += flop_below(model.trainers[0].network, start.config.adapter.upper_layers, [splits["train"], tune])
     words = Words(start.config.terms)
-    of_network = trainer.logits(tune)
-    trainer = replace(trainer, terms=words.chosen_by(tune, of_network, splits["train"]))
-    logits = trainer.with_terms(of_network, tune)
+    of_network = model.logits(tune)
+    model = replace(model, terms=words.chosen_by(tune, of_network, splits["train"]))
+    logits = model.with_terms(of_network, tune)
     decisions, chosen = fit_decisions(
         logits,
         tune.targets,
-        trainer.log_weights,
+        model.log_weights,
         calibrator=start.config.calibrator,
         thresholds=start.config.thresholds,
     )
     chosen |= words.report
-    figures = {"tune": _measured(logits, trainer, tune, decisions, start.names)}
+    figures = {"tune": _measured(logits, model, tune, decisions, start.names)}
     choice = None
     if stopping.refit:
-        choice = tensors_of(trainer.network)
+        choice = tensors_of(model.network)
         epochs = [course.best_epoch for course in courses.values()]
         say(f"once more from the start, on train and tune together: {', '.join(map(str, epochs))} epochs")
         whole = splits["train"].joined(tune)
@@ -214,16 +219,16 @@ def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
         courses |= refits
         flop += flop_of_training(final.trainers[0], sum(epochs))
         final = replace(final, terms=words.fitted_to(whole))
-        decisions, trainer = decisions.moved(trainer.log_weights, final.log_weights), final
+        decisions, model = decisions.moved(model.log_weights, final.log_weights), final
     for split, rows in splits.items():
         if split not in ("train", "tune") and len(rows):
-            figures[split] = _measured(trainer.as_scored().logits(rows), trainer, rows, decisions, start.names)
-    return Fitted(trainer, decisions, chosen, figures, courses, choice, flop + words.flop, words.seconds)
+            figures[split] = _measured(model.as_scored().logits(rows), model, rows, decisions, start.names)
+    return Fitted(model, decisions, chosen, figures, courses, choice, flop + words.flop, words.seconds)
 
 
 def _measured(
-    logits: np.ndarray, trainer: Combined, rows: Rows, decisions: Decisions, names: list[str]
+    logits: np.ndarray, model: Combined, rows: Rows, decisions: Decisions, names: list[str]
 ) -> dict[str, Any]:
     """Report one split by its logits."""
-    base_rates = trainer.rows.targets.mean(axis=0)
+    base_rates = model.rows.targets.mean(axis=0)
     return evaluate(logits, rows.targets, decisions.calibration, decisions.thresholds, names, base_rates)

@@ -169,17 +169,18 @@ def test_the_newest_comparison_of_exactly_the_two_counts(warehouse: Warehouse) -
 def comparison(low: float, confidence: float) -> Comparison:
     """Two models whose difference in mAP has an interval that begins at ``low``."""
     figures = {"map": 0.5, "ece": 0.01, "auroc": None}
+    labels = ["a", 'it\'s "b"']
     differences = [
         Difference(
-            figure=figure, label=None, positives=9, champion=0.5, challenger=0.5, difference=0.0, low=low, high=0.2
+            figure=figure, label=label, positives=9, champion=0.5, challenger=0.5, difference=0.0, low=low, high=0.2
         )
-        for figure in ("map", "macro_f1")
+        for figure, label in [("map", None), ("macro_f1", None), *(("ap", label) for label in labels)]
     ]
     return Comparison(
         n_rows=200,
         left_out={"learned by champion": 1},
         held_out=True,
-        labels=["a", 'it\'s "b"'],
+        labels=labels,
         unjudged=[],
         only_champion=[],
         only_challenger=[],

@@ -1,4 +1,4 @@
-"""One loaded model per Python worker process.
+"""Loaded models of a Python worker process, each loaded once.
 
 This is a module of its own, imported and never pickled: a cache defined inside the UDF's closure
 would travel by value and be empty in every task. It relies on ``spark.python.worker.reuse=true``

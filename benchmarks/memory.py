@@ -5,7 +5,7 @@ Run it so::
     python -m benchmarks.memory ARTIFACT --out docs/benchmarks/memory
 
 Memory is the proportional set size (PSS): pages that several processes have in common count for each in equal parts, so
-that the sum over processes is what the host really holds.
+that the sum over processes is what the host really holds. It counts the driver's Python, the daemon and the workers.
 """
 
 from __future__ import annotations

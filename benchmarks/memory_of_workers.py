@@ -30,32 +30,40 @@ def main(artifact: str, n_workers: int, arm: str, dtype: str) -> None:
     """
     daemon = DAEMON if arm == SHARED else _SPARKS_OWN
     with tempfile.TemporaryDirectory() as folder:
-        if arm == APART:
-            os.environ[PLACE] = "/dev/null/none"  # cannot be a folder, so each worker holds weights of its own
+        # What cannot be a folder leaves each worker weights of its own.
+        os.environ[PLACE] = f"{folder}/weights" if arm == SHARED else "/dev/null/none"
         settings = {"spark.python.daemon.module": daemon, "spark.ui.enabled": False}
         spark = build_session(WarehouseConfig(folder=folder, master=f"local[{n_workers},4]", spark=settings))
         score = scoring_udf(spark, load_artifact(artifact), EngineConfig(dtype=dtype))
         rows = spark.range(0, n_workers * _ROWS_OF_A_TASK, 1, n_workers)
         texts = rows.select(F.concat(F.col("id").cast("string"), F.repeat(F.lit(_WORDS), 6)).alias("text"))
         texts.select(score("text")).write.format("noop").mode("overwrite").save()
-        held = _pss_of(daemon)
+        workers = [process for process in _descendants(os.getpid()) if _runs(process, daemon)]
+        # This process and the one that started it have torch's pages too, so that a part of these counts for them.
+        held = [_pss(process) for process in [*workers, os.getpid(), os.getppid()]]
         spark.stop()
-    if len(held) != n_workers + 1:
-        raise RuntimeError(f"{n_workers} workers and their daemon were wanted, found {len(held)} processes")
+    if len(workers) != n_workers + 1:
+        raise RuntimeError(f"{n_workers} workers and their daemon were wanted, found {len(workers)} processes")
     sys.stdout.write(json.dumps({"megabytes": sum(held) / 1024}))
 
 
-def _pss_of(module: str) -> list[int]:
-    """Proportional set sizes, in KiB, of a daemon and the workers that it has forked."""
-    sizes = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"-m\0{module}\0".encode() in (process / "cmdline").read_bytes():
-                lines = (process / "smaps_rollup").read_text(encoding="ascii").splitlines()
-                sizes.append(next(int(line.split()[1]) for line in lines if line.startswith("Pss:")))
-        except OSError:
-            continue  # it has ended meanwhile
-    return sizes
+def _descendants(process: int) -> list[int]:
+    """Processes that a process has started, directly or not."""
+    started = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        started += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    return [*started, *(further for child in started for further in _descendants(child))]
+
+
+def _runs(process: int, module: str) -> bool:
+    """Tell whether a process was started as a module of Python."""
+    return f"-m\0{module}\0".encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def _pss(process: int) -> int:
+    """Proportional set size of a process, in KiB."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A backbone whose weights are stored in another dtype (or as GGUF) is converted by the first worker that needs it; the
 others wait, and then read the same file. Weights that are stored as they are used stay in that file's pages, which
-the processes of a host have in common, and a load takes a moment.
+the processes of a host have in common. The tokeniser is always read from the backbone itself: transformers may write
+another one than it has read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,7 +33,11 @@ PLACE = "PTEC_WEIGHTS"
 """Environment variable: folder that converted weights are kept in; by default a folder of the user's under the
 system's temporary one."""
 
+FORMAT = 1
+"""Part of a converted folder's name: raise it when the code that writes one changes what is in it."""
+
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
+_SEAL = "content_hash"
 
 
 def of_host(backbone: Backbone, content_hash: str, dtype: torch.dtype) -> Backbone:
@@ -42,29 +48,27 @@ def of_host(backbone: Backbone, content_hash: str, dtype: torch.dtype) -> Backbo
 
     Args:
         backbone: as its name is resolved here.
-        content_hash: that of the artifact; the backbone is held against it, unless that was done at its conversion.
+        content_hash: that of the artifact, which the backbone is held against.
         dtype: of the arithmetic.
 
     Raises:
         BackboneError: for another content, or weights that cannot be read.
     """
+    _check_once(backbone, content_hash)
     if _stored_in(backbone, dtype):
-        _check_once(backbone, content_hash)
         return backbone
-    name = "-".join([content_hash[:32], _DTYPES[dtype], *map(importlib.metadata.version, ("torch", "transformers"))])
+    versions = map(importlib.metadata.version, ("torch", "transformers"))
+    name = "-".join([content_hash[:32], _DTYPES[dtype], str(FORMAT), *versions])
     try:
         folder = _own_folder() / name
-        if folder.is_dir():
-            return Backbone(backbone.name, folder)
-        with _locked(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                backbone.check(content_hash)
-                _convert(backbone, folder, dtype)
+        if not _is_whole(folder):
+            with _locked(folder.with_name(f"{name}.lock")):
+                if not _is_whole(folder):  # by now
+                    _convert(backbone, folder, dtype)
     except OSError as error:
         log.warning("weights are not shared by the workers of this host: %s", error.strerror or type(error).__name__)
-        _check_once(backbone, content_hash)
         return backbone
-    return Backbone(backbone.name, folder)
+    return replace(backbone, weights=folder)
 
 
 @lru_cache
@@ -74,7 +78,7 @@ def _check_once(backbone: Backbone, content_hash: str) -> None:
 
 
 def _own_folder() -> Path:
-    """Make the folder of converted weights, which nobody else may write to: what lies there is not hashed again.
+    """Make the folder of converted weights, which nobody else may read or write.
 
     Raises:
         OSError: when it cannot be made or is another user's.
@@ -83,8 +87,8 @@ def _own_folder() -> Path:
     folder = Path(place) if place else Path(tempfile.gettempdir()) / f"ptec-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise PermissionError(0, f"{str(folder)!r} must be a folder that this user alone may write to")
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(0, f"{str(folder)!r} must be a folder of this user that no other has a right to")
     return folder
 
 
@@ -97,13 +101,13 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 def _stored_in(backbone: Backbone, dtype: torch.dtype) -> bool:
-    """Tell whether all weights are stored in a dtype already."""
-    files = [] if backbone.gguf_file else list(backbone.folder.glob("*.safetensors"))
+    """Tell whether all weights are stored in a dtype already; positions and the like are whole numbers."""
+    files = [] if backbone.gguf_file else backbone.folder.glob("*.safetensors")
     try:
         found = {name for file in files for name in _dtypes(file)}
-    except SafetensorError:  # damaged, which its hash will show
-        return False
-    return found == {_DTYPES[dtype]}
+    except (OSError, SafetensorError):
+        return False  # loading will say what is wrong
+    return {name for name in found if name.startswith(("F", "BF"))} == {_DTYPES[dtype]}
 
 
 def _dtypes(file: Path) -> Iterator[str]:
@@ -113,17 +117,34 @@ def _dtypes(file: Path) -> Iterator[str]:
             yield weights.get_slice(name).get_dtype()
 
 
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a converted folder is as it was written."""
+    try:
+        return (folder / _SEAL).read_text(encoding="ascii") == Backbone(folder.name, folder).content_hash()
+    except OSError:
+        return False
+
+
 def _convert(backbone: Backbone, folder: Path, dtype: torch.dtype) -> None:
-    """Write the backbone anew; the folder has its name only when it is whole."""
-    model, tokenizer = backbone.load(dtype)
+    """Write the weights anew; whoever calls this holds the lock, so what others began is left over and goes.
+
+    Raises:
+        OSError: when they cannot be written.
+        BackboneError: when they cannot be read.
+    """
+    for left_over in [folder, *folder.parent.glob(f".{folder.name}.*")]:
+        shutil.rmtree(left_over, ignore_errors=True)
+    model, _ = backbone.load(dtype)
+    if any(weight.dtype != dtype for weight in model.parameters()):
+        raise OSError(0, f"backbone {backbone.name!r} keeps weights in a form of its own")
     if backbone.gguf_file:  # what transformers knows of the weights' first form would be looked for in the new one
-        model.hf_quantizer = None
-        model.config.quantization_config = None
+        model.hf_quantizer = model.config.quantization_config = None
     beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
         model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+        (beside / _SEAL).write_text(Backbone(folder.name, beside).content_hash(), encoding="ascii")
         beside.rename(folder)
-    except OSError:
+    except Exception as error:  # safetensors has its own error for a full disk
+        raise OSError(0, f"they cannot be written ({type(error).__name__})") from error
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
-        raise

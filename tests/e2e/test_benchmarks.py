@@ -43,6 +43,7 @@ def test_peers(artifact, tmp_path):
     pq.write_table(pa.table({"about": texts}), tmp_path / "texts.parquet")
     options = ["--column", "about", "--dtype", "float32", "--repeats", 1]
     found = results_of("peers", tmp_path / "out", artifact, tmp_path / "texts.parquet", *options)
-    assert found["rows"] == 50
-    assert found["probability_apart"]["worst"] < 1e-4
-    assert set(found["rows_per_second"]) == {"ptec", "predict_batch_udf"}
+    assert set(found["ways"]) == {"ptec in float32", "predict_batch_udf"}
+    ours = found["ways"]["ptec in float32"]
+    assert ours["rows"] == 50
+    assert ours["worst"] < 1e-4

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ptec_udf.engine import host
 from ptec_udf.engine.host import PLACE, of_host
@@ -47,7 +49,7 @@ def hidden(model, tokenizer):
 
 def test_converted_weights_give_the_same_states_and_ids(backbone, place):
     converted = of_host(backbone, backbone.content_hash(), torch.bfloat16)
-    assert converted.folder.parent == place
+    assert converted.weights.parent == place
     (model, tokenizer), (plain, plain_tokenizer) = converted.load(torch.bfloat16), backbone.load(torch.bfloat16)
     assert model.dtype == torch.bfloat16
     assert torch.equal(hidden(model, tokenizer), hidden(plain, plain_tokenizer))
@@ -59,13 +61,40 @@ def test_weights_that_are_stored_as_wanted_are_not_converted(backbone, place):
     assert not place.exists()
 
 
+def test_whole_numbers_beside_the_weights_do_not_matter(bert):
+    file = bert.folder / "model.safetensors"
+    save_file({**load_file(file), "embeddings.position_ids": torch.arange(96)}, file, {"format": "pt"})
+    assert of_host(bert, bert.content_hash(), torch.float32) is bert
+
+
 def test_weights_are_converted_once(bert, monkeypatch):
     first = of_host(bert, bert.content_hash(), torch.bfloat16)
     monkeypatch.setattr(host, "_convert", None)
     assert of_host(bert, bert.content_hash(), torch.bfloat16) == first
 
 
-def test_damaged_weights_are_refused(bert):
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
+def test_converted_weights_that_were_damaged_are_converted_again(bert, damage):
+    converted = of_host(bert, bert.content_hash(), torch.bfloat16)
+    folder, states = converted.weights, hidden(*converted.load(torch.bfloat16))
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes({"flip": whole[:-1] + bytes([whole[-1] ^ 1]), "cut": whole[:-9], "lose": b""}[damage])
+    if damage == "lose":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    assert of_host(bert, bert.content_hash(), torch.bfloat16) == converted
+    assert torch.equal(hidden(*converted.load(torch.bfloat16)), states)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_content_is_refused(bert, dtype, place):
+    with pytest.raises(BackboneError, match="must have content hash 0000"):
+        of_host(bert, "0" * 64, dtype)
+    assert not place.exists()
+
+
+def test_damaged_backbone_is_refused(bert):
     content = bert.content_hash()
     weights = bert.folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -73,28 +102,30 @@ def test_damaged_weights_are_refused(bert):
         of_host(bert, content, torch.float32)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_other_content_is_refused(bert, dtype, place):
-    with pytest.raises(BackboneError, match="must have content hash 0000"):
-        of_host(bert, "0" * 64, dtype)
-    assert not list(place.glob("*BF16*/")) if place.exists() else True
-
-
-def test_conversion_that_breaks_off_leaves_nothing_and_is_done_without(bert, place, monkeypatch, caplog):
-    def full_disk(self, target):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(host.Path, "rename", full_disk)
+def test_folder_that_others_have_a_right_to_is_not_used(bert, place, caplog):
+    place.mkdir()
+    place.chmod(0o750)
     assert of_host(bert, bert.content_hash(), torch.bfloat16) is bert
-    assert "not shared by the workers of this host: No space left" in caplog.text
+    assert "must be a folder of this user that no other has a right to" in caplog.text
+
+
+def on_full_disk(backbone, content, results):
+    """Load where files cannot grow beyond a size, and say whether the backbone is used as it is."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    results.put(of_host(backbone, content, torch.bfloat16) is backbone)
+
+
+def test_conversion_for_which_there_is_no_room_is_done_without_and_leaves_nothing(bert, place):
+    assert in_processes(on_full_disk, bert, 1) == [True]
     assert [file.suffix for file in place.iterdir()] == [".lock"]
 
 
-def test_folder_that_others_may_write_to_is_not_used(bert, place, caplog):
-    place.mkdir()
-    place.chmod(0o777)
-    assert of_host(bert, bert.content_hash(), torch.bfloat16) is bert
-    assert "must be a folder that this user alone may write to" in caplog.text
+def test_what_a_killed_conversion_left_goes(bert, place):
+    folder = of_host(bert, bert.content_hash(), torch.bfloat16).weights
+    shutil.rmtree(folder)
+    (place / f".{folder.name}.0123").mkdir()
+    of_host(bert, bert.content_hash(), torch.bfloat16)
+    assert {file.name for file in place.iterdir()} == {folder.name, f"{folder.name}.lock"}
 
 
 def convert(backbone, content, results):
@@ -106,12 +137,17 @@ def convert(backbone, content, results):
 
 
 def test_workers_that_start_together_convert_once(bert):
+    assert sum(in_processes(convert, bert, 3)) == 1
+
+
+def in_processes(work, backbone, n):
+    """Let processes of their own do something with a backbone at once; what each has found."""
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
-    workers = [context.Process(target=convert, args=(bert, bert.content_hash(), results)) for _ in range(3)]
+    workers = [context.Process(target=work, args=(backbone, backbone.content_hash(), results)) for _ in range(n)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert sum(results.get() for _ in workers) == 1
+    assert [worker.exitcode for worker in workers] == [0] * n
+    return [results.get() for _ in workers]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 # Must be there before the libraries are imported: no test looks for a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices: a second thread only waits
+# Converted weights are those of the code that is tested; the processes of a run share them.
+if "PTEC_WEIGHTS" not in os.environ:
+    _weights = tempfile.TemporaryDirectory(prefix="ptec-tests-")  # goes when this process ends
+    os.environ["PTEC_WEIGHTS"] = _weights.name
 # Tests, and the commands that they start, end before a JVM's second compiler has earned what it costs. With one
 # compiler the code cache is small; hundreds of queries fill it, and the JVM goes on without a compiler.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseSerialGC")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
+from ptec_udf.engine.host import of_host
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.artifact import Artifact
@@ -16,7 +15,7 @@ from ptec_udf.model.terms import TermsHead
 def load_scorer(
     artifact: Artifact, *, dtype: torch.dtype = torch.float32, batch_tokens: int = 4096
 ) -> Scorer | TermsScorer:
-    """Resolve, check and load the backbone, which is this model's alone, and put the model on it.
+    """Resolve, check and load the backbone, whose weights the host's workers share, and put the model on it.
 
     Args:
         artifact: of any kind.
@@ -31,11 +30,5 @@ def load_scorer(
     if named is None:
         assert artifact.terms is not None
         return TermsScorer(TermsHead(artifact.terms, artifact.head_weight, artifact.head_bias))
-    _check_once(named.name, named.content_hash)
-    return Scorer.from_artifact(artifact, *resolve(named.name).load(dtype), batch_tokens=batch_tokens)
-
-
-@lru_cache
-def _check_once(name: str, content_hash: str) -> None:
-    """Hash a backbone's files once per process."""
-    resolve(name).check(content_hash)
+    backbone = of_host(resolve(named.name), named.content_hash, dtype)
+    return Scorer.from_artifact(artifact, *backbone.load(dtype), batch_tokens=batch_tokens)

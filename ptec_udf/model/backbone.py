@@ -37,11 +37,15 @@ _CONTENT = (
 
 @dataclass(frozen=True)
 class Backbone:
-    """A resolved backbone: a local folder and, where the weights are in GGUF form, their file."""
+    """A resolved backbone: a local folder and, where the weights are in GGUF form, their file.
+
+    ``weights`` is another folder with the same weights in the dtype that is computed with.
+    """
 
     name: str
     folder: Path
     gguf_file: str | None = None
+    weights: Path | None = None
 
     def content_hash(self) -> str:
         """Return the SHA-256 over names and bytes of all files that decide the output."""
@@ -81,10 +85,10 @@ class Backbone:
         options = {"local_files_only": True, **extra}
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, **options)
-            if not self.gguf_file:
-                options["use_safetensors"] = True  # a .bin file is a pickle
+            if self.weights or not self.gguf_file:
+                options = {"local_files_only": True, "use_safetensors": True}  # a .bin file is a pickle
             kind = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
-            model = kind.from_pretrained(self.folder, dtype=dtype, **options)
+            model = kind.from_pretrained(self.weights or self.folder, dtype=dtype, **options)
         except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
         if model.config.is_encoder_decoder:

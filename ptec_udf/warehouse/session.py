@@ -38,6 +38,9 @@ _EMBEDDED_SIZES = {
     "spark.driver.memory": "2g",  # the driver is the executor too; 1g, Spark's own, fills up in one night
 }
 
+DAEMON = "ptec_udf.engine.daemon"
+"""Module that imports what Python workers need before it forks them."""
+
 # The JVM of a command that has just ended holds the catalog for some seconds more.
 _LOCK_WAIT_S = 20.0
 
@@ -128,6 +131,7 @@ def _embedded_settings(config: WarehouseConfig, folder: Path | None) -> dict[str
         **settings,
         **_EMBEDDED_SIZES,
         **_remembered_jars(folder),
+        "spark.python.daemon.module": DAEMON,
         FOLDER_SETTING: str(folder),
         "spark.sql.warehouse.dir": str(folder / "tables"),
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",

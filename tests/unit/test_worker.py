@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptec_udf.engine import load, worker
+from ptec_udf.engine import host, worker
 from ptec_udf.engine.worker import EngineSettings, load_count, scorer_for
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model import artifact
@@ -19,7 +19,7 @@ BFLOAT16 = EngineSettings(dtype="bfloat16", batch_tokens=512, window_rows=10, wi
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
     monkeypatch.setattr(worker, "_scorers", {})
-    load._check_once.cache_clear()
+    host._check_once.cache_clear()
 
 
 @pytest.fixture

@@ -1,0 +1,49 @@
+"""What a measurement was made on, and where its results go."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def machine() -> dict[str, Any]:
+    """Name the processor, its cores and what decides how fast torch is on it."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "made": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def write_results(folder: Path, results: dict[str, Any], table: list[str]) -> None:
+    """Write ``results.json`` and ``table.md``, both with the machine.
+
+    Args:
+        folder: made if it is missing.
+        results: ready for JSON.
+        table: lines of Markdown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = machine()
+    whole = json.dumps({"machine": found, **results}, indent=1)
+    (folder / "results.json").write_text(f"{whole}\n", encoding="utf-8")
+    line = ", ".join(f"{name} {value}" for name, value in found.items())
+    (folder / "table.md").write_text("\n".join([*table, "", f"Measured on: {line}.", ""]), encoding="utf-8")
+
+
+def _processor() -> str:
+    """The processor's own name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,70 @@
+"""One measurement of ``benchmarks.memory``: a session with so many workers that all have scored, and what they hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from pyspark.sql import functions as F
+
+from ptec_udf.config import EngineConfig, WarehouseConfig
+from ptec_udf.engine.host import PLACE
+from ptec_udf.engine.udf import scoring_udf
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.warehouse.session import DAEMON, build_session
+
+SHARED, APART = "shared", "apart"
+_ROWS_OF_A_TASK = 600
+_SPARKS_OWN = "pyspark.daemon"
+_WORDS = "We build software and machines for farms, banks and hospitals, and sell them in many countries. "
+
+
+def main(artifact: str, n_workers: int, arm: str, dtype: str) -> None:
+    """Score with so many workers at once, and print their memory as JSON.
+
+    Raises:
+        RuntimeError: when another number of workers is there.
+    """
+    daemon = DAEMON if arm == SHARED else _SPARKS_OWN
+    with tempfile.TemporaryDirectory() as folder:
+        # What cannot be a folder leaves each worker weights of its own.
+        os.environ[PLACE] = f"{folder}/weights" if arm == SHARED else "/dev/null/none"
+        settings = {"spark.python.daemon.module": daemon, "spark.ui.enabled": False}
+        spark = build_session(WarehouseConfig(folder=folder, master=f"local[{n_workers},4]", spark=settings))
+        score = scoring_udf(spark, load_artifact(artifact), EngineConfig(dtype=dtype))
+        rows = spark.range(0, n_workers * _ROWS_OF_A_TASK, 1, n_workers)
+        texts = rows.select(F.concat(F.col("id").cast("string"), F.repeat(F.lit(_WORDS), 6)).alias("text"))
+        texts.select(score("text")).write.format("noop").mode("overwrite").save()
+        workers = [process for process in _descendants(os.getpid()) if _runs(process, daemon)]
+        # This process and the one that started it have torch's pages too, so that a part of these counts for them.
+        held = [_pss(process) for process in [*workers, os.getpid(), os.getppid()]]
+        spark.stop()
+    if len(workers) != n_workers + 1:
+        raise RuntimeError(f"{n_workers} workers and their daemon were wanted, found {len(workers)} processes")
+    sys.stdout.write(json.dumps({"megabytes": sum(held) / 1024}))
+
+
+def _descendants(process: int) -> list[int]:
+    """Processes that a process has started, directly or not."""
+    started = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        started += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    return [*started, *(further for child in started for further in _descendants(child))]
+
+
+def _runs(process: int, module: str) -> bool:
+    """Tell whether a process was started as a module of Python."""
+    return f"-m\0{module}\0".encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def _pss(process: int) -> int:
+    """Proportional set size of a process, in KiB."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -1,0 +1,49 @@
+"""The benchmarks run on a tiny model; what they find there is of no interest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tiny import tiny_artifact
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    return tiny_artifact(tmp_path / "tiny")
+
+
+def results_of(module, out, *arguments):
+    """Run a benchmark; return its results, after a look at its table."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments), "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+    assert "Measured on: processor " in (out / "table.md").read_text(encoding="utf-8")
+    return json.loads((out / "results.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+def test_memory(artifact, tmp_path):
+    found = results_of("memory", tmp_path / "out", artifact, "--workers", 1, "--workers", 2, "--dtype", "bfloat16")
+    megabytes = found["megabytes"]
+    further = {arm: of["2"] - of["1"] for arm, of in megabytes.items()}
+    assert 0 < further["shared"] < further["apart"]
+
+
+@pytest.mark.slow
+def test_peers(artifact, tmp_path):
+    texts = [f"We sell solar power to hotel number {number}" for number in range(50)] + [None, " "]
+    pq.write_table(pa.table({"about": texts}), tmp_path / "texts.parquet")
+    options = ["--column", "about", "--dtype", "float32", "--repeats", 1]
+    found = results_of("peers", tmp_path / "out", artifact, tmp_path / "texts.parquet", *options)
+    assert set(found["ways"]) == {"ptec in float32", "predict_batch_udf"}
+    ours = found["ways"]["ptec in float32"]
+    assert ours["rows"] == 50
+    assert ours["worst"] < 1e-4

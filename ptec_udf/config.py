@@ -105,11 +105,16 @@ class ModelChoice(Section):
 class EngineConfig(Section):
     """How texts become logits on an executor."""
 
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="arithmetic of the backbone; prompt, head and calibration stay float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="arithmetic of the backbone; head and calibration stay float32. auto: bfloat16 where the driver's "
+        "processor has it or tasks have a GPU",
     )
-    batch_tokens: int = Field(
-        4096, ge=1, description="most text positions of one forward pass, padding included; a longer text goes alone"
+    batch_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="most text positions of one forward pass, padding included; a longer text goes alone. "
+        "null: 4096, on a GPU what its free memory holds",
     )
     window_rows: int = Field(4096, ge=1, description="rows read ahead, sorted by length and batched together")
     window_bytes: int = Field(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Step(Protocol):
@@ -52,3 +54,43 @@ class _Lines:
             self.last = now
             left = (now - self.started) / self.done * (self.total - self.done) if self.done else float("nan")
             say(f"{self.what}: {self.done} of {self.total}, about {left:.0f} s left")
+
+
+@contextmanager
+def watched(look: Callable[[float], tuple[float, str]]) -> Iterator[None]:
+    """Show how far work is that others do, while the block waits for it.
+
+    Args:
+        look: is told the seconds since the begin, and says the share that is done, 0 to 1, and a line about it.
+    """
+    ended = threading.Event()
+    show = _bar if sys.stderr.isatty() else _lines
+    thread = threading.Thread(target=show, args=(look, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _bar(look: Callable[[float], tuple[float, str]], ended: threading.Event) -> None:
+    """Move a bar on a terminal until the work has ended."""
+    started = time.monotonic()
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+            share, line = look(time.monotonic() - started)
+            bar.update(task, completed=share, description=line)
+
+
+def _lines(look: Callable[[float], tuple[float, str]], ended: threading.Event) -> None:
+    """Print a line from time to time until the work has ended."""
+    started = time.monotonic()
+    while not ended.wait(_SECONDS_BETWEEN_LINES):
+        say(look(time.monotonic() - started)[1])
+
+
+def seconds_left(share: float, elapsed: float) -> str:
+    """Say how long the rest takes, for a line of progress."""
+    return f"about {elapsed * (1 - share) / share:.0f} s left" if share > 0 else "time left not known yet"

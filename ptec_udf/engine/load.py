@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ptec_udf.engine.device import BATCH_TOKENS, gpu_batch_tokens
 from ptec_udf.engine.host import of_host
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
@@ -13,14 +14,19 @@ from ptec_udf.model.terms import TermsHead
 
 
 def load_scorer(
-    artifact: Artifact, *, dtype: torch.dtype = torch.float32, batch_tokens: int = 4096
+    artifact: Artifact,
+    *,
+    dtype: torch.dtype = torch.float32,
+    batch_tokens: int | None = None,
+    device: torch.device | None = None,
 ) -> Scorer | TermsScorer:
     """Resolve, check and load the backbone, whose weights the host's workers share, and put the model on it.
 
     Args:
         artifact: of any kind.
         dtype: arithmetic of the backbone.
-        batch_tokens: most positions of a batch, padding included.
+        batch_tokens: most positions of a batch, padding included; None: ``BATCH_TOKENS``, on a GPU what fits into it.
+        device: where the backbone computes; None: on the processor.
 
     Raises:
         ArtifactError: for LoRA on layers that the backbone does not have.
@@ -31,4 +37,9 @@ def load_scorer(
         assert artifact.terms is not None
         return TermsScorer(TermsHead(artifact.terms, artifact.head_weight, artifact.head_bias))
     backbone = of_host(resolve(named.name), named.content_hash, dtype)
-    return Scorer.from_artifact(artifact, *backbone.load(dtype), batch_tokens=batch_tokens)
+    model, tokenizer = backbone.load(dtype)
+    model = model.to(device or "cpu")
+    scorer = Scorer.from_artifact(artifact, model, tokenizer, batch_tokens=batch_tokens or BATCH_TOKENS)
+    if device is not None and device.type == "cuda" and batch_tokens is None:
+        scorer.batch_tokens = gpu_batch_tokens(scorer.network, scorer.encoder.max_tokens, device)
+    return scorer

@@ -99,7 +99,8 @@ class Scorer:
         if artifact.terms is not None and artifact.terms_head is not None:
             terms = TermsHead(artifact.terms, *artifact.terms_head)
         encoder = Encoder(tokenizer, manifest.max_tokens)
-        return cls(put_together(networks), encoder, batch_tokens=batch_tokens, terms=terms)
+        network = put_together(networks).to(backbone.device)
+        return cls(network, encoder, batch_tokens=batch_tokens, terms=terms)
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
@@ -131,8 +132,7 @@ class Scorer:
     ) -> None:
         """Run one batch through the network and write its results."""
         ids, mask = pad([encoded[row].ids for row in rows], self.encoder.pad_id)
-        device = self.network.device
-        logits = self.network(ids.to(device), mask.to(device)).cpu().numpy()  # (batch, n_labels)
+        logits = self._logits(ids, mask)
         for row, values in zip(rows, logits, strict=True):
             text = encoded[row]
             if self.terms is not None:
@@ -140,6 +140,16 @@ class Scorer:
             results[row] = scored(
                 values, n_tokens=len(text.ids), n_truncated=text.n_truncated, batch_positions=ids.shape[1]
             )
+
+    def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
+        """Run a batch, *Shape:* ``(batch, n_labels)``; if it does not fit into memory, later ones are smaller."""
+        device = self.network.device
+        try:
+            return self.network(ids.to(device), mask.to(device)).cpu().numpy()
+        except torch.OutOfMemoryError:
+            self.batch_tokens = max(1, min(self.batch_tokens, ids.numel() // 2))
+            torch.cuda.empty_cache()
+            raise  # whoever called halves this batch
 
 
 def _head(weight: torch.Tensor, bias: torch.Tensor) -> Head:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from pyspark import Accumulator, SparkContext
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
+from ptec_udf.engine.device import chosen_dtype
+from ptec_udf.engine.scorer import ScoredText
 from ptec_udf.engine.worker import EngineSettings, scorer_for
 from ptec_udf.model.artifact import Artifact
 
@@ -26,11 +30,43 @@ SCORED = T.StructType(
 )
 
 
-def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -> Any:
+@dataclass(frozen=True)
+class Counters:
+    """What tasks have scored, for a progress line: known when a task ends, and twice for one that is run again.
+
+    Attributes:
+        texts: number of texts.
+        n_bytes: of these texts.
+        tokens: that were read of them.
+    """
+
+    texts: Accumulator[int]
+    n_bytes: Accumulator[int]
+    tokens: Accumulator[int]
+
+    @classmethod
+    def of(cls, context: SparkContext) -> Counters:
+        """Make counters of a Spark context, at 0."""
+        return cls(*[context.accumulator(0) for _ in range(3)])
+
+    def add(self, texts: Sequence[str | None], results: Sequence[ScoredText]) -> None:
+        """Count texts as scored; called in tasks."""
+        self.texts.add(len(texts))
+        self.n_bytes.add(sum(len(text.encode()) for text in texts if text))
+        self.tokens.add(sum(result.n_tokens for result in results))
+
+
+def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, counters: Counters | None = None) -> Any:
     """Make the UDF ``text -> struct`` (see ``SCORED``).
 
     Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs.
     Arrow batches are read ahead up to a window, sorted by length, scored, and given back in order.
+
+    Args:
+        spark: the session.
+        artifact: the model.
+        engine: arithmetic and batching.
+        counters: are added to as texts are scored.
     """
     broadcast = spark.sparkContext.broadcast(artifact.scoring_files)
     model_id = artifact.model_id
@@ -39,16 +75,21 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -
     @F.pandas_udf(SCORED)  # type: ignore[call-overload]
     def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         for window in windows(batches, settings.window_rows, settings.window_bytes):
-            yield to_frame(scorer_for(model_id, broadcast.value, settings).score(window))
+            results = scorer_for(model_id, broadcast.value, settings).score(window)
+            if counters is not None:
+                counters.add(window, results)
+            yield to_frame(results)
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
 
 
 def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:
-    """Fill in the number of threads: a task's share of cores, so that workers do not fight over them."""
+    """Fill in the arithmetic, and a task's share of cores as its threads, so that workers do not fight over them."""
     threads = engine.threads or int(spark.conf.get("spark.task.cpus", "1") or 1)
-    return EngineSettings(engine.dtype, engine.batch_tokens, engine.window_rows, engine.window_bytes, threads)
+    on_gpu = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0) > 0
+    dtype = chosen_dtype(engine.dtype, on_gpu=on_gpu)
+    return EngineSettings(dtype, engine.batch_tokens, engine.window_rows, engine.window_bytes, threads)
 
 
 def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> Iterator[list[str | None]]:
@@ -69,6 +110,6 @@ def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> It
         yield window
 
 
-def to_frame(results: list[Any]) -> pd.DataFrame:
+def to_frame(results: Sequence[ScoredText]) -> pd.DataFrame:
     """Lay scored texts out as the UDF's struct, one row per text."""
     return pd.DataFrame({name: [getattr(result, name) for result in results] for name in SCORED.names})

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ptec_udf.engine.device import Dtype, task_device
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
@@ -23,7 +24,7 @@ from ptec_udf.model.artifact import read_artifact
 _MOST_MODELS = 2  # champion and one challenger; each holds a backbone
 
 _lock = threading.Lock()
-_scorers: dict[tuple[str, EngineSettings], Scorer | TermsScorer] = {}
+_scorers: dict[tuple[str, EngineSettings, torch.device], Scorer | TermsScorer] = {}
 _loads = 0
 
 
@@ -31,15 +32,15 @@ _loads = 0
 class EngineSettings:
     """What an executor is told beside the model."""
 
-    dtype: str
-    batch_tokens: int
+    dtype: Dtype
+    batch_tokens: int | None
     window_rows: int
     window_bytes: int
     threads: int
 
 
 def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TermsScorer:
-    """Return this process's scorer of a model, loading it at most once.
+    """Return this process's scorer of a model on the task's device, loading it at most once.
 
     Args:
         model_id: the artifact's content hash, the cache's key.
@@ -49,14 +50,16 @@ def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettin
     Raises:
         ArtifactError: when the bytes are not the artifact's.
         BackboneError: when the backbone is missing here or is another one.
+        PtecError: when Spark gave the task a GPU that is not there.
     """
     global _loads
     with _lock:
-        key = (model_id, settings)
+        device = task_device()
+        key = (model_id, settings, device)
         if key not in _scorers:
             while len(_scorers) >= _MOST_MODELS:
                 _scorers.pop(next(iter(_scorers)))  # the oldest
-            _scorers[key] = _load(files, settings)
+            _scorers[key] = _load(files, settings, device)
             _loads += 1
         return _scorers[key]
 
@@ -66,9 +69,9 @@ def load_count() -> int:
     return _loads
 
 
-def _load(files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TermsScorer:
+def _load(files: Mapping[str, bytes], settings: EngineSettings, device: torch.device) -> Scorer | TermsScorer:
     """Load a model for the first time in this process."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
     torch.set_num_threads(settings.threads)
     dtype = getattr(torch, settings.dtype)
-    return load_scorer(read_artifact(files), dtype=dtype, batch_tokens=settings.batch_tokens)
+    return load_scorer(read_artifact(files), dtype=dtype, batch_tokens=settings.batch_tokens, device=device)

@@ -98,6 +98,7 @@ class RunRecord:
     tokens: int = 0
     padding: float | None = None
     rows_per_second: float | None = None
+    dtype: str | None = None
 
     def count_written(self, warehouse: Warehouse) -> None:
         """Count what stands after MERGE, which another process can do as well as the one that merged."""
@@ -134,6 +135,7 @@ class RunRecord:
             "ended": datetime.now(UTC),
             "outcome": outcome,
             "error": error,
+            "dtype": self.dtype,
         }
         row = tuple(values[name] for name in RUNS.names)
         warehouse.append("runs", warehouse.spark.createDataFrame([row], RUNS))

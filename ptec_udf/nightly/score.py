@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
+from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
@@ -103,7 +104,7 @@ def _run(night: Night) -> None:
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         scores_texts = any(fates.get(fate) for fate in diff.TO_WRITE)
-        staged = _stage(night, changes, n_texts) if scores_texts else Staged(0, 0.0)
+        staged = _stage(night, changes, n_texts) if scores_texts else Staged()
         _write(night, changes, writes=scores_texts or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
         warehouse.delete_staged(record.model_id, record.run_id, before=record.started - _STAGING_KEPT)
@@ -137,19 +138,17 @@ def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
     wanted = changes.where(F.col("text").isNotNull())
     known = night.known().select("text_hash")
     fresh = wanted.select("text_hash", "text").dropDuplicates(["text_hash"])
-    fresh = fresh.join(known, on="text_hash", how="left_anti").persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        staged = stage(
-            night.warehouse,
-            fresh,
-            artifact=night.artifact,
-            engine=night.config.engine,
-            n_slices=-(-n_texts // night.config.slice_texts) or 1,
-            run_id=night.record.run_id,
-        )
-    finally:
-        fresh.unpersist()
+    staged = stage(
+        night.warehouse,
+        fresh.join(known, on="text_hash", how="left_anti"),
+        artifact=night.artifact,
+        engine=night.config.engine,
+        n_slices=-(-n_texts // night.config.slice_texts) or 1,
+        run_id=night.record.run_id,
+    )
     night.record.reused = n_texts - staged.texts
+    if night.artifact.manifest.backbone:
+        night.record.dtype = engine_settings(night.warehouse.spark, night.config.engine).dtype
     return staged
 
 

@@ -1,25 +1,32 @@
 """Score distinct texts into the staging table, slice by slice.
 
-Each slice is one Delta commit, so a night that is killed goes on after its last slice. Staging also
+Each slice is one Delta commit, so a night that is killed goes on after its last slices. Staging also
 keeps the model out of MERGE, which may read its source more than once.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark import StorageLevel, inheritable_thread_target
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import scoring_udf
+from ptec_udf.engine.udf import Counters, scoring_udf
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.progress import progress
+from ptec_udf.progress import seconds_left, watched
 from ptec_udf.warehouse.tables import Warehouse
 
-# Several tasks per core let fast ones take over work, and move the progress line.
+# Many small tasks let fast cores take over work, and move the line of progress.
+_ROWS_OF_A_TASK = 512
 _TASKS_PER_SLOT = 2
+# While a slice is being committed, and its last tasks leave cores idle, the next one is scored.
+_SLICES_AT_ONCE = 2
+_BYTES_OF_A_TOKEN = 4  # about, in English
 _FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
 
 
@@ -27,8 +34,8 @@ _FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
 class Staged:
     """What scoring did in this process: seconds and number of texts (earlier slices are not counted)."""
 
-    texts: int
-    seconds: float
+    texts: int = 0
+    seconds: float = 0.0
 
 
 def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run_id: str) -> DataFrame:
@@ -57,37 +64,102 @@ def stage(
 
     Args:
         warehouse: where staging is.
-        texts: text_hash and text, each hash once; read several times.
+        texts: text_hash and text, each hash once.
         artifact: the model.
         engine: arithmetic and batching.
         n_slices: number of commits, of which a rerun does those that are missing. It must be the same in
             a rerun: a text then meets the same others in its batch, and its logits are equal to the last bit.
         run_id: stands with every staged row.
     """
+    context = warehouse.spark.sparkContext
+    most_tokens = artifact.manifest.max_tokens
+    dealt = deal(texts, n_slices=n_slices, n_slots=context.defaultParallelism, most_tokens=most_tokens)
+    dealt = dealt.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        slices = _slices(dealt)
+        if not slices:
+            return Staged()
+        counters, started = Counters.of(context), time.monotonic()
+        score = scoring_udf(warehouse.spark, artifact, engine, counters)
+        n_texts, n_bytes = (sum(one[name] for one in slices) for name in ("texts", "bytes"))
+
+        def write(one: Row) -> None:
+            warehouse.append("score_staging", _scored(dealt, one, score("text"), artifact.model_id, run_id))
+
+        with watched(lambda seconds: _line(counters, n_texts, n_bytes, seconds)):
+            _in_turn(inheritable_thread_target(warehouse.spark)(write), slices)
+    finally:
+        dealt.unpersist()
+    return Staged(n_texts, time.monotonic() - started)
+
+
+def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | None) -> DataFrame:
+    """Deal texts to slices by their hash, and those of a slice to tasks of equal work and like length.
+
+    Args:
+        texts: text_hash and text, each hash once.
+        n_slices: number of slices.
+        n_slots: number of tasks that run at once.
+        most_tokens: of a text, that the model reads; None: all.
+
+    Returns:
+        The texts with slice, task (0 has the longest texts of the slice), and cost, by which work is equal.
+    """
     # The hash is uniform, so its first digits deal texts evenly.
     slice_of = F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("long"), F.lit(n_slices))
-    dealt = texts.withColumn("slice", slice_of)
-    sizes = {row["slice"]: row["count"] for row in dealt.groupBy("slice").count().collect()}
-    if not sizes:
-        return Staged(0, 0.0)
-    score = scoring_udf(warehouse.spark, artifact, engine)
-    n_tasks = warehouse.spark.sparkContext.defaultParallelism * _TASKS_PER_SLOT
-    started = time.monotonic()
-    with progress("texts scored", sum(sizes.values())) as step:
-        for at, size in sorted(sizes.items()):
-            scored = (
-                dealt.where(F.col("slice") == at)
-                .repartition(n_tasks, "text_hash")
-                .sortWithinPartitions("text_hash")
-                .select("text_hash", score("text").alias("scored"))
-                .select(
-                    F.lit(artifact.model_id).alias("model_id"),
-                    "text_hash",
-                    "scored.*",
-                    F.lit(run_id).alias("run_id"),
-                    F.current_timestamp().alias("staged_at"),
-                )
-            )
-            warehouse.append("score_staging", scored)
-            step(size)
-    return Staged(sum(sizes.values()), time.monotonic() - started)
+    of_slice = Window.partitionBy("slice")
+    longest_first = of_slice.orderBy(F.desc("cost"), "text_hash").rowsBetween(Window.unboundedPreceding, 0)
+    n_tasks = F.greatest(F.lit(n_slots * _TASKS_PER_SLOT), F.ceil(F.count("*").over(of_slice) / _ROWS_OF_A_TASK))
+    # The middle of a text's work, so that the last one's task is below n_tasks.
+    share = (F.sum("cost").over(longest_first) - F.col("cost") / 2) / F.sum("cost").over(of_slice)
+    dealt = texts.withColumn("slice", slice_of).withColumn("cost", _cost(most_tokens))
+    return dealt.withColumn("n_tasks", n_tasks.cast("int")).withColumn("task", F.floor(share * n_tasks).cast("int"))
+
+
+def _cost(most_tokens: int | None) -> Column:
+    """Bytes of a text, as far as they are read."""
+    n_bytes = F.octet_length("text").cast("long")
+    most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * _BYTES_OF_A_TOKEN))
+    return most + F.lit(_BYTES_OF_A_TOKEN)
+
+
+def _slices(dealt: DataFrame) -> list[Row]:
+    """Say of each slice: slice, n_tasks, texts, bytes."""
+    counted = dealt.groupBy("slice", "n_tasks")
+    sums = counted.agg(F.count("*").alias("texts"), F.sum(F.octet_length("text")).alias("bytes"))
+    return sums.orderBy("slice").collect()
+
+
+def _scored(dealt: DataFrame, one: Row, scored: Column, model_id: str, run_id: str) -> DataFrame:
+    """Make the staged rows of a slice."""
+    return (
+        dealt.where(F.col("slice") == one["slice"])
+        .repartitionById(one["n_tasks"], "task")
+        .sortWithinPartitions(F.desc("cost"), "text_hash")
+        .select("text_hash", scored.alias("scored"))
+        .select(
+            F.lit(model_id).alias("model_id"),
+            "text_hash",
+            "scored.*",
+            F.lit(run_id).alias("run_id"),
+            F.current_timestamp().alias("staged_at"),
+        )
+    )
+
+
+def _in_turn(write: Callable[[Row], None], slices: list[Row]) -> None:
+    """Write slices, some at once; after a failure those that have begun are ended, and no other is begun."""
+    with ThreadPoolExecutor(_SLICES_AT_ONCE) as pool:
+        try:
+            for _ in pool.map(write, slices):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _line(counters: Counters, n_texts: int, n_bytes: int, seconds: float) -> tuple[float, str]:
+    """Say how far scoring is; by bytes, since the longest texts come first."""
+    texts, tokens, share = counters.texts.value, counters.tokens.value, counters.n_bytes.value / n_bytes
+    rates = f"{texts / seconds:.1f} texts/s, {tokens / seconds:.0f} tokens/s"
+    return share, f"texts scored: {texts} of {n_texts} ({share:.0%}), {rates}, {seconds_left(share, seconds)}"

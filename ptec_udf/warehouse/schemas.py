@@ -169,6 +169,7 @@ RUNS = _table(
     ("ended", _TIMESTAMP, "end"),
     ("outcome", _STRING, "done, nothing_to_do, superseded, skipped or failed"),
     ("error", _STRING, "why it failed or was skipped; null otherwise"),
+    ("dtype", _STRING, "arithmetic of the backbone, float32 or bfloat16; null if no company had a text for it"),
 )
 
 CORRECTIONS = _table(

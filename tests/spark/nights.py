@@ -56,6 +56,7 @@ class Site:
             f"source.table={self.table}",
             "source.key=key",
             "slice_texts=40",
+            "engine.dtype=float32",
         ]
         return score(self.spark, load_config(ScoreConfig, None, [*mine, *self.overrides, *overrides]))
 

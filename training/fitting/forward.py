@@ -75,11 +75,3 @@ def attend_in_parts(backbone: Any, bfloat16: bool) -> None:
     """
     if bfloat16 and backbone.device.type == "cpu":
         backbone.set_attn_implementation("eager")
-
-
-def has_bfloat16(device_type: str) -> bool:
-    """Tell whether ``cpu`` or ``cuda`` computes in bfloat16 faster than in float32 on this machine."""
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    abilities = torch.cpu.get_capabilities()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.model.network import PtecNetwork
 from training.args import TrainConfig
 from training.extract.data import Rows
 from training.fitting.checkpoint import Checkpoint
 from training.fitting.fit import Trainer
-from training.fitting.forward import Forward, attend_in_parts, autocast_forward, has_bfloat16, over_rows
+from training.fitting.forward import Forward, attend_in_parts, autocast_forward, over_rows
 from training.fitting.loss import positive_weights
 from training.network import lora
 from training.network.head import StandardisedHead, initial_attention

@@ -17,7 +17,8 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   reused COMMENT 'companies whose text had a score already',
   tokens COMMENT 'tokens read by the model',
   padding COMMENT 'share of text positions that were padding, 0 to 1',
-  rows_per_second COMMENT 'texts scored per second of scoring'
+  rows_per_second COMMENT 'texts scored per second of scoring',
+  dtype COMMENT 'arithmetic of the backbone; null if no company had a text for it'
 )
 COMMENT 'Runs, one a row'
 TBLPROPERTIES ('ptec.definition' = '{definition}')
@@ -27,6 +28,6 @@ SELECT
   CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
   r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
   aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows) AS companies,
-  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second
+  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype
 FROM `{database}`.runs AS r
 LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

@@ -1,0 +1,75 @@
+"""Where a task computes, and in which arithmetic."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pyspark import TaskContext
+
+from ptec_udf.errors import PtecError
+
+Dtype = Literal["float32", "bfloat16"]
+
+BATCH_TOKENS = 4096
+"""Positions of a batch on a processor, where more needs more memory and is not faster."""
+
+_MOST_BATCH_TOKENS = 131_072
+_SHARE_OF_FREE = 0.5  # what a pass of other lengths needs differs, and other workers may use the same GPU
+
+
+def has_bfloat16(device_type: str) -> bool:
+    """Tell whether ``cpu`` or ``cuda`` computes in bfloat16 faster than in float32 on this machine."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def chosen_dtype(wanted: Literal["auto", "float32", "bfloat16"], *, on_gpu: bool) -> Dtype:
+    """Say what ``auto`` is; the driver decides it for all tasks, or hosts would round differently.
+
+    Args:
+        wanted: as configured.
+        on_gpu: whether Spark gives each task a GPU.
+    """
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if on_gpu or has_bfloat16("cpu") else "float32"
+
+
+def task_device() -> torch.device:
+    """Return the GPU that Spark gave to the running task, or the processor.
+
+    Raises:
+        PtecError: when torch does not see that GPU.
+    """
+    context = TaskContext.get()
+    gpu = context.resources().get("gpu") if context else None
+    if gpu is None:
+        return torch.device("cpu")
+    number = int(gpu.addresses[0])
+    if number >= torch.cuda.device_count():
+        raise PtecError(
+            f"Spark gave a task GPU {number}, and torch sees {torch.cuda.device_count()}; install a torch that knows "
+            "the GPU on the executors, or take spark.task.resource.gpu.amount away"
+        )
+    return torch.device("cuda", number)
+
+
+@torch.inference_mode()
+def gpu_batch_tokens(network: torch.nn.Module, max_tokens: int, device: torch.device) -> int:
+    """Measure what a forward pass needs on a GPU, and return how many positions fit into its free memory."""
+    ids = torch.full((max(1, BATCH_TOKENS // max_tokens), max_tokens), 5, device=device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    network(ids, torch.ones_like(ids))
+    needed = torch.cuda.max_memory_allocated(device) - before
+    free, _ = torch.cuda.mem_get_info(device)
+    return fitting_batch_tokens(free, needed / ids.numel())
+
+
+def fitting_batch_tokens(free_bytes: int, bytes_per_position: float) -> int:
+    """Return the positions of a batch that takes its share of free memory."""
+    fitting = int(free_bytes * _SHARE_OF_FREE / bytes_per_position)
+    return max(1, min(fitting, _MOST_BATCH_TOKENS))

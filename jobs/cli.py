@@ -164,6 +164,16 @@ def score(
 
 
 @app.command()
+def verify(
+    config: Annotated[Path | None, own_config("score")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
+    """Show on a sample of the source that scores do not depend on the batching; nothing is written to any table."""
+    from jobs.verify import fault_of, run, show
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show, fault_of=fault_of)
+
+
+@app.command()
 def recalibrate(
     config: Annotated[Path | None, own_config("recalibrate")] = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:

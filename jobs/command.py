@@ -48,8 +48,21 @@ def own_config(command: str) -> Any:
     return typer.Option("--config", "-c", help=told)
 
 
-def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
-    """Do a command's work, print its result and end the process with its exit code."""
+def run_command(
+    work: Callable[[], dict[str, Any]],
+    *,
+    as_json: bool,
+    show: Callable[[dict[str, Any]], None],
+    fault_of: Callable[[dict[str, Any]], str | None] = lambda _: None,
+) -> None:
+    """Do a command's work, print its result and end the process with its exit code.
+
+    Args:
+        work: what the command does.
+        as_json: whether the result is printed as one JSON object.
+        show: prints it otherwise.
+        fault_of: says what is wrong with a result; it is printed all the same, and the exit code is 1. None: nothing.
+    """
     try:
         result = work()
     except UserError as error:
@@ -74,6 +87,9 @@ def run_command(work: Callable[[], dict[str, Any]], *, as_json: bool, show: Call
         print(json.dumps(result, ensure_ascii=False, default=str))  # noqa: T201
     else:
         show(result)
+    if message := fault_of(result):
+        say(f"error: {message}")
+        raise SystemExit(1)
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -123,8 +123,15 @@ class EngineConfig(Section):
     threads: int | None = Field(None, ge=1, description="torch threads of a worker; null: spark.task.cpus")
 
 
+class VerifyConfig(Section):
+    """The sample that ``ptec verify`` scores."""
+
+    rows: int = Field(200, ge=1, description="distinct texts drawn from the source; its longest ones come on top")
+    seed: int = Field(0, description="another one draws other texts")
+
+
 class ScoreConfig(Section):
-    """Configuration of ``ptec score``."""
+    """Configuration of ``ptec score`` and of ``ptec verify``."""
 
     warehouse: WarehouseConfig = WarehouseConfig()
     source: ScoreSourceConfig
@@ -137,6 +144,7 @@ class ScoreConfig(Section):
         8192, ge=1, description="distinct texts scored per staging commit; a killed night resumes after the last one"
     )
     retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
+    verify: VerifyConfig = VerifyConfig()
 
     @model_validator(mode="after")
     def _shadows_are_others(self) -> ScoreConfig:

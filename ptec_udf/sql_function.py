@@ -23,7 +23,7 @@ from ptec_udf.config import EngineConfig
 from ptec_udf.engine.udf import engine_settings, windows
 from ptec_udf.engine.worker import scorer_for
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.curve import bend
+from ptec_udf.model.calibration import probabilities
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -45,14 +45,12 @@ def register_ptec_score(
     settings = engine_settings(spark, engine or EngineConfig())
     model_id, labels, curve = artifact.model_id, artifact.manifest.labels, artifact.manifest.curve
     names = [label.name for label in labels]
-    scale, offset = np.array([label.scale for label in labels]), np.array([label.offset for label in labels])
 
     def to_map(logits: np.ndarray | None) -> dict[str, float] | None:
         if logits is None:
             return None
-        log_odds = bend(scale * logits.astype(np.float64) + offset, curve, np.clip)
         # Rounded to float32 as in the scores table, so that both agree to the last digit.
-        probability = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
+        probability = probabilities(logits, labels, curve)
         return dict(zip(names, probability.astype(float).tolist(), strict=True))
 
     @F.pandas_udf(T.MapType(T.StringType(), T.DoubleType()))  # type: ignore[call-overload]

@@ -12,9 +12,10 @@ from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
+from ptec_udf.nightly.diff import keyed_texts
 from ptec_udf.nightly.runs import History, RunRecord
 from ptec_udf.nightly.stage import known_texts
-from ptec_udf.text import missing_columns, parse_template, text_id
+from ptec_udf.text import missing_columns, parse_template, text_column, text_id
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.source import PinnedSource, pin
 from ptec_udf.warehouse.tables import Warehouse
@@ -31,6 +32,12 @@ class Night:
     history: History
     record: RunRecord
     scores_version: int
+
+    def texts(self) -> DataFrame:
+        """The pinned source's texts, one row for each key; see ``diff.keyed_texts``."""
+        source, options = self.source.read(self.warehouse.spark), self.config.source
+        text = text_column(source.schema, parse_template(self.artifact.manifest.template), options.columns)
+        return keyed_texts(source, options.key, text)
 
     def standing(self) -> DataFrame:
         """Scores of this model as they stood when the night began."""

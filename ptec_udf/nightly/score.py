@@ -7,7 +7,6 @@ last.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,13 +22,13 @@ from ptec_udf.errors import PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
 from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
+from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
-from ptec_udf.nightly.rows import STAGING_LOST, gone_rows, scored_rows
+from ptec_udf.nightly.rows import gone_rows, scored_rows
 from ptec_udf.nightly.runs import DONE, NOTHING, SUPERSEDED
 from ptec_udf.nightly.shadows import find_shadows, score_shadows
 from ptec_udf.nightly.stage import Staged, stage
 from ptec_udf.progress import say
-from ptec_udf.text import parse_template, text_column
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse, with_retries
 from ptec_udf.warehouse.views import ensure_views
@@ -72,7 +71,7 @@ def score_night(night: Night) -> dict[str, Any]:
         night = finish_killed(night)
         _run(night)
     except (PySparkException, Py4JError) as error:
-        kind = _reason(error)
+        kind = reason_of(error)
         night.record.write_failed(warehouse, kind)
         raise PtecError(
             f"the night failed with {kind}, see Spark's own log; a rerun goes on where it stopped"
@@ -81,14 +80,6 @@ def score_night(night: Night) -> dict[str, Any]:
         night.record.write_failed(warehouse, type(error).__name__)
         raise
     return night.record.write(warehouse, DONE)
-
-
-def _reason(error: PySparkException | Py4JError) -> str:
-    """Say why Spark failed. Its own message may quote a company's text, so only its kind is told; ours may not."""
-    ours = re.search(rf"ptec_udf\.errors\.(\w+: .*)|({STAGING_LOST})", str(error))
-    if ours:
-        return str(ours[1] or ours[2])
-    return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
 
 
 def _run(night: Night) -> None:
@@ -114,11 +105,8 @@ def _run(night: Night) -> None:
 
 def _marked(night: Night) -> DataFrame:
     """Read the pinned source, make texts, and give every key its fate."""
-    source = night.source.read(night.warehouse.spark)
-    key, options = night.config.source.key, night.config.source
-    text = text_column(source.schema, parse_template(night.artifact.manifest.template), options.columns)
     return diff.marked(
-        diff.keyed_texts(source, key, text),
+        night.texts(),
         night.standing(),
         source_id=night.source.source_id,
         run_id=night.record.run_id,

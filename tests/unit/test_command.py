@@ -60,3 +60,18 @@ def test_values_within_values_are_shown_as_words_and_no_line_is_folded_in_a_pipe
     assert "f" * 64 in told
     assert "/a" * 200 in told
     assert "'" not in told
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_result_with_a_fault_is_printed_and_ends_with_1(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    def finish(said: str | None) -> None:
+        run_command(lambda: {"found": 5}, as_json=as_json, show=show_pairs, fault_of=lambda result: said)
+
+    finish(None)
+    before = capsys.readouterr()
+    assert ("found" in before.out, before.err) == (True, "")
+    with pytest.raises(SystemExit) as caught:
+        finish("it is past the tolerance")
+    assert caught.value.code == 1
+    after = capsys.readouterr()
+    assert (after.out, after.err) == (before.out, "error: it is past the tolerance\n")

@@ -1,0 +1,18 @@
+"""Why Spark failed, in words that may be shown."""
+
+from __future__ import annotations
+
+import re
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from ptec_udf.nightly.rows import STAGING_LOST
+
+
+def reason_of(error: PySparkException | Py4JError) -> str:
+    """Say why Spark failed. Its own message may quote a company's text, so only its kind is told; ours may not."""
+    ours = re.search(rf"ptec_udf\.errors\.(\w+: .*)|({STAGING_LOST})", str(error))
+    if ours:
+        return str(ours[1] or ours[2])
+    return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__

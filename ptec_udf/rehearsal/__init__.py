@@ -1,0 +1,1 @@
+"""What a night would do, tried on a sample before it."""

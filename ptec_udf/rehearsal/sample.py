@@ -1,0 +1,33 @@
+"""Which of a source's texts stand for all of them."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.nightly.plan import Night
+
+
+def sample_texts(night: Night, *, rows: int, seed: int, longest: int = 0) -> list[str]:
+    """Draw distinct texts of the pinned source; the same ones each time, however Spark arranges its rows.
+
+    Args:
+        night: its source and the model's template make the texts. Keys without a text, or with several, have none.
+        rows: most texts that are drawn, by a hash.
+        seed: another one draws others.
+        longest: number of texts that are taken on top because no others have more characters.
+
+    Returns:
+        Each text once, in the order of their hashes; empty where the source has no text.
+    """
+    has_text = night.texts().where(F.col("key").isNotNull() & F.col("text").isNotNull())
+    texts = has_text.select("text_hash", "text").dropDuplicates(["text_hash"])
+    drawn = _first(texts, F.xxhash64(F.lit(seed), "text_hash").asc(), rows)
+    chosen = drawn.unionByName(_first(texts, F.length("text").desc(), longest)) if longest else drawn
+    by_hash = {row["text_hash"]: row["text"] for row in chosen.collect()}
+    return [by_hash[text_hash] for text_hash in sorted(by_hash)]
+
+
+def _first(texts: DataFrame, order: Column, rows: int) -> DataFrame:
+    """Return the first rows of an order; those that are equal in it come by their hash."""
+    return texts.orderBy(order, "text_hash").limit(rows)

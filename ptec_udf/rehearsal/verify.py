@@ -1,0 +1,100 @@
+"""Equal scores whatever the batching: shown on a sample of a source, before a night or after a change of machines.
+
+The model and the source are pinned as a night does it. Nothing is written to any table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from ptec_udf.config import ScoreConfig
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.scorer import ScoredText
+from ptec_udf.errors import PtecError, SourceError
+from ptec_udf.nightly.plan import Night, check, pin_night
+from ptec_udf.nightly.reason import reason_of
+from ptec_udf.progress import progress, say
+from ptec_udf.rehearsal.arrangements import Arrangement, Dtype, arrangements, score_in_driver, score_on_spark
+from ptec_udf.rehearsal.comparison import Compared, compare
+from ptec_udf.rehearsal.plain import score_alone
+from ptec_udf.rehearsal.sample import sample_texts
+from ptec_udf.warehouse.tables import Warehouse
+
+# They are cut, or fill the largest batches: a sample of a few hundred may have none of them.
+_LONGEST = 4
+
+
+def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
+    """Score a sample of the source in many arrangements and hold each against each text alone in float32.
+
+    Returns:
+        ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``passed`` and ``arrangements``, a list
+        of dictionaries as of ``Compared``.
+
+    Raises:
+        UserError: for a model, source, artifact or backbone that cannot be used, or a source without a text.
+        PtecError: when Spark fails, or none of the texts can be scored alone.
+    """
+    warehouse = Warehouse(spark, config.warehouse.database)
+    warehouse.ensure()
+    night = pin_night(warehouse, config)
+    check(night)
+    try:
+        compared = _compared(night)
+    except (PySparkException, Py4JError) as error:
+        raise PtecError(f"verify failed with {reason_of(error)}, see Spark's own log") from error
+    return {
+        "model_id": night.artifact.model_id,
+        "source": night.source.name,
+        "source_version": night.source.version,
+        "texts": compared[0].rows,
+        "passed": all(one.passed for one in compared),
+        "arrangements": [one.to_dict() for one in compared],
+    }
+
+
+def _compared(night: Night) -> list[Compared]:
+    """Score the sample alone and in all arrangements."""
+    choice = night.config.verify
+    texts = sample_texts(night, rows=choice.rows, seed=choice.seed, longest=_LONGEST)
+    if not texts:
+        raise SourceError(f"source {night.source.name!r} must have a text to verify with, and no key has one")
+    say(
+        f"{len(texts)} texts of version {night.source.version} of {night.source.name}, "
+        f"model {night.artifact.model_id[:12]}"
+    )
+    alone = score_alone(night.artifact, texts)
+    if all(text.logits is None for text in alone):
+        said = ", ".join(sorted({text.error or text.status for text in alone}))
+        raise PtecError(f"a text of the sample must have scores when it is alone, and none of {len(texts)} has: {said}")
+    tried = {dtype: arrangements(night.config.engine, [text.n_tokens for text in alone], dtype) for dtype in _of(night)}
+    with progress("arrangements", sum(map(len, tried.values()))) as step:
+        compared = []
+        for dtype, those in tried.items():
+            for one, found in _scored(night, texts, dtype, those):
+                compared.append(compare(one.name, dtype, alone, found, night.artifact.manifest))
+                step(1)
+    return compared
+
+
+def _of(night: Night) -> Sequence[Dtype]:
+    """Return the arithmetic that is tried; without a backbone there is one."""
+    return ("float32",) if night.artifact.manifest.backbone is None else ("float32", "bfloat16")
+
+
+def _scored(
+    night: Night, texts: Sequence[str], dtype: Dtype, tried: Sequence[Arrangement]
+) -> Iterator[tuple[Arrangement, list[ScoredText]]]:
+    """Score the sample in each arrangement of one arithmetic, for which this process loads the model once."""
+    scorer, seed = load_scorer(night.artifact, dtype=getattr(torch, dtype)), night.config.verify.seed
+    for one in tried:
+        if one.partitions is None:
+            yield one, score_in_driver(scorer, texts, one, seed)
+        else:
+            yield one, score_on_spark(night.warehouse.spark, night.artifact, texts, one, seed)

@@ -164,6 +164,16 @@ def score(
 
 
 @app.command()
+def estimate(
+    config: Annotated[Path | None, own_config("score")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
+    """Say how long the next night will take and what memory it needs, from counts and some seconds of scoring."""
+    from jobs.estimate import run, show
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show)
+
+
+@app.command()
 def verify(
     config: Annotated[Path | None, own_config("score")] = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:

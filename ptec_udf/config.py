@@ -130,8 +130,14 @@ class VerifyConfig(Section):
     seed: int = Field(0, description="another one draws other texts")
 
 
+class EstimateConfig(Section):
+    """How long ``ptec estimate`` measures."""
+
+    seconds: float = Field(30.0, gt=0, description="about so long texts are scored, to measure how fast that is")
+
+
 class ScoreConfig(Section):
-    """Configuration of ``ptec score`` and of ``ptec verify``."""
+    """Configuration of ``ptec score``, and of ``ptec verify`` and ``ptec estimate`` before it."""
 
     warehouse: WarehouseConfig = WarehouseConfig()
     source: ScoreSourceConfig
@@ -145,6 +151,7 @@ class ScoreConfig(Section):
     )
     retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
     verify: VerifyConfig = VerifyConfig()
+    estimate: EstimateConfig = EstimateConfig()
 
     @model_validator(mode="after")
     def _shadows_are_others(self) -> ScoreConfig:

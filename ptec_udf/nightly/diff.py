@@ -102,6 +102,13 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, run_id: str
     )
 
 
+def count_fates(changes: DataFrame) -> tuple[dict[str, int], int]:
+    """Count companies by fate (rows without a key: rows), and the companies with a text to score."""
+    counted = F.when(F.col("fate") == NO_KEY, F.col("n_rows")).otherwise(F.lit(1))
+    counts = changes.groupBy("fate").agg(F.sum(counted).alias("count"), F.count("text").alias("texts")).collect()
+    return {row["fate"]: row["count"] for row in counts}, sum(row["texts"] for row in counts)
+
+
 def _fate(source_id: str, run_id: str, retry_errors: bool) -> Column:
     """Decide a key's fate; null for one that is gone and was."""
     was_there = F.col("stands").isNotNull() & ~F.col("was_gone")

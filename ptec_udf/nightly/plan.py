@@ -12,7 +12,7 @@ from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.nightly.diff import keyed_texts
+from ptec_udf.nightly.diff import keyed_texts, marked
 from ptec_udf.nightly.runs import History, RunRecord
 from ptec_udf.nightly.stage import known_texts
 from ptec_udf.text import missing_columns, parse_template, text_column, text_id
@@ -38,6 +38,16 @@ class Night:
         source, options = self.source.read(self.warehouse.spark), self.config.source
         text = text_column(source.schema, parse_template(self.artifact.manifest.template), options.columns)
         return keyed_texts(source, options.key, text)
+
+    def changes(self) -> DataFrame:
+        """The fate of every key; see ``diff.marked``."""
+        return marked(
+            self.texts(),
+            self.standing(),
+            source_id=self.source.source_id,
+            run_id=self.record.run_id,
+            retry_errors=self.config.retry_errors,
+        )
 
     def standing(self) -> DataFrame:
         """Scores of this model as they stood when the night began."""
@@ -68,6 +78,7 @@ def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, sour
     """Make the night of a model and a pinned source, as runs and scores stand now."""
     history, template = History.read(warehouse), artifact.manifest.template
     record = new_record(history, config, model_id=artifact.model_id, template=template, source=source)
+    record.estimated_seconds = history.estimated_seconds(record)
     return Night(warehouse, config, source, artifact, history, record, warehouse.version("scores"))
 
 

@@ -18,6 +18,7 @@ from ptec_udf.warehouse.source import PinnedSource
 from ptec_udf.warehouse.tables import Warehouse
 
 COMMAND = "score"
+ESTIMATE = "estimate"
 DONE, NOTHING, SUPERSEDED, FAILED = "done", "nothing_to_do", "superseded", "failed"
 SKIPPED = "skipped"  # a shadow without a model of its own
 
@@ -27,13 +28,15 @@ class History:
     """Earlier runs of the score command, newest last."""
 
     rows: list[Row]
+    estimates: list[Row] = field(default_factory=list)
 
     @classmethod
     def read(cls, warehouse: Warehouse) -> History:
-        """Read the few columns that decide what a night has to do."""
-        columns = ("run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias", "ended")
-        runs = warehouse.read("runs").where(F.col("command") == COMMAND).select(*columns)
-        return cls(sorted(runs.collect(), key=lambda row: row["ended"]))
+        """Read the few columns that decide what a night has to do, and what was estimated before it."""
+        columns = ("command", "run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias")
+        runs = warehouse.read("runs").select(*columns, "ended", "estimated_seconds")
+        rows = sorted(runs.collect(), key=lambda row: row["ended"])
+        return cls(*[[row for row in rows if row["command"] == command] for command in (COMMAND, ESTIMATE)])
 
     def last_done(self, *, alias: str | None, model_id: str) -> Row | None:
         """Return the last run that wrote what this screen shows: by alias, or by model where none is used."""
@@ -53,6 +56,13 @@ class History:
             if row["outcome"] == DONE and row["model_id"] == model_id and row["source_id"] == source_id
         ]
         return max(versions, default=None)
+
+    def estimated_seconds(self, record: RunRecord) -> float | None:
+        """Return what was estimated last of a run of this model on this version of the source."""
+        wanted = (record.source.source_id, record.source.version, record.text_id, record.model_id)
+        of = ("source_id", "source_version", "text_id", "model_id")
+        fitting = (row for row in reversed(self.estimates) if tuple(row[name] for name in of) == wanted)
+        return next((row["estimated_seconds"] for row in fitting), None)
 
     def run_id(
         self, *, model_id: str, alias: str | None, source: PinnedSource, text_id: str, retries_errors: bool
@@ -99,6 +109,8 @@ class RunRecord:
     padding: float | None = None
     rows_per_second: float | None = None
     dtype: str | None = None
+    estimated_seconds: float | None = None
+    command: str = COMMAND
 
     def count_written(self, warehouse: Warehouse) -> None:
         """Count what stands after MERGE, which another process can do as well as the one that merged."""
@@ -116,7 +128,7 @@ class RunRecord:
         """Append the row and return it as the command's result."""
         values: dict[str, Any] = {
             "run_id": self.run_id,
-            "command": COMMAND,
+            "command": self.command,
             "config": self.config,
             "source_id": self.source.source_id,
             "source_name": self.source.name,
@@ -136,6 +148,7 @@ class RunRecord:
             "outcome": outcome,
             "error": error,
             "dtype": self.dtype,
+            "estimated_seconds": self.estimated_seconds,
         }
         row = tuple(values[name] for name in RUNS.names)
         warehouse.append("runs", warehouse.spark.createDataFrame([row], RUNS))

@@ -27,7 +27,7 @@ from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.rows import gone_rows, scored_rows
 from ptec_udf.nightly.runs import DONE, NOTHING, SUPERSEDED
 from ptec_udf.nightly.shadows import find_shadows, score_shadows
-from ptec_udf.nightly.stage import Staged, stage
+from ptec_udf.nightly.stage import Staged, fresh_texts, stage
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse, with_retries
@@ -86,9 +86,9 @@ def _run(night: Night) -> None:
     """Do the night's work."""
     warehouse, record = night.warehouse, night.record
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
-    changes = _marked(night).persist(StorageLevel.MEMORY_AND_DISK)
+    changes = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        fates, n_texts = _count_fates(changes)
+        fates, n_texts = diff.count_fates(changes)
         record.skipped = fates.get(diff.SAME, 0)
         if null_keys := fates.get(diff.NO_KEY):
             record.counts["null_key"] = null_keys
@@ -103,32 +103,11 @@ def _run(night: Night) -> None:
         changes.unpersist()
 
 
-def _marked(night: Night) -> DataFrame:
-    """Read the pinned source, make texts, and give every key its fate."""
-    return diff.marked(
-        night.texts(),
-        night.standing(),
-        source_id=night.source.source_id,
-        run_id=night.record.run_id,
-        retry_errors=night.config.retry_errors,
-    )
-
-
-def _count_fates(changes: DataFrame) -> tuple[dict[str, int], int]:
-    """Count companies by fate (rows without a key: rows), and the companies with a text to score."""
-    counted = F.when(F.col("fate") == diff.NO_KEY, F.col("n_rows")).otherwise(F.lit(1))
-    counts = changes.groupBy("fate").agg(F.sum(counted).alias("count"), F.count("text").alias("texts")).collect()
-    return {row["fate"]: row["count"] for row in counts}, sum(row["texts"] for row in counts)
-
-
 def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
     """Score each distinct text that is not known yet, once; ``n_texts`` companies have one of them."""
-    wanted = changes.where(F.col("text").isNotNull())
-    known = night.known().select("text_hash")
-    fresh = wanted.select("text_hash", "text").dropDuplicates(["text_hash"])
     staged = stage(
         night.warehouse,
-        fresh.join(known, on="text_hash", how="left_anti"),
+        fresh_texts(changes, night.known()),
         artifact=night.artifact,
         engine=night.config.engine,
         n_slices=-(-n_texts // night.config.slice_texts) or 1,

@@ -51,6 +51,17 @@ def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run
     return staged.unionByName(usable).dropDuplicates(["text_hash"])
 
 
+def fresh_texts(changes: DataFrame, known: DataFrame) -> DataFrame:
+    """Return what is to be scored: text_hash and text, each distinct text once.
+
+    Args:
+        changes: rows of ``diff.marked``.
+        known: from ``known_texts``.
+    """
+    wanted = changes.where(F.col("text").isNotNull()).select("text_hash", "text").dropDuplicates(["text_hash"])
+    return wanted.join(known.select("text_hash"), on="text_hash", how="left_anti")
+
+
 def stage(
     warehouse: Warehouse,
     texts: DataFrame,
@@ -76,7 +87,7 @@ def stage(
     dealt = deal(texts, n_slices=n_slices, n_slots=context.defaultParallelism, most_tokens=most_tokens)
     dealt = dealt.persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        slices = _slices(dealt)
+        slices = slices_of(dealt)
         if not slices:
             return Staged()
         counters, started = Counters.of(context), time.monotonic()
@@ -84,7 +95,9 @@ def stage(
         n_texts, n_bytes = (sum(one[name] for one in slices) for name in ("texts", "bytes"))
 
         def write(one: Row) -> None:
-            warehouse.append("score_staging", _scored(dealt, one, score("text"), artifact.model_id, run_id))
+            rows = scored_slice(dealt, one, score("text"))
+            origin = {"model_id": F.lit(artifact.model_id), "run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
+            warehouse.append("score_staging", rows.select("*", *[of.alias(name) for name, of in origin.items()]))
 
         with watched(lambda seconds: _line(counters, n_texts, n_bytes, seconds)):
             _in_turn(inheritable_thread_target(warehouse.spark)(write), slices)
@@ -112,38 +125,31 @@ def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | No
     n_tasks = F.greatest(F.lit(n_slots * _TASKS_PER_SLOT), F.ceil(F.count("*").over(of_slice) / _ROWS_OF_A_TASK))
     # The middle of a text's work, so that the last one's task is below n_tasks.
     share = (F.sum("cost").over(longest_first) - F.col("cost") / 2) / F.sum("cost").over(of_slice)
-    dealt = texts.withColumn("slice", slice_of).withColumn("cost", _cost(most_tokens))
+    dealt = texts.withColumn("slice", slice_of).withColumn("cost", cost(most_tokens))
     return dealt.withColumn("n_tasks", n_tasks.cast("int")).withColumn("task", F.floor(share * n_tasks).cast("int"))
 
 
-def _cost(most_tokens: int | None) -> Column:
-    """Bytes of a text, as far as they are read."""
+def cost(most_tokens: int | None) -> Column:
+    """Say how much work a text is, in bytes, of which those that are cut off are none."""
     n_bytes = F.octet_length("text").cast("long")
     most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * _BYTES_OF_A_TOKEN))
     return most + F.lit(_BYTES_OF_A_TOKEN)
 
 
-def _slices(dealt: DataFrame) -> list[Row]:
-    """Say of each slice: slice, n_tasks, texts, bytes."""
-    counted = dealt.groupBy("slice", "n_tasks")
-    sums = counted.agg(F.count("*").alias("texts"), F.sum(F.octet_length("text")).alias("bytes"))
-    return sums.orderBy("slice").collect()
+def slices_of(dealt: DataFrame) -> list[Row]:
+    """Say of each slice of ``deal``: slice, n_tasks, texts, bytes, cost."""
+    sums = [F.count("*").alias("texts"), F.sum(F.octet_length("text")).alias("bytes"), F.sum("cost").alias("cost")]
+    return dealt.groupBy("slice", "n_tasks").agg(*sums).orderBy("slice").collect()
 
 
-def _scored(dealt: DataFrame, one: Row, scored: Column, model_id: str, run_id: str) -> DataFrame:
-    """Make the staged rows of a slice."""
+def scored_slice(dealt: DataFrame, one: Row, scored: Column) -> DataFrame:
+    """Score a slice of ``deal``, each task's texts in one order; return text_hash and what ``scored`` holds."""
     return (
         dealt.where(F.col("slice") == one["slice"])
         .repartitionById(one["n_tasks"], "task")
         .sortWithinPartitions(F.desc("cost"), "text_hash")
         .select("text_hash", scored.alias("scored"))
-        .select(
-            F.lit(model_id).alias("model_id"),
-            "text_hash",
-            "scored.*",
-            F.lit(run_id).alias("run_id"),
-            F.current_timestamp().alias("staged_at"),
-        )
+        .select("text_hash", "scored.*")
     )
 
 

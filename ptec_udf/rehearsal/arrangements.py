@@ -5,19 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import EngineConfig
+from ptec_udf.engine.device import BATCH_TOKENS, Dtype
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.engine.udf import scoring_udf, windows
 from ptec_udf.model.artifact import Artifact
-
-Dtype = Literal["float32", "bfloat16"]
 
 FEW = 7
 """Rows of a small window: with any larger number of texts their batches are others than those of all rows."""
@@ -60,8 +58,8 @@ def arrangements(engine: EngineConfig, lengths: Sequence[int], dtype: Dtype) -> 
             update={"dtype": dtype, "batch_tokens": batch_tokens, "window_rows": window_rows, "window_bytes": _NO_BOUND}
         )
 
-    one, some, own, whole = 1, FEW * longest, engine.batch_tokens, max(1, every * longest)
-    as_configured = engine.model_copy(update={"dtype": dtype})
+    one, some, own, whole = 1, FEW * longest, engine.batch_tokens or BATCH_TOKENS, max(1, every * longest)
+    as_configured = engine.model_copy(update={"dtype": dtype, "batch_tokens": own})
     tried = [
         Arrangement("driver, each text a batch", of(one, every), in_bfloat16=True),
         Arrangement(f"driver, batches of {some} positions", of(max(1, some), every)),
@@ -91,7 +89,7 @@ def score_in_driver(
         seed: decides the other order.
     """
     if isinstance(scorer, Scorer):
-        scorer.batch_tokens = arrangement.engine.batch_tokens
+        scorer.batch_tokens = arrangement.engine.batch_tokens or BATCH_TOKENS
     order = _order(len(texts), arrangement, seed)
     series = pd.Series([texts[at] for at in order], dtype=object)
     read_ahead = windows(iter([series]), arrangement.engine.window_rows, arrangement.engine.window_bytes)

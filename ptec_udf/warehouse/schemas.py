@@ -167,9 +167,14 @@ RUNS = _table(
     ("rows_per_second", _DOUBLE, "texts scored per second of scoring"),
     ("started", _TIMESTAMP, "begin"),
     ("ended", _TIMESTAMP, "end"),
-    ("outcome", _STRING, "done, nothing_to_do, superseded, skipped or failed"),
+    ("outcome", _STRING, "done, nothing_to_do, superseded, skipped, failed or estimated"),
     ("error", _STRING, "why it failed or was skipped; null otherwise"),
     ("dtype", _STRING, "arithmetic of the backbone, float32 or bfloat16; null if no company had a text for it"),
+    (
+        "estimated_seconds",
+        _DOUBLE,
+        "what ptec estimate says, or said of this night; null if it was not asked",
+    ),
 )
 
 CORRECTIONS = _table(

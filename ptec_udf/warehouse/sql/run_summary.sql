@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW `{database}`.run_summary (
   run_id COMMENT 'run',
   command COMMENT 'command, for instance score',
-  outcome COMMENT 'done, nothing_to_do, superseded, skipped (a shadow) or failed',
+  outcome COMMENT 'done, nothing_to_do, superseded, skipped (a shadow), failed or estimated',
   error COMMENT 'why it failed or was skipped; null otherwise',
   started COMMENT 'begin',
   seconds COMMENT 'from begin to end',
@@ -18,7 +18,8 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   tokens COMMENT 'tokens read by the model',
   padding COMMENT 'share of text positions that were padding, 0 to 1',
   rows_per_second COMMENT 'texts scored per second of scoring',
-  dtype COMMENT 'arithmetic of the backbone; null if no company had a text for it'
+  dtype COMMENT 'arithmetic of the backbone; null if no company had a text for it',
+  estimated_seconds COMMENT 'what ptec estimate said of seconds; null if it was not asked'
 )
 COMMENT 'Runs, one a row'
 TBLPROPERTIES ('ptec.definition' = '{definition}')
@@ -28,6 +29,6 @@ SELECT
   CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
   r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
   aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows) AS companies,
-  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype
+  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype, r.estimated_seconds
 FROM `{database}`.runs AS r
 LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

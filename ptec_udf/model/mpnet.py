@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
+from ptec_udf.model.attention import attend, is_quicker
 from ptec_udf.model.prefix import LayerKeysValues
 
 _MASKED = -1e4  # in bfloat16 too, nothing is left of such a position
@@ -91,6 +92,8 @@ def _apply(layer: Any, hidden: torch.Tensor, bias: torch.Tensor, prefix: LayerKe
 
 def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Mix values, arguments and result *Shape:* ``(batch, n_heads, length, head_width)``."""
+    if is_quicker(queries):
+        return attend(queries, keys, values, scaling=queries.shape[-1] ** -0.5, bias=bias)
     if torch.is_grad_enabled() and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
         # Backwards, torch's fused attention is several times as slow there as its parts are.
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2) + bias

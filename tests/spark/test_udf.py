@@ -42,7 +42,7 @@ def _alone(artifact: Artifact) -> np.ndarray:
 def test_logits_do_not_depend_on_the_arrangement(
     spark: SparkSession, artifact: Artifact, partitions: int, batch_tokens: int, window_rows: int, turned: bool
 ) -> None:
-    engine = EngineConfig(batch_tokens=batch_tokens, window_rows=window_rows)
+    engine = EngineConfig(dtype="float32", batch_tokens=batch_tokens, window_rows=window_rows)
     rows = list(enumerate(TEXTS))
     frame = spark.createDataFrame(rows[::-1] if turned else rows, "at int, text string").repartition(partitions)
     scored = frame.select("at", scoring_udf(spark, artifact, engine)("text").alias("s")).select("at", "s.*").collect()

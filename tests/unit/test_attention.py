@@ -1,0 +1,98 @@
+"""Attention without a softmax's shift: equal to the usual one as far as bfloat16 goes, and used where it is quicker."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.attention import NAME, attend, is_quicker
+from tests.tiny import tiny_artifact, tiny_companies, tiny_text
+
+TEXTS = [tiny_text(company) for company in tiny_companies(40)]
+
+
+def drawn(*shape, scale=1.0):
+    return (scale * torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))).bfloat16()
+
+
+@pytest.fixture
+def states():
+    """Queries of 6 heads, keys and values of 2, 5 queries and 9 keys."""
+    return drawn(3, 6, 5, 8), drawn(3, 2, 9, 8), drawn(3, 2, 9, 8)
+
+
+def usual(queries, keys, values, mask):
+    keys, values = (part.repeat_interleave(3, dim=1) for part in (keys, values))
+    return scaled_dot_product_attention(*[part.double() for part in (queries, keys, values)], attn_mask=mask)
+
+
+def masks():
+    alike = torch.ones(3, 1, 1, 9, dtype=torch.bool)
+    alike[1, ..., 4:] = False
+    causal = torch.ones(5, 9, dtype=torch.bool).tril(diagonal=4).expand(3, 1, 5, 9)
+    return {"none": None, "of keys": alike, "of each query": causal}
+
+
+@pytest.mark.parametrize("name", ["none", "of keys", "of each query"])
+@torch.no_grad()
+def test_equal_to_the_usual_one(states, name):
+    mask = masks()[name]
+    found = attend(*states, scaling=8**-0.5, seen=mask)
+    expected = usual(*states, None if mask is None else mask.expand(3, 6, 5, 9))
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.03)
+    assert (found.double() - expected).abs().mean() < 4e-3
+
+
+@torch.no_grad()
+def test_bias_is_added_and_may_hide(states):
+    bias = drawn(1, 6, 5, 9)
+    bias[..., 7:] = -1e4
+    found = attend(*states, scaling=8**-0.5, bias=bias)
+    torch.testing.assert_close(found.double(), usual(*states, bias.double()), rtol=0, atol=0.03)
+    hidden = [part.clone() for part in states[1:]]
+    for part in hidden:
+        part[:, :, 7:] = 50.0
+    assert torch.equal(attend(states[0], *hidden, scaling=8**-0.5, bias=bias), found)
+
+
+@torch.no_grad()
+def test_huge_scores_stay_numbers():
+    queries, keys, values = drawn(1, 1, 4, 8, scale=100), drawn(1, 1, 6, 8, scale=100), drawn(1, 1, 6, 8)
+    found = attend(queries, keys, values, scaling=1.0)
+    assert found.isfinite().all()
+    assert (found.amax() <= values.amax() * 1.01) and (found.amin() >= values.amin() * 1.01)
+
+
+def test_only_for_bfloat16_without_gradients():
+    states = drawn(1)
+    assert not is_quicker(states)
+    with torch.no_grad():
+        assert is_quicker(states)
+        assert not is_quicker(states.float())
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "name"),
+    [("bert", "deep", NAME), ("bert", "input", NAME), ("llama", "input", NAME), ("mpnet", "deep", None)],
+)
+def test_scoring_in_bfloat16_uses_it_and_stays_near_float32(tmp_path, monkeypatch, family, kind, name):
+    calls = []
+    for module in ("attention", "mpnet"):
+        monkeypatch.setattr(f"ptec_udf.model.{module}.attend", lambda *a, **k: calls.append(1) or attend(*a, **k))
+    artifact = load_artifact(tiny_artifact(tmp_path, family, kind))
+    scorers = [load_scorer(artifact, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    if name:
+        assert scorers[1].network.backbone.config._attn_implementation == name
+    calls.clear()
+    plain = np.stack([one.logits for one in scorers[0].score(TEXTS)])
+    assert not calls
+    together = np.stack([one.logits for one in scorers[1].score(TEXTS)])
+    assert len(calls) == 2  # layers
+    alone = np.stack([scorers[1].score([text])[0].logits for text in TEXTS])
+    assert np.abs(together - plain).max() < 0.35
+    assert np.abs(together - plain).mean() < 0.03
+    assert np.abs(together - alone).mean() < 0.03

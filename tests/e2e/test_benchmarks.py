@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.tiny import tiny_artifact
+from benchmarks.common import logits_of
+from benchmarks.peft_scorer import PeftScorer
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.model.artifact import load_artifact
+from tests.tiny import KINDS, tiny_artifact, tiny_companies, tiny_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +49,18 @@ def test_peers(artifact, tmp_path):
     pq.write_table(pa.table({"about": texts}), tmp_path / "texts.parquet")
     options = ["--column", "about", "--dtype", "float32", "--repeats", 1]
     found = results_of("peers", tmp_path / "out", artifact, tmp_path / "texts.parquet", *options)
-    assert set(found["ways"]) == {"ptec in float32", "predict_batch_udf"}
-    ours = found["ways"]["ptec in float32"]
-    assert ours["rows"] == 50
-    assert ours["worst"] < 1e-4
+    of_mlflow = {"mlflow spark_udf"} if importlib.util.find_spec("mlflow") else set()
+    assert set(found["ways"]) == {"ptec in float32", "predict_batch_udf"} | of_mlflow
+    for way in found["ways"].values():
+        assert way["rows"] == 50
+        assert way["worst"] < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_peft_scorer_gives_our_logits(tmp_path, family, kind):
+    folder = tiny_artifact(tmp_path, family, kind)
+    texts = [tiny_text(company) for company in tiny_companies(20)]
+    ours = logits_of(load_scorer(load_artifact(folder)).score(texts))
+    assert ours.std() > 0.1
+    np.testing.assert_allclose(PeftScorer(str(folder)).logits(texts), ours, rtol=0, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
-from ptec_udf.engine.scorer import ScoredText
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.scorer import ScoredText, Scorer
+from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.curve import bend
+from ptec_udf.model.manifest import Manifest
 from ptec_udf.progress import say
 
 WINDOW_ROWS = 4096
@@ -38,9 +44,23 @@ def read_texts(path: Path, column: str, rows: int | None = None) -> list[str]:
     return texts
 
 
-def windows_of(texts: Sequence[str]) -> list[Sequence[str]]:
-    """Part texts as a night's worker reads them ahead."""
-    return [texts[at : at + WINDOW_ROWS] for at in range(0, len(texts), WINDOW_ROWS)]
+def use_threads(n: int | None) -> int:
+    """Let torch compute with so many threads, by default with all cores; return their number."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as in a night's workers
+    torch.set_num_threads(n or len(os.sched_getaffinity(0)))
+    return torch.get_num_threads()
+
+
+def load(artifact: Artifact, dtype: str, batch_tokens: int) -> Scorer:
+    """Load a model that has a language model.
+
+    Raises:
+        TypeError: for one that has none.
+    """
+    scorer = load_scorer(artifact, dtype=getattr(torch, dtype), batch_tokens=batch_tokens)
+    if not isinstance(scorer, Scorer):
+        raise TypeError("a model with a backbone is wanted, this one scores by TF-IDF alone")
+    return scorer
 
 
 def in_turn(
@@ -102,6 +122,12 @@ def logits_of(scored: Sequence[ScoredText]) -> np.ndarray:
 def sigmoids(logits: np.ndarray) -> np.ndarray:
     """Turn logits into numbers between 0 and 1, before any calibration."""
     return 1 / (1 + np.exp(-logits))
+
+
+def probabilities(manifest: Manifest, logits: np.ndarray) -> np.ndarray:
+    """Return a model's calibrated probabilities, *Shape:* ``(n_rows, n_labels)``."""
+    scales, offsets = (np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset"))
+    return sigmoids(bend(scales * logits.astype(np.float64) + offsets, manifest.curve, np.clip))
 
 
 def padding_of(scored: Sequence[ScoredText]) -> float:

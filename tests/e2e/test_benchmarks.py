@@ -27,6 +27,14 @@ def artifact(tmp_path):
     return tiny_artifact(tmp_path / "tiny")
 
 
+@pytest.fixture
+def texts(tmp_path):
+    """Sixty different texts, ten of them twice, in a column ``about``."""
+    distinct = [tiny_text(company) for company in tiny_companies(60)]
+    pq.write_table(pa.table({"about": [*distinct, None, *distinct[:10], " "]}), tmp_path / "texts.parquet")
+    return tmp_path / "texts.parquet"
+
+
 def results_of(module, out, *arguments):
     """Run a benchmark; return its results, after a look at its table."""
     command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments), "--out", str(out)]
@@ -64,3 +72,17 @@ def test_peft_scorer_gives_our_logits(tmp_path, family, kind):
     ours = logits_of(load_scorer(load_artifact(folder)).score(texts))
     assert ours.std() > 0.1
     np.testing.assert_allclose(PeftScorer(str(folder)).logits(texts), ours, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_ablation(tmp_path, texts):
+    model = tiny_artifact(tmp_path / "tiny", "llama", "input")
+    options = ["--column", "about", "--repeats", 1, "--batch-tokens", 200]
+    found = results_of("ablation", tmp_path / "out", model, texts, *options)
+    ways, nothing = found["ways"], found["ways"]["all parts"]
+    alone = {"sorting", "budget", "sorting and budget", "prompt's cache", "bfloat16", "equal texts once"}
+    assert set(ways) == {"all parts"} | alone and found["left_out"] == []
+    assert (found["rows"], found["distinct"]) == (70, 60)
+    assert nothing["padding"] < min(ways["sorting"]["padding"], ways["sorting and budget"]["padding"])
+    assert 0 < ways["bfloat16"]["probabilities_apart"] < 0.1
+    assert ways["equal texts once"]["probabilities_apart"] < 0.01

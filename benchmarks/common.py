@@ -63,6 +63,12 @@ def load(artifact: Artifact, dtype: str, batch_tokens: int) -> Scorer:
     return scorer
 
 
+def score(scorer: Scorer, texts: Sequence[str]) -> list[ScoredText]:
+    """Score texts as a night's worker does, window by window."""
+    windows = (texts[at : at + WINDOW_ROWS] for at in range(0, len(texts), WINDOW_ROWS))
+    return [one for window in windows for one in scorer.score(window)]
+
+
 def in_turn(
     ways: Mapping[str, Callable[[], ResultT]], rows: int, repeats: int
 ) -> tuple[dict[str, ResultT], dict[str, list[float]]]:

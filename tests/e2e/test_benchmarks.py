@@ -77,7 +77,7 @@ def test_peft_scorer_gives_our_logits(tmp_path, family, kind):
 @pytest.mark.slow
 def test_ablation(tmp_path, texts):
     model = tiny_artifact(tmp_path / "tiny", "llama", "input")
-    options = ["--column", "about", "--repeats", 1, "--batch-tokens", 200]
+    options = ["--column", "about", "--repeats", 1, "--batch-tokens", 200, "--threads", 1]
     found = results_of("ablation", tmp_path / "out", model, texts, *options)
     ways, nothing = found["ways"], found["ways"]["all parts"]
     alone = {"sorting", "budget", "sorting and budget", "prompt's cache", "bfloat16", "equal texts once"}
@@ -86,3 +86,13 @@ def test_ablation(tmp_path, texts):
     assert nothing["padding"] < min(ways["sorting"]["padding"], ways["sorting and budget"]["padding"])
     assert 0 < ways["bfloat16"]["probabilities_apart"] < 0.1
     assert ways["equal texts once"]["probabilities_apart"] < 0.01
+
+
+@pytest.mark.slow
+def test_prompt_cost(artifact, tmp_path, texts):
+    options = ["--column", "about", "--repeats", 3, "--rows", 30, "--threads", 1]
+    found = results_of("prompt_cost", tmp_path / "out", artifact, texts, *options)
+    assert found["prompt"] == {"kind": "deep", "positions": 4, "cached": True}
+    assert found["probabilities_apart"] > 0.01
+    pairs = zip(found["seconds"]["with the prompt"], found["seconds"]["without"], strict=True)
+    assert found["times_without"]["median"] == sorted(one / other for one, other in pairs)[1]

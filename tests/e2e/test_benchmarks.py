@@ -96,3 +96,15 @@ def test_prompt_cost(artifact, tmp_path, texts):
     assert found["probabilities_apart"] > 0.01
     pairs = zip(found["seconds"]["with the prompt"], found["seconds"]["without"], strict=True)
     assert found["times_without"]["median"] == sorted(one / other for one, other in pairs)[1]
+
+
+@pytest.mark.slow
+def test_arithmetic(artifact, tmp_path, texts):
+    options = ["--column", "about", "--repeats", 1, "--rows", 40, "--threads", 1, "--side", 64, "--batch-tokens", 200]
+    found = results_of("arithmetic", tmp_path / "out", artifact, texts, *options)
+    operations, of_one_thread = found["operations"], found["threads"]["1"]
+    assert operations["texts"] < operations["network"]
+    assert 0.5 < operations["the same products"] / operations["network"] < 1
+    assert 0.5 < operations["square products"] / operations["the same products"] < 1.5
+    assert set(of_one_thread["ways"]) == {"scoring", "network", "the same products", "square products"}
+    assert 0.5 < sum(one["share"] for one in of_one_thread["profile"]) <= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,12 +69,21 @@ def score(scorer: Scorer, texts: Sequence[str]) -> list[ScoredText]:
     return [one for window in windows for one in scorer.score(window)]
 
 
+def rounds(names: Iterable[str], repeats: int) -> Iterator[tuple[int, str]]:
+    """Name all in turn, so often, with the number of the round, from 1.
+
+    Every second round goes backwards, so that a machine that slows down does not favour one of them.
+    """
+    order = list(names)
+    for at in range(repeats):
+        for name in order[:: 1 if at % 2 == 0 else -1]:
+            yield at + 1, name
+
+
 def in_turn(
     ways: Mapping[str, Callable[[], ResultT]], rows: int, repeats: int
 ) -> tuple[dict[str, ResultT], dict[str, list[float]]]:
-    """Run all ways one after the other, so often; the caller has warmed them up.
-
-    Every second round goes backwards, so that a machine that slows down does not favour one of them.
+    """Run all ways one after the other, in ``rounds``; the caller has warmed them up.
 
     Args:
         ways: by name; each scores all rows when it is called.
@@ -87,12 +96,11 @@ def in_turn(
     """
     results: dict[str, ResultT] = {}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for at in range(repeats):
-        for name in list(ways)[:: 1 if at % 2 == 0 else -1]:
-            started = time.perf_counter()
-            results[name] = ways[name]()
-            seconds[name].append(time.perf_counter() - started)
-            say(f"pass {at + 1} of {repeats}, {name}: {rows / seconds[name][-1]:.1f} rows/s")
+    for at, name in rounds(ways, repeats):
+        started = time.perf_counter()
+        results[name] = ways[name]()
+        seconds[name].append(time.perf_counter() - started)
+        say(f"pass {at} of {repeats}, {name}: {rows / seconds[name][-1]:.1f} rows/s")
     return results, seconds
 
 

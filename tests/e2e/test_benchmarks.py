@@ -108,3 +108,21 @@ def test_arithmetic(artifact, tmp_path, texts):
     assert 0.5 < operations["square products"] / operations["the same products"] < 1.5
     assert set(of_one_thread["ways"]) == {"scoring", "network", "the same products", "square products"}
     assert 0.5 < sum(one["share"] for one in of_one_thread["profile"]) <= 1
+
+
+@pytest.mark.slow
+def test_growth(artifact, tmp_path):
+    found = results_of("growth", tmp_path / "out", artifact, "--rows", 200, "--master", "local[2,4]")
+    first, later = found["nights"]["200"]
+    assert [(night["scored"], night["skipped"]) for night in (first, later)] == [(200, 0), (2, 198)]
+    assert 0 < first["seconds_scoring"] < first["seconds"]
+
+
+@pytest.mark.slow
+def test_overhead(artifact, tmp_path, texts):
+    options = ["--column", "about", "--repeats", 1, "--slots", 2, "--warm"]
+    found = results_of("overhead", tmp_path / "out", artifact, texts, *options)
+    (loop,), (night,) = found["runs"]["loop"], found["runs"]["night"]
+    assert loop["scored"] == night["scored"] == found["rows"] == 60
+    assert loop["tokens"] == night["tokens"] > 0
+    assert loop["seconds_scoring"] < loop["seconds"] and night["seconds_scoring"] < night["seconds"]

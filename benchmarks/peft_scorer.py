@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 
 BATCH_ROWS = 32
+
+_ALONE = ("layers", "members", "terms")
 
 
 class PeftScorer:
@@ -26,15 +29,21 @@ class PeftScorer:
         from peft import PeftModel
 
         artifact = load_artifact(folder)
-        named, pooling = artifact.manifest.backbone, artifact.manifest.pooling
-        if named is None or pooling != "mean" or artifact.manifest.terms is not None:
-            raise ValueError(f"a model with a backbone, mean pooling and no terms is wanted, pooling was: {pooling}")
+        manifest = artifact.manifest
+        named, wrong = manifest.backbone, [name for name in _ALONE if getattr(manifest, name) is not None]
+        if named is None or manifest.pooling != "mean" or not manifest.adapts or wrong:
+            faults = [f"pooling {manifest.pooling}", *wrong]
+            raise ValueError(
+                f"PEFT alone needs a model with a backbone, a prompt or LoRA and mean pooling, without "
+                f"{', '.join(_ALONE)}; this one has: {', '.join(faults)}"
+            )
         backbone, self.tokenizer = resolve(named.name).load()
         self.tokenizer.padding_side = "right"
-        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
-        self.max_tokens = artifact.manifest.max_tokens
+        known = self.tokenizer.pad_token, self.tokenizer.eos_token, self.tokenizer.unk_token
+        self.tokenizer.pad_token = next(token for token in known if token)  # any: the mask hides it
+        self.max_tokens = manifest.max_tokens
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PEFT still passes the cache under its old name
+            warnings.simplefilter("ignore")
             self.model = PeftModel.from_pretrained(backbone, folder).eval()
         self.weight, self.bias = artifact.head_weight, artifact.head_bias
 
@@ -45,10 +54,19 @@ class PeftScorer:
             list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -ids.shape[1] :]
+        # An input prompt's positions come out before the text's; of keys and values in each layer none do.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT still passes the cache under its old name
+            hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -ids.shape[1] :]
         weights = mask.unsqueeze(-1).float()
         features = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
         return (features @ self.weight.T + self.bias).numpy()
+
+
+@lru_cache(maxsize=1)
+def loaded_once(folder: str) -> PeftScorer:
+    """Return this process's scorer of a folder."""
+    return PeftScorer(folder)
 
 
 def make_predict_fn(folder: str) -> Callable[[], Callable[[np.ndarray], np.ndarray]]:

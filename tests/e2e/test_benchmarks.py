@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.tiny import tiny_artifact
+from benchmarks.common import logits_of
+from benchmarks.peft_scorer import PeftScorer
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.model.artifact import load_artifact
+from tests.tiny import KINDS, tiny_artifact, tiny_companies, tiny_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +25,14 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def artifact(tmp_path):
     return tiny_artifact(tmp_path / "tiny")
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Sixty different texts, ten of them twice, in a column ``about``."""
+    distinct = [tiny_text(company) for company in tiny_companies(60)]
+    pq.write_table(pa.table({"about": [*distinct, None, *distinct[:10], " "]}), tmp_path / "texts.parquet")
+    return tmp_path / "texts.parquet"
 
 
 def results_of(module, out, *arguments):
@@ -43,7 +57,72 @@ def test_peers(artifact, tmp_path):
     pq.write_table(pa.table({"about": texts}), tmp_path / "texts.parquet")
     options = ["--column", "about", "--dtype", "float32", "--repeats", 1]
     found = results_of("peers", tmp_path / "out", artifact, tmp_path / "texts.parquet", *options)
-    assert set(found["ways"]) == {"ptec in float32", "predict_batch_udf"}
-    ours = found["ways"]["ptec in float32"]
-    assert ours["rows"] == 50
-    assert ours["worst"] < 1e-4
+    of_mlflow = {"mlflow spark_udf"} if importlib.util.find_spec("mlflow") else set()
+    assert set(found["ways"]) == {"ptec in float32", "predict_batch_udf"} | of_mlflow
+    for way in found["ways"].values():
+        assert way["rows"] == 50
+        assert way["worst"] < 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_peft_scorer_gives_our_logits(tmp_path, family, kind):
+    folder = tiny_artifact(tmp_path, family, kind)
+    texts = [tiny_text(company) for company in tiny_companies(20)]
+    ours = logits_of(load_scorer(load_artifact(folder)).score(texts))
+    assert ours.std() > 0.1
+    np.testing.assert_allclose(PeftScorer(str(folder)).logits(texts), ours, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_ablation(tmp_path, texts):
+    model = tiny_artifact(tmp_path / "tiny", "llama", "input")
+    options = ["--column", "about", "--repeats", 1, "--batch-tokens", 200, "--threads", 1]
+    found = results_of("ablation", tmp_path / "out", model, texts, *options)
+    ways, nothing = found["ways"], found["ways"]["all parts"]
+    alone = {"sorting", "budget", "sorting and budget", "prompt's cache", "bfloat16", "equal texts once"}
+    assert set(ways) == {"all parts"} | alone and found["left_out"] == []
+    assert (found["rows"], found["distinct"]) == (70, 60)
+    assert nothing["padding"] < min(ways["sorting"]["padding"], ways["sorting and budget"]["padding"])
+    assert 0 < ways["bfloat16"]["probabilities_apart"] < 0.1
+    assert ways["equal texts once"]["probabilities_apart"] < 0.01
+
+
+@pytest.mark.slow
+def test_prompt_cost(artifact, tmp_path, texts):
+    options = ["--column", "about", "--repeats", 3, "--rows", 30, "--threads", 1]
+    found = results_of("prompt_cost", tmp_path / "out", artifact, texts, *options)
+    assert found["prompt"] == {"kind": "deep", "positions": 4, "cached": True}
+    assert found["probabilities_apart"] > 0.01
+    pairs = zip(found["seconds"]["with the prompt"], found["seconds"]["without"], strict=True)
+    assert found["times_without"]["median"] == sorted(one / other for one, other in pairs)[1]
+
+
+@pytest.mark.slow
+def test_arithmetic(artifact, tmp_path, texts):
+    options = ["--column", "about", "--repeats", 1, "--rows", 40, "--threads", 1, "--side", 64, "--batch-tokens", 200]
+    found = results_of("arithmetic", tmp_path / "out", artifact, texts, *options)
+    operations, of_one_thread = found["operations"], found["threads"]["1"]
+    assert operations["texts"] < operations["network"]
+    assert 0.5 < operations["the same products"] / operations["network"] < 1
+    assert 0.5 < operations["square products"] / operations["the same products"] < 1.5
+    assert set(of_one_thread["ways"]) == {"scoring", "network", "the same products", "square products"}
+    assert 0.5 < sum(one["share"] for one in of_one_thread["profile"]) <= 1
+
+
+@pytest.mark.slow
+def test_growth(artifact, tmp_path):
+    found = results_of("growth", tmp_path / "out", artifact, "--rows", 200, "--master", "local[2,4]")
+    first, later = found["nights"]["200"]
+    assert [(night["scored"], night["skipped"]) for night in (first, later)] == [(200, 0), (2, 198)]
+    assert 0 < first["seconds_scoring"] < first["seconds"]
+
+
+@pytest.mark.slow
+def test_overhead(artifact, tmp_path, texts):
+    options = ["--column", "about", "--repeats", 1, "--slots", 2, "--warm"]
+    found = results_of("overhead", tmp_path / "out", artifact, texts, *options)
+    (loop,), (night,) = found["runs"]["loop"], found["runs"]["night"]
+    assert loop["scored"] == night["scored"] == found["rows"] == 60
+    assert loop["tokens"] == night["tokens"] > 0
+    assert loop["seconds_scoring"] < loop["seconds"] and night["seconds_scoring"] < night["seconds"]

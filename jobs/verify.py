@@ -27,7 +27,7 @@ def show(result: dict[str, Any]) -> None:
     show_rows(result["arrangements"])
     passed, tried = sum(one["passed"] for one in result["arrangements"]), len(result["arrangements"])
     texts = f"{result['texts']} texts of version {result['source_version']} of {result['source']}"
-    print(f"In {passed} of {tried} arrangements, {texts} have the scores that each has alone.")  # noqa: T201
+    print(f"In {passed} of {tried} arrangements, {texts} have the scores that each has alone, within the tolerance.")  # noqa: T201
 
 
 def fault_of(result: dict[str, Any]) -> str | None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from pyspark import TaskContext
+from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from typer.testing import Result
 
-from ptec_udf.config import ScoreConfig, load_config
+from ptec_udf.config import EngineConfig, ScoreConfig, load_config
+from ptec_udf.engine.scorer import ScoredText
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night, pin_night
+from ptec_udf.rehearsal import arrangements, verify
 from ptec_udf.rehearsal.sample import sample_texts
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.schemas import SCHEMAS
@@ -20,8 +27,10 @@ from ptec_udf.warehouse.tables import Warehouse
 from tests.faulty import python_path_with_fault
 from tests.spark.nights import Site, companies
 from tests.spark.test_commands import refused, run
-from tests.tiny import LABELS, tiny_artifact
+from tests.tiny import LABELS, tiny_artifact, tiny_extract
+from tests.unit.test_methods import task_of
 from tests.variants import variant
+from training.methods.tfidf import Tfidf
 
 LONG = "solar " * 60  # is cut
 FEW = {"verify": {"rows": 24, "seed": 3}}
@@ -71,6 +80,7 @@ def test_real_engine_passes_and_nothing_is_written(site: Site, champion: str) ->
     by_dtype = {
         dtype: [one for one in found["arrangements"] if one["dtype"] == dtype] for dtype in ("float32", "bfloat16")
     }
+    assert {dtype: len(those) for dtype, those in by_dtype.items()} == {"float32": 12, "bfloat16": 5}
     assert {dtype: sum(one["name"].startswith("Spark") for one in those) for dtype, those in by_dtype.items()} == {
         "float32": 4,
         "bfloat16": 1,
@@ -125,3 +135,54 @@ def test_wrong_configurations(site: Site) -> None:
     refused(run(site, "verify", source={"table": site.table, "key": "key", "columns": {"about": "shape"}}), "'shape'")
     site.write([("blank", None, None)])
     refused(run(site, "verify"), "must have a text to verify with")
+
+
+@pytest.mark.usefixtures("champion")
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("score_on_spark", PythonException("secret text", [], {}), "verify failed with PythonException, see Spark's"),
+        ("score_alone", [ScoredText("error", error="logits are not finite")], "none of 1 has: logits are not finite"),
+    ],
+)
+def test_run_that_cannot_be_judged_ends_with_1_and_quotes_no_text(
+    site: Site, monkeypatch: pytest.MonkeyPatch, name: str, value: Any, said: str
+) -> None:
+    def disturbed(*_: Any) -> Any:
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    site.write([("one", "secret", "wind")])
+    monkeypatch.setattr(verify, name, disturbed)
+    command = run(site, "verify", **FEW)
+    assert command.exit_code == 1
+    assert said in command.stderr
+    assert "Traceback" not in command.output
+    assert "secret" not in command.output
+
+
+def test_rows_are_in_as_many_partitions_as_the_name_says(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    @F.pandas_udf("status string, logits array<float>")  # type: ignore[call-overload]
+    def where(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            yield pd.DataFrame({"status": str(TaskContext.get().partitionId()), "logits": [[float(t)] for t in batch]})
+
+    monkeypatch.setattr(arrangements, "scoring_udf", lambda *_: where)
+    texts = [str(at) for at in range(30)]
+    for one in arrangements.arrangements(EngineConfig(), [3] * len(texts), "float32"):
+        if one.partitions is not None:
+            found = arrangements.score_on_spark(spark, None, texts, one, 5)
+            assert len({text.status for text in found}) == one.partitions
+            assert one.name.startswith(f"Spark, {one.partitions} partition")
+            assert [text.logits[0] for text in found] == list(range(30))
+
+
+def test_model_of_terms_is_tried_in_float32(site: Site, tmp_path: Path) -> None:
+    Tfidf(inverse_penalty=10).learn(task_of(tiny_extract(tmp_path / "extract"), tmp_path))
+    model_id = registry.register(site.warehouse, tmp_path / "artifact", tmp_path / "keep", "terms")
+    registry.promote(site.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
+    command = run(site, "verify", "--json", **FEW)
+    assert command.exit_code == 0, command.output
+    found = result_of(command)["arrangements"]
+    assert [(one["dtype"], one["worst_logit"]) for one in found] == [("float32", 0.0)] * 12

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers.cache_utils import DynamicCache
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.load import load_scorer
@@ -117,6 +118,37 @@ def test_batches_are_those_that_the_names_say(artifact, monkeypatch):
     assert batches["driver, windows of 7"] == batches["driver, shuffled, windows of 7"] == [7] * 5 + [6]
     assert 1 < len(batches["driver, batches of 224 positions"]) < every
     assert 1 < len(batches["driver, as configured"]) < every
+
+
+def test_shuffled_texts_come_in_another_order_that_the_seed_decides(artifact, monkeypatch):
+    scorer, given = load_scorer(artifact), []
+    monkeypatch.setattr(scorer, "score", lambda texts: given.extend(texts) or [ScoredText() for _ in texts])
+
+    def order_of(one, seed):
+        given.clear()
+        score_in_driver(scorer, TEXTS, one, seed)
+        return list(given)
+
+    tried = [one for one in arrangements(EngineConfig(), [9] * len(TEXTS), "float32") if one.partitions is None]
+    for one in tried:
+        assert (order_of(one, 1) == TEXTS) == (not one.shuffled)
+        assert sorted(order_of(one, 1)) == sorted(TEXTS)
+        assert order_of(one, 1) == order_of(one, 1)
+        assert (order_of(one, 1) == order_of(one, 2)) == (not one.shuffled)
+    assert {one.shuffled for one in tried} == {False, True}
+
+
+def test_prompt_s_cache_that_grows_from_batch_to_batch_is_found(tiny_folder, monkeypatch):
+    artifact = load_artifact(tiny_artifact(tiny_folder, "llama", "deep"))
+    kept = DynamicCache()
+
+    def growing(layers):
+        for at, (keys, values) in enumerate(layers if not kept.layers else ()):
+            kept.update(keys, values, at)
+        return kept
+
+    monkeypatch.setattr(network, "prefix_cache", growing)
+    assert [name for name, one in in_driver(artifact, "float32").items() if one.passed] == []
 
 
 def scored(*logits, status=OK):

@@ -33,7 +33,6 @@ from benchmarks.common import (
     load,
     logits_of,
     padding_of,
-    probabilities,
     ratios,
     read_texts,
     shown,
@@ -44,6 +43,7 @@ from benchmarks.common import (
 from benchmarks.machine import write_results
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.model.artifact import Artifact, load_artifact
+from ptec_udf.model.calibration import probabilities
 from ptec_udf.progress import say
 
 ALL = "all parts"
@@ -168,8 +168,9 @@ def _compared(
     """Rates of a way, what it padded, and how far its probabilities lie from those of all parts."""
     place = {text: at for at, text in enumerate(ways[ALL].texts)}
     rows = [place[text] for text in ways[name].texts]
-    theirs = probabilities(model.manifest, logits_of(scored[ALL]))[rows]
-    apart = np.abs(probabilities(model.manifest, logits_of(scored[name])) - theirs)
+    labels, curve = model.manifest.labels, model.manifest.curve
+    own, of_all = (probabilities(logits_of(scored[way]), labels, curve) for way in (name, ALL))
+    apart = np.abs(own - of_all[rows])
     return {
         "seconds": seconds[name],
         "rows_per_second": spread([n_rows / of_pass for of_pass in seconds[name]]),

@@ -16,8 +16,6 @@ import torch
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.curve import bend
-from ptec_udf.model.manifest import Manifest
 from ptec_udf.progress import say
 
 WINDOW_ROWS = 4096
@@ -131,17 +129,6 @@ def logits_of(scored: Sequence[ScoredText]) -> np.ndarray:
         raise ValueError("no text could be scored: " + (scored[0].error or scored[0].status if scored else "no texts"))
     none = np.full(width, np.nan, np.float32)
     return np.stack([none if one.logits is None else one.logits for one in scored])
-
-
-def sigmoids(logits: np.ndarray) -> np.ndarray:
-    """Turn logits into numbers between 0 and 1, before any calibration."""
-    return 1 / (1 + np.exp(-logits))
-
-
-def probabilities(manifest: Manifest, logits: np.ndarray) -> np.ndarray:
-    """Return a model's calibrated probabilities, *Shape:* ``(n_rows, n_labels)``."""
-    scales, offsets = (np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset"))
-    return sigmoids(bend(scales * logits.astype(np.float64) + offsets, manifest.curve, np.clip))
 
 
 def padding_of(scored: Sequence[ScoredText]) -> float:

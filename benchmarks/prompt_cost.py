@@ -22,7 +22,6 @@ from benchmarks.common import (
     in_turn,
     load,
     logits_of,
-    probabilities,
     ratios,
     read_texts,
     score,
@@ -34,6 +33,7 @@ from benchmarks.common import (
 from benchmarks.machine import write_results
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.calibration import probabilities
 from ptec_udf.model.members import put_together
 from ptec_udf.model.network import PtecNetwork
 
@@ -66,7 +66,8 @@ def compare(
         way()
     scored, seconds = in_turn(ways, len(given), repeats)
     prompt = model.manifest.prompt
-    of_both = [probabilities(model.manifest, logits_of(scored[name])) for name in (WITH, WITHOUT)]
+    labels, curve = model.manifest.labels, model.manifest.curve
+    of_both = [probabilities(logits_of(scored[name]), labels, curve) for name in (WITH, WITHOUT)]
     about = {"artifact": model.model_id, "dtype": dtype, "batch_tokens": batch_tokens, "threads": n_threads}
     found = {
         **about,

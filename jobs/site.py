@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict, model_validator
 
-from ptec_udf.config import ScoreConfig, Section, WarehouseConfig, load_config
+from ptec_udf.config import EngineConfig, ScoreConfig, Section, WarehouseConfig, load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.config import EvaluateConfig, GateConfig
@@ -17,12 +17,13 @@ from training.recalibration.config import RecalibrateConfig
 
 
 class AnyConfig(Section):
-    """The sections warehouse and gate of any configuration file; its other sections are for other commands."""
+    """The sections warehouse, gate and engine of any configuration file; its others are for other commands."""
 
     model_config = ConfigDict(extra="ignore")
 
     warehouse: WarehouseConfig = WarehouseConfig()
     gate: GateConfig = GateConfig()
+    engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,8 @@ from typing import Any
 
 from pyspark.errors import PySparkException
 
-from jobs.site import warehouse_config
+from jobs.site import AnyConfig
+from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.progress import say
 from ptec_udf.warehouse.session import build_session
@@ -22,8 +23,8 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
     Raises:
         SourceError: when the statement cannot be run, with Spark's own explanation.
     """
-    config = warehouse_config(config_file, overrides)
-    warehouse = Warehouse(build_session(config, "ptec sql"), config.database)
+    config = load_config(AnyConfig, config_file, overrides)
+    warehouse = Warehouse(build_session(config.warehouse, "ptec sql"), config.warehouse.database)
     try:
         warehouse.ensure()
         ensure_views(warehouse)
@@ -36,7 +37,7 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         # Only here, since PyTorch comes with it, which takes seconds to load.
         from ptec_udf.sql_function import register_ptec_score
 
-        register_ptec_score(warehouse.spark, warehouse.database)
+        register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
     except PySparkException as error:

@@ -49,7 +49,7 @@ def register_ptec_score(
     def to_map(logits: np.ndarray | None) -> dict[str, float] | None:
         if logits is None:
             return None
-        # Rounded to float32 as in the scores table, so that both agree to the last digit.
+        # Rounded to float32 as in the scores table.
         probability = probabilities(logits, labels, curve)
         return dict(zip(names, probability.astype(float).tolist(), strict=True))
 

@@ -15,7 +15,7 @@ BATCH_TOKENS = 4096
 """Positions of a batch on a processor, where more needs more memory and is not faster."""
 
 _MOST_BATCH_TOKENS = 131_072
-_SHARE_OF_FREE = 0.5  # what a pass of other lengths needs differs, and other workers may use the same GPU
+_SHARE_OF_FREE = 0.5  # what a pass of other lengths needs differs
 
 
 def has_bfloat16(device_type: str) -> bool:
@@ -48,13 +48,13 @@ def task_device() -> torch.device:
     gpu = context.resources().get("gpu") if context else None
     if gpu is None:
         return torch.device("cpu")
-    number = int(gpu.addresses[0])
-    if number >= torch.cuda.device_count():
+    address = gpu.addresses[0]
+    if not address.isdecimal() or int(address) >= torch.cuda.device_count():
         raise PtecError(
-            f"Spark gave a task GPU {number}, and torch sees {torch.cuda.device_count()}; install a torch that knows "
-            "the GPU on the executors, or take spark.task.resource.gpu.amount away"
+            f"Spark gave a task GPU {address}, and torch sees {torch.cuda.device_count()} by number; install a torch "
+            "that knows the GPU on the executors, or take spark.task.resource.gpu.amount away"
         )
-    return torch.device("cuda", number)
+    return torch.device("cuda", int(address))
 
 
 @torch.inference_mode()
@@ -63,7 +63,11 @@ def gpu_batch_tokens(network: torch.nn.Module, max_tokens: int, device: torch.de
     ids = torch.full((max(1, BATCH_TOKENS // max_tokens), max_tokens), 5, device=device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    network(ids, torch.ones_like(ids))
+    try:
+        network(ids, torch.ones_like(ids))
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return BATCH_TOKENS  # is halved until it fits
     needed = torch.cuda.max_memory_allocated(device) - before
     free, _ = torch.cuda.mem_get_info(device)
     return fitting_batch_tokens(free, needed / ids.numel())

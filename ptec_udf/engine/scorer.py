@@ -149,9 +149,11 @@ class Scorer:
         try:
             return self.network(ids.to(device), mask.to(device)).cpu().numpy()
         except torch.OutOfMemoryError:
-            self.batch_tokens = max(1, min(self.batch_tokens, ids.numel() // 2))
             torch.cuda.empty_cache()
-            raise  # whoever called halves this batch
+            if len(ids) > 1:
+                self.batch_tokens = max(1, min(self.batch_tokens, ids.numel() // 2))
+                raise  # whoever called halves this batch
+            return self.network(ids.to(device), mask.to(device)).cpu().numpy()  # others may have left room by now
 
 
 def _head(weight: torch.Tensor, bias: torch.Tensor) -> Head:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.device import chosen_dtype
+from ptec_udf.engine.device import BATCH_TOKENS, chosen_dtype
 from ptec_udf.engine.scorer import ScoredText
 from ptec_udf.engine.worker import EngineSettings, scorer_for
 from ptec_udf.model.artifact import Artifact
@@ -30,30 +30,51 @@ SCORED = T.StructType(
 )
 
 
+BYTES_OF_A_TOKEN = 4
+"""About so many, in English."""
+
+
+def cost_of(text: str | None, most_tokens: int | None) -> int:
+    """Say how much work a text is, in bytes, of which those that are cut off are none."""
+    n_bytes = len(text.encode()) if text else 0
+    return min(n_bytes, n_bytes if most_tokens is None else most_tokens * BYTES_OF_A_TOKEN) + BYTES_OF_A_TOKEN
+
+
 @dataclass(frozen=True)
 class Counters:
     """What tasks have scored, for a progress line: known when a task ends, and twice for one that is run again.
 
     Attributes:
         texts: number of texts.
-        n_bytes: of these texts.
+        cost: of these texts, as of ``cost_of``.
         tokens: that were read of them.
+        most_tokens: of a text, that the model reads; None: all.
     """
 
     texts: Accumulator[int]
-    n_bytes: Accumulator[int]
+    cost: Accumulator[int]
     tokens: Accumulator[int]
+    most_tokens: int | None
 
     @classmethod
-    def of(cls, context: SparkContext) -> Counters:
+    def of(cls, context: SparkContext, most_tokens: int | None) -> Counters:
         """Make counters of a Spark context, at 0."""
-        return cls(*[context.accumulator(0) for _ in range(3)])
+        return cls(*[context.accumulator(0) for _ in range(3)], most_tokens)
 
     def add(self, texts: Sequence[str | None], results: Sequence[ScoredText]) -> None:
         """Count texts as scored; called in tasks."""
         self.texts.add(len(texts))
-        self.n_bytes.add(sum(len(text.encode()) for text in texts if text))
+        self.cost.add(sum(cost_of(text, self.most_tokens) for text in texts))
         self.tokens.add(sum(result.n_tokens for result in results))
+
+
+def task_slots(spark: SparkSession) -> int:
+    """Return how many tasks run at once: cores by those of a task. GPUs, which may allow fewer, are not looked at."""
+    return max(1, spark.sparkContext.defaultParallelism // _cores_of_a_task(spark))
+
+
+def _cores_of_a_task(spark: SparkSession) -> int:
+    return int(spark.conf.get("spark.task.cpus", "1") or 1)
 
 
 def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, counters: Counters | None = None) -> Any:
@@ -86,10 +107,12 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
 
 def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:
     """Fill in the arithmetic, and a task's share of cores as its threads, so that workers do not fight over them."""
-    threads = engine.threads or int(spark.conf.get("spark.task.cpus", "1") or 1)
-    on_gpu = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0) > 0
-    dtype = chosen_dtype(engine.dtype, on_gpu=on_gpu)
-    return EngineSettings(dtype, engine.batch_tokens, engine.window_rows, engine.window_bytes, threads)
+    threads = engine.threads or _cores_of_a_task(spark)
+    gpus = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
+    dtype = chosen_dtype(engine.dtype, on_gpu=gpus > 0)
+    # What is free on a GPU says little where several tasks share it and measure at once.
+    batch_tokens = BATCH_TOKENS if engine.batch_tokens is None and 0 < gpus < 1 else engine.batch_tokens
+    return EngineSettings(dtype, batch_tokens, engine.window_rows, engine.window_bytes, threads)
 
 
 def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> Iterator[list[str | None]]:

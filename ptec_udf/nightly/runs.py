@@ -58,11 +58,9 @@ class History:
         return max(versions, default=None)
 
     def estimated_seconds(self, record: RunRecord) -> float | None:
-        """Return what was estimated last of a run of this model on this version of the source."""
-        wanted = (record.source.source_id, record.source.version, record.text_id, record.model_id)
-        of = ("source_id", "source_version", "text_id", "model_id")
-        fitting = (row for row in reversed(self.estimates) if tuple(row[name] for name in of) == wanted)
-        return next((row["estimated_seconds"] for row in fitting), None)
+        """Return what was estimated last of a run."""
+        fitting = [row for row in self.estimates if row["run_id"].startswith(f"{record.run_id}-{ESTIMATE}-")]
+        return fitting[-1]["estimated_seconds"] if fitting else None
 
     def run_id(
         self, *, model_id: str, alias: str | None, source: PinnedSource, text_id: str, retries_errors: bool

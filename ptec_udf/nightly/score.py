@@ -114,7 +114,7 @@ def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
         run_id=night.record.run_id,
     )
     night.record.reused = n_texts - staged.texts
-    if night.artifact.manifest.backbone:
+    if n_texts and night.artifact.manifest.backbone:
         night.record.dtype = engine_settings(night.warehouse.spark, night.config.engine).dtype
     return staged
 

@@ -6,6 +6,7 @@ keeps the model out of MERGE, which may read its source more than once.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import Counters, scoring_udf
+from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, scoring_udf, task_slots
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.progress import seconds_left, watched
 from ptec_udf.warehouse.tables import Warehouse
@@ -26,7 +27,6 @@ _ROWS_OF_A_TASK = 512
 _TASKS_PER_SLOT = 2
 # While a slice is being committed, and its last tasks leave cores idle, the next one is scored.
 _SLICES_AT_ONCE = 2
-_BYTES_OF_A_TOKEN = 4  # about, in English
 _FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
 
 
@@ -78,28 +78,29 @@ def stage(
         texts: text_hash and text, each hash once.
         artifact: the model.
         engine: arithmetic and batching.
-        n_slices: number of commits, of which a rerun does those that are missing. It must be the same in
-            a rerun: a text then meets the same others in its batch, and its logits are equal to the last bit.
+        n_slices: number of commits, of which a rerun does those that are missing. Where it is the same in a rerun,
+            and with it the number of slots and the arithmetic, a text meets the same others in its batch, and its
+            logits are equal to the last bit.
         run_id: stands with every staged row.
     """
     context = warehouse.spark.sparkContext
     most_tokens = artifact.manifest.max_tokens
-    dealt = deal(texts, n_slices=n_slices, n_slots=context.defaultParallelism, most_tokens=most_tokens)
+    dealt = deal(texts, n_slices=n_slices, n_slots=task_slots(warehouse.spark), most_tokens=most_tokens)
     dealt = dealt.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         slices = slices_of(dealt)
         if not slices:
             return Staged()
-        counters, started = Counters.of(context), time.monotonic()
+        counters, started = Counters.of(context, most_tokens), time.monotonic()
         score = scoring_udf(warehouse.spark, artifact, engine, counters)
-        n_texts, n_bytes = (sum(one[name] for one in slices) for name in ("texts", "bytes"))
+        n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
 
         def write(one: Row) -> None:
             rows = scored_slice(dealt, one, score("text"))
             origin = {"model_id": F.lit(artifact.model_id), "run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
             warehouse.append("score_staging", rows.select("*", *[of.alias(name) for name, of in origin.items()]))
 
-        with watched(lambda seconds: _line(counters, n_texts, n_bytes, seconds)):
+        with watched(lambda seconds: _line(counters, n_texts, whole, seconds)):
             _in_turn(inheritable_thread_target(warehouse.spark)(write), slices)
     finally:
         dealt.unpersist()
@@ -130,15 +131,15 @@ def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | No
 
 
 def cost(most_tokens: int | None) -> Column:
-    """Say how much work a text is, in bytes, of which those that are cut off are none."""
+    """Say how much work a text is, as ``udf.cost_of`` does."""
     n_bytes = F.octet_length("text").cast("long")
-    most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * _BYTES_OF_A_TOKEN))
-    return most + F.lit(_BYTES_OF_A_TOKEN)
+    most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * BYTES_OF_A_TOKEN))
+    return most + F.lit(BYTES_OF_A_TOKEN)
 
 
 def slices_of(dealt: DataFrame) -> list[Row]:
-    """Say of each slice of ``deal``: slice, n_tasks, texts, bytes, cost."""
-    sums = [F.count("*").alias("texts"), F.sum(F.octet_length("text")).alias("bytes"), F.sum("cost").alias("cost")]
+    """Say of each slice of ``deal``: slice, n_tasks, texts, cost."""
+    sums = [F.count("*").alias("texts"), F.sum("cost").alias("cost")]
     return dealt.groupBy("slice", "n_tasks").agg(*sums).orderBy("slice").collect()
 
 
@@ -155,17 +156,25 @@ def scored_slice(dealt: DataFrame, one: Row, scored: Column) -> DataFrame:
 
 def _in_turn(write: Callable[[Row], None], slices: list[Row]) -> None:
     """Write slices, some at once; after a failure those that have begun are ended, and no other is begun."""
-    with ThreadPoolExecutor(_SLICES_AT_ONCE) as pool:
+    failed = threading.Event()
+
+    def write_unless_failed(one: Row) -> None:
+        if failed.is_set():
+            return
         try:
-            for _ in pool.map(write, slices):
-                pass
+            write(one)
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            failed.set()
             raise
 
+    with ThreadPoolExecutor(_SLICES_AT_ONCE) as pool:
+        for written in [pool.submit(write_unless_failed, one) for one in slices]:
+            written.result()
 
-def _line(counters: Counters, n_texts: int, n_bytes: int, seconds: float) -> tuple[float, str]:
-    """Say how far scoring is; by bytes, since the longest texts come first."""
-    texts, tokens, share = counters.texts.value, counters.tokens.value, counters.n_bytes.value / n_bytes
+
+def _line(counters: Counters, n_texts: int, whole: int, seconds: float) -> tuple[float, str]:
+    """Say how far scoring is; by cost, since the longest texts come first."""
+    texts, tokens = counters.texts.value, counters.tokens.value
+    share = min(1.0, counters.cost.value / whole)
     rates = f"{texts / seconds:.1f} texts/s, {tokens / seconds:.0f} tokens/s"
     return share, f"texts scored: {texts} of {n_texts} ({share:.0%}), {rates}, {seconds_left(share, seconds)}"

@@ -59,7 +59,7 @@ def arrangements(engine: EngineConfig, lengths: Sequence[int], dtype: Dtype) -> 
         )
 
     one, some, own, whole = 1, FEW * longest, engine.batch_tokens or BATCH_TOKENS, max(1, every * longest)
-    as_configured = engine.model_copy(update={"dtype": dtype, "batch_tokens": own})
+    as_configured = engine.model_copy(update={"dtype": dtype})
     tried = [
         Arrangement("driver, each text a batch", of(one, every), in_bfloat16=True),
         Arrangement(f"driver, batches of {some} positions", of(max(1, some), every)),

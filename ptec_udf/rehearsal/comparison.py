@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptec_udf.engine.device import Dtype
 from ptec_udf.engine.scorer import ScoredText
 from ptec_udf.model.calibration import is_assigned, probabilities
 from ptec_udf.model.manifest import Manifest
-from ptec_udf.rehearsal.arrangements import Dtype
 
 # Sums of another order, as other shapes of batches bring about, differ by so much in float32.
 LOGIT_TOLERANCE, LOGIT_SHARE = 5e-5, 1e-5

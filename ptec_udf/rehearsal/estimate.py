@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.engine.udf import engine_settings
+from ptec_udf.engine.udf import engine_settings, task_slots
 from ptec_udf.errors import PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
@@ -108,7 +108,7 @@ def _passes(night: Night, texts: DataFrame, whole: Row) -> list[Pass]:
 def _put_together(night: Night, passes: list[Pass], whole_cost: int, rest: float) -> dict[str, Any]:
     """Say how long the night takes; ``rest`` is what takes as long on any number of slots."""
     spark = night.warehouse.spark
-    slots = spark.sparkContext.defaultParallelism
+    slots = task_slots(spark)
     if not passes:
         return {"seconds": rest, "slots": slots}
     rate = Rate.of(passes)

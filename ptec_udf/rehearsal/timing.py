@@ -12,12 +12,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import Counters, scoring_udf
+from ptec_udf.engine.udf import Counters, scoring_udf, task_slots
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.nightly.stage import deal, scored_slice, slices_of
 
 _PASSES = 5
-_FIRST_TEXTS_OF_A_SLOT = 32
+_LEAST_TEXTS_OF_A_SLOT = 8  # of a pass; with fewer, slots would wait for each other
 _PARTS = 2**20
 # Two-sided 95 % points of Student's t, by degrees of freedom.
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}
@@ -69,7 +69,7 @@ class Rate:
 def timed_passes(
     spark: SparkSession, texts: DataFrame, *, n_texts: int, artifact: Artifact, engine: EngineConfig, seconds: float
 ) -> Iterator[Pass]:
-    """Score drawn texts, no text twice, after a first pass that loads the model and is not told.
+    """Score drawn texts in five passes, no text twice, after two over the same few texts, the first of which loads.
 
     Args:
         spark: the session.
@@ -77,19 +77,25 @@ def timed_passes(
         n_texts: their number.
         artifact: the model.
         engine: arithmetic and batching.
-        seconds: about so long all passes take together; fewer where there are not enough texts.
+        seconds: about so long the five passes take together: less where there are not enough texts, more where a
+            model takes so long that a pass has its least number of texts.
     """
-    first = min(1.0, _FIRST_TEXTS_OF_A_SLOT * spark.sparkContext.defaultParallelism / n_texts)
-    for _ in range(2):  # the second one's rate is not that of a model that is being loaded
-        begun = _scored(spark, _drawn(texts, 0.0, first), artifact, engine)
-    if begun is None or first >= 1.0:
-        yield from [begun] if begun else []
-        return
-    share = min((1.0 - first) / _PASSES, seconds / _PASSES / begun.seconds * first)
-    for at in range(_PASSES):
-        found = _scored(spark, _drawn(texts, first + at * share, first + (at + 1) * share), artifact, engine)
-        if found is not None:
-            yield found
+    slots = task_slots(spark)
+    least = min(1.0, _LEAST_TEXTS_OF_A_SLOT * slots / n_texts)
+    _scored(spark, _drawn(texts, 0.0, least), artifact, engine)
+    begun = _scored(spark, _drawn(texts, 0.0, least), artifact, engine)
+    found = False
+    if begun is not None and least < 1.0:
+        share = min((1.0 - least) / _PASSES, max(least, seconds / _PASSES / begun.seconds * least))
+        for at in range(_PASSES):
+            one = _scored(spark, _drawn(texts, least + at * share, least + (at + 1) * share), artifact, engine)
+            if one is not None:
+                found = True
+                yield one
+    if not found:
+        whole = begun or _scored(spark, texts, artifact, engine)
+        if whole is not None:
+            yield whole
 
 
 def _drawn(texts: DataFrame, low: float, high: float) -> DataFrame:
@@ -100,13 +106,13 @@ def _drawn(texts: DataFrame, low: float, high: float) -> DataFrame:
 
 def _scored(spark: SparkSession, texts: DataFrame, artifact: Artifact, engine: EngineConfig) -> Pass | None:
     """Score texts as one slice; None where there are none."""
-    n_slots, most_tokens = spark.sparkContext.defaultParallelism, artifact.manifest.max_tokens
-    dealt = deal(texts, n_slices=1, n_slots=n_slots, most_tokens=most_tokens).persist()
+    most_tokens = artifact.manifest.max_tokens
+    dealt = deal(texts, n_slices=1, n_slots=task_slots(spark), most_tokens=most_tokens).persist()
     try:
         slices = slices_of(dealt)
         if not slices:
             return None
-        counters, started = Counters.of(spark.sparkContext), time.monotonic()
+        counters, started = Counters.of(spark.sparkContext, most_tokens), time.monotonic()
         scored = scored_slice(dealt, slices[0], scoring_udf(spark, artifact, engine, counters)("text"))
         scored.write.format("noop").mode("overwrite").save()
         return Pass(slices[0]["texts"], slices[0]["cost"], counters.tokens.value, time.monotonic() - started)

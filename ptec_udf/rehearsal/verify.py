@@ -14,13 +14,14 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import ScoreConfig
+from ptec_udf.engine.device import Dtype
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import ScoredText
 from ptec_udf.errors import PtecError, SourceError
 from ptec_udf.nightly.plan import Night, check, pin_night
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.progress import progress, say
-from ptec_udf.rehearsal.arrangements import Arrangement, Dtype, arrangements, score_in_driver, score_on_spark
+from ptec_udf.rehearsal.arrangements import Arrangement, arrangements, score_in_driver, score_on_spark
 from ptec_udf.rehearsal.comparison import Compared, compare
 from ptec_udf.rehearsal.plain import score_alone
 from ptec_udf.rehearsal.sample import sample_texts

@@ -169,7 +169,11 @@ RUNS = _table(
     ("ended", _TIMESTAMP, "end"),
     ("outcome", _STRING, "done, nothing_to_do, superseded, skipped, failed or estimated"),
     ("error", _STRING, "why it failed or was skipped; null otherwise"),
-    ("dtype", _STRING, "arithmetic of the backbone, float32 or bfloat16; null if no company had a text for it"),
+    (
+        "dtype",
+        _STRING,
+        "arithmetic of the backbone, float32 or bfloat16; null if nothing was to be scored",
+    ),
     (
         "estimated_seconds",
         _DOUBLE,

@@ -34,7 +34,7 @@ def run(site: Site, *arguments: str, **score: Any) -> Result:
     where = {"folder": site.spark.conf.get(FOLDER_SETTING), "database": site.warehouse.database}
     content = {"warehouse": where, "source": {"table": site.table, "key": "key"}, **score}
     if arguments[0] in ("register", "promote", "models", "sql"):
-        content = {"warehouse": where}
+        content = {"warehouse": where, **{name: of for name, of in score.items() if name == "engine"}}
     config = site.folder / "config.yaml"
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
     return CliRunner().invoke(app, [*arguments, "--config", str(config)])
@@ -164,7 +164,7 @@ def test_ptec_score_agrees_with_the_scores_table_where_calibration_is_a_curve(si
     key, name, about = companies(20)[0]
     model = site.warehouse.read("models").first()
     text = model["template"].format(name=name, about=about)
-    result = run(site, "sql", f"SELECT ptec_score('{text}') AS p", "--json")
+    result = run(site, "sql", f"SELECT ptec_score('{text}') AS p", "--json", engine={"dtype": "float32"})
     scored = json.loads(result.stdout.strip().splitlines()[-1])["rows"][0]["p"]
     row = site.scores()[key]
     assert scored == pytest.approx(dict(zip(model["labels"], row["probabilities"], strict=True)), abs=2e-5)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
+import time
 
+import numpy as np
 import pytest
 
-from ptec_udf.engine import udf
-from ptec_udf.nightly.stage import _BYTES_OF_A_TOKEN, _in_turn, _line, deal
+from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, cost_of
+from ptec_udf.nightly.stage import _in_turn, _line, cost, deal
 from tests.spark.nights import Site, companies
 
 MOST_TOKENS = 100
-MOST_COST = (MOST_TOKENS + 1) * _BYTES_OF_A_TOKEN
+MOST_COST = (MOST_TOKENS + 1) * BYTES_OF_A_TOKEN
 
 
 @pytest.fixture
@@ -55,42 +58,62 @@ def test_dealing_does_not_depend_on_the_order_of_rows(texts):
     assert sorted(dealt(texts)) == sorted(dealt(texts.repartition(7).orderBy("text_hash")))
 
 
-def test_after_a_failure_no_other_slice_is_begun():
-    begun = []
+def test_after_a_failure_what_has_begun_is_ended_and_no_other_slice_is_begun():
+    begun, ended, failed = [], [], threading.Event()
 
     def write(one):
         begun.append(one)
-        raise ValueError(one)
+        if one == 1:
+            failed.set()
+            raise ValueError(one)
+        assert failed.wait(60)
+        time.sleep(0.2)  # so that the other thread could begin the next one
+        ended.append(one)
 
-    with pytest.raises(ValueError, match="0"):
-        _in_turn(write, list(range(1000)))
-    assert len(begun) < 1000
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_run_names_its_arithmetic_and_counts_what_it_does(warehouse, tmp_path, monkeypatch, dtype):
-    lines, site = [], Site(warehouse, tmp_path)
-    counters = []
-    of = udf.Counters.of
-    monkeypatch.setattr(
-        "ptec_udf.nightly.stage.Counters.of", lambda context: counters.append(of(context)) or counters[0]
-    )
-    site.write(companies())
-    site.champion()
-    result = site.night(f"engine.dtype={dtype}")
-    assert (result["dtype"], result["outcome"]) == (dtype, "done")
-    assert warehouse.read("runs").first()["dtype"] == dtype
-    assert counters[0].texts.value == 60
-    assert counters[0].tokens.value == result["tokens"]
-    lines.append(_line(counters[0], 60, counters[0].n_bytes.value, 10.0))
-    assert lines == [
-        (1.0, f"texts scored: 60 of 60 (100%), 6.0 texts/s, {result['tokens'] / 10:.0f} tokens/s, about 0 s left")
-    ]
+    with pytest.raises(ValueError, match="1"):
+        _in_turn(write, list(range(6)))
+    assert (sorted(begun), ended) == ([0, 1], [0])
 
 
-def test_arithmetic_of_auto_is_decided_by_the_driver(warehouse, tmp_path, monkeypatch):
-    site = Site(warehouse, tmp_path)
-    site.write(companies())
-    site.champion()
+@pytest.mark.parametrize("most_tokens", [None, 3])
+def test_work_of_a_text_is_the_same_in_spark_and_in_python(spark, most_tokens):
+    texts = ["", "ab", "a longer text of some words", "\u5728\u7ebf\u652f\u4ed8 \U0001f680"]
+    frame = spark.createDataFrame([(text,) for text in texts], "text string")
+    found = [row[0] for row in frame.select(cost(most_tokens)).collect()]
+    assert found == [cost_of(text, most_tokens) for text in texts]
+
+
+@pytest.fixture
+def site(warehouse, tmp_path):
+    made = Site(warehouse, tmp_path)
+    made.write(companies())
+    made.champion()
+    return made
+
+
+def logits(site):
+    return np.array([row["logits"] for _, row in sorted(site.scores().items())])
+
+
+def test_run_counts_what_it_does(site, monkeypatch):
+    made, of = [], Counters.of
+    monkeypatch.setattr(Counters, "of", lambda *arguments: made.append(of(*arguments)) or made[-1])
+    result = site.night()
+    (counters,) = made
+    assert (counters.texts.value, counters.tokens.value) == (60, result["tokens"])
+    share, line = _line(counters, 60, counters.cost.value, 10.0)
+    rates = f"6.0 texts/s, {result['tokens'] / 10:.0f} tokens/s"
+    assert (share, line) == (1.0, f"texts scored: 60 of 60 (100%), {rates}, about 0 s left")
+
+
+def test_run_computes_in_the_arithmetic_that_it_names(site, monkeypatch):
     monkeypatch.setattr("ptec_udf.engine.device.has_bfloat16", lambda _: True)
-    assert site.night("engine.dtype=auto")["dtype"] == "bfloat16"
+    named, found = [], []
+    for dtype in ("auto", "bfloat16", "float32"):
+        site.spark.sql(f"DELETE FROM {site.warehouse.name('scores')}")
+        # A retry, since otherwise there is nothing to do.
+        named.append(site.night(f"engine.dtype={dtype}", "retry_errors=true")["dtype"])
+        found.append(logits(site))
+    assert named == ["bfloat16", "bfloat16", "float32"]
+    assert np.array_equal(found[0], found[1])
+    assert np.abs(found[0] - found[2]).max() > 1e-4

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import ModernBertConfig, ModernBertModel
 
 from ptec_udf.engine.load import load_scorer
+from ptec_udf.model import attention
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.attention import NAME, attend, is_quicker
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
@@ -59,12 +61,43 @@ def test_bias_is_added_and_may_hide(states):
     assert torch.equal(attend(states[0], *hidden, scaling=8**-0.5, bias=bias), found)
 
 
+@pytest.mark.parametrize(("scale", "shift"), [(100.0, 0.0), (1.0, 200.0), (1.0, -200.0)])
 @torch.no_grad()
-def test_huge_scores_stay_numbers():
-    queries, keys, values = drawn(1, 1, 4, 8, scale=100), drawn(1, 1, 6, 8, scale=100), drawn(1, 1, 6, 8)
-    found = attend(queries, keys, values, scaling=1.0)
-    assert found.isfinite().all()
-    assert (found.amax() <= values.amax() * 1.01) and (found.amin() >= values.amin() * 1.01)
+def test_scores_far_from_0_are_weighed_as_usual(states, scale, shift):
+    queries, keys, values = states
+    bias = torch.full((1, 6, 5, 9), shift).bfloat16()
+    for name, mask in masks().items():
+        found = attend(queries * scale, keys, values, scaling=8**-0.5, seen=mask, bias=bias)
+        hidden = torch.zeros(3, 6, 5, 9).double()
+        if mask is not None:
+            hidden = hidden.masked_fill(~mask, -torch.inf)
+        expected = usual(queries * scale, keys, values, hidden)
+        assert (found.double() - expected).abs().mean() < 0.03, name
+
+
+@torch.no_grad()
+def test_more_scores_than_are_laid_out_are_left_to_the_fused_one(states, monkeypatch):
+    monkeypatch.setattr(attention, "_MOST_SCORES", 10)
+    monkeypatch.setattr(torch.Tensor, "exp_", None)
+    found = attend(*states, scaling=8**-0.5)
+    torch.testing.assert_close(found.double(), usual(*states, None), rtol=0, atol=0.03)
+
+
+@torch.no_grad()
+def test_local_layers_see_their_window():
+    config = ModernBertConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=3, num_attention_heads=4,
+        local_attention=8, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ModernBertModel(config).eval()
+    ids = torch.arange(3, 43)[None] % 50
+    expected = model(input_ids=ids).last_hidden_state
+    model = model.bfloat16()
+    model.set_attn_implementation(NAME)
+    found = model(input_ids=ids).last_hidden_state.float()
+    assert (found - expected).abs().mean() < 0.02
 
 
 def test_only_for_bfloat16_without_gradients():

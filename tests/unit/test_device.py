@@ -49,7 +49,7 @@ def test_outside_a_task_and_without_a_gpu_the_processor_computes(task):
 
 def test_gpu_that_torch_does_not_see_is_refused(task):
     task(gpu="7")
-    with pytest.raises(PtecError, match=r"GPU 7, and torch sees \d+; install"):
+    with pytest.raises(PtecError, match=r"GPU 7, and torch sees \d+ by number; install"):
         task_device()
 
 

@@ -33,11 +33,13 @@ def test_lines_come_while_the_work_runs_and_end_with_it(soon, capsys):
     assert not capsys.readouterr().err
 
 
-def test_a_terminal_gets_a_bar(soon, monkeypatch):
+def test_a_terminal_gets_a_bar(soon, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    looked = threading.Event()
-    with watched(lambda _: looked.set() or (0.5, "half")):
-        assert looked.wait(60)
+    monkeypatch.setattr(progress, "say", lambda _: pytest.fail("a line was printed"))
+    looked = threading.Semaphore(0)
+    with watched(lambda _: looked.release() or (0.5, "half is done")):
+        assert all(looked.acquire(timeout=60) for _ in range(3))
+    assert "half is done" in capsys.readouterr().err
 
 
 def test_failure_of_the_work_is_raised(soon):

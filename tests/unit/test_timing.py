@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ptec_udf.rehearsal.memory import WorkerMemory
+from ptec_udf.rehearsal import memory
 from ptec_udf.rehearsal.timing import Pass, Rate
 
 
@@ -25,5 +25,11 @@ def test_one_pass_says_nothing_of_its_margin():
     assert Rate.of([Pass(1, 100, 1, 1.0)]).margin == math.inf
 
 
-def test_an_executor_holds_what_is_shared_once():
-    assert WorkerMemory(each=100.0, shared=300.0).of_executor(4) == 700.0
+def test_what_was_held_and_given_back_counts_for_a_worker():
+    before = memory._held()
+    held = bytearray(300_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    del held
+    found = memory._held()
+    assert found.each > before.each + 150
+    assert found.shared == pytest.approx(before.shared, abs=50)

@@ -59,7 +59,7 @@ class Combined:
         return self.with_terms(of_network, rows)
 
     def as_scored(self) -> Combined:
-        """Return the model in the arithmetic of scoring, so that what is measured is what a night gives."""
+        """Return the model in float32, so that figures do not depend on the machine; nights may round more."""
         return replace(self, trainers=[replace(trainer, bfloat16=False) for trainer in self.trainers])
 
     def with_terms(self, of_network: np.ndarray, rows: Rows) -> np.ndarray:

@@ -18,7 +18,7 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   tokens COMMENT 'tokens read by the model',
   padding COMMENT 'share of text positions that were padding, 0 to 1',
   rows_per_second COMMENT 'texts scored per second of scoring',
-  dtype COMMENT 'arithmetic of the backbone; null if no company had a text for it',
+  dtype COMMENT 'arithmetic of the backbone; null if nothing was to be scored',
   estimated_seconds COMMENT 'what ptec estimate said of seconds; null if it was not asked'
 )
 COMMENT 'Runs, one a row'

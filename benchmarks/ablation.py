@@ -41,6 +41,7 @@ from benchmarks.common import (
     use_threads,
 )
 from benchmarks.machine import write_results
+from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.calibration import probabilities
@@ -83,7 +84,7 @@ def compare(
     rows: Annotated[int, typer.Option(help="So many rows are scored, the first ones.")] = 2000,
     repeats: Annotated[int, typer.Option(help="Timed passes of each.")] = 3,
     dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone.")] = "bfloat16",
-    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = 4096,
+    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = BATCH_TOKENS,
     threads: Annotated[int | None, typer.Option(help="Threads of torch; all cores by default.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/parts"),
 ) -> None:

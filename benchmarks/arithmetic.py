@@ -31,6 +31,7 @@ from torch import nn
 from benchmarks.common import in_turn, load, ratios, read_texts, score, shown, spread, table, use_threads
 from benchmarks.machine import write_results
 from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.progress import say
@@ -86,7 +87,7 @@ def compare(
     rows: Annotated[int, typer.Option(help="So many rows are scored, the first ones.")] = 500,
     repeats: Annotated[int, typer.Option(help="Timed passes of each.")] = 5,
     dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone, and of the products.")] = "bfloat16",
-    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = 4096,
+    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = BATCH_TOKENS,
     threads: Annotated[list[int] | None, typer.Option(help="Threads of torch; by default all cores, and one.")] = None,
     side: Annotated[int, typer.Option(help="Rows and columns of the square matrices.")] = 2048,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/arithmetic"),

@@ -24,6 +24,7 @@ from benchmarks.common import ratios, read_texts, rounds, shown, spread, table
 from benchmarks.machine import write_results
 from benchmarks.nights import Nights, texts_of, write_version
 from benchmarks.plain_loop import Loop
+from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.progress import say
 
@@ -48,7 +49,7 @@ def compare(
     repeats: Annotated[int, typer.Option(help="Runs of each.")] = 3,
     slots: Annotated[int | None, typer.Option(help="Processes, and slots of the night; all cores by default.")] = None,
     dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone.")] = "bfloat16",
-    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = 4096,
+    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = BATCH_TOKENS,
     warm: Annotated[bool, typer.Option("--warm", help="Let a small night load the model first.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/overhead"),
 ) -> None:

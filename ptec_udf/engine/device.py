@@ -11,7 +11,7 @@ from ptec_udf.errors import PtecError
 
 Dtype = Literal["float32", "bfloat16"]
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Positions of a batch on a processor, where more needs more memory and is not faster."""
 
 _MOST_BATCH_TOKENS = 131_072

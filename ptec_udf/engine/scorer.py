@@ -70,7 +70,7 @@ class Scorer:
         self.terms = terms
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 4096) -> Scorer:
+    def from_artifact(cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 2048) -> Scorer:
         """Put an artifact's adapter and head on its backbone; LoRA changes the backbone's own weights.
 
         Raises:

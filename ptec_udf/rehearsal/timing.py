@@ -17,6 +17,7 @@ from ptec_udf.model.artifact import Artifact
 from ptec_udf.nightly.stage import deal, scored_slice, slices_of
 
 _PASSES = 5
+_MOST_GROWTH = 8.0  # of a pass over the one before, whose rate says the less the shorter it was
 _LEAST_TEXTS_OF_A_SLOT = 8  # of a pass; with fewer, slots would wait for each other
 _PARTS = 2**20
 # Two-sided 95 % points of Student's t, by degrees of freedom.
@@ -69,7 +70,9 @@ class Rate:
 def timed_passes(
     spark: SparkSession, texts: DataFrame, *, n_texts: int, artifact: Artifact, engine: EngineConfig, seconds: float
 ) -> Iterator[Pass]:
-    """Score drawn texts in five passes, no text twice, after two over the same few texts, the first of which loads.
+    """Score drawn texts in five passes, no text twice, after some that load the model and find out how many to take.
+
+    Where the texts are used up before a pass is long enough to tell a rate, the longest one is returned.
 
     Args:
         spark: the session.
@@ -77,25 +80,25 @@ def timed_passes(
         n_texts: their number.
         artifact: the model.
         engine: arithmetic and batching.
-        seconds: about so long the five passes take together: less where there are not enough texts, more where a
-            model takes so long that a pass has its least number of texts.
+        seconds: about so long the five passes take together.
     """
-    slots = task_slots(spark)
-    least = min(1.0, _LEAST_TEXTS_OF_A_SLOT * slots / n_texts)
-    _scored(spark, _drawn(texts, 0.0, least), artifact, engine)
-    begun = _scored(spark, _drawn(texts, 0.0, least), artifact, engine)
-    found = False
-    if begun is not None and least < 1.0:
-        share = min((1.0 - least) / _PASSES, max(least, seconds / _PASSES / begun.seconds * least))
-        for at in range(_PASSES):
-            one = _scored(spark, _drawn(texts, least + at * share, least + (at + 1) * share), artifact, engine)
-            if one is not None:
-                found = True
-                yield one
-    if not found:
-        whole = begun or _scored(spark, texts, artifact, engine)
-        if whole is not None:
-            yield whole
+    least = min(1.0, _LEAST_TEXTS_OF_A_SLOT * task_slots(spark) / n_texts)
+    _scored(spark, _drawn(texts, 0.0, least), artifact, engine)  # loads the model
+    low, share, told, longest = 0.0, least, 0, None
+    while low < 1.0 and told < _PASSES:
+        found = _scored(spark, _drawn(texts, low, low + share), artifact, engine)
+        low += share
+        if found is None:  # of a few texts, none had its hash there
+            share *= 2
+            continue
+        longest = max(found, longest or found, key=lambda one: one.seconds)
+        if found.seconds >= seconds / _PASSES / 2:
+            told += 1
+            yield found
+        elif not told:
+            share *= min(_MOST_GROWTH, seconds / _PASSES / found.seconds)
+    if not told and longest is not None:
+        yield longest
 
 
 def _drawn(texts: DataFrame, low: float, high: float) -> DataFrame:

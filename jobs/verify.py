@@ -32,9 +32,15 @@ def show(result: dict[str, Any]) -> None:
 
 def fault_of(result: dict[str, Any]) -> str | None:
     """Name the arrangements that are past the tolerance; None where there is none."""
-    wrong = [f"'{one['name']}' ({one['dtype']})" for one in result["arrangements"] if not one["passed"]]
-    if not wrong:
+    failed = [one for one in result["arrangements"] if not one["passed"]]
+    if not failed:
         return None
+    wrong = [f"'{one['name']}' ({one['dtype']})" for one in failed]
+    if all(one["dtype"] == "bfloat16" for one in failed):
+        return (
+            f"bfloat16 rounds more than the tolerance allows, in: {'; '.join(wrong)}; in float32 scores do not depend "
+            "on the batching: set engine.dtype to float32"
+        )
     return (
         "scores must not depend on the batching, and they do, past the tolerance, in: "
         f"{'; '.join(wrong)}; do not score with this model on these machines before the cause is found"

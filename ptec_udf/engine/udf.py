@@ -60,7 +60,8 @@ class Counters:
     @classmethod
     def of(cls, context: SparkContext, most_tokens: int | None) -> Counters:
         """Make counters of a Spark context, at 0."""
-        return cls(*[context.accumulator(0) for _ in range(3)], most_tokens)
+        texts, cost, tokens = (context.accumulator(0) for _ in range(3))
+        return cls(texts, cost, tokens, most_tokens)
 
     def add(self, texts: Sequence[str | None], results: Sequence[ScoredText]) -> None:
         """Count texts as scored; called in tasks."""

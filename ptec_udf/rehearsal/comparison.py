@@ -63,7 +63,8 @@ def compare(
     if dtype == "float32":
         is_close = bool((apart <= LOGIT_TOLERANCE + LOGIT_SHARE * np.abs(expected)).all())
     else:
-        is_close = p999 <= P999_TOLERANCE and worst <= WORST_TOLERANCE
+        # Of fewer than a thousand cells one may be farther off, or a small sample would be held to its greatest.
+        is_close = int((moved > P999_TOLERANCE).sum()) <= max(1, moved.size // 1000) and worst <= WORST_TOLERANCE
     statuses = sum(one.status != another.status for one, another in zip(alone, found, strict=True))
     decided = is_assigned(before, manifest.labels) != is_assigned(after, manifest.labels)
     return Compared(

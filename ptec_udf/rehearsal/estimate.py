@@ -34,6 +34,7 @@ ESTIMATED = "estimated"
 _WRITING_SECONDS = 12.0
 _WRITING_SECONDS_OF_A_ROW = 2e-4
 _MARGIN_OF_THE_REST = 0.5
+_MARGIN_OF_PASSES = 0.1  # a whole night's rate was so far from theirs
 _SLOTS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -113,7 +114,7 @@ def _put_together(night: Night, passes: list[Pass], whole_cost: int, rest: float
         return {"seconds": rest, "slots": slots}
     rate = Rate.of(passes)
     scoring = rate.seconds_per_cost * whole_cost
-    margin = scoring * min(rate.margin, 1.0) + rest * _MARGIN_OF_THE_REST
+    margin = scoring * min(rate.margin + _MARGIN_OF_PASSES, 1.0) + rest * _MARGIN_OF_THE_REST
     tokens = rate.tokens_per_cost * whole_cost
     return {
         "seconds": scoring + rest,

@@ -85,8 +85,9 @@ def _compared(night: Night) -> list[Compared]:
 
 
 def _of(night: Night) -> Sequence[Dtype]:
-    """Return the arithmetic that is tried; without a backbone there is one."""
-    return ("float32",) if night.artifact.manifest.backbone is None else ("float32", "bfloat16")
+    """Return the arithmetic that is tried: float32 alone without a backbone, and where nights compute in it alone."""
+    only = night.artifact.manifest.backbone is None or night.config.engine.dtype == "float32"
+    return ("float32",) if only else ("float32", "bfloat16")
 
 
 def _scored(

@@ -207,7 +207,7 @@ def _count(warehouse: Warehouse | None, source_id: str, fingerprint: str | None)
     seen = (
         warehouse.read("runs")
         .where((F.col("source_id") == F.lit(source_id)) & F.col("source_version").isNotNull())
-        .where(F.col("command") != "estimate")  # which has read a version and written no scores of it
+        .where(~F.col("command").eqNullSafe("estimate"))  # which has read a version and written no scores of it
         .groupBy("source_fingerprint")
         .agg(F.max("source_version").alias("version"))
         .collect()

@@ -98,6 +98,7 @@ def test_fault_in_the_workers_is_found(site: Site, tmp_path: Path, monkeypatch: 
     environment = site.spark.sparkContext.environment
     monkeypatch.setitem(environment, "PYTHONPATH", python_path_with_fault(tmp_path))
     before = versions(site)
+    assert run(site, "verify", engine={"dtype": "float32"}, **FEW).stdout.count("bfloat16") == 0
     command = run(site, "verify", **FEW)
     assert command.exit_code == 1, command.output
     (error,) = [line for line in command.stderr.splitlines() if line.startswith("error: ")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,10 +23,7 @@ from ptec_udf.warehouse.tables import Warehouse
 
 @dataclass(frozen=True)
 class Night:
-    """What a night works with, pinned before anything is read.
-
-    ``beside`` are nights of other models, of which texts that this one scores are scored in the same pass.
-    """
+    """What a night works with, pinned before anything is read."""
 
     warehouse: Warehouse
     config: ScoreConfig
@@ -36,7 +32,6 @@ class Night:
     history: History
     record: RunRecord
     scores_version: int
-    beside: Sequence[Night] = ()
 
     def texts(self) -> DataFrame:
         """The pinned source's texts, one row for each key; see ``diff.keyed_texts``."""
@@ -143,15 +138,6 @@ def superseded(night: Night) -> str | None:
 
 def check(night: Night) -> None:
     """Refuse what can be seen to fail, all faults at once, before anything is written."""
-    if faults := source_faults(night):
-        raise ConfigError(faults)
-    backbone = night.artifact.manifest.backbone
-    if backbone is not None:
-        resolve(backbone.name).check(backbone.content_hash)
-
-
-def source_faults(night: Night) -> list[str]:
-    """Say why a model cannot score this source; nothing if it can."""
     faults = []
     last = night.history.last_of_model(night.record.model_id)
     if last and last["source_id"] != night.source.source_id and not night.config.source.accept_new:
@@ -164,4 +150,8 @@ def source_faults(night: Night) -> list[str]:
     faults += missing_columns(night.source.read(night.warehouse.spark).columns, columns)
     if unknown := sorted(set(night.config.source.columns) - set(template.fields)):
         faults.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
-    return faults
+    if faults:
+        raise ConfigError(faults)
+    backbone = night.artifact.manifest.backbone
+    if backbone is not None:
+        resolve(backbone.name).check(backbone.content_hash)

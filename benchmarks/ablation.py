@@ -29,6 +29,14 @@ import typer
 
 from benchmarks.common import (
     WINDOW_ROWS,
+    BatchOption,
+    ColumnOption,
+    DtypeOption,
+    OutOption,
+    RepeatsOption,
+    RowsOption,
+    TextsArgument,
+    ThreadsOption,
     in_turn,
     load,
     logits_of,
@@ -79,14 +87,14 @@ class Way:
 @app.command()
 def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model with a backbone.")],
-    texts: Annotated[Path, typer.Argument(help="Parquet file or folder.")],
-    column: Annotated[str, typer.Option(help="Column of texts.")] = "text",
-    rows: Annotated[int, typer.Option(help="So many rows are scored, the first ones.")] = 2000,
-    repeats: Annotated[int, typer.Option(help="Timed passes of each.")] = 3,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone.")] = "bfloat16",
-    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = BATCH_TOKENS,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch; all cores by default.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/parts"),
+    texts: TextsArgument,
+    column: ColumnOption = "text",
+    rows: RowsOption = 2000,
+    repeats: RepeatsOption = 3,
+    dtype: DtypeOption = "bfloat16",
+    batch_tokens: BatchOption = BATCH_TOKENS,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("docs/benchmarks/parts"),
 ) -> None:
     """Score the same rows in all ways, in turn, after a first pass of each."""
     model, given = load_artifact(artifact), read_texts(texts, column, rows)

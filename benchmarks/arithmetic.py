@@ -28,7 +28,23 @@ import torch
 import typer
 from torch import nn
 
-from benchmarks.common import in_turn, load, ratios, read_texts, score, shown, spread, table, use_threads
+from benchmarks.common import (
+    BatchOption,
+    ColumnOption,
+    OutOption,
+    RepeatsOption,
+    RowsOption,
+    TextsArgument,
+    in_turn,
+    load,
+    ratios,
+    read_texts,
+    score,
+    shown,
+    spread,
+    table,
+    use_threads,
+)
 from benchmarks.machine import write_results
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS
@@ -82,15 +98,15 @@ class Work:
 @app.command()
 def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model with a backbone.")],
-    texts: Annotated[Path, typer.Argument(help="Parquet file or folder.")],
-    column: Annotated[str, typer.Option(help="Column of texts.")] = "text",
-    rows: Annotated[int, typer.Option(help="So many rows are scored, the first ones.")] = 500,
-    repeats: Annotated[int, typer.Option(help="Timed passes of each.")] = 5,
+    texts: TextsArgument,
+    column: ColumnOption = "text",
+    rows: RowsOption = 500,
+    repeats: RepeatsOption = 5,
     dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone, and of the products.")] = "bfloat16",
-    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = BATCH_TOKENS,
+    batch_tokens: BatchOption = BATCH_TOKENS,
     threads: Annotated[list[int] | None, typer.Option(help="Threads of torch; by default all cores, and one.")] = None,
     side: Annotated[int, typer.Option(help="Rows and columns of the square matrices.")] = 2048,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/arithmetic"),
+    out: OutOption = Path("docs/benchmarks/arithmetic"),
 ) -> None:
     """Measure with each number of threads, after a first pass of each way."""
     model, given = load_artifact(artifact), read_texts(texts, column, rows)

@@ -7,16 +7,28 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+import typer
 
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.progress import say
+
+# What their commands take alike.
+TextsArgument = Annotated[Path, typer.Argument(help="Parquet file or folder.")]
+ColumnOption = Annotated[str, typer.Option(help="Column of texts.")]
+RowsOption = Annotated[int, typer.Option(help="So many rows are scored, the first ones.")]
+RepeatsOption = Annotated[int, typer.Option(help="Timed passes of each.")]
+DtypeOption = Annotated[str, typer.Option(help="Arithmetic of the backbone.")]
+BatchOption = Annotated[int, typer.Option(help="Most positions of a batch.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Threads of torch; all cores by default.")]
+MasterOption = Annotated[str, typer.Option(help="Spark master.")]
+OutOption = Annotated[Path, typer.Option(help="Folder of the results.")]
 
 WINDOW_ROWS = 4096
 """Rows that one call of a scorer gets, as in a night by default."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.common import table
+from benchmarks.common import DtypeOption, MasterOption, OutOption, table
 from benchmarks.machine import write_results
 from benchmarks.nights import Nights, write_version
 from ptec_udf.model.artifact import load_artifact
@@ -40,9 +40,9 @@ def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model.")],
     sizes: Annotated[list[int] | None, typer.Option("--rows", help="Rows of a night, at least 100.")] = None,
     million: Annotated[bool, typer.Option("--million", help="Add a night of a million rows.")] = False,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone.")] = "bfloat16",
-    master: Annotated[str, typer.Option(help="Spark master.")] = "local[*,4]",
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/growth"),
+    dtype: DtypeOption = "bfloat16",
+    master: MasterOption = "local[*,4]",
+    out: OutOption = Path("docs/benchmarks/growth"),
 ) -> None:
     """Run two nights of each size."""
     found = {}

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.common import DtypeOption, OutOption
 from benchmarks.machine import write_results
 from benchmarks.memory_of_workers import APART, SHARED
 from ptec_udf.model.artifact import load_artifact
@@ -28,9 +29,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/memory"),
+    out: OutOption = Path("docs/benchmarks/memory"),
     workers: Annotated[list[int] | None, typer.Option(help="Numbers of workers, at least two.")] = None,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone.")] = "bfloat16",
+    dtype: DtypeOption = "bfloat16",
 ) -> None:
     """Measure each number of workers in a session of its own, with sharing and without."""
     numbers = sorted(workers or [1, 2, 4])

@@ -20,7 +20,21 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.common import ratios, read_texts, rounds, shown, spread, table
+from benchmarks.common import (
+    BatchOption,
+    ColumnOption,
+    DtypeOption,
+    OutOption,
+    RepeatsOption,
+    RowsOption,
+    TextsArgument,
+    ratios,
+    read_texts,
+    rounds,
+    shown,
+    spread,
+    table,
+)
 from benchmarks.machine import write_results
 from benchmarks.nights import Nights, texts_of, write_version
 from benchmarks.plain_loop import Loop
@@ -43,15 +57,15 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model with a backbone.")],
-    texts: Annotated[Path, typer.Argument(help="Parquet file or folder.")],
-    column: Annotated[str, typer.Option(help="Column of texts.")] = "text",
-    rows: Annotated[int, typer.Option(help="So many rows are taken, the first ones.")] = 4000,
-    repeats: Annotated[int, typer.Option(help="Runs of each.")] = 3,
+    texts: TextsArgument,
+    column: ColumnOption = "text",
+    rows: RowsOption = 4000,
+    repeats: RepeatsOption = 3,
     slots: Annotated[int | None, typer.Option(help="Processes, and slots of the night; all cores by default.")] = None,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone.")] = "bfloat16",
-    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = BATCH_TOKENS,
+    dtype: DtypeOption = "bfloat16",
+    batch_tokens: BatchOption = BATCH_TOKENS,
     warm: Annotated[bool, typer.Option("--warm", help="Let a small night load the model first.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/overhead"),
+    out: OutOption = Path("docs/benchmarks/overhead"),
 ) -> None:
     """Run the loop and the night in turn."""
     model, n_slots = load_artifact(artifact), slots or len(os.sched_getaffinity(0))

@@ -27,7 +27,17 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from benchmarks.common import in_turn, read_texts, table
+from benchmarks.common import (
+    ColumnOption,
+    MasterOption,
+    OutOption,
+    RepeatsOption,
+    RowsOption,
+    TextsArgument,
+    in_turn,
+    read_texts,
+    table,
+)
 from benchmarks.machine import write_results
 from benchmarks.peft_scorer import BATCH_ROWS, make_predict_fn
 from ptec_udf.config import EngineConfig, WarehouseConfig
@@ -45,15 +55,15 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model with mean pooling.")],
-    texts: Annotated[Path, typer.Argument(help="Parquet file or folder.")],
-    column: Annotated[str, typer.Option(help="Column of texts.")] = "text",
-    rows: Annotated[int, typer.Option(help="So many rows are scored, the first ones.")] = 2000,
-    repeats: Annotated[int, typer.Option(help="Passes of each.")] = 2,
+    texts: TextsArgument,
+    column: ColumnOption = "text",
+    rows: RowsOption = 2000,
+    repeats: RepeatsOption = 2,
     dtypes: Annotated[
         list[str] | None, typer.Option("--dtype", help="Arithmetics of ptec; the others compute in float32.")
     ] = None,
-    master: Annotated[str, typer.Option(help="Spark master.")] = "local[2,4]",
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/peers"),
+    master: MasterOption = "local[2,4]",
+    out: OutOption = Path("docs/benchmarks/peers"),
 ) -> None:
     """Let all score the same rows, and compare rates and scores."""
     chosen = read_texts(texts, column, rows)

@@ -19,6 +19,14 @@ import numpy as np
 import typer
 
 from benchmarks.common import (
+    BatchOption,
+    ColumnOption,
+    DtypeOption,
+    OutOption,
+    RepeatsOption,
+    RowsOption,
+    TextsArgument,
+    ThreadsOption,
     in_turn,
     load,
     logits_of,
@@ -46,14 +54,14 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model with a prompt.")],
-    texts: Annotated[Path, typer.Argument(help="Parquet file or folder.")],
-    column: Annotated[str, typer.Option(help="Column of texts.")] = "text",
-    rows: Annotated[int, typer.Option(help="So many rows are scored, the first ones.")] = 1000,
-    repeats: Annotated[int, typer.Option(help="Timed passes of each.")] = 11,
-    dtype: Annotated[str, typer.Option(help="Arithmetic of the backbone.")] = "bfloat16",
-    batch_tokens: Annotated[int, typer.Option(help="Most positions of a batch.")] = BATCH_TOKENS,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch; all cores by default.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("docs/benchmarks/prompt_cost"),
+    texts: TextsArgument,
+    column: ColumnOption = "text",
+    rows: RowsOption = 1000,
+    repeats: RepeatsOption = 11,
+    dtype: DtypeOption = "bfloat16",
+    batch_tokens: BatchOption = BATCH_TOKENS,
+    threads: ThreadsOption = None,
+    out: OutOption = Path("docs/benchmarks/prompt_cost"),
 ) -> None:
     """Score the same rows with the prompt and without, in turn, after a first pass of each."""
     model, given = load_artifact(artifact), read_texts(texts, column, rows)

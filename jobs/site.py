@@ -40,12 +40,7 @@ class AnyConfig(Section):
 
 def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
     """Open the warehouse that a configuration names, with its tables there."""
-    config = warehouse_config(config_file, overrides)
+    config = load_config(AnyConfig, config_file, overrides).warehouse
     warehouse = Warehouse(build_session(config, name), config.database)
     warehouse.ensure()
     return warehouse, config
-
-
-def warehouse_config(config_file: Path | None, overrides: Sequence[str]) -> WarehouseConfig:
-    """Read the section that says where the warehouse is."""
-    return load_config(AnyConfig, config_file, overrides).warehouse

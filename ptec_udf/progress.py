@@ -52,8 +52,8 @@ class _Lines:
         now = time.monotonic()
         if now - self.last >= _SECONDS_BETWEEN_LINES and self.done < self.total:
             self.last = now
-            left = (now - self.started) / self.done * (self.total - self.done) if self.done else float("nan")
-            say(f"{self.what}: {self.done} of {self.total}, about {left:.0f} s left")
+            left = seconds_left(self.done / self.total, now - self.started)
+            say(f"{self.what}: {self.done} of {self.total}, {left}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.encode import EncodedText, Encoder
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.attention import use_for_scoring
@@ -70,7 +71,9 @@ class Scorer:
         self.terms = terms
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = 2048) -> Scorer:
+    def from_artifact(
+        cls, artifact: Artifact, backbone: Any, tokenizer: Any, *, batch_tokens: int = BATCH_TOKENS
+    ) -> Scorer:
         """Put an artifact's adapter and head on its backbone; LoRA changes the backbone's own weights.
 
         Raises:

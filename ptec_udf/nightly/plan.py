@@ -78,7 +78,8 @@ def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, sour
     """Make the night of a model and a pinned source, as runs and scores stand now."""
     history, template = History.read(warehouse), artifact.manifest.template
     record = new_record(history, config, model_id=artifact.model_id, template=template, source=source)
-    record.estimated_seconds = history.estimated_seconds(record)
+    if estimates := history.estimates_of(record.run_id):
+        record.estimated_seconds = estimates[-1]["estimated_seconds"]
     return Night(warehouse, config, source, artifact, history, record, warehouse.version("scores"))
 
 

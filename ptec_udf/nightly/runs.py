@@ -57,10 +57,9 @@ class History:
         ]
         return max(versions, default=None)
 
-    def estimated_seconds(self, record: RunRecord) -> float | None:
-        """Return what was estimated last of a run."""
-        fitting = [row for row in self.estimates if row["run_id"].startswith(f"{record.run_id}-{ESTIMATE}-")]
-        return fitting[-1]["estimated_seconds"] if fitting else None
+    def estimates_of(self, run_id: str) -> list[Row]:
+        """Return what was estimated of a run, newest last."""
+        return [row for row in self.estimates if row["run_id"].startswith(f"{run_id}-{ESTIMATE}-")]
 
     def run_id(
         self, *, model_id: str, alias: str | None, source: PinnedSource, text_id: str, retries_errors: bool

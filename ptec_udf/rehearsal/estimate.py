@@ -132,7 +132,7 @@ def _put_together(night: Night, passes: list[Pass], whole_cost: int, rest: float
 def _record(night: Night, seconds: float) -> None:
     """Keep the estimate, for the night's row to name it."""
     record = night.record
-    earlier = sum(row["run_id"].startswith(record.run_id) for row in night.history.estimates)
+    earlier = len(night.history.estimates_of(record.run_id))
     record.run_id, record.command = f"{record.run_id}-{ESTIMATE}-{earlier + 1}", ESTIMATE
     record.estimated_seconds = round(seconds, 1)
     record.write(night.warehouse, ESTIMATED)

@@ -12,6 +12,8 @@ from safetensors.torch import load, save
 
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact, seal
+from ptec_udf.model.lora import FIRST, SECOND
+from ptec_udf.model.manifest import LoraForm
 from training.extract.data import read_judging
 from training.extract.seen import seen_in
 
@@ -21,6 +23,7 @@ def variant(
     out: Path,
     *,
     head: Mapping[str, torch.Tensor] | None = None,
+    adapter: Mapping[str, torch.Tensor] | None = None,
     seen: Any = None,
     metrics: Mapping[str, Any] | None = None,
     **changes: Any,
@@ -31,6 +34,7 @@ def variant(
         made: its folder.
         out: folder of the new one.
         head: another head.
+        adapter: another prompt or LoRA.
         seen: another record of what was learned from; False removes it.
         metrics: further metrics.
         changes: other fields of the manifest.
@@ -39,6 +43,8 @@ def variant(
     files = {name: data for name, data in before.files.items() if name != artifact.MANIFEST}
     if head is not None:
         files[artifact.HEAD] = save(dict(head))
+    if adapter is not None:
+        files[artifact.ADAPTER] = save(dict(adapter))
     if seen is False:
         files.pop(artifact.SEEN, None)
     elif seen is not None:
@@ -56,6 +62,19 @@ def shuffled(made: Path, out: Path) -> Path:
     """Write a worse model: each label is given for what another label should be given for."""
     head = load(load_artifact(made).files[artifact.HEAD])
     return variant(made, out, head={name: value.roll(1, dims=0).contiguous() for name, value in head.items()})
+
+
+def same_prompt(made: Path, other: Path, out: Path) -> Path:
+    """Write a model with the prompt of one and the head of another."""
+    return variant(made, out, head=load(load_artifact(other).files[artifact.HEAD]))
+
+
+def with_lora(made: Path, out: Path, layer: str = "encoder.layer.0.attention.self.query") -> Path:
+    """Write a model with changes of a layer, of width 32, in place of the prompt."""
+    draw, name = torch.Generator().manual_seed(3), f"base_model.model.{layer}"
+    shapes = {f"{name}{FIRST}": (2, 32), f"{name}{SECOND}": (32, 2)}
+    adapter = {name: torch.randn(*shape, generator=draw) for name, shape in shapes.items()}
+    return variant(made, out, adapter=adapter, prompt=None, lora=LoraForm(rank=2, alpha=2))
 
 
 def equal(made: Path, out: Path) -> Path:

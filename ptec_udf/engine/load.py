@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ptec_udf.engine.device import BATCH_TOKENS, gpu_batch_tokens
@@ -10,7 +12,11 @@ from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import BackboneName
 from ptec_udf.model.terms import TermsHead
+
+LoadedBackbone = tuple[Any, Any]
+"""A backbone's module and its tokeniser."""
 
 
 def load_scorer(
@@ -19,14 +25,16 @@ def load_scorer(
     dtype: torch.dtype = torch.float32,
     batch_tokens: int | None = None,
     device: torch.device | None = None,
+    backbone: LoadedBackbone | None = None,
 ) -> Scorer | TermsScorer:
-    """Resolve, check and load the backbone, whose weights the host's workers share, and put the model on it.
+    """Put a model on its backbone.
 
     Args:
         artifact: of any kind.
         dtype: arithmetic of the backbone.
         batch_tokens: most positions of a batch, padding included; None: ``BATCH_TOKENS``, on a GPU what fits into it.
         device: where the backbone computes; None: on the processor.
+        backbone: the model's, in this dtype and on this device; with LoRA, of this model alone. None: it is loaded.
 
     Raises:
         ArtifactError: for LoRA on layers that the backbone does not have.
@@ -36,10 +44,24 @@ def load_scorer(
     if named is None:
         assert artifact.terms is not None
         return TermsScorer(TermsHead(artifact.terms, artifact.head_weight, artifact.head_bias))
-    backbone = of_host(resolve(named.name), named.content_hash, dtype)
-    model, tokenizer = backbone.load(dtype)
-    model = model.to(device or "cpu")
+    model, tokenizer = backbone or load_backbone(named, dtype=dtype, device=device)
     scorer = Scorer.from_artifact(artifact, model, tokenizer, batch_tokens=batch_tokens or BATCH_TOKENS)
     if device is not None and device.type == "cuda" and batch_tokens is None:
         scorer.batch_tokens = gpu_batch_tokens(scorer.network, scorer.encoder.max_tokens, device)
     return scorer
+
+
+def load_backbone(named: BackboneName, *, dtype: torch.dtype, device: torch.device | None = None) -> LoadedBackbone:
+    """Resolve, check and load a backbone, whose weights the host's workers share.
+
+    Args:
+        named: as a manifest names it.
+        dtype: of its arithmetic.
+        device: where it computes; None: on the processor.
+
+    Raises:
+        BackboneError: when it is missing here or is another one.
+    """
+    backbone = of_host(resolve(named.name), named.content_hash, dtype)
+    model, tokenizer = backbone.load(dtype)
+    return model.to(device or "cpu"), tokenizer

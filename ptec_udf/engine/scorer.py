@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,18 +111,45 @@ class Scorer:
     def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
         """Score texts; the result has the order of the input. None and blank texts are ``empty``."""
         results = [ScoredText() for _ in texts]
+        encoded = self.encode(texts, results)
+        for rows in batches(encoded, self.batch_tokens):
+            self.score_batch(rows, texts, encoded, results)
+        return results
+
+    def encode(self, texts: Sequence[str | None], results: list[ScoredText]) -> dict[int, EncodedText]:
+        """Tokenise texts that are not blank, by row; one that makes the tokeniser fail is marked in the results."""
         rows = [row for row, text in enumerate(texts) if text and not text.isspace()]
         encoded: dict[int, EncodedText] = {}
         _halving(rows, lambda part: self._encode(texts, part, encoded), lambda row, e: fail(results[row], e))
-        filled = [row for row in rows if row in encoded and encoded[row].ids]
-        for batch in length_sorted_batches([len(encoded[row].ids) for row in filled], self.batch_tokens):
-            members = [filled[at] for at in batch]
-            _halving(
-                members,
-                lambda part: self._forward(part, texts, encoded, results),
-                lambda row, e: fail(results[row], e),
+        return encoded
+
+    def score_batch(
+        self,
+        rows: list[int],
+        texts: Sequence[str | None],
+        encoded: Mapping[int, EncodedText],
+        results: list[ScoredText],
+    ) -> None:
+        """Score the rows of one batch; one that makes the network fail is found by halving."""
+        _halving(rows, lambda part: self._forward(part, texts, encoded, results), lambda row, e: fail(results[row], e))
+
+    def keep(
+        self,
+        rows: list[int],
+        logits: np.ndarray,
+        texts: Sequence[str | None],
+        encoded: Mapping[int, EncodedText],
+        results: list[ScoredText],
+    ) -> None:
+        """Write what the network gave for a batch, *Shape:* ``(batch, n_labels)``, with the terms' share added."""
+        positions = max(len(encoded[row].ids) for row in rows)
+        for row, values in zip(rows, logits, strict=True):
+            text = encoded[row]
+            if self.terms is not None:
+                values = values + self.terms.logits(texts[row] or "")
+            results[row] = scored(
+                values, n_tokens=len(text.ids), n_truncated=text.n_truncated, batch_positions=positions
             )
-        return results
 
     def _encode(self, texts: Sequence[str | None], rows: list[int], encoded: dict[int, EncodedText]) -> None:
         """Tokenise some rows."""
@@ -132,19 +159,12 @@ class Scorer:
         self,
         rows: list[int],
         texts: Sequence[str | None],
-        encoded: dict[int, EncodedText],
+        encoded: Mapping[int, EncodedText],
         results: list[ScoredText],
     ) -> None:
         """Run one batch through the network and write its results."""
         ids, mask = pad([encoded[row].ids for row in rows], self.encoder.pad_id)
-        logits = self._logits(ids, mask)
-        for row, values in zip(rows, logits, strict=True):
-            text = encoded[row]
-            if self.terms is not None:
-                values = values + self.terms.logits(texts[row] or "")
-            results[row] = scored(
-                values, n_tokens=len(text.ids), n_truncated=text.n_truncated, batch_positions=ids.shape[1]
-            )
+        self.keep(rows, self._logits(ids, mask), texts, encoded, results)
 
     def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
         """Run a batch, *Shape:* ``(batch, n_labels)``; if it does not fit into memory, later ones are smaller."""
@@ -165,6 +185,13 @@ def _head(weight: torch.Tensor, bias: torch.Tensor) -> Head:
     head = Head(width, n_labels)
     head.load_state_dict({"weight": weight, "bias": bias})
     return head
+
+
+def batches(encoded: Mapping[int, EncodedText], batch_tokens: int) -> Iterator[list[int]]:
+    """Group rows of encoded texts under a budget of positions; texts without any token are left out."""
+    rows = [row for row, text in encoded.items() if text.ids]
+    for batch in length_sorted_batches([len(encoded[row].ids) for row in rows], batch_tokens):
+        yield [rows[at] for at in batch]
 
 
 def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pandas as pd
 from pyspark import Accumulator, SparkContext
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import BATCH_TOKENS, chosen_dtype
-from ptec_udf.engine.scorer import ScoredText
-from ptec_udf.engine.worker import EngineSettings, scorer_for
+from ptec_udf.engine.scorer import ScoredText, Scorer
+from ptec_udf.engine.together import score_wanted
+from ptec_udf.engine.worker import EngineSettings, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
 
 SCORED = T.StructType(
@@ -104,6 +105,70 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
+
+
+def together_udf(
+    spark: SparkSession, artifacts: Sequence[Artifact], engine: EngineConfig, counters: Counters | None = None
+) -> Any:
+    """Make the UDF ``text, wanted -> struct`` that scores by several models, see ``score_together``.
+
+    Args:
+        spark: the session.
+        artifacts: the model that counts, then others on backbones of the same content. Of the n-th of them bit n - 1
+            of ``wanted`` says whether it scores the text. One that cannot be loaded in a worker scores nothing there.
+        engine: arithmetic and batching.
+        counters: are added to as texts are scored by the first model.
+
+    Returns:
+        The UDF. Its struct has the fields of ``SCORED`` for each model, with the model's place after their names:
+        ``logits_0`` and so on. ``rows_of_models`` makes rows of them.
+    """
+    broadcast = spark.sparkContext.broadcast([(artifact.model_id, artifact.scoring_files) for artifact in artifacts])
+    settings = engine_settings(spark, engine)
+    fields = [T.StructField(f"{field.name}_{at}", field.dataType) for at in range(len(artifacts)) for field in SCORED]
+
+    @F.pandas_udf(T.StructType(fields))  # type: ignore[call-overload]
+    def score_texts(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+        marks: list[int] = []
+
+        def texts() -> Iterator[pd.Series]:
+            for of_batch, wanted in batches:
+                marks.extend(wanted)  # before their texts, since a window may end within a batch
+                yield of_batch
+
+        for window in windows(texts(), settings.window_rows, settings.window_bytes):
+            (first_id, files), *others = broadcast.value
+            first = scorer_for(first_id, files, settings)
+            assert isinstance(first, Scorer)  # it has a backbone, as all of them
+            scorers = [first, *(scorer_beside(*other, settings) for other in others)]
+            results = score_wanted(scorers, window, marks[: len(window)])
+            del marks[: len(window)]
+            if counters is not None:
+                counters.add(window, results[0])
+            yield pd.concat([to_frame(of_model).add_suffix(f"_{at}") for at, of_model in enumerate(results)], axis=1)
+
+    return score_texts.asNondeterministic()  # as in scoring_udf
+
+
+def rows_of_models(scored: DataFrame, model_ids: Sequence[str]) -> DataFrame:
+    """Make a row of each model's result.
+
+    Args:
+        scored: columns of ``together_udf`` and others, which are kept.
+        model_ids: of its models, in their order.
+
+    Returns:
+        The other columns, model_id and the fields of ``SCORED``. Of the first model all texts have a row, of the others
+        those that have logits: the rest is left to their own runs.
+    """
+    of_each = [
+        F.struct(F.lit(model_id).alias("model_id"), *[F.col(f"{name}_{at}").alias(name) for name in SCORED.names])
+        for at, model_id in enumerate(model_ids)
+    ]
+    of_udf = {f"{name}_{at}" for at in range(len(model_ids)) for name in SCORED.names}
+    others = [name for name in scored.columns if name not in of_udf]
+    rows = scored.select(*others, F.explode(F.array(*of_each)).alias("of_model")).select(*others, "of_model.*")
+    return rows.where((F.col("model_id") == model_ids[0]) | F.col("logits").isNotNull())
 
 
 def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:

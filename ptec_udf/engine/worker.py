@@ -1,4 +1,4 @@
-"""Loaded models of a Python worker process, each loaded once.
+"""Loaded models of a Python worker process, each loaded once, and the backbones that they share.
 
 This is a module of its own, imported and never pickled: a cache defined inside the UDF's closure
 would travel by value and be empty in every task. It relies on ``spark.python.worker.reuse=true``
@@ -12,20 +12,21 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 
 from ptec_udf.engine.device import Dtype, task_device
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.load import LoadedBackbone, load_backbone, load_scorer
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.artifact import read_artifact
 
-_MOST_MODELS = 2  # champion and one challenger; each holds a backbone
+MOST_BACKBONES = 2
+"""That a worker holds at once, such as the champion's and that of a challenger; they are most of what models take."""
 
-_lock = threading.Lock()
-_scorers: dict[tuple[str, EngineSettings, torch.device], Scorer | TermsScorer] = {}
-_loads = 0
+MOST_MODELS = 8
+"""That a worker holds at once, each with a prompt and a head of its own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,24 @@ class EngineSettings:
     window_rows: int
     window_bytes: int
     threads: int
+
+
+_Key = tuple[str, EngineSettings, torch.device]
+_Place = tuple[str, Dtype, torch.device, _Key | None]
+
+
+class _Held(NamedTuple):
+    """A loaded model; those of equal ``place`` are on one backbone."""
+
+    scorer: Scorer | TermsScorer
+    place: _Place | None
+    backbone: LoadedBackbone | None
+
+
+_lock = threading.Lock()
+_scorers: dict[_Key, _Held] = {}
+_failed: set[_Key] = set()
+_loads = 0
 
 
 def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TermsScorer:
@@ -54,14 +73,27 @@ def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettin
     """
     global _loads
     with _lock:
-        device = task_device()
-        key = (model_id, settings, device)
+        key = (model_id, settings, task_device())
         if key not in _scorers:
-            while len(_scorers) >= _MOST_MODELS:
-                _scorers.pop(next(iter(_scorers)))  # the oldest
-            _scorers[key] = _load(files, settings, device)
+            _scorers[key] = _load(key, files)
             _loads += 1
-        return _scorers[key]
+        return _scorers[key].scorer
+
+
+def scorer_beside(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | None:
+    """Return the scorer of a model that others can do without; None if it cannot be loaded, which is tried once.
+
+    Arguments are those of ``scorer_for``.
+    """
+    key = (model_id, settings, task_device())
+    if key in _failed:
+        return None
+    try:
+        scorer = scorer_for(model_id, files, settings)
+    except Exception:
+        _failed.add(key)
+        return None
+    return scorer if isinstance(scorer, Scorer) else None
 
 
 def load_count() -> int:
@@ -69,9 +101,31 @@ def load_count() -> int:
     return _loads
 
 
-def _load(files: Mapping[str, bytes], settings: EngineSettings, device: torch.device) -> Scorer | TermsScorer:
-    """Load a model for the first time in this process."""
+def _load(key: _Key, files: Mapping[str, bytes]) -> _Held:
+    """Load a model for the first time in this process; its backbone may be there already."""
+    _, settings, device = key
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
     torch.set_num_threads(settings.threads)
-    dtype = getattr(torch, settings.dtype)
-    return load_scorer(read_artifact(files), dtype=dtype, batch_tokens=settings.batch_tokens, device=device)
+    artifact, dtype = read_artifact(files), getattr(torch, settings.dtype)
+    named = artifact.manifest.backbone
+    if named is None:
+        _make_room(None)
+        return _Held(load_scorer(artifact), None, None)
+    # LoRA changes a backbone's weights, so no other model can use it.
+    place = (named.content_hash, settings.dtype, device, None if artifact.manifest.lora is None else key)
+    _make_room(place)
+    backbone = next((held.backbone for held in _scorers.values() if held.place == place), None)
+    backbone = backbone or load_backbone(named, dtype=dtype, device=device)
+    options: dict[str, Any] = {"dtype": dtype, "batch_tokens": settings.batch_tokens, "device": device}
+    return _Held(load_scorer(artifact, backbone=backbone, **options), place, backbone)
+
+
+def _make_room(place: _Place | None) -> None:
+    """Let go of the oldest models until there is room for another on a backbone; None: on none."""
+
+    def is_full() -> bool:
+        places = {held.place for held in _scorers.values()} | {place}
+        return len(_scorers) >= MOST_MODELS or len(places - {None}) > MOST_BACKBONES
+
+    while is_full():
+        _scorers.pop(next(iter(_scorers)))

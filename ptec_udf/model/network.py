@@ -101,9 +101,12 @@ class PtecNetwork(nn.Module):
             input_ids: right-padded ids of the text, *Shape:* ``(batch, length)``.
             mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
         """
+        return self.logits(self.hidden(input_ids, mask), mask)
+
+    def logits(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return logits, *Shape:* ``(batch, n_labels)``, in float32, of what ``hidden`` gives for the same mask."""
         if self.attention is None or not isinstance(self.head, Head):
-            return self.head(self.features(input_ids, mask))
-        hidden = self._hidden(input_ids, mask)
+            return self.head(self._pooled(hidden, mask))
         return self.head.of_positions(hidden, self.attention.weights(hidden, mask))
 
     def features(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -116,15 +119,29 @@ class PtecNetwork(nn.Module):
             text: ids as of ``forward``; in MPNet also what the layers below the adapted ones make of them.
             mask: as of ``forward``.
         """
-        hidden = self._hidden(text, mask)
+        return self._pooled(self.hidden(text, mask), mask)
+
+    def hidden(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of text positions, *Shape:* ``(batch, length, n_layers * width)``, in float32.
+
+        Arguments are those of ``features``.
+        """
+        return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
+
+    def has_hidden_of(self, other: PtecNetwork) -> bool:
+        """Tell whether another network gives every text the same hidden states, so that one pass serves both."""
+        if self.backbone is not other.backbone or (self.kind, self.layers) != (other.kind, other.layers):
+            return False
+        if self.prompt is None or other.prompt is None:
+            return self.prompt is other.prompt
+        return torch.equal(self.prompt, other.prompt)
+
+    def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool hidden states as of ``hidden``, *Shape:* as of ``features``."""
         if self.attention is None:
             return pooled(hidden, mask, "mean" if self.pooling == "label_attention" else self.pooling)
         with torch.autocast(hidden.device.type, enabled=False):  # in training the backbone may compute in bfloat16
             return self.attention(hidden, mask)
-
-    def _hidden(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the hidden states of text positions, *Shape:* ``(batch, length, n_layers * width)``, in float32."""
-        return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
 
     def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, n_layers * width)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +24,10 @@ from ptec_udf.warehouse.tables import Warehouse
 
 @dataclass(frozen=True)
 class Night:
-    """What a night works with, pinned before anything is read."""
+    """What a night works with, pinned before anything is read.
+
+    ``beside`` are nights of other models, of which texts that this one scores are scored in the same pass.
+    """
 
     warehouse: Warehouse
     config: ScoreConfig
@@ -32,6 +36,7 @@ class Night:
     history: History
     record: RunRecord
     scores_version: int
+    beside: Sequence[Night] = ()
 
     def texts(self) -> DataFrame:
         """The pinned source's texts, one row for each key; see ``diff.keyed_texts``."""
@@ -139,6 +144,15 @@ def superseded(night: Night) -> str | None:
 
 def check(night: Night) -> None:
     """Refuse what can be seen to fail, all faults at once, before anything is written."""
+    if faults := source_faults(night):
+        raise ConfigError(faults)
+    backbone = night.artifact.manifest.backbone
+    if backbone is not None:
+        resolve(backbone.name).check(backbone.content_hash)
+
+
+def source_faults(night: Night) -> list[str]:
+    """Say why a model cannot score this source; nothing if it can."""
     faults = []
     last = night.history.last_of_model(night.record.model_id)
     if last and last["source_id"] != night.source.source_id and not night.config.source.accept_new:
@@ -151,8 +165,4 @@ def check(night: Night) -> None:
     faults += missing_columns(night.source.read(night.warehouse.spark).columns, columns)
     if unknown := sorted(set(night.config.source.columns) - set(template.fields)):
         faults.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
-    if faults:
-        raise ConfigError(faults)
-    backbone = night.artifact.manifest.backbone
-    if backbone is not None:
-        resolve(backbone.name).check(backbone.content_hash)
+    return faults

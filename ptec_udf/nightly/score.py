@@ -7,6 +7,7 @@ last.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,8 +27,8 @@ from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.rows import gone_rows, scored_rows
 from ptec_udf.nightly.runs import DONE, NOTHING, SUPERSEDED
-from ptec_udf.nightly.shadows import find_shadows, score_shadows
-from ptec_udf.nightly.stage import Staged, fresh_texts, stage
+from ptec_udf.nightly.shadows import ShadowConfig, find_shadows, nights_beside, score_shadows
+from ptec_udf.nightly.stage import Beside, Staged, fresh_texts, stage
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse, with_retries
@@ -38,7 +39,7 @@ _STAGING_KEPT = timedelta(days=7)
 
 
 def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
-    """Score a source table with a registered model, and after it with its shadows.
+    """Score a source table with a registered model, and beside and after it with its shadows.
 
     Returns:
         The run's row: outcome (done, nothing_to_do, superseded), counts by status, rates; and with ``shadows``
@@ -52,7 +53,7 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     warehouse.ensure()
     night = pin_night(warehouse, config)
     shadows = find_shadows(night)
-    result = score_night(night)
+    result = score_night(replace(night, beside=nights_beside(night, shadows)))
     return result | {"shadows": score_shadows(night, shadows, result, score_night)} if shadows else result
 
 
@@ -98,7 +99,7 @@ def _run(night: Night) -> None:
         staged = _stage(night, changes, n_texts) if scores_texts else Staged()
         _write(night, changes, writes=scores_texts or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
-        warehouse.delete_staged(record.model_id, record.run_id, before=record.started - _STAGING_KEPT)
+        warehouse.delete_staged(record.model_id, *_staged_by(night), before=record.started - _STAGING_KEPT)
     finally:
         changes.unpersist()
 
@@ -112,11 +113,18 @@ def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
         engine=night.config.engine,
         n_slices=-(-n_texts // night.config.slice_texts) or 1,
         run_id=night.record.run_id,
+        beside=[Beside(other.artifact, other.known()) for other in night.beside],
     )
     night.record.reused = n_texts - staged.texts
     if n_texts and night.artifact.manifest.backbone:
         night.record.dtype = engine_settings(night.warehouse.spark, night.config.engine).dtype
     return staged
+
+
+def _staged_by(night: Night) -> list[str]:
+    """Return the runs that staged this night's scores: its own and, of a shadow, the champion's."""
+    config = night.config
+    return [night.record.run_id, *([config.shadow_of] if isinstance(config, ShadowConfig) else [])]
 
 
 def _rows(night: Night, changes: DataFrame) -> DataFrame:

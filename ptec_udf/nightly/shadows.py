@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ptec_udf.config import ModelChoice, ScoreConfig
+from ptec_udf.engine.worker import MOST_BACKBONES, MOST_MODELS
 from ptec_udf.errors import PtecError, RegistryError, UserError
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.nightly.plan import Night, new_record, night_of
+from ptec_udf.nightly.plan import Night, new_record, night_of, source_faults
 from ptec_udf.nightly.runs import COMMAND, FAILED, SKIPPED, History
 from ptec_udf.progress import say
 from ptec_udf.text import parse_template
@@ -82,6 +83,54 @@ def _look_up(warehouse: Warehouse, name: str) -> tuple[dict[str, Any], str | Non
         if not _MODEL_ID.fullmatch(name):
             raise
         return registry.find(warehouse, model_id=name), None
+
+
+def nights_beside(champion: Night, shadows: Sequence[Shadow]) -> list[Night]:
+    """Return the nights of those shadows that can score in the champion's pass, as many as a worker can hold.
+
+    They have the champion's texts and its backbone. What is wrong with another one is told by its own run.
+    """
+    found = [champion]
+    for shadow in shadows:
+        if shadow.model and not shadow.skipped:
+            night = _night_beside(champion, shadow.model, shadow)
+            if night is not None and _fits(night, found):
+                found.append(night)
+    return found[1:]
+
+
+def _night_beside(champion: Night, model: dict[str, Any], shadow: Shadow) -> Night | None:
+    """Make the night of a shadow as the champion's is pinned; None where its own run will be refused."""
+    try:
+        config = _config(champion.config, shadow, champion.source, champion.record.run_id)
+        artifact = load_artifact(model["location"], model["model_id"])
+        facts: dict[str, Any] = {
+            "model_id": artifact.model_id,
+            "template": artifact.manifest.template,
+            "source": champion.source,
+        }
+        record = new_record(champion.history, config, **facts)
+        night = replace(champion, config=config, artifact=artifact, record=record)
+        newest = champion.history.newest_version(artifact.model_id, champion.source.source_id)
+        is_superseded = newest is not None and newest > champion.source.version
+        return None if is_superseded or source_faults(night) else night
+    except Exception:
+        return None
+
+
+def _fits(night: Night, found: Sequence[Night]) -> bool:
+    """Tell whether a night can be beside others, the champion's first: equal texts, one backbone, logits of its own."""
+    champion, models = found[0], [one.artifact for one in (*found, night)]
+    contents = {backbone and backbone.content_hash for backbone in (model.manifest.backbone for model in models)}
+    # LoRA changes the weights of a backbone, which is then the model's own.
+    n_backbones = len({model.model_id if model.manifest.lora else None for model in models})
+    return (
+        night.record.text_id == champion.record.text_id
+        and len(contents) == 1
+        and contents != {None}
+        and len({model.logits_id for model in models}) == len(models) <= MOST_MODELS
+        and n_backbones <= MOST_BACKBONES
+    )
 
 
 def score_shadows(

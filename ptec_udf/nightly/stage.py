@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, scoring_udf, task_slots
+from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, rows_of_models, scoring_udf, task_slots, together_udf
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.progress import seconds_left, watched
 from ptec_udf.warehouse.tables import Warehouse
@@ -36,6 +36,19 @@ class Staged:
 
     texts: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A model that scores in the pass of another one.
+
+    Attributes:
+        artifact: the model.
+        known: text_hash of the texts that it does not have to score, each once.
+    """
+
+    artifact: Artifact
+    known: DataFrame
 
 
 def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run_id: str) -> DataFrame:
@@ -70,6 +83,7 @@ def stage(
     engine: EngineConfig,
     n_slices: int,
     run_id: str,
+    beside: Sequence[Beside] = (),
 ) -> Staged:
     """Score texts into staging.
 
@@ -82,9 +96,11 @@ def stage(
             and with it the number of slots and the arithmetic, a text meets the same others in its batch, and its
             logits are equal to the last bit.
         run_id: stands with every staged row.
+        beside: models that score those of the texts that they do not know, in the same pass.
     """
     context = warehouse.spark.sparkContext
     most_tokens = artifact.manifest.max_tokens
+    texts = wanted_beside(texts, beside) if beside else texts
     dealt = deal(texts, n_slices=n_slices, n_slots=task_slots(warehouse.spark), most_tokens=most_tokens)
     dealt = dealt.persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -92,19 +108,42 @@ def stage(
         if not slices:
             return Staged()
         counters, started = Counters.of(context, most_tokens), time.monotonic()
-        score = scoring_udf(warehouse.spark, artifact, engine, counters)
+        score = _scoring(warehouse, artifact, [other.artifact for other in beside], engine, counters)
         n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
 
         def write(one: Row) -> None:
-            rows = scored_slice(dealt, one, score("text"))
-            origin = {"model_id": F.lit(artifact.model_id), "run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
-            warehouse.append("score_staging", rows.select("*", *[of.alias(name) for name, of in origin.items()]))
+            origin = {"run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
+            warehouse.append("score_staging", score(dealt, one).withColumns(origin))
 
         with watched(lambda seconds: _line(counters, n_texts, whole, seconds)):
             _in_turn(inheritable_thread_target(warehouse.spark)(write), slices)
     finally:
         dealt.unpersist()
     return Staged(n_texts, time.monotonic() - started)
+
+
+def wanted_beside(texts: DataFrame, beside: Sequence[Beside]) -> DataFrame:
+    """Add ``wanted`` to texts: of each, bit n - 1 says whether the n-th model beside does not know it."""
+    wanted = F.lit(0)
+    for at, other in enumerate(beside):
+        known = other.known.select("text_hash", F.lit(True).alias(f"known_{at}"))
+        texts = texts.join(known, on="text_hash", how="left")
+        wanted = wanted + F.when(F.col(f"known_{at}").isNull(), F.lit(1 << at)).otherwise(F.lit(0))
+    return texts.select("text_hash", "text", wanted.alias("wanted"))
+
+
+def _scoring(
+    warehouse: Warehouse, artifact: Artifact, others: Sequence[Artifact], engine: EngineConfig, counters: Counters
+) -> Callable[[DataFrame, Row], DataFrame]:
+    """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields."""
+    if not others:
+        alone = scoring_udf(warehouse.spark, artifact, engine, counters)
+        named = F.lit(artifact.model_id)
+        return lambda dealt, one: scored_slice(dealt, one, alone("text")).withColumn("model_id", named)
+    artifacts = [artifact, *others]
+    together = together_udf(warehouse.spark, artifacts, engine, counters)
+    model_ids = [one.model_id for one in artifacts]
+    return lambda dealt, one: rows_of_models(scored_slice(dealt, one, together("text", "wanted")), model_ids)
 
 
 def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | None) -> DataFrame:

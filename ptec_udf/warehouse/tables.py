@@ -148,9 +148,9 @@ class Warehouse:
         """Write one model's rows, given as dictionaries, in place of those that are there."""
         self._replace(table, self._frame(table, rows), F.col("model_id") == F.lit(model_id))
 
-    def delete_staged(self, model_id: str, run_id: str, before: datetime) -> None:
-        """Remove staged scores of a run, and what other runs of the model staged before a time and left."""
-        is_over = (F.col("run_id") == F.lit(run_id)) | (F.col("staged_at") < F.lit(before))
+    def delete_staged(self, model_id: str, *run_ids: str, before: datetime) -> None:
+        """Remove staged scores of runs, and what other runs staged for the model before a time and left."""
+        is_over = F.col("run_id").isin(*run_ids) | (F.col("staged_at") < F.lit(before))
         condition = (F.col("model_id") == F.lit(model_id)) & is_over
         with_retries(lambda: DeltaTable.forName(self.spark, self.name("score_staging")).delete(condition))
 

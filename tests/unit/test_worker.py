@@ -1,16 +1,19 @@
-"""A worker process loads each model once and keeps the newest two."""
+"""A worker process loads each model once, models of one backbone share it, and the newest ones are kept."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from ptec_udf.engine import host, worker
-from ptec_udf.engine.worker import EngineSettings, load_count, scorer_for
+from ptec_udf.engine.worker import EngineSettings, load_count, scorer_beside, scorer_for
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact, seal
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact
+from tests.variants import with_lora
 
 SETTINGS = EngineSettings(dtype="float32", batch_tokens=512, window_rows=10, window_bytes=1000, threads=1)
 BFLOAT16 = EngineSettings(dtype="bfloat16", batch_tokens=512, window_rows=10, window_bytes=1000, threads=1)
@@ -19,6 +22,7 @@ BFLOAT16 = EngineSettings(dtype="bfloat16", batch_tokens=512, window_rows=10, wi
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
     monkeypatch.setattr(worker, "_scorers", {})
+    monkeypatch.setattr(worker, "_failed", set())
     host._check_once.cache_clear()
 
 
@@ -40,12 +44,49 @@ def test_model_is_loaded_once(models):
     assert scorer_for(models[0].model_id, models[0].scoring_files, SETTINGS) is first
 
 
-def test_two_models_are_kept_and_the_oldest_gives_way(models):
-    assert [loads_of(models[at]) for at in (0, 1, 0, 1)] == [1, 1, 0, 0]
-    assert loads_of(models[2]) == 1
+def backbone_of(model, settings=SETTINGS):
+    return scorer_for(model.model_id, model.scoring_files, settings).network.members[0].backbone
+
+
+def test_models_of_one_backbone_share_it_and_each_keeps_its_scores(models, tiny_folder, tmp_path):
+    lora = load_artifact(with_lora(tiny_artifact(tiny_folder), tmp_path / "lora"))
+    text = ["Name: a. solar wind"]
+    before = scorer_for(models[0].model_id, models[0].scoring_files, SETTINGS).score(text)[0].logits
+    first, *others = map(backbone_of, models)
+    assert [other is first for other in others] == [True, True]
+    own = backbone_of(lora)
+    assert own is not first
+    assert backbone_of(lora, replace(SETTINGS, batch_tokens=64)) is not own  # LoRA would be added twice
+    after = scorer_for(models[0].model_id, models[0].scoring_files, SETTINGS).score(text)[0].logits
+    assert (before == after).all()
+
+
+def test_two_backbones_are_kept_and_the_oldest_gives_way_with_its_models(models, tiny_folder):
+    of_others = [load_artifact(tiny_artifact(tiny_folder, family)) for family in ("llama", "bloom")]
+    assert [loads_of(model) for model in (*models, of_others[0], *models)] == [1, 1, 1, 1, 0, 0, 0]
+    assert loads_of(of_others[1]) == 1
     assert len(worker._scorers) == 2
-    assert loads_of(models[1]) == 0
+    assert loads_of(of_others[0]) == 0
     assert loads_of(models[0]) == 1
+
+
+def test_only_so_many_models_are_kept(models, monkeypatch):
+    monkeypatch.setattr(worker, "MOST_MODELS", 2)
+    assert [loads_of(models[at]) for at in (0, 1, 2, 2, 1, 0)] == [1, 1, 1, 0, 0, 1]
+    assert len(worker._scorers) == 2
+
+
+def test_a_model_that_others_can_do_without_is_tried_once(models, monkeypatch):
+    made = models[0]
+    assert scorer_beside(made.model_id, made.scoring_files, SETTINGS) is scorer_for(
+        made.model_id, made.scoring_files, SETTINGS
+    )
+    tried, load = [], worker._load
+    monkeypatch.setattr(worker, "_load", lambda *args: tried.append(1) or load(*args))
+    broken = models[1].scoring_files | {artifact.HEAD: b""}
+    assert [scorer_beside(models[1].model_id, broken, SETTINGS) for _ in range(3)] == [None] * 3
+    assert len(tried) == 1
+    assert loads_of(models[1]) == 1  # a run of its own tries again
 
 
 def test_other_settings_are_another_model(models):

@@ -12,8 +12,8 @@ import torch
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.encode import EncodedText, Encoder
+from ptec_udf.model import attention, fused
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.attention import use_for_scoring
 from ptec_udf.model.head import Head, LabelAttention
 from ptec_udf.model.lora import add_into, check_unchanged
 from ptec_udf.model.members import MeanNetwork, put_together
@@ -85,7 +85,8 @@ class Scorer:
         if manifest.max_tokens is None or manifest.pooling is None:
             raise TypeError("a model without a backbone must be loaded by load_scorer")
         check_unchanged(backbone)
-        use_for_scoring(backbone)
+        attention.use_for_scoring(backbone)
+        fused.use_for_scoring(backbone)
         if manifest.lora is not None:
             add_into(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
         networks = [

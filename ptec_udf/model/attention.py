@@ -3,8 +3,8 @@
 There, most of the time goes into a softmax that looks for each row's greatest score first, against overflow. bfloat16
 reaches as far as float32, so here the exponentials are taken as they are, and one product gives both the weighted
 values and, by a further column of ones, the sum that they are divided by. A position that is not to be seen is a row of
-zeros there. Where scores lie too far from 0 for that, and in other arithmetic, on a GPU and with gradients, the fused
-one is used.
+zeros there. Where the sums tell that scores lie too far from 0 for that, and in other arithmetic, on a GPU and with
+gradients, the fused one is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers.modeling_utils import AttentionInterface
 
 NAME = "ptec_unshifted"
 
-_FARTHEST = 60.0  # of a score from 0: sums of exponentials up to e60 are far from the ends of bfloat16, as is e-60
+_LEAST, _MOST = math.exp(-60), math.exp(75)  # of a sum of exponentials: far from the ends of what bfloat16 can hold
 _NOT_KNOWN = ("position_bias", "softcap", "s_aux")  # what some families add to scores
 _MOST_SCORES = 2**26  # laid out at once; the fused one lays out none, which very long texts need
 
@@ -61,8 +61,6 @@ def attend(
     weights = (grouped @ keys.transpose(-1, -2)).view(n_rows, n_heads, length, n_keys)
     if bias is not None:
         weights += bias
-    if weights.amax() > _FARTHEST:
-        return _fused(queries, keys, values, scaling, seen, bias)
     weights = weights.exp_()
     ones = values.new_ones(n_rows, 1, n_keys, 1)
     if seen is not None and seen.shape[2] == 1:
@@ -72,7 +70,8 @@ def attend(
     summed = torch.cat([values * ones, ones.expand(-1, n_key_heads, -1, -1)], dim=-1)
     mixed = (weights.view(n_rows, n_key_heads, -1, n_keys) @ summed).view(n_rows, n_heads, length, width + 1)
     sums = mixed[..., width:]
-    if sums.amin() < math.exp(-_FARTHEST):
+    least, most = sums.aminmax()
+    if not (least >= _LEAST and most <= _MOST):  # or not a number, where an infinite one met a zero
         return _fused(queries, keys, values, scaling, seen, bias)
     return mixed[..., :width] / sums
 
@@ -97,7 +96,7 @@ def _fused(
     return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scaling)
 
 
-def _forward(
+def attend_in_layer(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -126,5 +125,5 @@ def use_for_scoring(backbone: Any) -> None:
         backbone.set_attn_implementation(NAME)
 
 
-AttentionInterface.register(NAME, _forward)
+AttentionInterface.register(NAME, attend_in_layer)
 AttentionMaskInterface.register(NAME, sdpa_mask)

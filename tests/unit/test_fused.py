@@ -1,0 +1,101 @@
+"""Parts computed in one step: as near to float32 as the library's own code in bfloat16, and only where they may be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from ptec_udf.engine.load import load_scorer
+from ptec_udf.model import fused
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.backbone import resolve
+from ptec_udf.model.fused import rotated
+from tests.tiny import tiny_artifact, tiny_backbone, tiny_companies, tiny_text
+
+TEXTS = [tiny_text(company) for company in tiny_companies(40)]
+PARTS = {"bert": ["_with_gelu"], "mpnet": ["_with_gelu"], "llama": ["_attend", "_gated"]}
+
+
+@pytest.fixture(params=PARTS)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def backbone(tmp_path, family):
+    """A family's backbone in bfloat16."""
+    return resolve(tiny_backbone(tmp_path, family)).load(torch.bfloat16)[0]
+
+
+def parts_of(backbone):
+    """The modules whose forward pass is not their class's own."""
+    return {name: module for name, module in backbone.named_modules() if "forward" in vars(module)}
+
+
+def test_each_family_has_its_parts_in_each_layer(backbone, family):
+    fused.use_for_scoring(backbone)
+    fused.use_for_scoring(backbone)
+    found = parts_of(backbone)
+    assert {module.forward.func.__name__ for module in found.values()} == set(PARTS[family])
+    assert len(found) == 2 * len(PARTS[family])  # layers
+    for name, module in found.items():
+        assert module.forward.args == (module,), name
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"], indirect=True)
+@torch.no_grad()
+def test_nearer_to_float32_than_parts_one_by_one(backbone):
+    hidden = torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    fused.use_for_scoring(backbone)
+    for name, module in parts_of(backbone).items():
+        if "attn" in name:
+            continue
+        found, one_by_one = module(hidden).float(), type(module).forward(module, hidden).float()
+        expected = type(module).forward(module.float(), hidden.float())
+        assert (found - expected).abs().mean() <= 1.05 * (one_by_one - expected).abs().mean() < 0.02
+        module.bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [("bert", "input"), ("bert", "deep"), ("mpnet", "deep"), ("llama", "input"), ("llama", "deep")],
+    indirect=["family"],
+)
+def test_scores_stay_near_float32_whatever_the_batch(tmp_path, family, kind):
+    artifact = load_artifact(tiny_artifact(tmp_path, family, kind))
+    scorers = [load_scorer(artifact, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    assert [len(parts_of(scorer.network.backbone)) for scorer in scorers] == [0, 2 * len(PARTS[family])]
+    plain, together = (np.stack([one.logits for one in scorer.score(TEXTS)]) for scorer in scorers)
+    alone = np.stack([scorers[1].score([text])[0].logits for text in TEXTS])
+    assert np.abs(together - plain).max() < 0.35
+    assert np.abs(together - plain).mean() < 0.03
+    assert np.abs(together - alone).mean() < 0.03
+
+
+def test_gradients_flow_by_the_library_s_own_code(backbone, monkeypatch):
+    fused.use_for_scoring(backbone)
+    monkeypatch.setattr(fused, "rotated", None)
+    monkeypatch.setattr(fused.torch.ops.mkldnn, "_linear_pointwise", None)
+    hidden = torch.ones(1, 7, 32, dtype=torch.bfloat16, requires_grad=True)
+    backbone(inputs_embeds=hidden, attention_mask=torch.ones(1, 7)).last_hidden_state.float().square().sum().backward()
+    assert hidden.grad is not None and hidden.grad.abs().sum() > 0
+
+
+def test_nothing_changes_in_float32_or_where_torch_lacks_the_step(backbone, monkeypatch):
+    fused.use_for_scoring(backbone.float())
+    assert not parts_of(backbone)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    fused.use_for_scoring(backbone.bfloat16())
+    assert not parts_of(backbone)
+
+
+@torch.no_grad()
+def test_rotation_is_the_library_s():
+    draw = torch.Generator().manual_seed(1)
+    queries, keys = (torch.randn(2, n_heads, 5, 8, generator=draw) for n_heads in (6, 2))
+    angles = torch.randn(1, 5, 4, generator=draw).repeat(1, 1, 2)
+    expected = apply_rotary_pos_emb(queries, keys, angles.cos(), angles.sin())
+    for states, turned in zip((queries, keys), expected, strict=True):
+        torch.testing.assert_close(rotated(states, angles.cos()[None], angles.sin()[None]), turned)

@@ -5,7 +5,8 @@ Run it so::
     python -m benchmarks.memory ARTIFACT --out docs/benchmarks/memory
 
 Memory is the proportional set size (PSS): pages that several processes have in common count for each in equal parts, so
-that the sum over processes is what the host really holds. It counts the driver's Python, the daemon and the workers.
+that the sum over processes is what the host really holds. It counts the driver's Python, the daemon and the workers,
+after their tasks, and looks every fifth of a second while they score.
 """
 
 from __future__ import annotations
@@ -35,26 +36,33 @@ def compare(
 ) -> None:
     """Measure each number of workers in a session of its own, with sharing and without."""
     numbers = sorted(workers or [1, 2, 4])
-    found: dict[str, dict[int, float]] = {SHARED: {}, APART: {}}
+    found: dict[str, dict[int, dict[str, float]]] = {SHARED: {}, APART: {}}
     for n in numbers:
         for arm in found:
             command = [sys.executable, "-m", "benchmarks.memory_of_workers", str(artifact), str(n), arm, dtype]
             ran = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-            found[arm][n] = json.loads(ran.stdout)["megabytes"]
-            typer.echo(f"{n} workers, {arm}: {found[arm][n]:.0f} MB", err=True)
+            found[arm][n] = json.loads(ran.stdout)
+            typer.echo(f"{n} workers, {arm}: {found[arm][n]['held']:.0f} MB", err=True)
     write_results(
         out, {"artifact": load_artifact(artifact).model_id, "dtype": dtype, "megabytes": found}, _table(found)
     )
 
 
-def _table(found: dict[str, dict[int, float]]) -> list[str]:
+def _table(found: dict[str, dict[int, dict[str, float]]]) -> list[str]:
     """Lay the figures out as Markdown."""
     numbers = sorted(found[SHARED])
-    lines = ["| workers | shared, MB | apart, MB |", "|---|---|---|"]
-    lines += [f"| {n} | {found[SHARED][n]:.0f} | {found[APART][n]:.0f} |" for n in numbers]
     first, last = numbers[0], numbers[-1]
-    further = {arm: (of[last] - of[first]) / (last - first) for arm, of in found.items()}
-    return [*lines, f"| each further | {further[SHARED]:.0f} | {further[APART]:.0f} |"]
+    columns = [(arm, when) for arm in found for when in ("held", "at most")]
+    lines = [
+        "| workers | shared, MB | while they score, at most | apart, MB | while they score, at most |",
+        "|---|---|---|---|---|",
+    ]
+    rows = [[str(n), *(f"{found[arm][n][when]:.0f}" for arm, when in columns)] for n in numbers]
+    further = [(found[arm][last][when] - found[arm][first][when]) / (last - first) for arm, when in columns]
+    return [
+        *lines,
+        *(f"| {' | '.join(row)} |" for row in [*rows, ["each further", *(f"{one:.0f}" for one in further)]]),
+    ]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import json
 import os
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from pyspark.sql import functions as F
@@ -18,12 +21,13 @@ from ptec_udf.warehouse.session import DAEMON, build_session
 
 SHARED, APART = "shared", "apart"
 _ROWS_OF_A_TASK = 600
+_BETWEEN = 0.2  # seconds
 _SPARKS_OWN = "pyspark.daemon"
 _WORDS = "We build software and machines for farms, banks and hospitals, and sell them in many countries. "
 
 
 def main(artifact: str, n_workers: int, arm: str, dtype: str) -> None:
-    """Score with so many workers at once, and print their memory as JSON.
+    """Score with so many workers at once, and print their memory as JSON: after it, and the most while they scored.
 
     Raises:
         RuntimeError: when another number of workers is there.
@@ -37,14 +41,25 @@ def main(artifact: str, n_workers: int, arm: str, dtype: str) -> None:
         score = scoring_udf(spark, load_artifact(artifact), EngineConfig(dtype=dtype))
         rows = spark.range(0, n_workers * _ROWS_OF_A_TASK, 1, n_workers)
         texts = rows.select(F.concat(F.col("id").cast("string"), F.repeat(F.lit(_WORDS), 6)).alias("text"))
-        texts.select(score("text")).write.format("noop").mode("overwrite").save()
-        workers = [process for process in _descendants(os.getpid()) if _runs(process, daemon)]
-        # This process and the one that started it have torch's pages too, so that a part of these counts for them.
-        held = [_pss(process) for process in [*workers, os.getpid(), os.getppid()]]
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(texts.select(score("text")).write.format("noop").mode("overwrite").save)
+            sums = [0.0]
+            while not writing.done():
+                sums.append(_held(daemon)[1])
+                time.sleep(_BETWEEN)
+            writing.result()
+        n_found, held = _held(daemon)
         spark.stop()
-    if len(workers) != n_workers + 1:
-        raise RuntimeError(f"{n_workers} workers and their daemon were wanted, found {len(workers)} processes")
-    sys.stdout.write(json.dumps({"megabytes": sum(held) / 1024}))
+    if n_found != n_workers + 1:
+        raise RuntimeError(f"{n_workers} workers and their daemon were wanted, found {n_found} processes")
+    sys.stdout.write(json.dumps({"held": held, "at most": max(sums)}))
+
+
+def _held(daemon: str) -> tuple[int, float]:
+    """Count the workers and their daemon; return with their number what they hold, and this process, in MB."""
+    workers = [process for process in _descendants(os.getpid()) if _runs(process, daemon)]
+    # This process and the one that started it have torch's pages too, so that a part of these counts for them.
+    return len(workers), sum(_pss(process) for process in [*workers, os.getpid(), os.getppid()]) / 1024
 
 
 def _descendants(process: int) -> list[int]:
@@ -57,7 +72,9 @@ def _descendants(process: int) -> list[int]:
 
 def _runs(process: int, module: str) -> bool:
     """Tell whether a process was started as a module of Python."""
-    return f"-m\0{module}\0".encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    with suppress(OSError):  # it has ended
+        return f"-m\0{module}\0".encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 def _pss(process: int) -> int:

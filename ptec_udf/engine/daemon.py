@@ -10,8 +10,15 @@ import gc
 
 import pandas  # noqa: F401
 import pyarrow  # noqa: F401
-import transformers.modeling_utils  # noqa: F401
+import tokenizers  # noqa: F401
+import transformers.tokenization_utils_tokenizers  # noqa: F401
 from pyspark import daemon
+
+# Backbones of these families are what most models have; others are imported by each worker.
+from transformers.models.auto import modeling_auto, tokenization_auto  # noqa: F401
+from transformers.models.bert import modeling_bert, tokenization_bert  # noqa: F401
+from transformers.models.llama import modeling_llama  # noqa: F401
+from transformers.models.mpnet import modeling_mpnet, tokenization_mpnet  # noqa: F401
 
 import ptec_udf.engine.worker  # noqa: F401
 

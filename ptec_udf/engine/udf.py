@@ -16,7 +16,7 @@ from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import BATCH_TOKENS, chosen_dtype
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.engine.together import score_wanted
-from ptec_udf.engine.worker import EngineSettings, scorer_beside, scorer_for
+from ptec_udf.engine.worker import EngineSettings, give_back_memory, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
 
 SCORED = T.StructType(
@@ -102,6 +102,7 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
             if counters is not None:
                 counters.add(window, results)
             yield to_frame(results)
+        give_back_memory()
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
@@ -146,6 +147,7 @@ def together_udf(
             if counters is not None:
                 counters.add(window, results[0])
             yield pd.concat([to_frame(of_model).add_suffix(f"_{at}") for at, of_model in enumerate(results)], axis=1)
+        give_back_memory()
 
     return score_texts.asNondeterministic()  # as in scoring_udf
 

@@ -8,9 +8,11 @@ leaving room for the backbone's weights once per worker.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -94,6 +96,12 @@ def scorer_beside(model_id: str, files: Mapping[str, bytes], settings: EngineSet
         _failed.add(key)
         return None
     return scorer if isinstance(scorer, Scorer) else None
+
+
+def give_back_memory() -> None:
+    """Give the system what a task has freed, which the C library would keep for this process's next one."""
+    with suppress(OSError, AttributeError):  # another library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def load_count() -> int:

@@ -47,7 +47,7 @@ def results_of(module, out, *arguments):
 def test_memory(artifact, tmp_path):
     found = results_of("memory", tmp_path / "out", artifact, "--workers", 1, "--workers", 2, "--dtype", "bfloat16")
     megabytes = found["megabytes"]
-    further = {arm: of["2"] - of["1"] for arm, of in megabytes.items()}
+    further = {arm: of["2"]["held"] - of["1"]["held"] for arm, of in megabytes.items()}
     assert 0 < further["shared"] < further["apart"]
 
 

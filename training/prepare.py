@@ -16,6 +16,7 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError, UserError, noting
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import Cut
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.artifact.folder import check_out
@@ -73,7 +74,7 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     model, tokenizer = backbone.load()
     model.to("cuda" if torch.cuda.is_available() else "cpu")  # before any prompt is made from its embeddings
     _check_settings(config, record, model)
-    encoder = Encoder(tokenizer, config.max_tokens)
+    encoder = Encoder(tokenizer, config.max_tokens, record["template"])
     auxiliary = [label["name"] for label in record["auxiliary"]] if config.auxiliary else []
     examples = read_splits(
         config.extract,
@@ -85,7 +86,7 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
         examples[split] = _not_learned(split, examples[split], record, earlier)
 
     def named(config: TrainConfig) -> str:
-        return _fingerprint(config, record, content_hash, earlier)
+        return _fingerprint(config, record, content_hash, encoder.cut, earlier)
 
     return Prepared(
         record=record,
@@ -166,14 +167,16 @@ def _seen(
     return seen_in(record["source_id"], [examples["train"], examples["tune"]], before)
 
 
-def _fingerprint(config: TrainConfig, record: dict[str, Any], content_hash: str, earlier: Earlier | None) -> str:
+def _fingerprint(
+    config: TrainConfig, record: dict[str, Any], content_hash: str, cut: Cut, earlier: Earlier | None
+) -> str:
     # Whether a refit follows makes no difference to what came before it, nor what is made of a network's logits, nor
     # how many processes there are; what lies in a folder counts and not how the folder is called.
     places = ("backbone", "extract", "start_from", "out", "overwrite", "processes", "processes_on")
     unlike: dict[str, Any] = dict.fromkeys((*places, *_AFTER_TRAINING), True)
     # Without what is null, so that trainings outlive settings that are yet to come.
     settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}}, exclude_none=True)
-    facts = [settings, record["fingerprint"], content_hash, earlier and earlier.model_id, packages()]
+    facts = [settings, record["fingerprint"], content_hash, cut, earlier and earlier.model_id, packages()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

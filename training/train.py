@@ -134,7 +134,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     cut = {split: those.n_cut for split, those in rows.items()}
     if any(cut.values()):
         told = ", ".join(f"{split} {n}" for split, n in cut.items())
-        say(f"texts longer than {config.max_tokens} tokens (max_tokens), of which only the beginning is read: {told}")
+        say(f"texts longer than {config.max_tokens} tokens (max_tokens), of which not everything is read: {told}")
     state = _state_beside(out)
     seconds = 0.0
     for split in ("train", "tune"):
@@ -169,6 +169,7 @@ def _manifest(config: TrainConfig, prepared: Prepared, fitted: Fitted) -> Manife
     return Manifest(
         backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
         max_tokens=config.max_tokens,
+        cut=prepared.start.encoder.cut,
         pooling=config.pooling,
         layers=config.layers,
         prompt=prompt_form(config.prompt, fitted.model.network.caches_prompt) if config.has_prompt else None,

@@ -104,7 +104,7 @@ class Scorer:
         terms = None
         if artifact.terms is not None and artifact.terms_head is not None:
             terms = TermsHead(artifact.terms, *artifact.terms_head)
-        encoder = Encoder(tokenizer, manifest.max_tokens)
+        encoder = Encoder.of(manifest, tokenizer)
         network = put_together(networks).to(backbone.device)
         return cls(network, encoder, batch_tokens=batch_tokens, terms=terms)
 

@@ -69,11 +69,14 @@ def score_together(scorers: Sequence[Scorer], texts: Sequence[str | None]) -> li
 
 
 def _cutting_alike(scorers: Sequence[Scorer]) -> list[list[int]]:
-    """Put together the places of models that cut texts at the same length."""
-    places: dict[int, list[int]] = {}
+    """Put together the places of models that cut texts alike: at the same length, and at the same places."""
+    groups: list[list[int]] = []
     for at, scorer in enumerate(scorers):
-        places.setdefault(scorer.encoder.max_tokens, []).append(at)
-    return list(places.values())
+        alike = next((places for places in groups if scorers[places[0]].encoder.cuts_like(scorer.encoder)), None)
+        if alike is None:
+            groups.append(alike := [])
+        alike.append(at)
+    return groups
 
 
 def _score(

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ptec_udf.model.curve import Point, is_rising
 
+Cut = Literal["end", "longest_segment"]
+"""What is cut of a text that is too long: its end, or the end of its longest segments, see ``engine/cut.py``."""
+
 LEAST_CHARACTERS = 2
 """Of a term that TF-IDF makes of characters."""
 
@@ -85,6 +88,8 @@ class Manifest(_Part):
     backbone: BackboneName | None = None
     template: str
     max_tokens: int | None = None
+    # The end is not written: artifacts that were made before there was a choice keep their checksums and ids.
+    cut: Cut = Field("end", exclude_if=lambda cut: cut == "end")
     pooling: Literal["mean", "last", "mean_max", "label_attention"] | None = None
     layers: list[int] | None = Field(None, min_length=1)  # whose hidden states are pooled; None: the last
     pooled_positions: Literal["text"] = "text"
@@ -130,6 +135,8 @@ class Manifest(_Part):
             raise ValueError("prompt and lora must not be there without a backbone")
         if self.backbone is None and self.layers is not None:
             raise ValueError("layers must not be there without a backbone")
+        if self.backbone is None and self.cut != "end":
+            raise ValueError("cut must not be there without a backbone, whose tokens are cut")
         of_backbone = {"max_tokens": self.max_tokens, "pooling": self.pooling}
         if wrong := [name for name, value in of_backbone.items() if (value is None) != (self.backbone is None)]:
             raise ValueError(f"{' and '.join(wrong)} must be there with a backbone, and only then")

@@ -73,11 +73,10 @@ class PlainModel:
         """Load the backbone and add LoRA into its weights."""
         manifest = artifact.manifest
         assert manifest.backbone is not None
-        assert manifest.max_tokens is not None
         self._backbone, tokenizer = resolve(manifest.backbone.name).load(torch.float32)
         if manifest.lora is not None:
             add_into(self._backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
-        self._encoder = Encoder(tokenizer, manifest.max_tokens)
+        self._encoder = Encoder.of(manifest, tokenizer)
         self._manifest, self._members = manifest, artifact.members
         self._terms: TermsHead | None = None
         if artifact.terms is not None and artifact.terms_head is not None:

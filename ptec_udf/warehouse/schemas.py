@@ -104,7 +104,7 @@ SCORES = _table(
     ("key", _STRING, "company"),
     ("model_id", _STRING, "model that scored"),
     ("text_hash", _STRING, "hash of the text that was scored; null where there is none"),
-    ("status", _STRING, "ok, truncated (only the beginning was read), empty (no text) or error"),
+    ("status", _STRING, "ok, truncated (too long, so not all of it was read), empty (no text) or error"),
     ("n_tokens", _INT, "tokens of the text that were read"),
     ("n_truncated", _INT, "tokens that were cut off"),
     ("error", _STRING, "why there is no score; never holds the text"),

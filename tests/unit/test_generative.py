@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model.prefix import keys_values_of_embeddings
-from tests.tiny import LABELS, tiny_backbone
+from tests.tiny import LABELS, TEMPLATE, tiny_backbone
 from tests.unit.test_methods import task_of
 from training.fitting.checkpoint import Checkpoint
 from training.methods.generative import Writer, spelling_of
@@ -29,7 +29,9 @@ def backbone(tiny_folder):
 @pytest.fixture
 def writer(backbone):
     """Gives a writer with some settings of N-shot."""
-    return lambda **settings: Writer.load(NShot(backbone=backbone, question=" is in", **settings), list(LABELS))
+    return lambda **settings: Writer.load(
+        NShot(backbone=backbone, question=" is in", **settings), list(LABELS), TEMPLATE
+    )
 
 
 @pytest.mark.parametrize("trie", [True, False])
@@ -94,13 +96,13 @@ def test_labels_that_the_tokeniser_cannot_tell_apart_are_refused(writer):
 
 def test_backbone_without_end_token_is_refused(tiny_folder):
     with pytest.raises(ConfigError, match="needs an end token"):
-        Writer.load(NShot(backbone=tiny_backbone(tiny_folder, "bloom")), list(LABELS))
+        Writer.load(NShot(backbone=tiny_backbone(tiny_folder, "bloom")), list(LABELS), None)
 
 
 def test_examples_stand_before_the_text(backbone, companies, tmp_path):
     task = task_of(companies, tmp_path)
     settings = NShot(backbone=backbone, question=" is in", n_examples=2, lists_labels=True, example_tokens=9)
-    loaded = Writer.load(settings, task.names)
+    loaded = Writer.load(settings, task.names, task.template)
     shown = loaded.encoder.tokenizer.decode(_shown(settings, loaded, task.whole, np.random.default_rng(0)))
     assert shown.startswith(" ; ".join(LABELS))
     assert shown.count("is in") == 2
@@ -113,7 +115,7 @@ def test_examples_stand_before_the_text(backbone, companies, tmp_path):
 def test_answer_ends_as_those_of_the_examples_do(backbone, companies, tmp_path):
     task = task_of(companies, tmp_path)
     settings = NShot(backbone=backbone, question=" is in", n_examples=3, trie=False)
-    loaded = Writer.load(settings, task.names)
+    loaded = Writer.load(settings, task.names, task.template)
     between = loaded.encoder.tokenizer("\n\n", add_special_tokens=False)["input_ids"]
     assert [loaded.spelling.end] * 2 == between
     shown = _shown(settings, loaded, task.whole, np.random.default_rng(0))
@@ -141,7 +143,7 @@ def tuning(backbone, companies, tmp_path):
         task = task_of(companies, tmp_path, seed=seed)
         options = {"max_tokens": 32, "n_tokens": 4, "epochs": 3, "lr": 0.1, "batch_rows": 16} | settings
         method = PromptTuning(backbone=backbone, question=" is in", **options)
-        return _Tuning(method, Writer.load(method, task.names), task.whole, task.seed)
+        return _Tuning(method, Writer.load(method, task.names, task.template), task.whole, task.seed)
 
     return make
 

@@ -40,6 +40,7 @@ def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> T
         seed=seed,
         extract=extract,
         extract_fingerprint=record["fingerprint"],
+        template=record["template"],
         tune_share=0.2,
         folder=folder,
         shared=folder / "shared",

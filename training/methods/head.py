@@ -33,14 +33,14 @@ class Head(OnEmbeddings, Linear):
     )
     loss: PositiveWeights = PositiveWeights()
 
-    def basis(self, rows: Examples) -> Basis:
+    def basis(self, rows: Examples, template: str) -> Basis:
         """Standardise embeddings by these rows."""
-        scaler = StandardScaler().fit(self.embed(rows.texts))
+        scaler = StandardScaler().fit(self.embed(rows.texts, template))
         scaler.scale_ = np.maximum(scaler.scale_, LEAST_SHARE_OF_MEDIAN_DEVIATION * np.median(scaler.scale_))
         of_positives = positive_weights(rows.targets, self.loss)
 
         def features(texts: Sequence[str]) -> NDArray[np.floating]:
-            return scaler.transform(self.embed(texts))
+            return scaler.transform(self.embed(texts, template))
 
         return Basis(
             features=features,
@@ -48,12 +48,13 @@ class Head(OnEmbeddings, Linear):
             fields={
                 "backbone": BackboneName(name=self.backbone, content_hash=resolve(self.backbone).content_hash()),
                 "max_tokens": self.max_tokens,
+                "cut": self.cut(template),
                 "pooling": self.pooling,
             },
             centre=scaler.mean_,
             scale=scaler.scale_,
         )
 
-    def flop_of_features(self, texts: Sequence[str]) -> float:
+    def flop_of_features(self, texts: Sequence[str], template: str) -> float:
         """Return what one pass of the backbone takes."""
-        return self.flop_of_embedding(texts)
+        return self.flop_of_embedding(texts, template)

@@ -81,10 +81,10 @@ class Linear(Method):
     thresholds: ThresholdsName = Field("common", description="as for training")
 
     @abstractmethod
-    def basis(self, rows: Examples) -> Basis:
-        """Make what the regressions of these rows are fitted on."""
+    def basis(self, rows: Examples, template: str) -> Basis:
+        """Make what the regressions of these rows are fitted on, whose texts are of a template."""
 
-    def flop_of_features(self, texts: Sequence[str]) -> float:
+    def flop_of_features(self, texts: Sequence[str], template: str) -> float:
         """Return the floating-point operations that features of texts have taken."""
         return 0.0
 
@@ -94,7 +94,7 @@ class Linear(Method):
         What is returned is read back from the artifact, so that what is measured is what is deployed.
         """
         started, folder = time.monotonic(), task.folder / "artifact"
-        basis, whole = self.basis(task.train), task.whole
+        basis, whole = self.basis(task.train, task.template), task.whole
         quality, logits, flop = self._tried(basis, task)
         best = max(quality, key=quality.__getitem__)
         say_if_at_edge(best, quality)
@@ -106,7 +106,7 @@ class Linear(Method):
             thresholds=self.thresholds,
         )
         of_tune = _figures(logits[best], decisions, task)
-        final = self.basis(whole)
+        final = self.basis(whole, task.template)
         lines = self._fitted(final, whole, final.features(whole.texts), best)
         metrics = {
             "learning": {"seconds": round(time.monotonic() - started, 1), "flop": flop + lines.flop},
@@ -126,7 +126,7 @@ class Linear(Method):
     def _tried(self, basis: Basis, task: Task) -> tuple[dict[float, float], dict[float, NDArray[np.floating]], float]:
         """Fit to train with each penalty; return mAP and logits of tune by penalty, and what all of it took."""
         known, held_out = basis.features(task.train.texts), basis.features(task.tune.texts)
-        flop = self.flop_of_features(task.train.texts) + self.flop_of_features(task.tune.texts)
+        flop = sum(self.flop_of_features(rows.texts, task.template) for rows in (task.train, task.tune))
         quality: dict[float, float] = {}
         logits: dict[float, NDArray[np.floating]] = {}
         for penalty in self.inverse_penalty:

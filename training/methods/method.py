@@ -37,6 +37,7 @@ class Task:
         seed: decides everything random.
         extract: the folder that the rows are from.
         extract_fingerprint: of its rows.
+        template: that makes its texts, by which long ones are cut.
         tune_share: share of the extract's training rows that is tune.
         folder: where the method may keep files, for instance the state of a long training.
         shared: where it may keep, until the benchmark ends, what other runs need too.
@@ -48,6 +49,7 @@ class Task:
     seed: int
     extract: Path
     extract_fingerprint: str
+    template: str
     tune_share: float
     folder: Path
     shared: Path
@@ -109,6 +111,7 @@ class Method(Section):
         values = self.model_dump(mode="json", exclude_none=True, exclude={"n_seeds"})
         if "backbone" in values:
             values["content_hash"] = resolve(values["backbone"]).content_hash()
+            values["cut"] = "longest_segment"  # no setting, but runs of old cut texts at their end
         return values
 
     def check(self, task: Task) -> None:

@@ -31,7 +31,7 @@ class NShot(Generative):
 
     def learn(self, task: Task) -> Learned:
         """Draw the examples."""
-        writer = Writer.load(self, task.names, may_write_none=lacks_labels(task.whole))
+        writer = Writer.load(self, task.names, task.template, may_write_none=lacks_labels(task.whole))
         shown = _shown(self, writer, task.whole, np.random.default_rng(task.seed))
         return Learned(
             lambda texts: writer.decide(texts, writer.embedded(shown)),

@@ -46,19 +46,19 @@ class Neighbours(OnEmbeddings):
         sizes = self._possible(task)
 
         def quality(size: int) -> float:
-            scores = self._fit(task.train, size).score(task.tune.texts)
+            scores = self._fit(task.train, size, task.template).score(task.tune.texts)
             return mean_average_precision(scores, task.tune.targets)
 
         best = max(sizes, key=quality)
-        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best), task), self, task)
+        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best, task.template), task), self, task)
 
     def _possible(self, task: Task) -> list[int]:
         return [size for size in self.sizes if size <= len(task.train)]
 
-    def _fit(self, rows: Examples, size: int) -> Fit:
+    def _fit(self, rows: Examples, size: int, template: str) -> Fit:
         model = KNeighborsRegressor(n_neighbors=size, weights="distance", metric="cosine")
-        model.fit(self.embed(rows.texts), rows.targets)
-        return Fit(lambda texts: log_odds(model.predict(self.embed(texts))), _no_weights(rows))
+        model.fit(self.embed(rows.texts, template), rows.targets)
+        return Fit(lambda texts: log_odds(model.predict(self.embed(texts, template))), _no_weights(rows))
 
 
 class Radius(OnEmbeddings):
@@ -74,20 +74,21 @@ class Radius(OnEmbeddings):
 
     def learn(self, task: Task) -> Learned:
         """Take the radius with the best mean average precision on tune."""
-        distances = pairwise_distances(self.embed(task.tune.texts), self.embed(task.train.texts), metric="cosine")
+        held_out, known = (self.embed(rows.texts, task.template) for rows in (task.tune, task.train))
+        distances = pairwise_distances(held_out, known, metric="cosine")
         radii = np.quantile(distances, self.shares)
         quality = [
             mean_average_precision(_within(distances, task.train.targets, radius), task.tune.targets)
             for radius in radii
         ]
         best = float(radii[int(np.argmax(quality))])
-        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best), task), self, task)
+        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best, task.template), task), self, task)
 
-    def _fit(self, rows: Examples, radius: float) -> Fit:
-        known = self.embed(rows.texts)
+    def _fit(self, rows: Examples, radius: float, template: str) -> Fit:
+        known = self.embed(rows.texts, template)
 
         def score(texts: Sequence[str]) -> NDArray[np.floating]:
-            distances = pairwise_distances(self.embed(texts), known, metric="cosine")
+            distances = pairwise_distances(self.embed(texts, template), known, metric="cosine")
             return log_odds(_within(distances, rows.targets, radius))
 
         return Fit(score, _no_weights(rows))
@@ -95,11 +96,15 @@ class Radius(OnEmbeddings):
 
 def _with_cost(learned: Learned, method: OnEmbeddings, task: Task) -> Learned:
     """Count one pass of the backbone for each text, and once its distances to all rows that it is compared with."""
-    known, width = task.whole, method.embed(task.tune.texts[:1]).shape[1]
+    known, width = task.whole, method.embed(task.tune.texts[:1], task.template).shape[1]
+
+    def flop(texts: Sequence[str], n_distances: int) -> float:
+        return method.flop_of_embedding(texts, task.template) + 2.0 * width * n_distances
+
     return replace(
         learned,
-        flop=method.flop_of_embedding(known.texts) + 2.0 * width * len(task.train) * len(task.tune),
-        flop_of_scoring=lambda texts: method.flop_of_embedding(texts) + 2.0 * width * len(known) * len(texts),
+        flop=flop(known.texts, len(task.train) * len(task.tune)),
+        flop_of_scoring=lambda texts: flop(texts, len(known) * len(texts)),
     )
 
 

@@ -55,7 +55,7 @@ class PromptTuning(Generative):
     def learn(self, task: Task) -> Learned:
         """Train, and decide by what the decoder writes."""
         rows = task.whole
-        writer = Writer.load(self, task.names, may_write_none=lacks_labels(rows))
+        writer = Writer.load(self, task.names, task.template, may_write_none=lacks_labels(rows))
         keep = slice(None, self.most_rows)
         tuning = _Tuning(self, writer, Examples(rows.keys[keep], rows.texts[keep], rows.targets[keep]), task.seed)
         course = tuning.run(self._checkpoint(task))

@@ -25,7 +25,7 @@ class Tfidf(TermsCounts, Linear):
         [1.0, 3.0, 10.0, 30.0, 100.0], description="one, or several to choose from; less holds weights nearer to 0"
     )
 
-    def basis(self, rows: Examples) -> Basis:
+    def basis(self, rows: Examples, template: str) -> Basis:
         """Count terms in these rows."""
         terms = count_terms(rows.texts, TermsForm(words=self.words, characters=self.characters))
         return Basis(

@@ -34,6 +34,7 @@ def in_full(config: SearchConfig) -> str:
     backbones = {config.recipe.backbone, *config.choices("backbone")}
     facts["backbones"] = {name: resolve(name).content_hash() for name in sorted(backbones)}
     facts["space"] = list(facts["space"].items())  # the order decides what is drawn
+    facts["cut"] = "longest_segment"  # no setting, but trials of old cut texts at their end
     return json.dumps(facts)
 
 

@@ -132,6 +132,6 @@ def _check_same(study: optuna.Study, config: SearchConfig) -> None:
     if study.user_attrs.get("search", facts) != facts:
         raise ConfigError(
             f"out must hold trials of the same extract, recipe, backbones, space, first seed, first_alone and "
-            f"random_trials, {config.out!r} holds others; choose another"
+            f"random_trials, by a release that cuts texts alike, {config.out!r} holds others; choose another"
         )
     study.set_user_attr("search", facts)

@@ -105,9 +105,9 @@ class _Training:
     def _end(self, trainer: Trainer, rows: list[Rows], seconds_below: float) -> None:
         """Note seconds and operations; layers below a prompt count for the first trial that needed them."""
         shutil.rmtree(self.place, ignore_errors=True)
-        config = self.prepared.start.config
+        config, cut = self.prepared.start.config, self.prepared.start.encoder.cut
         n_upper = config.adapter.upper_layers
-        below = [config.backbone, config.max_tokens, config.dtype, config.optimiser.micro_batch_tokens, n_upper]
+        below = [config.backbone, config.max_tokens, cut, config.dtype, config.optimiser.micro_batch_tokens, n_upper]
         others = [other.user_attrs for other in self.trial.study.trials if other.number != self.trial.number]
         is_first = n_upper is not None and below not in [one.get("layers_below") for one in others if "flop" in one]
         of_below = flop_below(trainer.network, n_upper, rows) if is_first else 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,14 +34,19 @@ def counted(run) -> int:
     return counter.get_total_flops()
 
 
+def loaded(folder: Path, family: str) -> tuple[Any, Any]:
+    """A backbone of a test's own, whose attention it may change."""
+    return resolve(tiny_backbone(folder, family)).load()
+
+
 def text(n: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.full((n, LENGTH), 7)
     return ids, torch.ones_like(ids)
 
 
 @pytest.mark.parametrize(("family", "kind"), FORMS)
-def test_forward_pass_is_as_torch_counts_it(load_tiny, family, kind):
-    network = tiny_network(*load_tiny(family), kind, n_tokens=12)
+def test_forward_pass_is_as_torch_counts_it(tiny_folder, family, kind):
+    network = tiny_network(*loaded(tiny_folder, family), kind, n_tokens=12)
     network.freeze_prompt()
     network.backbone.set_attn_implementation("eager")
     with torch.inference_mode():
@@ -48,15 +55,15 @@ def test_forward_pass_is_as_torch_counts_it(load_tiny, family, kind):
 
 
 @pytest.mark.parametrize(("kind", "near"), [("input", NEAR), ("deep", NEAR_WITHOUT_INPUTS)])
-def test_going_back_through_frozen_layers_is_as_torch_counts_it(load_tiny, kind, near):
-    network = tiny_network(*load_tiny("bert"), kind, n_tokens=12)
+def test_going_back_through_frozen_layers_is_as_torch_counts_it(tiny_folder, kind, near):
+    network = tiny_network(*loaded(tiny_folder, "bert"), kind, n_tokens=12)
     network.backbone.set_attn_implementation("eager")
     found = counted(lambda: network(*text()).sum().backward())
     assert Layers.of_network(network).training([LENGTH]) == pytest.approx(found, rel=near)
 
 
 def test_training_lora_is_as_torch_counts_it(tiny_folder):
-    backbone, tokenizer = resolve(tiny_backbone(tiny_folder, "bert")).load()
+    backbone, tokenizer = loaded(tiny_folder, "bert")
     lora.put_into(backbone, LoraSettings(rank=4), seed=0)
     network = tiny_network(backbone, tokenizer, "deep")
     network.kind, network.prompt, network.caches_prompt = None, None, False

@@ -57,6 +57,8 @@ def estimate(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
         say(reason)
         return {"texts": 0, "companies": 0, "seconds": time.monotonic() - started, "reason": reason}
     check(night)
+    if config.shadows:
+        say(f"shadows are not in it: {', '.join(config.shadows)}")
     changes = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
         found = _estimated(night, changes, started)

@@ -22,9 +22,10 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
     return made
 
 
-def estimated(site: Site) -> dict:
-    command = run(site, "estimate", "--json", **MEASURED)
+def estimated(site: Site, *shadows: str) -> dict:
+    command = run(site, "estimate", "--json", shadows=list(shadows), **MEASURED)
     assert command.exit_code == 0, command.output
+    assert ("shadows are not in it: other" in command.stderr) == bool(shadows)
     return json.loads(command.stdout.strip().splitlines()[-1])
 
 
@@ -57,7 +58,7 @@ def test_only_what_changed_is_counted_and_an_old_estimate_is_of_no_night(site: S
     assert (nothing["texts"], nothing["companies"]) == (0, 0)
     assert nothing["reason"].startswith("nothing to do")
     site.write(changed_companies())
-    found = estimated(site)
+    found = estimated(site, "other")
     assert (found["companies"], found["texts"]) == (3, 2)
     site.write([*changed_companies(), ("later", "later", "a later one")])
     assert site.night()["estimated_seconds"] is None

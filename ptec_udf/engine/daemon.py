@@ -7,20 +7,28 @@ be imported. ``spark.python.daemon.module`` names this module, where the interpr
 from __future__ import annotations
 
 import gc
+import importlib
+from contextlib import suppress
 
 import pandas  # noqa: F401
 import pyarrow  # noqa: F401
-import tokenizers  # noqa: F401
-import transformers.tokenization_utils_tokenizers  # noqa: F401
 from pyspark import daemon
 
-# Backbones of these families are what most models have; others are imported by each worker.
-from transformers.models.auto import modeling_auto, tokenization_auto  # noqa: F401
-from transformers.models.bert import modeling_bert, tokenization_bert  # noqa: F401
-from transformers.models.llama import modeling_llama  # noqa: F401
-from transformers.models.mpnet import modeling_mpnet, tokenization_mpnet  # noqa: F401
-
 import ptec_udf.engine.worker  # noqa: F401
+
+# What loading a backbone imports, of the families that most models have; others are imported by each worker.
+for _module in (
+    "tokenization_utils_tokenizers",
+    "models.auto.modeling_auto",
+    "models.auto.tokenization_auto",
+    "models.bert.modeling_bert",
+    "models.bert.tokenization_bert",
+    "models.llama.modeling_llama",
+    "models.mpnet.modeling_mpnet",
+    "models.mpnet.tokenization_mpnet",
+):
+    with suppress(ImportError):  # of another release, whose workers will import what they need
+        importlib.import_module(f"transformers.{_module}")
 
 if __name__ == "__main__":
     # A collection in a worker would write into the pages of every object that it looks at, and so copy them.

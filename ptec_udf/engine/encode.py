@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ptec_udf.engine.cut import cuts_at_end, kept
-from ptec_udf.model.manifest import Cut, Manifest
+from ptec_udf.errors import BackboneError
+from ptec_udf.model.manifest import LONGEST_SEGMENT, Cut, Manifest
 from ptec_udf.text import parse_template
 
 
@@ -53,14 +54,21 @@ class Encoder:
 
     @classmethod
     def of(cls, manifest: Manifest, tokenizer: Any) -> Encoder:
-        """Cut as the texts were that a model has learned from; it must have a backbone."""
+        """Cut as the texts were that a model has learned from; it must have a backbone.
+
+        Raises:
+            BackboneError: for a tokeniser that cannot.
+        """
         assert manifest.max_tokens is not None
-        return cls(tokenizer, manifest.max_tokens, manifest.template if manifest.cut == "longest_segment" else None)
+        encoder = cls(tokenizer, manifest.max_tokens, manifest.template if manifest.cut == LONGEST_SEGMENT else None)
+        if encoder.cut != manifest.cut:
+            raise BackboneError("the tokeniser here does not tell where tokens begin: it cannot cut as the model does")
+        return encoder
 
     @property
     def cut(self) -> Cut:
         """How texts are cut, for the manifest."""
-        return "end" if self.template is None else "longest_segment"
+        return "end" if self.template is None else LONGEST_SEGMENT
 
     def cuts_like(self, other: Encoder) -> bool:
         """Tell whether another encoder on this tokeniser gives each text the same ids."""
@@ -69,24 +77,17 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
         """Turn texts into ids; a text without any token of its own gets an empty list."""
         batch = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
-        pairs = list(zip(texts, batch["input_ids"], strict=True))
+        rows = enumerate(zip(texts, batch["input_ids"], strict=True))
+        return [self._wrap(text, ids, batch, row) for row, (text, ids) in rows]
+
+    def _wrap(self, text: str, ids: list[int], batch: Any, row: int) -> EncodedText:
+        """Cut a text, a row of the tokenised batch, to the room that special tokens leave, and put them around."""
         room = self.max_tokens - self.n_special
-        short = self._cut({text for text, ids in pairs if len(ids) > room}, room)
-        return [self._wrap(ids, short.get(text, ids[:room])) for text, ids in pairs]
-
-    def _cut(self, texts: Iterable[str], room: int) -> dict[str, list[int]]:
-        """Tokenise texts that are too long again, now with the places of tokens; return the ids that stay."""
-        if self.template is None or not (texts := list(texts)):
-            return {}
-        options = {"return_attention_mask": False, "return_offsets_mapping": True}
-        batch = self.tokenizer(texts, add_special_tokens=False, **options)
-        short = {}
-        for text, ids, offsets in zip(texts, batch["input_ids"], batch["offset_mapping"], strict=True):
-            short[text] = [ids[at] for at in kept(text, [start for start, _ in offsets], self.template, room)]
-        return short
-
-    def _wrap(self, ids: list[int], short: list[int]) -> EncodedText:
-        """Put special tokens around what stays of a text."""
-        if not ids:
-            return EncodedText([], 0)
-        return EncodedText(self.before + short + self.after, len(ids) - len(short))
+        if not ids or len(ids) <= room:
+            return EncodedText([*self.before, *ids, *self.after] if ids else [], 0)
+        if self.template is None:
+            stay = ids[:room]
+        else:
+            starts = [start for start, _ in batch.encodings[row].offsets]
+            stay = [ids[at] for at in kept(text, starts, self.template, room)]
+        return EncodedText(self.before + stay + self.after, len(ids) - room)

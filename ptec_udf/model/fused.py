@@ -2,12 +2,13 @@
 
 What follows a linear layer (GELU; SiLU and a gate's product) is done by oneDNN while the layer's results are still at
 hand, and before they are rounded: torch has that step for compiled models, and it is called here as those call it. The
-weights stay those of the host's file. Where torch lacks the step, the backbone's own code runs.
+weights stay those of the host's file. Where that step is not to be had, the backbone's own code runs.
 """
 
 from __future__ import annotations
 
-from functools import partial
+import weakref
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -16,30 +17,47 @@ from transformers.activations import GELUActivation, SiLUActivation
 
 from ptec_udf.model.attention import attend_in_layer, is_quicker
 
+_WITH_GELU = {f"{family}Intermediate" for family in ("Bert", "Camembert", "Electra", "MPNet", "Roberta", "XLMRoberta")}
+"""Modules that are a linear layer and GELU, and nothing else."""
+
 
 def use_for_scoring(backbone: Any) -> None:
-    """Let a backbone's modules compute so, where its family is known; a second time changes nothing."""
+    """Let a backbone's modules compute so, where their family is known; a second time changes nothing."""
     if backbone.dtype != torch.bfloat16 or backbone.device.type != "cpu" or not _is_there():
         return
     for module in backbone.modules():
-        if isinstance(getattr(module, "intermediate_act_fn", None), GELUActivation):  # BERT and those that follow it
-            module.forward = partial(_with_gelu, module)
+        if type(module).__name__ in _WITH_GELU and isinstance(module.intermediate_act_fn, GELUActivation):
+            _replace(module, _with_gelu)
     if backbone.config.model_type == "llama":
         for layer in backbone.layers:
-            layer.self_attn.forward = partial(_attend, layer.self_attn)
+            _replace(layer.self_attn, _attend)
             if isinstance(layer.mlp.act_fn, (nn.SiLU, SiLUActivation)):
-                layer.mlp.forward = partial(_gated, layer.mlp)
+                _replace(layer.mlp, _gated)
 
 
+def _replace(module: Any, forward: Any) -> None:
+    """Let a module compute by another function, which has it by a weak reference: it goes when the backbone goes."""
+    module.forward = partial(forward, weakref.proxy(module))
+
+
+@lru_cache
+@torch.no_grad()
 def _is_there() -> bool:
-    """Tell whether torch has the step, which is not part of what it documents."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    """Find out by trying whether torch has the step, which it does not document, and this processor can do it."""
+    row, weight = (torch.ones(n, 16, dtype=torch.bfloat16) for n in (1, 2))
+    try:
+        step = torch.ops.mkldnn._linear_pointwise
+        step(row, weight, None, "gelu", [], "none")
+        step.binary(row, step(row, weight, None, "swish", [], ""), weight, None, "mul")
+    except Exception:  # whatever a missing or a changed operation says
+        return False
+    return True
 
 
 def _with_gelu(module: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Widen hidden states and apply GELU, *Shape:* ``(batch, length, width)`` to ``(batch, length, inner width)``."""
     if not is_quicker(hidden):
-        return type(module).forward(module, hidden)
+        return module.__class__.forward(module, hidden)
     dense = module.dense
     return torch.ops.mkldnn._linear_pointwise(hidden, dense.weight, dense.bias, "gelu", [], "none")
 
@@ -47,25 +65,16 @@ def _with_gelu(module: Any, hidden: torch.Tensor) -> torch.Tensor:
 def _gated(module: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Apply a gated feed-forward part, *Shape:* ``(batch, length, width)`` to the same."""
     if not is_quicker(hidden):
-        return type(module).forward(module, hidden)
+        return module.__class__.forward(module, hidden)
     step, gate, up = torch.ops.mkldnn._linear_pointwise, module.gate_proj, module.up_proj
     opened = step(hidden, gate.weight, gate.bias, "swish", [], "")
     return module.down_proj(step.binary(hidden, opened, up.weight, up.bias, "mul"))
 
 
-def _normed(module: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Apply RMSNorm, *Shape:* any to the same: squares are summed in float32, but not laid out in it."""
-    if not is_quicker(hidden):
-        return type(module).forward(module, hidden)
-    length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True, dtype=torch.float32)
-    shrunk = torch.rsqrt(length.square() / hidden.shape[-1] + module.variance_epsilon).to(hidden.dtype)
-    return hidden * shrunk * module.weight
-
-
 def _attend(module: Any, hidden_states: torch.Tensor, **others: Any) -> tuple[torch.Tensor, Any]:
     """Apply a decoder's attention, *Shape:* ``(batch, length, width)`` to the same; as transformers calls it."""
     if not is_quicker(hidden_states):
-        return type(module).forward(module, hidden_states, **others)
+        return module.__class__.forward(module, hidden_states, **others)
     layers = module.q_proj, module.k_proj, module.v_proj
     queries, keys, values = (
         layer(hidden_states).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for layer in layers

@@ -5,14 +5,21 @@ How its hashes are made and what files lie beside it, artifact.py says.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ptec_udf.errors import ConfigError
 from ptec_udf.model.curve import Point, is_rising
+from ptec_udf.text import parse_template
 
 Cut = Literal["end", "longest_segment"]
 """What is cut of a text that is too long: its end, or the end of its longest segments, see ``engine/cut.py``."""
+
+LONGEST_SEGMENT: Final = "longest_segment"
+
+LEAST_TOKENS = 8
+"""Of a text that a model reads, special tokens included."""
 
 LEAST_CHARACTERS = 2
 """Of a term that TF-IDF makes of characters."""
@@ -87,7 +94,7 @@ class Manifest(_Part):
     created: str
     backbone: BackboneName | None = None
     template: str
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(None, ge=LEAST_TOKENS)
     # The end is not written: artifacts that were made before there was a choice keep their checksums and ids.
     cut: Cut = Field("end", exclude_if=lambda cut: cut == "end")
     pooling: Literal["mean", "last", "mean_max", "label_attention"] | None = None
@@ -115,6 +122,15 @@ class Manifest(_Part):
     def attends(self) -> bool:
         """Whether each label pools a text in its own way."""
         return self.pooling == "label_attention"
+
+    @field_validator("template")
+    @classmethod
+    def _template_is_one(cls, template: str) -> str:
+        try:
+            parse_template(template)
+        except ConfigError as error:
+            raise ValueError("; ".join(error.faults)) from error
+        return template
 
     @field_validator("curve")
     @classmethod

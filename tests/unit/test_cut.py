@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 import tokenizers
@@ -11,6 +12,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from ptec_udf.engine.cut import cuts_at_end, find_openings, kept, shared_out
 from ptec_udf.engine.encode import EncodedText, Encoder
+from ptec_udf.errors import BackboneError
 from ptec_udf.text import parse_template
 from tests.tiny import TEMPLATE
 
@@ -139,18 +141,18 @@ def test_texts_are_cut_alike_alone_and_beside_others(load):
     assert encoder.encode(texts) == [encoder.encode([text])[0] for text in texts]
 
 
-def test_only_texts_that_are_too_long_are_tokenised_again(load, monkeypatch):
+def test_texts_of_a_batch_are_tokenised_once_and_each_cut_by_its_own_tokens(load, monkeypatch):
     encoder, calls = Encoder(load("bert"), 40, COMPANY), []
+    texts = ["name: wind", LONG, "", f"name: solar {LONG}", LONG]
+    alone = [encoder.encode([text])[0] for text in texts]
 
     def tokenizer(texts, **options):
-        calls.append((texts, "return_offsets_mapping" in options))
+        calls.append(len(texts))
         return load("bert")(texts, **options)
 
     monkeypatch.setattr(encoder, "tokenizer", tokenizer)
-    encoder.encode(["name: wind", LONG, "name: solar", LONG])
-    assert calls == [(["name: wind", LONG, "name: solar", LONG], False), ([LONG], True)]
-    encoder.encode(["name: wind"])
-    assert len(calls) == 3
+    assert encoder.encode(texts) == alone
+    assert calls == [5]
 
 
 @pytest.mark.parametrize("text", ["", " ", "\u200b", "😀"])
@@ -178,6 +180,9 @@ def test_tokeniser_that_does_not_tell_places_cuts_at_the_end(load, monkeypatch):
     encoder = Encoder(tokenizer, 20, COMPANY)
     assert encoder.cut == "end"
     assert encoder.encode([LONG]) == Encoder(tokenizer, 20).encode([LONG])
+    told = SimpleNamespace(max_tokens=20, template=COMPANY, cut="longest_segment")
+    with pytest.raises(BackboneError, match="does not tell where tokens begin"):
+        Encoder.of(told, tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import subprocess
+import sys
+import weakref
+
 import numpy as np
 import pytest
 import torch
+from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormModel
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from ptec_udf.engine.load import load_scorer
@@ -86,9 +93,48 @@ def test_gradients_flow_by_the_library_s_own_code(backbone, monkeypatch):
 def test_nothing_changes_in_float32_or_where_torch_lacks_the_step(backbone, monkeypatch):
     fused.use_for_scoring(backbone.float())
     assert not parts_of(backbone)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(fused, "_is_there", lambda: False)
     fused.use_for_scoring(backbone.bfloat16())
     assert not parts_of(backbone)
+
+
+@pytest.mark.parametrize("fault", [AttributeError, TypeError, RuntimeError("could not create a primitive descriptor")])
+def test_a_step_that_cannot_be_done_is_not_there(monkeypatch, fault):
+    assert fused._is_there.__wrapped__()
+
+    def fails(*arguments):
+        raise fault
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", fails)
+    assert not fused._is_there.__wrapped__()
+
+
+def test_without_the_processor_s_instructions_the_library_s_own_code_runs():
+    program = "from ptec_udf.model.fused import _is_there; print(_is_there())"
+    told = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    ran = subprocess.run([sys.executable, "-c", program], env=told, check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "False"
+
+
+def test_other_modules_of_that_form_are_left_alone():
+    config = RobertaPreLayerNormConfig(
+        vocab_size=50, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4
+    )
+    backbone = RobertaPreLayerNormModel(config).bfloat16()
+    fused.use_for_scoring(backbone)
+    assert not parts_of(backbone)
+
+
+def test_a_backbone_goes_when_nothing_needs_it(backbone):
+    fused.use_for_scoring(backbone)
+    left = [weakref.ref(module) for module in parts_of(backbone).values()]
+    gc.disable()
+    try:
+        for name, _ in list(backbone.named_children()):
+            delattr(backbone, name)
+        assert [one() for one in left] == [None] * len(left)
+    finally:
+        gc.enable()
 
 
 @torch.no_grad()

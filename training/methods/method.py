@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ptec_udf.config import Section
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import LONGEST_SEGMENT
 from training.decisions.decide import Decisions, fit_decisions
 from training.extract.data import Examples
 from training.extract.seen import Seen
@@ -111,7 +112,7 @@ class Method(Section):
         values = self.model_dump(mode="json", exclude_none=True, exclude={"n_seeds"})
         if "backbone" in values:
             values["content_hash"] = resolve(values["backbone"]).content_hash()
-            values["cut"] = "longest_segment"  # no setting, but runs of old cut texts at their end
+            values["cut"] = LONGEST_SEGMENT  # no setting, but runs of old cut texts at their end
         return values
 
     def check(self, task: Task) -> None:

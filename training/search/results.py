@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ptec_udf.errors import TrainingError
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import LONGEST_SEGMENT
 from training.extract.folder import read_extract_record
 from training.search.config import RESULTS, SearchConfig, with_settings
 
@@ -34,7 +35,7 @@ def in_full(config: SearchConfig) -> str:
     backbones = {config.recipe.backbone, *config.choices("backbone")}
     facts["backbones"] = {name: resolve(name).content_hash() for name in sorted(backbones)}
     facts["space"] = list(facts["space"].items())  # the order decides what is drawn
-    facts["cut"] = "longest_segment"  # no setting, but trials of old cut texts at their end
+    facts["cut"] = LONGEST_SEGMENT  # no setting, but trials of old cut texts at their end
     return json.dumps(facts)
 
 

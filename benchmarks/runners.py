@@ -22,12 +22,14 @@ import torch
 from torch import nn
 
 from benchmarks.common import load
+from benchmarks.shifted_attention import NAME as SHIFTED
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 
-EAGER, COMPILED, COMPILED_FUSED = "eager torch", "torch.compile", "torch.compile, fused attention"
+EAGER, COMPILED = "eager torch", "torch.compile"
+COMPILED_FUSED, COMPILED_SHIFTED = "torch.compile, fused attention", "torch.compile, shifted attention"
 OPENVINO, ONNX, TORCH_INT8, TORCHAO = "OpenVINO", "ONNX Runtime", "quantize_dynamic of torch", "torchao"
 
 Run = Callable[[torch.Tensor, torch.Tensor], np.ndarray]
@@ -118,7 +120,13 @@ def eager(model: Artifact, threads: int, *, dtype: str) -> Run:
 
 def compiled(model: Artifact, threads: int, *, dtype: str, attention: str | None = None) -> Run:
     """Compile for any number of rows and positions; the first batches take the time."""
-    return run_module(torch.compile(network_of(model, dtype, attention), dynamic=True))
+    return run_module(_compiled(network_of(model, dtype, attention)))
+
+
+def _compiled(network: nn.Module) -> Any:
+    """Compile every layer of every network: by default torch leaves what it has met in eight forms as it is."""
+    torch._dynamo.config.recompile_limit, torch._dynamo.config.accumulated_recompile_limit = 1024, 4096
+    return torch.compile(network, dynamic=True)
 
 
 def quantised(model: Artifact, threads: int) -> Run:
@@ -132,7 +140,7 @@ def quantised_by_torchao(model: Artifact, threads: int) -> Run:
 
     network = network_of(model, "float32")
     quantize_(network, Int8DynamicActivationInt8WeightConfig())
-    return run_module(torch.compile(network, dynamic=True))
+    return run_module(_compiled(network))
 
 
 def by_openvino(model: Artifact, threads: int, *, precision: str) -> Run:
@@ -200,6 +208,7 @@ ENGINES = [
     Engine(EAGER, "float32", ["torch"], partial(eager, dtype="float32")),
     Engine(COMPILED, "bfloat16", ["torch"], partial(compiled, dtype="bfloat16")),
     Engine(COMPILED_FUSED, "bfloat16", ["torch"], partial(compiled, dtype="bfloat16", attention="sdpa")),
+    Engine(COMPILED_SHIFTED, "bfloat16", ["torch"], partial(compiled, dtype="bfloat16", attention=SHIFTED)),
     Engine(COMPILED, "float32", ["torch"], partial(compiled, dtype="float32")),
     Engine(OPENVINO, "bfloat16", ["openvino"], partial(by_openvino, precision="bf16")),
     Engine(OPENVINO, "float32", ["openvino"], partial(by_openvino, precision="f32")),

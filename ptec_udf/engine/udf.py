@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import BATCH_TOKENS, chosen_dtype
 from ptec_udf.engine.scorer import ScoredText, Scorer
-from ptec_udf.engine.together import score_wanted
+from ptec_udf.engine.together import score_together
 from ptec_udf.engine.worker import EngineSettings, give_back_memory, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
 
@@ -142,7 +142,7 @@ def together_udf(
             first = scorer_for(first_id, files, settings)
             assert isinstance(first, Scorer)  # it has a backbone, as all of them
             scorers = [first, *(scorer_beside(*other, settings) for other in others)]
-            results = score_wanted(scorers, window, marks[: len(window)])
+            results = score_together(scorers, window, marks[: len(window)])
             del marks[: len(window)]
             if counters is not None:
                 counters.add(window, results[0])

@@ -85,7 +85,7 @@ def score_night(night: Night) -> dict[str, Any]:
 
 def _run(night: Night) -> None:
     """Do the night's work."""
-    warehouse, record = night.warehouse, night.record
+    record = night.record
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
     changes = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -99,7 +99,7 @@ def _run(night: Night) -> None:
         staged = _stage(night, changes, n_texts) if scores_texts else Staged()
         _write(night, changes, writes=scores_texts or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
-        warehouse.delete_staged(record.model_id, *_staged_by(night), before=record.started - _STAGING_KEPT)
+        _clear_staging(night)
     finally:
         changes.unpersist()
 
@@ -121,10 +121,12 @@ def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
     return staged
 
 
-def _staged_by(night: Night) -> list[str]:
-    """Return the runs that staged this night's scores: its own and, of a shadow, the champion's."""
-    config = night.config
-    return [night.record.run_id, *([config.shadow_of] if isinstance(config, ShadowConfig) else [])]
+def _clear_staging(night: Night) -> None:
+    """Remove what the night staged, of a shadow also what champions' runs staged for it, and what any run left."""
+    record = night.record
+    is_shadow = isinstance(night.config, ShadowConfig)
+    night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
+    night.warehouse.delete_left(before=record.started - _STAGING_KEPT)
 
 
 def _rows(night: Night, changes: DataFrame) -> DataFrame:

@@ -1,12 +1,13 @@
-"""Texts scored by several models in one pass: tokenised once, and run once for all networks with an equal prompt.
+"""Texts scored by several models in one pass, which runs once for all networks with an equal prompt.
 
-The first model is the one that counts. It is scored as if it were alone; of the others whatever fails is left out,
-since each of them has a run of its own, which tries again and tells what is wrong.
+The first model is the one that counts. It is scored as if it were alone, to the last bit: batches are those that it
+would make of the texts, whatever the others want of them. Of the others whatever fails is left out, since each of them
+has a run of its own, which tries again and tells what is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,63 +16,50 @@ from ptec_udf.engine.encode import EncodedText
 from ptec_udf.engine.scorer import ScoredText, Scorer, batches, pad
 from ptec_udf.model.network import PtecNetwork
 
-_Pass = list[tuple[int, PtecNetwork]]  # networks of equal hidden states, each with the place of its model
+# Networks of equal hidden states, each with the place of its model and its own among the model's members.
+_Pass = list[tuple[int, int, PtecNetwork]]
 
 
-def score_wanted(
-    scorers: Sequence[Scorer | None], texts: Sequence[str | None], wanted: Sequence[int]
+@torch.inference_mode()
+def score_together(
+    scorers: Sequence[Scorer | None], texts: Sequence[str | None], wanted: Sequence[int] | None = None
 ) -> list[list[ScoredText]]:
     """Score all texts by the first model, and by others those that they are wanted for.
 
     Args:
-        scorers: as of ``score_together``; None for a model that is not to be had, which scores nothing.
+        scorers: on backbones of one content, so that their tokenisers are equal; None for a model that is not to be
+            had, which scores nothing and cannot be the first.
         texts: in any number and order.
-        wanted: of each text, bit n - 1 of which says whether the n-th model after the first scores it.
+        wanted: of each text, bit n - 1 of which says whether the n-th model after the first scores it; None: all do.
 
     Returns:
-        As of ``score_together``.
+        Of each model, results in the order of the texts. Those of the first one are equal to the last bit to those of
+        ``Scorer.score``. What is not wanted of another one, or what it cannot score here, stands without logits.
     """
     results = [[ScoredText() for _ in texts] for _ in scorers]
-    for mark in sorted(set(wanted)):
-        rows = [row for row, of_row in enumerate(wanted) if of_row == mark]
-        there = [
-            (at, scorer)
-            for at, scorer in enumerate(scorers)
-            if scorer is not None and (at == 0 or mark & 1 << (at - 1))
-        ]
-        found = score_together([scorer for _, scorer in there], [texts[row] for row in rows])
-        for (at, _), of_model in zip(there, found, strict=True):
-            for row, result in zip(rows, of_model, strict=True):
-                results[at][row] = result
-    return results
-
-
-@torch.inference_mode()
-def score_together(scorers: Sequence[Scorer], texts: Sequence[str | None]) -> list[list[ScoredText]]:
-    """Score texts by each model.
-
-    Args:
-        scorers: on backbones of one content, so that their tokenisers are equal.
-        texts: in any number and order.
-
-    Returns:
-        Of each model, results in the order of the texts. Those of the first one are as of ``Scorer.score``. What
-        another one cannot score here stands without logits, whatever its status is.
-    """
-    results = [[ScoredText() for _ in texts] for _ in scorers]
-    for places in _cutting_alike(scorers):
+    there = {at: scorer for at, scorer in enumerate(scorers) if scorer is not None}
+    wants = {at: _wanted_of(at, range(len(texts)), wanted) for at in there}
+    for places in _cutting_alike(there):
         try:
-            _score(places, scorers, texts, results)
+            _score(places, there, texts, wants, results)
         except Exception:
             if 0 in places:
                 raise
-    return results
+    return [
+        [result if row in wants.get(at, ()) else ScoredText() for row, result in enumerate(of_model)]
+        for at, of_model in enumerate(results)
+    ]
 
 
-def _cutting_alike(scorers: Sequence[Scorer]) -> list[list[int]]:
+def _wanted_of(at: int, rows: Sequence[int], wanted: Sequence[int] | None) -> set[int]:
+    """Return the rows that the model of a place is to score."""
+    return {row for row in rows if at == 0 or wanted is None or wanted[row] & 1 << (at - 1)}
+
+
+def _cutting_alike(scorers: Mapping[int, Scorer]) -> list[list[int]]:
     """Put together the places of models that cut texts alike: at the same length, and at the same places."""
     groups: list[list[int]] = []
-    for at, scorer in enumerate(scorers):
+    for at, scorer in scorers.items():
         alike = next((places for places in groups if scorers[places[0]].encoder.cuts_like(scorer.encoder)), None)
         if alike is None:
             groups.append(alike := [])
@@ -80,52 +68,76 @@ def _cutting_alike(scorers: Sequence[Scorer]) -> list[list[int]]:
 
 
 def _score(
-    places: Sequence[int], scorers: Sequence[Scorer], texts: Sequence[str | None], results: list[list[ScoredText]]
+    places: Sequence[int],
+    scorers: Mapping[int, Scorer],
+    texts: Sequence[str | None],
+    wants: Mapping[int, Collection[int]],
+    results: list[list[ScoredText]],
 ) -> None:
-    """Score by models that cut texts alike; a text that makes the tokeniser fail is marked for the first of them."""
-    first, passes = places[0], _passes(places, scorers)
-    encoded = scorers[first].encode(texts, results[first])
-    for rows in batches(encoded, min(scorers[at].batch_tokens for at in places)):
-        logits = _logits(passes, rows, encoded, scorers[first].encoder.pad_id)
-        for at in places:
+    """Score by models that cut texts alike; a text that makes the tokeniser fail is marked for the first of them.
+
+    Batches are those of the first of them, over the texts that any of them is to score; results may hold more.
+    """
+    first, passes = scorers[places[0]], _passes(places, scorers)
+    of_any = set().union(*(wants[at] for at in places))
+    encoded = first.encode([text if row in of_any else None for row, text in enumerate(texts)], results[places[0]])
+    for rows in batches(encoded, first.batch_tokens):
+        wanting = [at for at in places if any(row in wants[at] for row in rows)]
+        logits = _logits(passes, wanting, rows, encoded, first.encoder.pad_id)
+        for at in wanting:
             kept = at in logits and _is_kept(scorers[at], rows, logits[at], texts, encoded, results[at])
             if at == 0 and not kept:
                 scorers[0].score_batch(rows, texts, encoded, results[0])
 
 
-def _passes(places: Sequence[int], scorers: Sequence[Scorer]) -> list[_Pass]:
+def _passes(places: Sequence[int], scorers: Mapping[int, Scorer]) -> list[_Pass]:
     """Put together the networks of models that have hidden states in common."""
     passes: list[_Pass] = []
     for at in places:
-        for network in scorers[at].network.members:
-            alike = next((one for one in passes if one[0][1].has_hidden_of(network)), None)
+        for member, network in enumerate(scorers[at].network.members):
+            alike = next((one for one in passes if one[0][2].has_hidden_of(network)), None)
             if alike is None:
                 passes.append(alike := [])
-            alike.append((at, network))
+            alike.append((at, member, network))
     return passes
 
 
 def _logits(
-    passes: Sequence[_Pass], rows: Sequence[int], encoded: Mapping[int, EncodedText], pad_id: int
+    passes: Sequence[_Pass],
+    wanting: Collection[int],
+    rows: Sequence[int],
+    encoded: Mapping[int, EncodedText],
+    pad_id: int,
 ) -> dict[int, np.ndarray]:
-    """Run one batch; give the logits of each model that does not fail, by its place, *Shape:* ``(batch, n_labels)``."""
+    """Run one batch by models that want some of it.
+
+    Returns:
+        Logits of each of them that does not fail, by its place, *Shape:* ``(batch, n_labels)``.
+    """
     ids, mask = pad([encoded[row].ids for row in rows], pad_id)
-    found: dict[int, list[torch.Tensor]] = {}
+    found: dict[int, dict[int, torch.Tensor]] = {}
     failed: set[int] = set()
-    for one in passes:
-        network = one[0][1]
+    for whole in passes:
+        if not (one := [part for part in whole if part[0] in wanting]):
+            continue
+        network = one[0][2]
         on_device = mask.to(network.device)
         try:
             hidden = network.hidden(ids.to(network.device), on_device)
         except Exception:
-            failed |= {at for at, _ in one}
+            failed |= {at for at, _, _ in one}
             continue
-        for at, network in one:
+        for at, member, network in one:
             try:
-                found.setdefault(at, []).append(network.logits(hidden, on_device).cpu())
+                found.setdefault(at, {})[member] = network.logits(hidden, on_device)
             except Exception:
                 failed.add(at)
-    return {at: torch.stack(of_model).mean(dim=0).numpy() for at, of_model in found.items() if at not in failed}
+    return {at: _mean(of_model) for at, of_model in found.items() if at not in failed}
+
+
+def _mean(of_members: Mapping[int, torch.Tensor]) -> np.ndarray:
+    """Average members' logits as ``MeanNetwork`` does, in their order: another sum has other last digits."""
+    return torch.stack([of_members[member] for member in sorted(of_members)]).mean(dim=0).cpu().numpy()
 
 
 def _is_kept(

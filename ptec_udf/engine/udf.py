@@ -15,8 +15,8 @@ from pyspark.sql import types as T
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import BATCH_TOKENS, chosen_dtype
 from ptec_udf.engine.scorer import ScoredText, Scorer
-from ptec_udf.engine.together import score_wanted
-from ptec_udf.engine.worker import EngineSettings, give_back_memory, scorer_beside, scorer_for
+from ptec_udf.engine.together import score_together
+from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
 
 SCORED = T.StructType(
@@ -79,7 +79,14 @@ def _cores_of_a_task(spark: SparkSession) -> int:
     return int(spark.conf.get("spark.task.cpus", "1") or 1)
 
 
-def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, counters: Counters | None = None) -> Any:
+def scoring_udf(
+    spark: SparkSession,
+    artifact: Artifact,
+    engine: EngineConfig,
+    counters: Counters | None = None,
+    *,
+    frees_others: bool = False,
+) -> Any:
     """Make the UDF ``text -> struct`` (see ``SCORED``).
 
     Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs.
@@ -90,6 +97,7 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
         artifact: the model.
         engine: arithmetic and batching.
         counters: are added to as texts are scored.
+        frees_others: let workers drop other models first, which may be more than memory holds beside this one.
     """
     broadcast = spark.sparkContext.broadcast(artifact.scoring_files)
     model_id = artifact.model_id
@@ -98,6 +106,8 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
     @F.pandas_udf(SCORED)  # type: ignore[call-overload]
     def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         for window in windows(batches, settings.window_rows, settings.window_bytes):
+            if frees_others:
+                keep_only(model_id)
             results = scorer_for(model_id, broadcast.value, settings).score(window)
             if counters is not None:
                 counters.add(window, results)
@@ -142,7 +152,7 @@ def together_udf(
             first = scorer_for(first_id, files, settings)
             assert isinstance(first, Scorer)  # it has a backbone, as all of them
             scorers = [first, *(scorer_beside(*other, settings) for other in others)]
-            results = score_wanted(scorers, window, marks[: len(window)])
+            results = score_together(scorers, window, marks[: len(window)])
             del marks[: len(window)]
             if counters is not None:
                 counters.add(window, results[0])

@@ -33,7 +33,7 @@ def finish_killed(night: Night) -> Night:
     if source.kind != "delta":
         # What the killed night read may have been something else: its version is taken.
         source = replace(source, version=max(source.version, *(row["source_version"] + 1 for row in killed)))
-    return replace(night_of(night.warehouse, night.config, night.artifact, source), beside=night.beside)
+    return night_of(night.warehouse, night.config, night.artifact, source)
 
 
 def _killed(night: Night) -> list[Row]:

@@ -7,6 +7,8 @@ last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +29,7 @@ from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.rows import gone_rows, scored_rows
 from ptec_udf.nightly.runs import DONE, NOTHING, SUPERSEDED
-from ptec_udf.nightly.shadows import ShadowConfig, find_shadows, nights_beside, score_shadows
+from ptec_udf.nightly.shadows import Shadow, ShadowConfig, find_shadows, nights_beside, score_shadows
 from ptec_udf.nightly.stage import Beside, Staged, fresh_texts, stage
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
@@ -53,12 +55,12 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     warehouse.ensure()
     night = pin_night(warehouse, config)
     shadows = find_shadows(night)
-    result = score_night(replace(night, beside=nights_beside(night, shadows)))
+    result = score_night(night, shadows)
     return result | {"shadows": score_shadows(night, shadows, result, score_night)} if shadows else result
 
 
-def score_night(night: Night) -> dict[str, Any]:
-    """Score with one model; returns and raises as ``score``."""
+def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
+    """Score with one model, and in its pass with shadows that can; returns and raises as ``score``."""
     warehouse = night.warehouse
     if reason := nothing_to_do(night):
         say(reason)
@@ -70,7 +72,7 @@ def score_night(night: Night) -> dict[str, Any]:
     ensure_views(warehouse)
     try:
         night = finish_killed(night)
-        _run(night)
+        _run(replace(night, beside=nights_beside(night, shadows)))
     except (PySparkException, Py4JError) as error:
         kind = reason_of(error)
         night.record.write_failed(warehouse, kind)
@@ -85,7 +87,7 @@ def score_night(night: Night) -> dict[str, Any]:
 
 def _run(night: Night) -> None:
     """Do the night's work."""
-    warehouse, record = night.warehouse, night.record
+    record = night.record
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
     changes = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -99,13 +101,37 @@ def _run(night: Night) -> None:
         staged = _stage(night, changes, n_texts) if scores_texts else Staged()
         _write(night, changes, writes=scores_texts or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
-        warehouse.delete_staged(record.model_id, *_staged_by(night), before=record.started - _STAGING_KEPT)
+        _clear_staging(night)
     finally:
         changes.unpersist()
 
 
 def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
     """Score each distinct text that is not known yet, once; ``n_texts`` companies have one of them."""
+    if beside := _beside(night):
+        try:
+            return _scored(night, changes, n_texts, beside)
+        except (PySparkException, Py4JError) as error:
+            # A second backbone may be more than memory holds, and no shadow is to cost the champion its night.
+            names = ", ".join(other.name for other in beside)
+            say(f"warning: scoring failed with {reason_of(error)} beside shadows ({names}); it goes on without them")
+    return _scored(night, changes, n_texts, frees_others=bool(beside))
+
+
+def _beside(night: Night) -> list[Beside]:
+    """Return the shadows of the pass; one whose known texts cannot be found is left to its own run."""
+    found = []
+    for other in night.beside:
+        with suppress(Exception):
+            name = other.record.alias or other.record.model_id[:12]
+            found.append(Beside(name, other.artifact, other.known()))
+    return found
+
+
+def _scored(
+    night: Night, changes: DataFrame, n_texts: int, beside: Sequence[Beside] = (), *, frees_others: bool = False
+) -> Staged:
+    """Score what is not known by now: texts of slices that are staged already are."""
     staged = stage(
         night.warehouse,
         fresh_texts(changes, night.known()),
@@ -113,7 +139,8 @@ def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
         engine=night.config.engine,
         n_slices=-(-n_texts // night.config.slice_texts) or 1,
         run_id=night.record.run_id,
-        beside=[Beside(other.artifact, other.known()) for other in night.beside],
+        beside=beside,
+        frees_others=frees_others,
     )
     night.record.reused = n_texts - staged.texts
     if n_texts and night.artifact.manifest.backbone:
@@ -121,10 +148,12 @@ def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
     return staged
 
 
-def _staged_by(night: Night) -> list[str]:
-    """Return the runs that staged this night's scores: its own and, of a shadow, the champion's."""
-    config = night.config
-    return [night.record.run_id, *([config.shadow_of] if isinstance(config, ShadowConfig) else [])]
+def _clear_staging(night: Night) -> None:
+    """Remove what the night staged, of a shadow also what champions' runs staged for it, and what any run left."""
+    record = night.record
+    is_shadow = isinstance(night.config, ShadowConfig)
+    night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
+    night.warehouse.delete_left(before=record.started - _STAGING_KEPT)
 
 
 def _rows(night: Night, changes: DataFrame) -> DataFrame:

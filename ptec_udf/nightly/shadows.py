@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,7 @@ from ptec_udf.config import ModelChoice, ScoreConfig
 from ptec_udf.engine.worker import MOST_BACKBONES, MOST_MODELS
 from ptec_udf.errors import PtecError, RegistryError, UserError
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.nightly.plan import Night, new_record, night_of, source_faults
+from ptec_udf.nightly.plan import Night, new_record, night_of, source_faults, superseded
 from ptec_udf.nightly.runs import COMMAND, FAILED, SKIPPED, History
 from ptec_udf.progress import say
 from ptec_udf.text import parse_template
@@ -92,30 +93,14 @@ def nights_beside(champion: Night, shadows: Sequence[Shadow]) -> list[Night]:
     """
     found = [champion]
     for shadow in shadows:
-        if shadow.model and not shadow.skipped:
-            night = _night_beside(champion, shadow.model, shadow)
-            if night is not None and _fits(night, found):
+        if shadow.model is None or shadow.skipped:
+            continue
+        with suppress(Exception):
+            config = _config(champion.config, shadow, champion.source, champion.record.run_id)
+            night = _night(champion.warehouse, shadow.model, config, champion.source)
+            if not (superseded(night) or source_faults(night)) and _fits(night, found):
                 found.append(night)
     return found[1:]
-
-
-def _night_beside(champion: Night, model: dict[str, Any], shadow: Shadow) -> Night | None:
-    """Make the night of a shadow as the champion's is pinned; None where its own run will be refused."""
-    try:
-        config = _config(champion.config, shadow, champion.source, champion.record.run_id)
-        artifact = load_artifact(model["location"], model["model_id"])
-        facts: dict[str, Any] = {
-            "model_id": artifact.model_id,
-            "template": artifact.manifest.template,
-            "source": champion.source,
-        }
-        record = new_record(champion.history, config, **facts)
-        night = replace(champion, config=config, artifact=artifact, record=record)
-        newest = champion.history.newest_version(artifact.model_id, champion.source.source_id)
-        is_superseded = newest is not None and newest > champion.source.version
-        return None if is_superseded or source_faults(night) else night
-    except Exception:
-        return None
 
 
 def _fits(night: Night, found: Sequence[Night]) -> bool:
@@ -197,14 +182,17 @@ def _score(
     run: Callable[[Night], dict[str, Any]],
 ) -> dict[str, Any]:
     """Score with the model of a shadow; also what is refused before its run begins leaves a row."""
-    model_id, template = model["model_id"], model["template"]
     try:
-        artifact = load_artifact(model["location"], model_id)
-        return run(night_of(warehouse, config, artifact, source))
+        return run(_night(warehouse, model, config, source))
     except UserError as error:
-        record = new_record(History.read(warehouse), config, model_id=model_id, template=template, source=source)
-        record.write_failed(warehouse, _said(error))
+        facts: dict[str, Any] = {"model_id": model["model_id"], "template": model["template"], "source": source}
+        new_record(History.read(warehouse), config, **facts).write_failed(warehouse, _said(error))
         raise
+
+
+def _night(warehouse: Warehouse, model: dict[str, Any], config: ShadowConfig, source: PinnedSource) -> Night:
+    """Make the night of a row of models."""
+    return night_of(warehouse, config, load_artifact(model["location"], model["model_id"]), source)
 
 
 def _said(error: Exception) -> str:

@@ -29,6 +29,8 @@ _TASKS_PER_SLOT = 2
 _SLICES_AT_ONCE = 2
 _FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
 
+_Score = Callable[[DataFrame, Row], DataFrame]
+
 
 @dataclass(frozen=True)
 class Staged:
@@ -43,10 +45,12 @@ class Beside:
     """A model that scores in the pass of another one.
 
     Attributes:
+        name: as it may be called in a message.
         artifact: the model.
         known: text_hash of the texts that it does not have to score, each once.
     """
 
+    name: str
     artifact: Artifact
     known: DataFrame
 
@@ -84,6 +88,7 @@ def stage(
     n_slices: int,
     run_id: str,
     beside: Sequence[Beside] = (),
+    frees_others: bool = False,
 ) -> Staged:
     """Score texts into staging.
 
@@ -97,6 +102,7 @@ def stage(
             logits are equal to the last bit.
         run_id: stands with every staged row.
         beside: models that score those of the texts that they do not know, in the same pass.
+        frees_others: as of ``scoring_udf``; with nothing beside.
     """
     context = warehouse.spark.sparkContext
     most_tokens = artifact.manifest.max_tokens
@@ -108,7 +114,10 @@ def stage(
         if not slices:
             return Staged()
         counters, started = Counters.of(context, most_tokens), time.monotonic()
-        score = _scoring(warehouse, artifact, [other.artifact for other in beside], engine, counters)
+        if beside:
+            score = _together(warehouse, [artifact, *(other.artifact for other in beside)], engine, counters)
+        else:
+            score = _alone(warehouse, artifact, engine, counters, frees_others=frees_others)
         n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
 
         def write(one: Row) -> None:
@@ -132,18 +141,20 @@ def wanted_beside(texts: DataFrame, beside: Sequence[Beside]) -> DataFrame:
     return texts.select("text_hash", "text", wanted.alias("wanted"))
 
 
-def _scoring(
-    warehouse: Warehouse, artifact: Artifact, others: Sequence[Artifact], engine: EngineConfig, counters: Counters
-) -> Callable[[DataFrame, Row], DataFrame]:
+def _alone(
+    warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters, *, frees_others: bool
+) -> _Score:
     """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields."""
-    if not others:
-        alone = scoring_udf(warehouse.spark, artifact, engine, counters)
-        named = F.lit(artifact.model_id)
-        return lambda dealt, one: scored_slice(dealt, one, alone("text")).withColumn("model_id", named)
-    artifacts = [artifact, *others]
-    together = together_udf(warehouse.spark, artifacts, engine, counters)
+    score = scoring_udf(warehouse.spark, artifact, engine, counters, frees_others=frees_others)
+    named = F.lit(artifact.model_id)
+    return lambda dealt, one: scored_slice(dealt, one, score("text")).withColumn("model_id", named)
+
+
+def _together(warehouse: Warehouse, artifacts: Sequence[Artifact], engine: EngineConfig, counters: Counters) -> _Score:
+    """Return what scores a slice by several models, as ``_alone``; ``wanted`` of a text says by which."""
+    score = together_udf(warehouse.spark, artifacts, engine, counters)
     model_ids = [one.model_id for one in artifacts]
-    return lambda dealt, one: rows_of_models(scored_slice(dealt, one, together("text", "wanted")), model_ids)
+    return lambda dealt, one: rows_of_models(scored_slice(dealt, one, score("text", "wanted")), model_ids)
 
 
 def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | None) -> DataFrame:

@@ -148,11 +148,16 @@ class Warehouse:
         """Write one model's rows, given as dictionaries, in place of those that are there."""
         self._replace(table, self._frame(table, rows), F.col("model_id") == F.lit(model_id))
 
-    def delete_staged(self, model_id: str, *run_ids: str, before: datetime) -> None:
-        """Remove staged scores of runs, and what other runs staged for the model before a time and left."""
-        is_over = F.col("run_id").isin(*run_ids) | (F.col("staged_at") < F.lit(before))
-        condition = (F.col("model_id") == F.lit(model_id)) & is_over
-        with_retries(lambda: DeltaTable.forName(self.spark, self.name("score_staging")).delete(condition))
+    def delete_staged(self, model_id: str, run_id: str, before: datetime | None = None) -> None:
+        """Remove scores that a run staged for its model, and those that any run staged for it before a time."""
+        is_over = F.col("run_id") == F.lit(run_id)
+        if before is not None:
+            is_over |= F.col("staged_at") < F.lit(before)
+        self._delete("score_staging", (F.col("model_id") == F.lit(model_id)) & is_over)
+
+    def delete_left(self, before: datetime) -> None:
+        """Remove scores of any model that were staged before a time."""
+        self._delete("score_staging", F.col("staged_at") < F.lit(before))
 
     def merge_scores(self, df: DataFrame, model_id: str, accept_new_source: bool = False) -> None:
         """Write new scores, or old rows with ``removed_in`` set, over those of the same company and model.
@@ -182,6 +187,10 @@ class Warehouse:
         """Write rows, all of which fulfil ``condition``, in place of those that do."""
         rows = self._shaped(table, df)
         with_retries(lambda: rows.writeTo(self.name(table)).overwrite(condition))
+
+    def _delete(self, table: str, condition: Column) -> None:
+        """Remove rows that fulfil ``condition``."""
+        with_retries(lambda: DeltaTable.forName(self.spark, self.name(table)).delete(condition))
 
     def _frame(self, table: str, rows: list[dict[str, Any]]) -> DataFrame:
         """Rows given as dictionaries by column; a column left out becomes null."""

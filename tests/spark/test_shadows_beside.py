@@ -16,6 +16,7 @@ from ptec_udf.engine.udf import Counters, rows_of_models, together_udf
 from ptec_udf.model.artifact import HEAD, load_artifact
 from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly import stage as stage_module
+from ptec_udf.nightly.plan import Night
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies
@@ -65,11 +66,11 @@ def logits(site: Site) -> dict[tuple[str, str], list[float]]:
 def taken_along(site: Site, *shadows: str) -> list[str]:
     """The shadows that a night would score in the champion's pass."""
 
-    def stop(night: Any) -> None:
+    def stop(night: Night) -> None:
         raise Reached([one.record.model_id for one in night.beside])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score_module, "score_night", stop)
+        patch.setattr(score_module, "_run", stop)
         with pytest.raises(Reached) as reached:
             site.night(f"shadows=[{','.join(shadows)}]")
     return reached.value.args[0]
@@ -94,6 +95,7 @@ def test_shadows_score_in_the_champions_pass_what_they_would_score_alone(site: S
     assert found.keys() == expected.keys()
     for row, values in found.items():
         assert_logits_close(values, expected[row])
+        assert row[0] != first or values == expected[row]  # to the last bit
     assert [len(site.rows(table)) for table in alone] == [len(of_table) for of_table in alone.values()]
     together = runs(site)
     assert (together[first]["tokens"], together[first]["reused"]) == (rows[first]["tokens"], rows[first]["reused"])
@@ -102,6 +104,9 @@ def test_shadows_score_in_the_champions_pass_what_they_would_score_alone(site: S
         for name in ("run_id", "alias", "counts", "skipped", "outcome", "dtype"):
             assert together[model_id][name] == rows[model_id][name]
     assert site.rows("score_staging") == []
+
+    monkeypatch.setattr(score_module, "nights_beside", None)  # with nothing to do no shadow is looked at
+    assert site.night(night)["outcome"] == "nothing_to_do"
 
 
 def test_a_text_that_a_shadow_knows_is_not_scored_for_it_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +137,38 @@ def test_a_killed_night_has_staged_for_its_shadows_too(site: Site, monkeypatch: 
     monkeypatch.setattr(stage_module, "together_udf", None)  # all texts wait in staging
     result = site.night(f"shadows=[{second}]")
     assert (result["counts"], result["shadows"][second]["counts"]) == ({"ok": 30}, {"ok": 30})
+    assert site.rows("score_staging") == []
+
+
+def test_a_night_that_died_before_its_shadow_leaves_nothing_in_staging(site: Site, monkeypatch) -> None:
+    site.champion(0)
+    second = site.model(1)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score_module, "score_shadows", stop)
+        with pytest.raises(KeyboardInterrupt):
+            site.night(f"shadows=[{second}]")
+    assert {row["model_id"] for row in site.warehouse.read("score_staging").collect()} == {second}
+    result = site.night(f"shadows=[{second}]")
+    assert (result["outcome"], result["shadows"][second]["counts"]) == ("nothing_to_do", {"ok": 30})
+    assert (runs(site)[second]["reused"], site.rows("score_staging")) == (30, [])
+
+
+def test_what_was_staged_for_a_shadow_that_is_taken_off_goes_in_time(site: Site, monkeypatch) -> None:
+    first, second = site.champion(0), site.model(1)
+    with monkeypatch.context() as patch:
+        break_merge(patch, first, ValueError())
+        with pytest.raises(ValueError, match=r"^$"):
+            site.night(f"shadows=[{second}]")
+    site.night()
+    assert {row["model_id"] for row in site.warehouse.read("score_staging").collect()} == {second}
+    staging = site.warehouse.name("score_staging")
+    site.spark.sql(f"UPDATE {staging} SET staged_at = staged_at - INTERVAL 8 DAYS")
+    site.write(changed_companies())
+    site.night()
     assert site.rows("score_staging") == []
 
 

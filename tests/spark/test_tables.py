@@ -116,10 +116,20 @@ def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None
     at = datetime(2026, 1, 2, tzinfo=UTC)
     rows = [{"model_id": model, "run_id": run, "staged_at": at} for model, run in staged]
     warehouse.append_rows("score_staging", rows)
+
+    def left() -> set[tuple[str, str]]:
+        return {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()}
+
+    warehouse.delete_staged("m1", "r1")
+    assert left() == set(staged[1:])
     warehouse.delete_staged("m1", "r1", before=at)
-    assert {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()} == set(staged[1:])
+    assert left() == set(staged[1:])
     warehouse.delete_staged("m1", "r1", before=at + timedelta(days=1))
-    assert {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()} == {("m2", "r1")}
+    assert left() == {("m2", "r1")}
+    warehouse.delete_left(before=at)
+    assert left() == {("m2", "r1")}
+    warehouse.delete_left(before=at + timedelta(days=1))
+    assert left() == set()
 
 
 def test_a_conflict_calls_the_action_afresh_and_waits_longer() -> None:

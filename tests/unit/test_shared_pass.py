@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import ERROR, OK, TRUNCATED
-from ptec_udf.engine.together import score_together, score_wanted
+from ptec_udf.engine.together import score_together
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.members import MeanNetwork
@@ -34,13 +35,14 @@ def made(tiny_folder, tmp_path):
     return made
 
 
-def on_one_backbone(folders, batch_tokens=256):
+def on_one_backbone(folders, batch_tokens=256, dtype=torch.float32):
     """Load models on one backbone, but for those with LoRA."""
     artifacts = [load_artifact(folder) for folder in folders]
-    shared = resolve(artifacts[0].manifest.backbone.name).load()
+    shared = resolve(artifacts[0].manifest.backbone.name).load(dtype)
     backbones = [None if artifact.manifest.lora else shared for artifact in artifacts]
     pairs = zip(artifacts, backbones, strict=True)
-    return [load_scorer(artifact, batch_tokens=batch_tokens, backbone=backbone) for artifact, backbone in pairs]
+    options = {"batch_tokens": batch_tokens, "dtype": dtype}
+    return [load_scorer(artifact, backbone=backbone, **options) for artifact, backbone in pairs]
 
 
 def alone(folder, texts=TEXTS):
@@ -218,12 +220,60 @@ def test_each_model_scores_what_it_is_wanted_for(made):
     folders = made()[:3]
     first, head, other = on_one_backbone(folders)
     wanted = [row % 4 for row in range(len(TEXTS))]
-    found = score_wanted([first, head, other], TEXTS, wanted)
+    found = score_together([first, head, other], TEXTS, wanted)
     assert_as_alone(found[0], folders[0])
     for at, results in enumerate(found[1:]):
         rows = [row for row in range(len(TEXTS)) if wanted[row] & 1 << at]
         assert [row for row, result in enumerate(results) if result.logits is not None] == rows
         assert_as_alone([results[row] for row in rows], folders[at + 1], [TEXTS[row] for row in rows])
-    found = score_wanted([first, None, other], TEXTS, [3] * len(TEXTS))
+    found = score_together([first, None, other], TEXTS, [3] * len(TEXTS))
     assert {result.logits is None for result in found[1]} == {True}
     assert_as_alone(found[2], folders[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_first_models_logits_are_its_own_to_the_last_bit(made, monkeypatch, tmp_path, dtype):
+    folders = made()
+    folders.append(with_lora(folders[0], tmp_path / "lora"))
+    scorers = on_one_backbone(folders, dtype=dtype)
+    expected = scorers[0].score(TEXTS)
+    scorers[1].batch_tokens = 64  # what another one could hold is of no account
+
+    def check(scorers, wanted):
+        found = score_together(scorers, TEXTS, wanted)[0]
+        assert (facts_of(found), logits_of(found).tolist()) == (facts_of(expected), logits_of(expected).tolist())
+        assert [one.batch_positions for one in found] == [one.batch_positions for one in expected]
+
+    rows = range(len(TEXTS))
+    for wanted in ([row % 16 for row in rows], [0 for _ in rows], [15 if row == 3 else 0 for row in rows], None):
+        check(scorers, wanted)
+    check([scorers[0], None, *scorers[2:]], [row % 16 for row in rows])
+    check([scorers[0], *[None] * 4], [15 for _ in rows])
+    check(scorers[:1], None)
+    monkeypatch.setattr(scorers[2].network, "hidden", None)
+    check(scorers, [row % 16 for row in rows])
+
+
+def test_members_are_averaged_as_alone_whatever_passes_they_share(tiny_folder, load_tiny, tmp_path):
+    loaded = load_tiny("bert")
+    networks = [tiny_network(*loaded, seed=seed) for seed in (1, 2, 3)]
+    with torch.no_grad():
+        networks[2].prompt.copy_(networks[0].prompt)  # its pass comes first, and its logits are still the last
+    manifest = tiny_manifest(tiny_backbone(tiny_folder, "bert"), networks[0], members=3)
+    export(MeanNetwork(networks).eval(), manifest, {}, tmp_path / "members")
+    scorers = on_one_backbone([tmp_path / "members"])
+    assert logits_of(score_together(scorers, TEXTS)[0]).tolist() == logits_of(scorers[0].score(TEXTS)).tolist()
+
+
+def test_passes_that_no_text_of_a_batch_wants_are_left_out(made, monkeypatch):
+    scorers = on_one_backbone(made(), batch_tokens=64)
+    passes, encoded = count(monkeypatch, scorers)
+    scorers[0].score(TEXTS)
+    n_batches = len(passes)
+    longest = max(range(len(TEXTS)), key=lambda row: len(scorers[0].encoder.encode([TEXTS[row]])[0].ids))
+    for wanted, n_more, texts in ((1, 0, 0), (2, 1, 0), (4, 1, 1), (7, 2, 1)):
+        passes.clear(), encoded.clear()
+        found = score_together(scorers, TEXTS, [wanted if row == longest else 0 for row in range(len(TEXTS))])
+        assert (len(passes), len(encoded)) == (n_batches + n_more, len(TEXTS) + texts)
+        n_scored = [sum(result.logits is not None for result in of_model) for of_model in found]
+        assert n_scored == [len(TEXTS), *(wanted >> at & 1 for at in range(3))]

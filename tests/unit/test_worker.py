@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -68,6 +70,34 @@ def test_two_backbones_are_kept_and_the_oldest_gives_way_with_its_models(models,
     assert len(worker._scorers) == 2
     assert loads_of(of_others[0]) == 0
     assert loads_of(models[0]) == 1
+
+
+def test_all_parts_of_a_backbone_that_gives_way_are_given_back(tiny_folder, tmp_path):
+    layers = [f"encoder.layer.{layer}.attention.self.{part}" for layer in (0, 1) for part in ("query", "key", "value")]
+    made = tiny_artifact(tiny_folder)
+    models = [load_artifact(with_lora(made, tmp_path / layer, layer)) for layer in layers]
+    backbones, alive = [], []
+
+    def count():
+        alive.append(sum(any(part() is not None for part in parts) for parts in backbones))
+
+    gc.disable()
+    try:
+        for model in models:
+            backbones.append([weakref.ref(part) for part in backbone_of(model, BFLOAT16).modules()])
+            count()
+        worker.keep_only(models[-1].model_id)
+        count()
+    finally:
+        gc.enable()
+    assert alive == [1, *[worker.MOST_BACKBONES] * (len(models) - 1), 1]
+
+
+def test_only_one_model_is_kept_where_others_are_too_much(models):
+    for model in models:
+        loads_of(model)
+    worker.keep_only(models[1].model_id)
+    assert [loads_of(models[at]) for at in (1, 0, 2)] == [0, 1, 1]
 
 
 def test_only_so_many_models_are_kept(models, monkeypatch):

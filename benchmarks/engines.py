@@ -105,16 +105,18 @@ def compare(
     batch_tokens: BatchOption = BATCH_TOKENS,
     threads: Annotated[int, typer.Option(help="Threads of each engine.")] = 2,
     alone: Annotated[int, typer.Option(help="So many texts are also scored alone.")] = 20,
+    engine: Annotated[list[str] | None, typer.Option(help="Its name, beside eager torch; all by default.")] = None,
     out: OutOption = Path("docs/benchmarks/engines"),
 ) -> None:
     """Run the same batches in all engines, in turn, after a first pass of each."""
     model, given = load_artifact(artifact), read_texts(texts, column, rows)
     n_threads = use_threads(threads)
     work = _work(model, given, batch_tokens, alone)
-    ready, reasons = _all_ready(model, n_threads, work)
+    engines = _chosen(engine)
+    ready, reasons = _all_ready(engines, model, n_threads, work)
     ways = {name: partial(_run_all, one.run, work.batches) for name, one in ready.items()}
     _, seconds = in_turn(ways, work.n_rows, repeats)
-    found = [_found(engine, ready, seconds, reasons, work) for engine in ENGINES]
+    found = [_found(one, ready, seconds, reasons, work) for one in engines]
     about = {"artifact": model.model_id, "batch_tokens": batch_tokens, "threads": n_threads, "repeats": repeats}
     counts = {"rows": work.n_rows, "batches": len(work.batches), "scored_alone": len(work.alone)}
     write_results(out, {**about, **counts, "engines": found}, _table(found, n_threads))
@@ -134,10 +136,24 @@ def _work(model: Artifact, texts: Sequence[str], batch_tokens: int, n_alone: int
     )
 
 
-def _all_ready(model: Artifact, threads: int, work: Work) -> tuple[dict[str, Ready], dict[str, str]]:
+def _chosen(names: Sequence[str] | None) -> list[Engine]:
+    """Return the engines of these names, with eager torch before them.
+
+    Raises:
+        BadParameter: for a name that no engine has.
+    """
+    known = dict.fromkeys(engine.name for engine in ENGINES)
+    if unknown := set(names or []) - set(known):
+        raise typer.BadParameter(f"an engine must be one of {list(known)}, was: {', '.join(sorted(unknown))}")
+    return [engine for engine in ENGINES if not names or engine.name in {EAGER, *names}]
+
+
+def _all_ready(
+    engines: Sequence[Engine], model: Artifact, threads: int, work: Work
+) -> tuple[dict[str, Ready], dict[str, str]]:
     """Make each engine ready; of those that fail say why."""
     ready, reasons = {}, {}
-    for engine in ENGINES:
+    for engine in engines:
         say(f"makes ready: {engine.way}")
         try:
             ready[engine.way] = _ready(engine, model, threads, work)

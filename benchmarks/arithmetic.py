@@ -29,6 +29,7 @@ import typer
 from torch import nn
 
 from benchmarks.common import (
+    Batch,
     BatchOption,
     ColumnOption,
     OutOption,
@@ -58,8 +59,6 @@ _MOST_OPERATORS = 12
 _BILLION = 1e9
 
 app = typer.Typer(add_completion=False)
-
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)

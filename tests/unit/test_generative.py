@@ -96,7 +96,7 @@ def test_labels_that_the_tokeniser_cannot_tell_apart_are_refused(writer):
 
 def test_backbone_without_end_token_is_refused(tiny_folder):
     with pytest.raises(ConfigError, match="needs an end token"):
-        Writer.load(NShot(backbone=tiny_backbone(tiny_folder, "bloom")), list(LABELS), None)
+        Writer.load(NShot(backbone=tiny_backbone(tiny_folder, "bloom")), list(LABELS), TEMPLATE)
 
 
 def test_examples_stand_before_the_text(backbone, companies, tmp_path):

@@ -76,15 +76,13 @@ class Writer:
     may_write_none: bool
 
     @classmethod
-    def load(
-        cls, settings: Generative, names: list[str], template: str | None, *, may_write_none: bool = False
-    ) -> Writer:
+    def load(cls, settings: Generative, names: list[str], template: str, *, may_write_none: bool = False) -> Writer:
         """Load the decoder and spell the labels.
 
         Args:
             settings: as of the attributes, like ``names`` and ``may_write_none``.
             names: see there.
-            template: by which the encoder cuts texts; None: at their end.
+            template: by which the encoder cuts texts.
             may_write_none: see there.
 
         Raises:

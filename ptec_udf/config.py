@@ -114,7 +114,7 @@ class EngineConfig(Section):
         None,
         ge=1,
         description="most text positions of one forward pass, padding included; a longer text goes alone. "
-        "null: 2048, on a GPU what its free memory holds",
+        "null: 1024, on a GPU what its free memory holds",
     )
     window_rows: int = Field(4096, ge=1, description="rows read ahead, sorted by length and batched together")
     window_bytes: int = Field(

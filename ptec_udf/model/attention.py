@@ -2,9 +2,9 @@
 
 There, most of the time goes into a softmax that looks for each row's greatest score first, against overflow. bfloat16
 reaches as far as float32, so here the exponentials are taken as they are, and one product gives both the weighted
-values and, by a further column of ones, the sum that they are divided by. A position that is not to be seen is a row of
-zeros there. Where the sums tell that scores lie too far from 0 for that, and in other arithmetic, on a GPU and with
-gradients, the fused one is used.
+values, another the sums that they are divided by. A position that is not to be seen is a row of zeros there. Where the
+sums tell that scores lie too far from 0 for that, and in other arithmetic, on a GPU and with gradients, the fused one
+is used.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def attend(
     *,
     scaling: float,
     seen: torch.Tensor | None = None,
+    causal: bool = False,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mix values by the softmax of scores.
@@ -46,34 +47,82 @@ def attend(
         keys: *Shape:* ``(batch, n_key_heads, n_keys, head_width)``, each head for as many of the queries' heads.
         values: *Shape:* as of the keys.
         scaling: factor of scores.
-        seen: which keys each query sees, or all queries see, *Shape:* ``(batch, 1, length or 1, n_keys)``.
+        seen: which keys each query sees, or all queries see, *Shape:* ``(1 or batch, 1, length or 1, n_keys)``.
+        causal: in place of ``seen``: the queries are those of the last keys, and see none behind their own.
         bias: is added to scores, *Shape:* ``(1 or batch, n_heads, length, n_keys)``.
 
     Returns:
-        *Shape:* ``(batch, n_heads, length, head_width)``.
+        *Shape:* ``(batch, n_heads, length, head_width)``; in memory a position's heads stand side by side.
     """
     n_rows, n_heads, length, width = queries.shape
     n_key_heads, n_keys = keys.shape[1], keys.shape[2]
+    n_before = 0  # so many keys all queries see, where each has its own
+    if causal:
+        n_before = n_keys - length
+        seen = torch.ones(1, 1, length, n_keys, dtype=torch.bool, device=queries.device).tril_(n_before)
     if n_rows * n_heads * length * n_keys > _MOST_SCORES:
         return _fused(queries, keys, values, scaling, seen, bias)
     # The queries' heads that share keys are further queries of them.
-    grouped = (queries * scaling).reshape(n_rows, n_key_heads, -1, width)
-    weights = (grouped @ keys.transpose(-1, -2)).view(n_rows, n_heads, length, n_keys)
+    scaled = torch.mul(queries, scaling, out=queries.new_empty(queries.shape)).view(n_rows, n_key_heads, -1, width)
+    weights = (scaled @ keys.transpose(-1, -2)).view(n_rows, n_heads, length, n_keys)
     if bias is not None:
         weights += bias
     weights = weights.exp_()
-    ones = values.new_ones(n_rows, 1, n_keys, 1)
+    counted, shown = values.new_ones(1, n_keys, 1), values
     if seen is not None and seen.shape[2] == 1:
-        ones = seen.transpose(-1, -2).to(values.dtype)
+        counted = seen[:, 0].transpose(-1, -2).to(values.dtype)
+        shown = values * counted.unsqueeze(1)
     elif seen is not None:
-        weights *= seen.to(weights.dtype)
-    summed = torch.cat([values * ones, ones.expand(-1, n_key_heads, -1, -1)], dim=-1)
-    mixed = (weights.view(n_rows, n_key_heads, -1, n_keys) @ summed).view(n_rows, n_heads, length, width + 1)
-    sums = mixed[..., width:]
+        weights[..., n_before:] *= seen[..., n_before:].to(weights.dtype)
+    sums = (weights.view(n_rows, -1, n_keys) @ counted).view(n_rows, n_heads, length, 1)
+    summed = (weights.view(n_rows, n_key_heads, -1, n_keys) @ shown).view(queries.shape)
+    mixed = queries.new_empty(n_rows, length, n_heads, width).transpose(1, 2)
+    torch.div(summed, sums, out=mixed)
+    odd = _odd(sums)
+    if odd is not None:
+        _mend(mixed, odd, queries, keys, values, scaling, seen, bias)
+    return mixed
+
+
+def _odd(sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Find the rows' heads whose scores lie too far from 0, by sums *Shape:* ``(batch, n_heads, length, 1)``.
+
+    Returns:
+        Their rows and heads, each *Shape:* ``(n_odd,)``; None, which is the rule, where there is none.
+    """
     least, most = sums.aminmax()
-    if not (least >= _LEAST and most <= _MOST):  # or not a number, where an infinite one met a zero
-        return _fused(queries, keys, values, scaling, seen, bias)
-    return mixed[..., :width] / sums
+    if least >= _LEAST and most <= _MOST:
+        return None
+    are_odd = ~((sums >= _LEAST) & (sums <= _MOST))  # or not a number, where an infinite one met a zero
+    rows, heads = are_odd.flatten(2).any(dim=2).nonzero(as_tuple=True)
+    return rows, heads
+
+
+def _mend(
+    mixed: torch.Tensor,
+    odd: tuple[torch.Tensor, torch.Tensor],
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scaling: float,
+    seen: torch.Tensor | None,
+    bias: torch.Tensor | None,
+) -> None:
+    """Attend anew, by torch's own, in some heads of some rows; the other arguments are those of ``_fused``.
+
+    Nothing else changes, so that a text's scores do not depend on what its neighbours have there.
+    """
+    rows, heads = odd
+    of_keys = heads // (queries.shape[1] // keys.shape[1])
+    queries, keys, values = (
+        states[rows, of_states].unsqueeze(1)
+        for states, of_states in ((queries, heads), (keys, of_keys), (values, of_keys))
+    )
+    if seen is not None:
+        seen = seen.expand(len(mixed), -1, -1, -1)[rows]
+    if bias is not None:
+        bias = bias.expand(len(mixed), -1, -1, -1)[rows, heads].unsqueeze(1)
+    mixed[rows, heads] = _fused(queries, keys, values, scaling, seen, bias).squeeze(1)
 
 
 def _fused(

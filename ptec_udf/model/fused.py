@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers.activations import GELUActivation, SiLUActivation
 
-from ptec_udf.model.attention import attend_in_layer, is_quicker
+from ptec_udf.model.attention import attend, is_quicker
 
 _WITH_GELU = {f"{family}Intermediate" for family in ("Bert", "Camembert", "Electra", "MPNet", "Roberta", "XLMRoberta")}
 """Modules that are a linear layer and GELU, and nothing else."""
@@ -29,8 +30,11 @@ def use_for_scoring(backbone: Any) -> None:
         if type(module).__name__ in _WITH_GELU and isinstance(module.intermediate_act_fn, GELUActivation):
             _replace(module, _with_gelu)
     if backbone.config.model_type == "llama":
+        _replace(backbone.norm, _normed)
         for layer in backbone.layers:
             _replace(layer.self_attn, _attend)
+            _replace(layer.input_layernorm, _normed)
+            _replace(layer.post_attention_layernorm, _normed)
             if isinstance(layer.mlp.act_fn, (nn.SiLU, SiLUActivation)):
                 _replace(layer.mlp, _gated)
 
@@ -72,7 +76,10 @@ def _gated(module: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def _attend(module: Any, hidden_states: torch.Tensor, **others: Any) -> tuple[torch.Tensor, Any]:
-    """Apply a decoder's attention, *Shape:* ``(batch, length, width)`` to the same; as transformers calls it."""
+    """Apply a decoder's attention, *Shape:* ``(batch, length, width)`` to the same; as transformers calls it.
+
+    Padding stands behind the text, which a causal mask hides from it; what padded positions come to is of no use.
+    """
     if not is_quicker(hidden_states):
         return module.__class__.forward(module, hidden_states, **others)
     layers = module.q_proj, module.k_proj, module.v_proj
@@ -83,9 +90,23 @@ def _attend(module: Any, hidden_states: torch.Tensor, **others: Any) -> tuple[to
     queries, keys = rotated(queries, cos, sin), rotated(keys, cos, sin)
     if others.get("cache") is not None:
         keys, values = others["cache"].update(keys, values, module.layer_idx)
-    mask = others.get("attention_mask")
-    mixed, _ = attend_in_layer(module, queries, keys, values, mask, scaling=module.scaling)
-    return module.o_proj(mixed.flatten(2)), None
+    mixed = attend(queries, keys, values, scaling=module.scaling, causal=True)
+    return module.o_proj(mixed.transpose(1, 2).flatten(2)), None
+
+
+def _normed(module: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Apply RMSNorm, *Shape:* ``(batch, length, width)`` to the same.
+
+    torch's kernel for batch norm has rows in bfloat16 and their scale in float32, and rounds once, as the library's
+    own code does; that lays out all hidden states in float32 four times.
+    """
+    if not is_quicker(hidden):
+        return module.__class__.forward(module, hidden)
+    rows = hidden.flatten(0, 1).unsqueeze(0)
+    mean_squares = torch.linalg.vector_norm(rows[0], dim=-1, dtype=torch.float32).square_().div_(rows.shape[-1])
+    no_shift = torch.zeros_like(mean_squares)
+    shrunk = functional.batch_norm(rows, no_shift, mean_squares, eps=module.variance_epsilon)
+    return module.weight * shrunk.view_as(hidden)
 
 
 def rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -61,6 +61,35 @@ def test_bias_is_added_and_may_hide(states):
     assert torch.equal(attend(states[0], *hidden, scaling=8**-0.5, bias=bias), found)
 
 
+@torch.no_grad()
+def test_causal_is_a_mask_of_each_query(states):
+    found = attend(*states, scaling=8**-0.5, causal=True)
+    assert torch.equal(found, attend(*states, scaling=8**-0.5, seen=masks()["of each query"]))
+    hidden = [part.clone() for part in states[1:]]
+    for part in hidden:
+        part[:, :, 8] = 5.0
+    assert torch.equal(attend(states[0], *hidden, scaling=8**-0.5, causal=True)[:, :, :4], found[:, :, :4])
+
+
+@pytest.mark.parametrize("name", ["none", "of keys", "of each query", "causal"])
+@torch.no_grad()
+def test_what_lies_far_from_0_in_one_head_of_a_text_changes_nothing_else(states, name):
+    mask = {"causal": True} if name == "causal" else {"seen": masks()[name]}
+    bias = drawn(1, 6, 5, 9)
+    ordinary = attend(*states, scaling=8**-0.5, bias=bias, **mask)
+    queries = states[0].clone()
+    queries[1, 4] *= 1000
+    found = attend(queries, *states[1:], scaling=8**-0.5, bias=bias, **mask)
+    others = torch.ones(3, 6, dtype=torch.bool)
+    others[1, 4] = False
+    assert torch.equal(found[others], ordinary[others])
+    seen = masks()["of each query" if name == "causal" else name]
+    shift = bias.double().expand(3, -1, -1, -1)
+    if seen is not None:
+        shift = shift.masked_fill(~seen, -torch.inf)
+    torch.testing.assert_close(found.double(), usual(queries, *states[1:], shift), rtol=0, atol=0.03)
+
+
 @pytest.mark.parametrize(("scale", "shift"), [(100.0, 0.0), (1.0, 200.0), (1.0, -200.0)])
 @torch.no_grad()
 def test_scores_far_from_0_are_weighed_as_usual(states, scale, shift):
@@ -114,10 +143,10 @@ def test_only_for_bfloat16_without_gradients():
 )
 def test_scoring_in_bfloat16_uses_it_and_stays_near_float32(tmp_path, monkeypatch, family, kind, name):
     calls = []
-    for module in ("attention", "mpnet"):
+    for module in ("attention", "fused", "mpnet"):
         monkeypatch.setattr(f"ptec_udf.model.{module}.attend", lambda *a, **k: calls.append(1) or attend(*a, **k))
     artifact = load_artifact(tiny_artifact(tmp_path, family, kind))
-    scorers = [load_scorer(artifact, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    scorers = [load_scorer(artifact, dtype=dtype, batch_tokens=2048) for dtype in (torch.float32, torch.bfloat16)]
     if name:
         assert scorers[1].network.backbone.config._attn_implementation == name
     calls.clear()

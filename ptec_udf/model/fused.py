@@ -1,13 +1,15 @@
 """Parts of backbones that are computed in one step when texts are scored in bfloat16 on a processor.
 
-What follows a linear layer (GELU; SiLU and a gate's product) is done by oneDNN while the layer's results are still at
-hand, and before they are rounded: torch has that step for compiled models, and it is called here as those call it. The
-weights stay those of the host's file. Where that step is not to be had, the backbone's own code runs.
+What follows a linear layer (GELU; SiLU and a gate's product; a sum with hidden states) is done by oneDNN while the
+layer's results are still at hand, and before they are rounded: torch has that step for compiled models, and it is
+called here as those call it. The weights stay those of the host's file. Where that step is not to be had, the
+backbone's own code runs.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,8 +20,12 @@ from transformers.activations import GELUActivation, SiLUActivation
 
 from ptec_udf.model.attention import attend, is_quicker
 
-_WITH_GELU = {f"{family}Intermediate" for family in ("Bert", "Camembert", "Electra", "MPNet", "Roberta", "XLMRoberta")}
+_FAMILIES = ("Bert", "Camembert", "Electra", "MPNet", "Roberta", "XLMRoberta")
+_WITH_GELU = {f"{family}Intermediate" for family in _FAMILIES}
 """Modules that are a linear layer and GELU, and nothing else."""
+
+_WITH_SUM = {f"{family}{part}" for family in _FAMILIES for part in ("Output", "SelfOutput")}
+"""Modules that are a linear layer and the norm of the sum of its result and of hidden states, and nothing else."""
 
 
 def use_for_scoring(backbone: Any) -> None:
@@ -29,19 +35,23 @@ def use_for_scoring(backbone: Any) -> None:
     for module in backbone.modules():
         if type(module).__name__ in _WITH_GELU and isinstance(module.intermediate_act_fn, GELUActivation):
             _replace(module, _with_gelu)
+        if type(module).__name__ in _WITH_SUM:
+            _replace(module, _with_sum)
     if backbone.config.model_type == "llama":
-        _replace(backbone.norm, _normed)
         for layer in backbone.layers:
             _replace(layer.self_attn, _attend)
-            _replace(layer.input_layernorm, _normed)
-            _replace(layer.post_attention_layernorm, _normed)
+            _replace(layer, _decode)
             if isinstance(layer.mlp.act_fn, (nn.SiLU, SiLUActivation)):
                 _replace(layer.mlp, _gated)
 
 
-def _replace(module: Any, forward: Any) -> None:
+def _replace(module: Any, forward: Callable[..., Any]) -> None:
     """Let a module compute by another function, which has it by a weak reference: it goes when the backbone goes."""
-    module.forward = partial(forward, weakref.proxy(module))
+    module.forward = partial(_forward, forward, weakref.ref(module))
+
+
+def _forward(forward: Callable[..., Any], module: weakref.ref[Any], *args: Any, **others: Any) -> Any:
+    return forward(module(), *args, **others)
 
 
 @lru_cache
@@ -61,15 +71,23 @@ def _is_there() -> bool:
 def _with_gelu(module: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Widen hidden states and apply GELU, *Shape:* ``(batch, length, width)`` to ``(batch, length, inner width)``."""
     if not is_quicker(hidden):
-        return module.__class__.forward(module, hidden)
+        return type(module).forward(module, hidden)
     dense = module.dense
     return torch.ops.mkldnn._linear_pointwise(hidden, dense.weight, dense.bias, "gelu", [], "none")
+
+
+def _with_sum(module: Any, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
+    """Narrow hidden states, add those of ``input_tensor`` and norm the sum, *Shape:* ``(batch, length, width)``."""
+    if not is_quicker(hidden_states):
+        return type(module).forward(module, hidden_states, input_tensor)
+    step, dense = torch.ops.mkldnn._linear_pointwise, module.dense
+    return module.LayerNorm(step.binary(hidden_states, input_tensor, dense.weight, dense.bias, "add"))
 
 
 def _gated(module: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Apply a gated feed-forward part, *Shape:* ``(batch, length, width)`` to the same."""
     if not is_quicker(hidden):
-        return module.__class__.forward(module, hidden)
+        return type(module).forward(module, hidden)
     step, gate, up = torch.ops.mkldnn._linear_pointwise, module.gate_proj, module.up_proj
     opened = step(hidden, gate.weight, gate.bias, "swish", [], "")
     return module.down_proj(step.binary(hidden, opened, up.weight, up.bias, "mul"))
@@ -81,7 +99,7 @@ def _attend(module: Any, hidden_states: torch.Tensor, **others: Any) -> tuple[to
     Padding stands behind the text, which a causal mask hides from it; what padded positions come to is of no use.
     """
     if not is_quicker(hidden_states):
-        return module.__class__.forward(module, hidden_states, **others)
+        return type(module).forward(module, hidden_states, **others)
     layers = module.q_proj, module.k_proj, module.v_proj
     queries, keys, values = (
         layer(hidden_states).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for layer in layers
@@ -94,19 +112,30 @@ def _attend(module: Any, hidden_states: torch.Tensor, **others: Any) -> tuple[to
     return module.o_proj(mixed.transpose(1, 2).flatten(2)), None
 
 
-def _normed(module: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Apply RMSNorm, *Shape:* ``(batch, length, width)`` to the same.
+def _decode(module: Any, hidden_states: torch.Tensor, **others: Any) -> torch.Tensor:
+    """Apply a decoder's layer, *Shape:* ``(batch, length, width)`` to the same, from and to float32.
 
-    torch's kernel for batch norm has rows in bfloat16 and their scale in float32, and rounds once, as the library's
-    own code does; that lays out all hidden states in float32 four times.
+    All layers add to the same sum: in bfloat16 each addition would round it again.
     """
-    if not is_quicker(hidden):
-        return module.__class__.forward(module, hidden)
-    rows = hidden.flatten(0, 1).unsqueeze(0)
-    mean_squares = torch.linalg.vector_norm(rows[0], dim=-1, dtype=torch.float32).square_().div_(rows.shape[-1])
+    if not is_quicker(module.input_layernorm.weight):
+        return type(module).forward(module, hidden_states, **others)
+    hidden = hidden_states.float()
+    mixed, _ = module.self_attn(hidden_states=normed(hidden, module.input_layernorm), **others)
+    hidden = hidden + mixed
+    return hidden.add_(module.mlp(normed(hidden, module.post_attention_layernorm)))
+
+
+def normed(hidden: torch.Tensor, norm: Any) -> torch.Tensor:
+    """Apply RMSNorm, *Shape:* ``(batch, length, width)`` to the same, from float32 to bfloat16.
+
+    torch's kernel for batch norm takes rows in bfloat16 and their scale in float32, without laying out more than what
+    it returns.
+    """
+    rows = hidden.flatten(0, 1)
+    mean_squares = torch.linalg.vector_norm(rows, dim=-1).square_().div_(rows.shape[-1])
     no_shift = torch.zeros_like(mean_squares)
-    shrunk = functional.batch_norm(rows, no_shift, mean_squares, eps=module.variance_epsilon)
-    return module.weight * shrunk.view_as(hidden)
+    shrunk = functional.batch_norm(rows.bfloat16().unsqueeze(0), no_shift, mean_squares, eps=norm.variance_epsilon)
+    return norm.weight * shrunk.view_as(hidden)
 
 
 def rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

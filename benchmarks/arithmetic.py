@@ -136,7 +136,9 @@ def _work(scorer: Scorer, texts: Sequence[str], side: int) -> Work:
 
     backbone = scorer.network.members[0].backbone
     hooks = [part.register_forward_pre_hook(note) for part in backbone.modules() if isinstance(part, nn.Linear)]
-    _run_network(scorer, batches)
+    with torch.enable_grad():  # so that all layers are modules of their own: in scoring some are parts of one step
+        for ids, mask in batches:
+            scorer.network(ids, mask)
     for hook in hooks:
         hook.remove()
     sizes = {(n, layer.in_features) for n, layer in shapes}

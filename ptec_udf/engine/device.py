@@ -14,9 +14,8 @@ Dtype = Literal["float32", "bfloat16"]
 BATCH_TOKENS = 1024
 """Positions of a batch on a processor, where more is no faster, and slower where several tasks share its caches."""
 
-SHARED_GPU_BATCH_TOKENS = 2048
-"""Positions of a batch where several tasks share a GPU: what is free says little when they measure at once."""
-
+GPU_BATCH_TOKENS = 2048
+"""Positions of a batch on a GPU where free memory is not known, as where several tasks share it and measure at once."""
 
 _MOST_BATCH_TOKENS = 131_072
 _SHARE_OF_FREE = 0.5  # what a pass of other lengths needs differs
@@ -64,14 +63,14 @@ def task_device() -> torch.device:
 @torch.inference_mode()
 def gpu_batch_tokens(network: torch.nn.Module, max_tokens: int, device: torch.device) -> int:
     """Measure what a forward pass needs on a GPU, and return how many positions fit into its free memory."""
-    ids = torch.full((max(1, SHARED_GPU_BATCH_TOKENS // max_tokens), max_tokens), 5, device=device)
+    ids = torch.full((max(1, GPU_BATCH_TOKENS // max_tokens), max_tokens), 5, device=device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     try:
         network(ids, torch.ones_like(ids))
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-        return SHARED_GPU_BATCH_TOKENS  # is halved until it fits
+        return GPU_BATCH_TOKENS  # is halved until it fits
     needed = torch.cuda.max_memory_allocated(device) - before
     free, _ = torch.cuda.mem_get_info(device)
     return fitting_batch_tokens(free, needed / ids.numel())

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.device import SHARED_GPU_BATCH_TOKENS, chosen_dtype
+from ptec_udf.engine.device import GPU_BATCH_TOKENS, chosen_dtype
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.engine.together import score_together
 from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
@@ -188,7 +188,7 @@ def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings
     threads = engine.threads or _cores_of_a_task(spark)
     gpus = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
     dtype = chosen_dtype(engine.dtype, on_gpu=gpus > 0)
-    batch_tokens = SHARED_GPU_BATCH_TOKENS if engine.batch_tokens is None and 0 < gpus < 1 else engine.batch_tokens
+    batch_tokens = GPU_BATCH_TOKENS if engine.batch_tokens is None and 0 < gpus < 1 else engine.batch_tokens
     return EngineSettings(dtype, batch_tokens, engine.window_rows, engine.window_bytes, threads)
 
 

@@ -1,7 +1,7 @@
 """Attention for scoring in bfloat16 on a processor, where it takes less than half of the time of torch's fused one.
 
 There, most of the time goes into a softmax that looks for each row's greatest score first, against overflow. bfloat16
-reaches as far as float32, so here the exponentials are taken as they are, and one product gives both the weighted
+reaches as far as float32, so here the exponentials are taken as they are; one product gives the weighted
 values, another the sums that they are divided by. A position that is not to be seen is a row of zeros there. Where the
 sums tell that scores lie too far from 0 for that, and in other arithmetic, on a GPU and with gradients, the fused one
 is used.
@@ -10,7 +10,7 @@ is used.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -60,8 +60,9 @@ def attend(
     if causal:
         n_before = n_keys - length
         seen = torch.ones(1, 1, length, n_keys, dtype=torch.bool, device=queries.device).tril_(n_before)
+    wanted = _Wanted(queries, keys, values, scaling, seen, bias)
     if n_rows * n_heads * length * n_keys > _MOST_SCORES:
-        return _fused(queries, keys, values, scaling, seen, bias)
+        return _fused(wanted)
     # The queries' heads that share keys are further queries of them.
     scaled = torch.mul(queries, scaling, out=queries.new_empty(queries.shape)).view(n_rows, n_key_heads, -1, width)
     weights = (scaled @ keys.transpose(-1, -2)).view(n_rows, n_heads, length, n_keys)
@@ -79,8 +80,8 @@ def attend(
     mixed = queries.new_empty(n_rows, length, n_heads, width).transpose(1, 2)
     torch.div(summed, sums, out=mixed)
     odd = _odd(sums)
-    if odd is not None:
-        _mend(mixed, odd, queries, keys, values, scaling, seen, bias)
+    if odd is not None:  # nothing else changes: a text's scores do not depend on what its neighbours have there
+        mixed[odd] = _fused(wanted.of(*odd)).squeeze(1)
     return mixed
 
 
@@ -98,46 +99,33 @@ def _odd(sums: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
     return rows, heads
 
 
-def _mend(
-    mixed: torch.Tensor,
-    odd: tuple[torch.Tensor, torch.Tensor],
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    scaling: float,
-    seen: torch.Tensor | None,
-    bias: torch.Tensor | None,
-) -> None:
-    """Attend anew, by torch's own, in some heads of some rows; the other arguments are those of ``_fused``.
+class _Wanted(NamedTuple):
+    """What ``attend`` is asked for."""
 
-    Nothing else changes, so that a text's scores do not depend on what its neighbours have there.
-    """
-    rows, heads = odd
-    of_keys = heads // (queries.shape[1] // keys.shape[1])
-    queries, keys, values = (
-        states[rows, of_states].unsqueeze(1)
-        for states, of_states in ((queries, heads), (keys, of_keys), (values, of_keys))
-    )
-    if seen is not None:
-        seen = seen.expand(len(mixed), -1, -1, -1)[rows]
-    if bias is not None:
-        bias = bias.expand(len(mixed), -1, -1, -1)[rows, heads].unsqueeze(1)
-    mixed[rows, heads] = _fused(queries, keys, values, scaling, seen, bias).squeeze(1)
+    queries: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    scaling: float
+    seen: torch.Tensor | None
+    bias: torch.Tensor | None
+
+    def of(self, rows: torch.Tensor, heads: torch.Tensor) -> _Wanted:
+        """Choose heads of rows, each *Shape:* ``(n_chosen,)``: every one becomes a row of one head."""
+        n_rows, n_heads = self.queries.shape[:2]
+        of_keys = heads // (n_heads // self.keys.shape[1])
+        queries = self.queries[rows, heads].unsqueeze(1)
+        keys, values = (states[rows, of_keys].unsqueeze(1) for states in (self.keys, self.values))
+        seen = None if self.seen is None else self.seen.expand(n_rows, -1, -1, -1)[rows]
+        bias = None if self.bias is None else self.bias.expand(n_rows, -1, -1, -1)[rows, heads].unsqueeze(1)
+        return _Wanted(queries, keys, values, self.scaling, seen, bias)
 
 
-def _fused(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    scaling: float,
-    seen: torch.Tensor | None,
-    bias: torch.Tensor | None,
-) -> torch.Tensor:
-    """Mix values by torch's own attention; arguments and result as of ``attend``."""
-    mask = bias
+def _fused(wanted: _Wanted) -> torch.Tensor:
+    """Mix values by torch's own attention; the result is that of ``attend``."""
+    queries, keys, values, scaling, seen, mask = wanted
     if seen is not None:
         hidden = torch.zeros(seen.shape, dtype=queries.dtype).masked_fill(~seen, -torch.inf)
-        mask = hidden if bias is None else bias + hidden
+        mask = hidden if mask is None else mask + hidden
     n_shared = queries.shape[1] // keys.shape[1]
     keys, values = (part.repeat_interleave(n_shared, dim=1) for part in (keys, values))
     if mask is not None:

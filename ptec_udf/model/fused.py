@@ -50,8 +50,11 @@ def _replace(module: Any, forward: Callable[..., Any]) -> None:
     module.forward = partial(_forward, forward, weakref.ref(module))
 
 
-def _forward(forward: Callable[..., Any], module: weakref.ref[Any], *args: Any, **others: Any) -> Any:
-    return forward(module(), *args, **others)
+def _forward(forward: Callable[..., Any], held: Callable[[], Any], *args: Any, **others: Any) -> Any:
+    """Compute by the function where its arithmetic is the module's, with gradients by the library's own code."""
+    module = held()
+    quicker = is_quicker(next(module.parameters()))
+    return (forward if quicker else type(module).forward)(module, *args, **others)
 
 
 @lru_cache
@@ -70,24 +73,18 @@ def _is_there() -> bool:
 
 def _with_gelu(module: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Widen hidden states and apply GELU, *Shape:* ``(batch, length, width)`` to ``(batch, length, inner width)``."""
-    if not is_quicker(hidden):
-        return type(module).forward(module, hidden)
     dense = module.dense
     return torch.ops.mkldnn._linear_pointwise(hidden, dense.weight, dense.bias, "gelu", [], "none")
 
 
 def _with_sum(module: Any, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
     """Narrow hidden states, add those of ``input_tensor`` and norm the sum, *Shape:* ``(batch, length, width)``."""
-    if not is_quicker(hidden_states):
-        return type(module).forward(module, hidden_states, input_tensor)
     step, dense = torch.ops.mkldnn._linear_pointwise, module.dense
     return module.LayerNorm(step.binary(hidden_states, input_tensor, dense.weight, dense.bias, "add"))
 
 
 def _gated(module: Any, hidden: torch.Tensor) -> torch.Tensor:
     """Apply a gated feed-forward part, *Shape:* ``(batch, length, width)`` to the same."""
-    if not is_quicker(hidden):
-        return type(module).forward(module, hidden)
     step, gate, up = torch.ops.mkldnn._linear_pointwise, module.gate_proj, module.up_proj
     opened = step(hidden, gate.weight, gate.bias, "swish", [], "")
     return module.down_proj(step.binary(hidden, opened, up.weight, up.bias, "mul"))
@@ -98,8 +95,6 @@ def _attend(module: Any, hidden_states: torch.Tensor, **others: Any) -> tuple[to
 
     Padding stands behind the text, which a causal mask hides from it; what padded positions come to is of no use.
     """
-    if not is_quicker(hidden_states):
-        return type(module).forward(module, hidden_states, **others)
     layers = module.q_proj, module.k_proj, module.v_proj
     queries, keys, values = (
         layer(hidden_states).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for layer in layers
@@ -117,8 +112,6 @@ def _decode(module: Any, hidden_states: torch.Tensor, **others: Any) -> torch.Te
 
     All layers add to the same sum: in bfloat16 each addition would round it again.
     """
-    if not is_quicker(module.input_layernorm.weight):
-        return type(module).forward(module, hidden_states, **others)
     hidden = hidden_states.float()
     mixed, _ = module.self_attn(hidden_states=normed(hidden, module.input_layernorm), **others)
     hidden = hidden + mixed

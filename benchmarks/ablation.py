@@ -43,6 +43,7 @@ from benchmarks.common import (
     padding_of,
     ratios,
     read_texts,
+    run,
     shown,
     spread,
     table,
@@ -207,4 +208,4 @@ def _table(found: dict[str, dict[str, Any]], left_out: Sequence[str]) -> list[st
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -40,6 +40,7 @@ from benchmarks.common import (
     load,
     ratios,
     read_texts,
+    run,
     score,
     shown,
     spread,
@@ -217,4 +218,4 @@ def _table(found: dict[int, dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

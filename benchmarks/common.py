@@ -16,6 +16,7 @@ import typer
 
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import ScoredText, Scorer
+from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.progress import say
 
@@ -37,6 +38,15 @@ WINDOW_ROWS = 4096
 """Rows that one call of a scorer gets, as in a night by default."""
 
 ResultT = TypeVar("ResultT")
+
+
+def run(app: typer.Typer) -> None:
+    """Run a benchmark's command; what a person can mend is said in a line."""
+    try:
+        app()
+    except PtecError as error:
+        say(f"error: {error}")
+        raise SystemExit(error.exit_code) from None
 
 
 def read_texts(path: Path, column: str, rows: int | None = None) -> list[str]:

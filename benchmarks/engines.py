@@ -36,6 +36,7 @@ from benchmarks.common import (
     load,
     ratios,
     read_texts,
+    run,
     shown,
     spread,
     table,
@@ -247,4 +248,4 @@ def _cells(of: dict[str, Any], width: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.common import DtypeOption, MasterOption, OutOption, table
+from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
 from benchmarks.nights import Nights, write_version
 from ptec_udf.model.artifact import load_artifact
@@ -83,4 +83,4 @@ def _table(found: Mapping[int, Sequence[dict[str, Any]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from ptec_udf.engine.device import chosen_dtype
+
 
 def machine() -> dict[str, Any]:
     """Name the processor, its cores and what decides how fast torch is on it."""
@@ -18,6 +20,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "a night's dtype": chosen_dtype("auto"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "made": datetime.now(UTC).date().isoformat(),

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.common import DtypeOption, OutOption
+from benchmarks.common import DtypeOption, OutOption, run
 from benchmarks.machine import write_results
 from benchmarks.memory_of_workers import APART, SHARED
 from ptec_udf.model.artifact import load_artifact
@@ -66,4 +66,4 @@ def _table(found: dict[str, dict[int, dict[str, float]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -31,6 +31,7 @@ from benchmarks.common import (
     ratios,
     read_texts,
     rounds,
+    run,
     shown,
     spread,
     table,
@@ -115,4 +116,4 @@ def _table(seconds: Mapping[str, Sequence[float]], n_rows: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

@@ -36,6 +36,7 @@ from benchmarks.common import (
     TextsArgument,
     in_turn,
     read_texts,
+    run,
     table,
 )
 from benchmarks.machine import write_results
@@ -147,4 +148,4 @@ def _table(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

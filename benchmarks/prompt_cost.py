@@ -32,6 +32,7 @@ from benchmarks.common import (
     logits_of,
     ratios,
     read_texts,
+    run,
     score,
     shown,
     spread,
@@ -117,4 +118,4 @@ def _table(found: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app()
+    run(app)

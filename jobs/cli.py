@@ -156,7 +156,11 @@ def score(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Score what is new or changed in a source table: the nightly job."""
+    """Score what is new or changed in a source table: the nightly job.
+
+    Challengers score in the same pass with --set 'shadows=[challenger]'. Exit code 0 also for a night with nothing to
+    do, or one that is older than the scores that stand: 'outcome' says which.
+    """
     from jobs.score import run
 
     overrides = [*(set_ or []), *(["source.accept_new=true"] if accept_new_source else [])]
@@ -167,7 +171,10 @@ def score(
 def estimate(
     config: Annotated[Path | None, own_config("score")] = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
-    """Say how long the next night will take and what memory it needs, from counts and some seconds of scoring."""
+    """Say how long the next night will take and what memory it needs, from counts and some seconds of scoring.
+
+    --set estimate.seconds=N measures for another time; Spark's start and the first texts come on top.
+    """
     from jobs.estimate import run, show
 
     run_command(lambda: run(config, set_ or []), as_json=json, show=show)
@@ -177,7 +184,10 @@ def estimate(
 def verify(
     config: Annotated[Path | None, own_config("score")] = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
-    """Show on a sample of the source that scores do not depend on the batching; nothing is written to any table."""
+    """Show on a sample of the source that scores do not depend on the batching; nothing is written to any table.
+
+    --set verify.rows=N draws another number of texts. Exit code 1: scores depend on it, past the tolerance.
+    """
     from jobs.verify import fault_of, run, show
 
     run_command(lambda: run(config, set_ or []), as_json=json, show=show, fault_of=fault_of)
@@ -215,7 +225,9 @@ def sql(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("ptec-demo"),
+    folder: Annotated[
+        Path, typer.Option(help="Folder for everything that the demo makes; an earlier demo's is emptied first.")
+    ] = Path("ptec-demo"),
     json: JsonOption = False,
 ) -> None:
     """Go from a table to screens on shipped fictional companies: extract, train, promote, score two nights, query."""

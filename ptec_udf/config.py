@@ -243,6 +243,8 @@ def _sentence(kind: type[BaseModel], fault: Any, message: str) -> str:
     if fault["type"] == "union_tag_not_found":
         return f"{where}: {fault['ctx']['discriminator']} must be set"
     message = message[0].lower() + message[1:]
+    if fault["type"] == "list_type":
+        message = f"must be a list, such as [{fault['input']}]"
     if isinstance(fault["input"], dict | BaseModel):
         return f"{where}: {message}" if where else message
     return f"{where}: {message}, was: {fault['input']!r}"

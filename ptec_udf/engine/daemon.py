@@ -12,9 +12,10 @@ from contextlib import suppress
 
 import pandas  # noqa: F401
 import pyarrow  # noqa: F401
+import pyspark.worker  # noqa: F401
 from pyspark import daemon
 
-import ptec_udf.engine.worker  # noqa: F401
+import ptec_udf.engine.udf  # noqa: F401
 
 # What loading a backbone imports, of the families that most models have; others are imported by each worker.
 for _module in (

@@ -221,4 +221,6 @@ def _summarise(night: Night, staged: Staged) -> None:
     if staged.texts:
         record.rows_per_second = round(staged.texts / staged.seconds, 2)
     seconds = (datetime.now(UTC) - record.started).total_seconds()
-    say(f"written: {record.counts}, {staged.texts} texts scored, {record.reused} reused, {seconds:.0f} s")
+    counts = ", ".join(f"{status} {count}" for status, count in sorted(record.counts.items()))
+    estimated = f", {record.estimated_seconds:.0f} s were estimated" if record.estimated_seconds else ""
+    say(f"written: {counts}; {staged.texts} texts scored, {record.reused} reused, {seconds:.0f} s{estimated}")

@@ -121,6 +121,7 @@ def stage(
         n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
 
         def write(one: Row) -> None:
+            context.setJobDescription(f"ptec: slice {one['slice'] + 1} of {n_slices}")
             origin = {"run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
             warehouse.append("score_staging", score(dealt, one).withColumns(origin))
 
@@ -227,4 +228,5 @@ def _line(counters: Counters, n_texts: int, whole: int, seconds: float) -> tuple
     texts, tokens = counters.texts.value, counters.tokens.value
     share = min(1.0, counters.cost.value / whole)
     rates = f"{texts / seconds:.1f} texts/s, {tokens / seconds:.0f} tokens/s"
-    return share, f"texts scored: {texts} of {n_texts} ({share:.0%}), {rates}, {seconds_left(share, seconds)}"
+    left = seconds_left(share, seconds)
+    return share, f"texts scored: {texts} of {n_texts} ({share:.0%} of the work), {rates}, {left}"

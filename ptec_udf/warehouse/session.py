@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from pyspark.sql import SparkSession
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError, WarehouseBusyError
 from ptec_udf.progress import say
+from ptec_udf.warehouse.jars import keep_from_python, remember_jars, remembered_jars
 from ptec_udf.warehouse.java import check_java, start_java
 
 # Where the session that this package built keeps its tables; absent in a session of the site.
@@ -99,7 +99,7 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
     spark = _launch(settings, app_name, folder)
     if folder is not None:
         _open_metastore(spark, folder)
-        _remember_jars(spark, folder)
+        remember_jars(spark, folder)
         # Names without a database mean the same in every command: tables of ours, and sources beside them.
         make_database(spark, config.database)
         spark.catalog.setCurrentDatabase(config.database)
@@ -130,7 +130,7 @@ def _embedded_settings(config: WarehouseConfig, folder: Path | None) -> dict[str
     return {
         **settings,
         **_EMBEDDED_SIZES,
-        **_remembered_jars(folder),
+        **remembered_jars(folder, default_settings()["spark.jars.packages"]),
         "spark.python.daemon.module": DAEMON,
         FOLDER_SETTING: str(folder),
         "spark.sql.warehouse.dir": str(folder / "tables"),
@@ -156,6 +156,7 @@ def _launch(settings: dict[str, str], app_name: str, folder: Path | None) -> Spa
     conf = SparkConf().setAppName(app_name).setAll(list(settings.items()))
     start_java(conf)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
+    keep_from_python(spark.sparkContext)
     if folder is not None:
         assert spark._jvm is not None
         # Derby reads it when the first table is looked up; its default is the current folder.
@@ -258,23 +259,3 @@ def _silence(spark: SparkSession) -> None:
         log4j.core.config.Configurator.setLevel(name, log4j.Level.toLevel(levels[logger]))
     # PySpark prints a JSON stack trace with the SQL text for every query that fails; the error is raised anyway.
     PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
-
-
-def _remember_jars(spark: SparkSession, folder: Path) -> None:
-    """Note where Spark found its packages: the next start then neither resolves them again nor needs a network."""
-    packages = spark.conf.get("spark.jars.packages", "")
-    jars = spark.conf.get("spark.jars", "")
-    if packages and jars:
-        (folder / "jars.json").write_text(json.dumps({"packages": packages, "jars": jars}), encoding="utf-8")
-
-
-def _remembered_jars(folder: Path) -> dict[str, str]:
-    """The jars of an earlier start, if they are for the same packages and all still there."""
-    try:
-        noted = json.loads((folder / "jars.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    jars = str(noted["jars"]).split(",")
-    is_same = noted["packages"] == default_settings()["spark.jars.packages"]
-    is_there = all(Path(jar.removeprefix("file://")).exists() for jar in jars)
-    return {"spark.jars": noted["jars"], "spark.jars.packages": ""} if is_same and is_there else {}

@@ -47,6 +47,9 @@ def test_night_does_what_was_estimated(site: Site) -> None:
     summary = site.spark.table(site.warehouse.name("run_summary")).collect()
     assert {row["command"]: row["outcome"] for row in summary} == {"estimate": "estimated", "score": "done"}
     assert {row["estimated_seconds"] for row in summary} == {result["estimated_seconds"]}
+    of_estimate, of_night = sorted((row for row in summary), key=lambda row: row["command"])
+    assert of_estimate["estimate_error"] is None
+    assert of_night["estimate_error"] == pytest.approx(of_night["seconds"] / found["seconds"] - 1, abs=0.01)
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_run_counts_what_it_does(site, monkeypatch):
     assert (counters.texts.value, counters.tokens.value) == (60, result["tokens"])
     share, line = _line(counters, 60, counters.cost.value, 10.0)
     rates = f"6.0 texts/s, {result['tokens'] / 10:.0f} tokens/s"
-    assert (share, line) == (1.0, f"texts scored: 60 of 60 (100%), {rates}, about 0 s left")
+    assert (share, line) == (1.0, f"texts scored: 60 of 60 (100% of the work), {rates}, about 0 s left")
 
 
 def test_run_computes_in_the_arithmetic_that_it_names(site, monkeypatch):

@@ -19,7 +19,8 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   padding COMMENT 'share of text positions that were padding, 0 to 1',
   rows_per_second COMMENT 'texts scored per second of scoring',
   dtype COMMENT 'arithmetic of the backbone; null if nothing was to be scored',
-  estimated_seconds COMMENT 'what ptec estimate said of seconds; null if it was not asked'
+  estimated_seconds COMMENT 'what ptec estimate said of the night''s seconds; null if it was not asked',
+  estimate_error COMMENT 'of a night that is done: seconds by estimated_seconds, less 1; 0.1 if it took a tenth longer'
 )
 COMMENT 'Runs, one a row'
 TBLPROPERTIES ('ptec.definition' = '{definition}')
@@ -29,6 +30,9 @@ SELECT
   CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
   r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
   aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows) AS companies,
-  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype, r.estimated_seconds
+  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype, r.estimated_seconds,
+  CASE WHEN r.command = 'score' AND r.outcome = 'done'
+    THEN (CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE)) / r.estimated_seconds - 1
+  END AS estimate_error
 FROM `{database}`.runs AS r
 LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

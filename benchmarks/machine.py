@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ptec_udf.engine.device import chosen_dtype
+from ptec_udf.engine.device import has_bfloat16
 
 
 def machine() -> dict[str, Any]:
@@ -20,7 +20,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "a night's dtype": chosen_dtype("auto"),
+        "products in bfloat16": "yes" if has_bfloat16("cpu") else "no",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "made": datetime.now(UTC).date().isoformat(),

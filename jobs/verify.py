@@ -27,6 +27,8 @@ def show(result: dict[str, Any]) -> None:
     show_rows(result["arrangements"])
     passed, tried = sum(one["passed"] for one in result["arrangements"]), len(result["arrangements"])
     texts = f"{result['texts']} texts of version {result['source_version']} of {result['source']}"
+    if result["without_scores"]:
+        texts += f" ({result['without_scores']} of them without any)"
     print(f"In {passed} of {tried} arrangements, {texts} have the scores that each has alone, within the tolerance.")  # noqa: T201
 
 

@@ -6,37 +6,21 @@ that scoring needs are declared here, those of other commands where they are car
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from ptec_udf.errors import ConfigError, did_you_mean
-
-_BETWEEN_FAULTS = "\n"
+from ptec_udf.errors import ConfigError
+from ptec_udf.faults import refuse, sentences, switches_for_numbers
 
 
 class Section(BaseModel):
     """A part of a configuration: unknown keys are faults, values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-def refuse(faults: Iterable[str]) -> None:
-    """Raise what a validator raises, with several faults, each of which is told by itself; without any do nothing.
-
-    Raises:
-        ValueError: with the faults, each once.
-    """
-    if different := dict.fromkeys(faults):
-        raise ValueError(_BETWEEN_FAULTS.join(different))
-
-
-def messages_of(fault: Any) -> list[str]:
-    """Return what one error of pydantic says, without its name; several messages where ``refuse`` raised it."""
-    return str(fault["msg"]).removeprefix("Value error, ").split(_BETWEEN_FAULTS)
 
 
 class WarehouseConfig(Section):
@@ -48,7 +32,9 @@ class WarehouseConfig(Section):
     )
     database: str = Field("ptec", pattern=r"^[A-Za-z0-9_]+$", description="database of our tables")
     artifacts: str | None = Field(
-        None, description="folder that keeps registered artifacts; null: 'artifacts' in the folder above"
+        None,
+        validate_default=True,
+        description="folder that keeps registered artifacts; null: 'artifacts' in the folder above",
     )
     master: str = Field(
         "local[*,4]",
@@ -58,11 +44,13 @@ class WarehouseConfig(Section):
         default_factory=dict, description="more Spark settings of the embedded session, by their full names"
     )
 
-    @model_validator(mode="after")
-    def _artifacts_have_a_place(self) -> WarehouseConfig:
-        if self.folder is None and self.artifacts is None:
-            raise ValueError("warehouse.artifacts must be set where warehouse.folder is null")
-        return self
+    # Of one field, as the others below: pydantic leaves out what is asked of a whole section that has any fault.
+    @field_validator("artifacts")
+    @classmethod
+    def _artifacts_have_a_place(cls, artifacts: str | None, info: ValidationInfo) -> str | None:
+        if artifacts is None and info.data.get("folder", "") is None:
+            raise ValueError("must be set where warehouse.folder is null")
+        return artifacts
 
     @property
     def artifact_folder(self) -> Path:
@@ -74,15 +62,18 @@ class SourceConfig(Section):
     """A table of companies: a Delta table or view by name, or a Delta or Parquet folder by path."""
 
     table: str | None = Field(None, min_length=1, description="name, for instance 'crm.companies'")
-    path: str | None = Field(None, min_length=1, description="folder of a Delta or Parquet table")
+    path: str | None = Field(
+        None, min_length=1, validate_default=True, description="folder of a Delta or Parquet table"
+    )
     version: int | None = Field(None, ge=0, description="Delta version to read; null: the newest")
     key: str = Field("key", min_length=1, description="column that identifies a company")
 
-    @model_validator(mode="after")
-    def _one_place(self) -> SourceConfig:
-        if (self.table is None) == (self.path is None):
+    @field_validator("path")
+    @classmethod
+    def _one_place(cls, path: str | None, info: ValidationInfo) -> str | None:
+        if "table" in info.data and (info.data["table"] is None) == (path is None):
             raise ValueError("exactly one of table and path must be set")
-        return self
+        return path
 
 
 class ScoreSourceConfig(SourceConfig):
@@ -120,14 +111,16 @@ class EngineConfig(Section):
     window_bytes: int = Field(
         32_000_000, ge=1, description="most bytes of text that are read ahead, so that giant texts cannot pile up"
     )
-    threads: int | None = Field(None, ge=1, description="torch threads of a worker; null: spark.task.cpus")
+    threads: int | None = Field(None, ge=1, le=1024, description="torch threads of a worker; null: spark.task.cpus")
 
 
 class VerifyConfig(Section):
     """The sample that ``ptec verify`` scores."""
 
-    rows: int = Field(200, ge=1, description="distinct texts drawn from the source; its longest ones come on top")
-    seed: int = Field(0, description="another one draws other texts")
+    rows: int = Field(
+        200, ge=1, le=100_000, description="distinct texts drawn from the source; its longest ones come on top"
+    )
+    seed: int = Field(0, ge=-(2**63), le=2**63 - 1, description="another one draws other texts")
 
 
 class EstimateConfig(Section):
@@ -153,14 +146,16 @@ class ScoreConfig(Section):
     verify: VerifyConfig = VerifyConfig()
     estimate: EstimateConfig = EstimateConfig()
 
-    @model_validator(mode="after")
-    def _shadows_are_others(self) -> ScoreConfig:
-        own = self.model.id or self.model.alias
-        faults = [f"shadows must name other models than the night's own, named {own!r}"] if own in self.shadows else []
-        if twice := sorted({name for name in self.shadows if self.shadows.count(name) > 1}):
-            faults.append(f"shadows must name each model once, named more often: {', '.join(map(repr, twice))}")
+    @field_validator("shadows")
+    @classmethod
+    def _shadows_are_others(cls, shadows: list[str], info: ValidationInfo) -> list[str]:
+        model, faults = info.data.get("model"), []
+        if model is not None and (own := model.id or model.alias) in shadows:
+            faults.append(f"must name other models than the night's own, named {own!r}")
+        if twice := sorted({name for name in shadows if shadows.count(name) > 1}):
+            faults.append(f"must name each model once, named more often: {', '.join(map(repr, twice))}")
         refuse(faults)
-        return self
+        return shadows
 
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -179,10 +174,11 @@ def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequenc
     """
     values = _read_yaml(file) if file is not None else {}
     faults = [fault for text in overrides if (fault := _apply(values, text))]
+    faults += switches_for_numbers(kind, values)
     try:
         config = kind.model_validate(values)
     except ValidationError as error:
-        faults += [sentence for fault in error.errors() for sentence in _sentences(kind, fault)]
+        faults += [sentence for fault in error.errors() for sentence in sentences(kind, fault)]
     if faults:
         raise ConfigError(faults)
     return config
@@ -223,61 +219,3 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
     except yaml.YAMLError:
         return f"--set {override}: the value is not YAML; put quotes around a text"
     return None
-
-
-def _sentences(kind: type[BaseModel], fault: Any) -> list[str]:
-    """Say one error of pydantic as rule, value and what to do; one that ``refuse`` raised as several."""
-    return [_sentence(kind, fault, message) for message in messages_of(fault)]
-
-
-def _sentence(kind: type[BaseModel], fault: Any, message: str) -> str:
-    keys, _ = _place(kind, fault["loc"])
-    where = ".".join(keys)
-    if fault["type"] == "extra_forbidden":
-        _, sections = _place(kind, fault["loc"][:-1])
-        allowed = {name for section in sections for name in section.model_fields}
-        hint = did_you_mean(str(fault["loc"][-1]), allowed, f"allowed here: {', '.join(sorted(allowed))}")
-        return f"{where}: unknown key; {hint}"
-    if fault["type"] == "missing":
-        return f"{where}: must be set"
-    if fault["type"] == "union_tag_not_found":
-        return f"{where}: {fault['ctx']['discriminator']} must be set"
-    message = message[0].lower() + message[1:]
-    if fault["type"] == "list_type":
-        message = f"must be a list, such as [{fault['input']}]"
-    if isinstance(fault["input"], dict | BaseModel):
-        return f"{where}: {message}" if where else message
-    return f"{where}: {message}, was: {fault['input']!r}"
-
-
-def _place(kind: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:
-    """Say where a fault is in the keys that a user writes, and which sections may stand there.
-
-    Where a section can be one of several, pydantic's location also names which one it took.
-    """
-    keys: list[str] = []
-    sections, in_mapping = [kind], False
-    for part in location:
-        if in_mapping:
-            keys, in_mapping = [*keys, str(part)], False
-        elif len(sections) > 1:
-            sections = [section for section in sections if _tag(section) == part]
-        else:
-            keys.append(str(part))
-            field = sections[0].model_fields.get(str(part)) if sections else None
-            annotation = field.annotation if field else None
-            sections, in_mapping = _sections_in(annotation), get_origin(annotation) is dict
-    return keys, sections
-
-
-def _sections_in(annotation: Any) -> list[type[BaseModel]]:
-    """The configuration sections that an annotation speaks of."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for part in get_args(annotation) for section in _sections_in(part)]
-
-
-def _tag(section: type[BaseModel]) -> Any:
-    """What tells a section from the others that may stand in its place."""
-    literals = (field for field in section.model_fields.values() if get_origin(field.annotation) is Literal)
-    return next((field.default for field in literals if len(get_args(field.annotation)) == 1), None)

@@ -178,7 +178,7 @@ def quoted(name: str) -> Column:
 def clean(column: Column) -> Column:
     """Repair UTF-8, make every run of white space and control characters one space, trim; null if blank.
 
-    Blank is a string of nothing but separators and control, format or unassigned characters.
+    Blank is a string of nothing but separators and control, format, private or unassigned characters.
     """
     valid = F.make_valid_utf8(column)
     return F.when(valid.rlike(_VISIBLE), F.trim(F.regexp_replace(valid, _GAP, " ")))

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ptec_udf.config import Section, refuse
+from ptec_udf.config import Section
+from ptec_udf.faults import refuse
 from ptec_udf.model.manifest import LEAST_CHARACTERS, LEAST_TOKENS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class Backbone:
             writes: whether it keeps its language-model head; it has no head otherwise.
 
         Raises:
-            BackboneError: when it cannot be loaded or is both an encoder and a decoder.
+            BackboneError: when it cannot be loaded, lacks weights, or is both an encoder and a decoder.
         """
         transformers = _quiet_transformers()
         extra = {"gguf_file": self.gguf_file} if self.gguf_file else {}
@@ -88,13 +89,30 @@ class Backbone:
             if self.weights or not self.gguf_file:
                 options = {"local_files_only": True, "use_safetensors": True}  # a .bin file is a pickle
             kind = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
-            model = kind.from_pretrained(self.weights or self.folder, dtype=dtype, **options)
+            where = self.weights or self.folder
+            model, found = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options)
         except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
         if model.config.is_encoder_decoder:
             raise BackboneError(f"backbone {self.name!r} must be an encoder or a decoder, was both: take another one")
+        self._fill(model, found["missing_keys"])
         tokenizer.model_max_length = 10**9  # texts are cut by our own code, which counts what it cuts
         return model.eval().requires_grad_(False), tokenizer
+
+    def _fill(self, model: Any, missing: Iterable[str]) -> None:
+        """Set weights that are not stored, which transformers draws by chance, to 0 where nothing of ours reads them.
+
+        Raises:
+            BackboneError: where something does; each load would give other scores.
+        """
+        unread = {name for name in missing if name.startswith("pooler.")}
+        if lacking := sorted(set(missing) - unread):
+            raise BackboneError(
+                f"backbone {self.name!r} must have all weights of its architecture, {len(lacking)} are not in its "
+                f"files, such as {lacking[0]!r}; take a whole copy of it"
+            )
+        for name in unread:
+            model.get_parameter(name).data.zero_()
 
 
 def resolve(name: str) -> Backbone:

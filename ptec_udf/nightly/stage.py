@@ -108,7 +108,7 @@ def stage(
     most_tokens = artifact.manifest.max_tokens
     texts = wanted_beside(texts, beside) if beside else texts
     dealt = deal(texts, n_slices=n_slices, n_slots=task_slots(warehouse.spark), most_tokens=most_tokens)
-    dealt = dealt.persist(StorageLevel.MEMORY_AND_DISK)
+    dealt = off_its_tables(dealt).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         slices = slices_of(dealt)
         if not slices:
@@ -186,6 +186,17 @@ def cost(most_tokens: int | None) -> Column:
     n_bytes = F.octet_length("text").cast("long")
     most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * BYTES_OF_A_TOKEN))
     return most + F.lit(BYTES_OF_A_TOKEN)
+
+
+def off_its_tables(frame: DataFrame) -> DataFrame:
+    """Return the rows of a frame as one that Spark knows to read no table; what is lost of it is computed again.
+
+    Spark drops all that it keeps of a table's readers when the table is written. Texts are found by what is staged, so
+    that each slice's commit would make the next slice deal all texts anew.
+    """
+    rows = frame._jdf.queryExecution().toRdd()
+    made = frame.sparkSession._jsparkSession.internalCreateDataFrame(rows, frame._jdf.schema(), False)
+    return DataFrame(made, frame.sparkSession)
 
 
 def slices_of(dealt: DataFrame) -> list[Row]:

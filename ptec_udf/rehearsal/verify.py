@@ -29,25 +29,27 @@ from ptec_udf.warehouse.tables import Warehouse
 
 # They are cut, or fill the largest batches: a sample of a few hundred may have none of them.
 _LONGEST = 4
+# Equal faults are no equal scores: where more than this share has none, little is shown.
+_MOST_WITHOUT = 0.1
 
 
 def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     """Score a sample of the source in many arrangements and hold each against each text alone in float32.
 
     Returns:
-        ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``passed`` and ``arrangements``, a list
-        of dictionaries as of ``Compared``.
+        ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``without_scores`` (those of them that
+        have none when they are alone), ``passed`` and ``arrangements``, a list of dictionaries as of ``Compared``.
 
     Raises:
         UserError: for a model, source, artifact or backbone that cannot be used, or a source without a text.
-        PtecError: when Spark fails, or none of the texts can be scored alone.
+        PtecError: when Spark fails, or most of the texts cannot be scored alone.
     """
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
     night = pin_night(warehouse, config)
     check(night)
     try:
-        compared = _compared(night)
+        compared, without_scores = _compared(night)
     except (PySparkException, Py4JError) as error:
         raise PtecError(f"verify failed with {reason_of(error)}, see Spark's own log") from error
     return {
@@ -55,13 +57,14 @@ def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
         "source": night.source.name,
         "source_version": night.source.version,
         "texts": compared[0].rows,
+        "without_scores": without_scores,
         "passed": all(one.passed for one in compared),
         "arrangements": [one.to_dict() for one in compared],
     }
 
 
-def _compared(night: Night) -> list[Compared]:
-    """Score the sample alone and in all arrangements."""
+def _compared(night: Night) -> tuple[list[Compared], int]:
+    """Score the sample alone and in all arrangements; count the texts that have no scores when they are alone."""
     choice = night.config.verify
     texts = sample_texts(night, rows=choice.rows, seed=choice.seed, longest=_LONGEST)
     if not texts:
@@ -71,9 +74,12 @@ def _compared(night: Night) -> list[Compared]:
         f"model {night.artifact.model_id[:12]}"
     )
     alone = score_alone(night.artifact, texts)
-    if all(text.logits is None for text in alone):
-        said = ", ".join(sorted({text.error or text.status for text in alone}))
-        raise PtecError(f"a text of the sample must have scores when it is alone, and none of {len(texts)} has: {said}")
+    without = [text for text in alone if text.logits is None]
+    if len(without) > _MOST_WITHOUT * len(texts):
+        said = ", ".join(sorted({text.error or text.status for text in without}))
+        raise PtecError(
+            f"texts must have scores when they are alone, and {len(without)} of {len(texts)} have none: {said}"
+        )
     tried = {dtype: arrangements(night.config.engine, [text.n_tokens for text in alone], dtype) for dtype in _of(night)}
     with progress("arrangements", sum(map(len, tried.values()))) as step:
         compared = []
@@ -81,7 +87,7 @@ def _compared(night: Night) -> list[Compared]:
             for one, found in _scored(night, texts, dtype, those):
                 compared.append(compare(one.name, dtype, alone, found, night.artifact.manifest))
                 step(1)
-    return compared
+    return compared, len(without)
 
 
 def _of(night: Night) -> Sequence[Dtype]:

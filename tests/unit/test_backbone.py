@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.backbone import resolve
@@ -25,6 +26,24 @@ def test_weights_that_were_cut_off_are_refused(folder):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(BackboneError, match="cannot be loaded"):
         resolve(f"path:{folder}").load()
+
+
+def _without(folder, *names):
+    """Take weights out of a backbone's file."""
+    weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if name not in names}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_weights_that_are_missing_are_refused(folder):
+    _without(folder, "encoder.layer.1.output.dense.weight", "encoder.layer.1.output.dense.bias")
+    with pytest.raises(BackboneError, match=r"2 are not in its files, such as 'encoder.layer.1.output.dense.bias"):
+        resolve(f"path:{folder}").load()
+
+
+def test_a_pooler_that_is_missing_is_the_same_each_time(folder):
+    _without(folder, "pooler.dense.weight", "pooler.dense.bias")
+    model, _ = resolve(f"path:{folder}").load()
+    assert not model.pooler.dense.weight.any()
 
 
 def test_encoder_decoder_is_refused(tmp_path, folder):

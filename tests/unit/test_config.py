@@ -111,7 +111,7 @@ def test_wrong_form_of_an_override_is_refused(tmp_path, override, rule):
         (ScoreConfig, ["source.key=id"], "exactly one of table and path"),
         (TrainConfig, [*TRAIN, "prompt.text=words"], "text must be set with init: text, and only then"),
         (TrainConfig, [*TRAIN, "prompt.init=text"], "text must be set with init: text, and only then"),
-        (WarehouseConfig, ["folder=null"], "artifacts must be set"),
+        (WarehouseConfig, ["folder=null"], "artifacts: must be set"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(kind, overrides, rule):
@@ -124,12 +124,41 @@ def test_settings_that_contradict_each_other_are_refused(kind, overrides, rule):
     [
         (["shadows=[champion]"], ["named 'champion'"]),
         (["shadows=['a b']"], ["shadows.0: ", "was: 'a b'"]),
-        (["shadows=challenger"], ["shadows: ", "list", "was: 'challenger'"]),
+        (["shadows=challenger"], ["shadows: ", "must be a list, such as [challenger]", "was: 'challenger'"]),
     ],
 )
 def test_shadows_that_are_wrong_in_the_file_are_refused(overrides, rules):
     (fault,) = faults_of(ScoreConfig, overrides=["source.table=a", *overrides])
     assert [rule for rule in rules if rule not in fault] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "starts"),
+    [
+        (ScoreConfig, ["source.table=a", "source.path=b", "source.version=-1"], ["source.path", "source.version"]),
+        (ScoreConfig, ["source.table=a", "shadows=[champion]", "slice_texts=0"], ["shadows", "slice_texts"]),
+        (ScoreConfig, ["source.table=a", "source.path=b", "shadows=[champion]"], ["source.path", "shadows"]),
+        (ScoreConfig, ["source.table=1", "shadows=[a, a]"], ["source.table", "shadows"]),
+        (WarehouseConfig, ["folder=null", "database=a-b"], ["artifacts", "database"]),
+    ],
+)
+def test_a_contradiction_is_named_beside_other_faults(kind, overrides, starts):
+    assert sorted(fault.partition(":")[0] for fault in faults_of(kind, overrides=overrides)) == sorted(starts)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rule"),
+    [
+        (["engine.threads=true"], "engine.threads: must be a number, was: True"),
+        (["slice_texts=true"], "slice_texts: must be a number, was: True"),
+        (["verify.rows=1000000000000"], "less than or equal to 100000"),
+        (["verify.seed=99999999999999999999"], "less than or equal to 9223372036854775807"),
+        (["engine.threads=99999999999"], "less than or equal to 1024"),
+    ],
+)
+def test_numbers_that_nothing_could_be_done_with_are_refused(overrides, rule):
+    (fault,) = faults_of(ScoreConfig, overrides=["source.table=a", *overrides])
+    assert rule in fault
 
 
 def test_settings_that_contradict_each_other_in_several_ways_are_refused_with_all_of_them():

@@ -11,8 +11,8 @@ import optuna
 from optuna.trial import Trial
 from pydantic import ValidationError
 
-from ptec_udf.config import messages_of
 from ptec_udf.errors import ConfigError, TrainingError
+from ptec_udf.faults import messages_of
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.below import below_prompt

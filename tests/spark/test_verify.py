@@ -76,6 +76,7 @@ def test_real_engine_passes_and_nothing_is_written(site: Site, champion: str) ->
     assert (found["source"], found["source_version"], found["passed"]) == (site.table, 0, True)
     assert found["model_id"] == champion
     assert found["texts"] in range(24, 24 + 4 + 1)
+    assert found["without_scores"] == 0
     assert {one["rows"] for one in found["arrangements"]} == {found["texts"]}
     by_dtype = {
         dtype: [one for one in found["arrangements"] if one["dtype"] == dtype] for dtype in ("float32", "bfloat16")
@@ -143,7 +144,11 @@ def test_wrong_configurations(site: Site) -> None:
     ("name", "value", "said"),
     [
         ("score_on_spark", PythonException("secret text", [], {}), "verify failed with PythonException, see Spark's"),
-        ("score_alone", [ScoredText("error", error="logits are not finite")], "none of 1 has: logits are not finite"),
+        (
+            "score_alone",
+            [ScoredText("error", error="logits are not finite")],
+            "1 of 1 have none: logits are",
+        ),
     ],
 )
 def test_run_that_cannot_be_judged_ends_with_1_and_quotes_no_text(

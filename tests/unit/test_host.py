@@ -73,13 +73,20 @@ def test_weights_are_converted_once(bert, monkeypatch):
     assert of_host(bert, bert.content_hash(), torch.bfloat16) == first
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
+def test_nobody_writes_into_weights_that_are_mapped(bert):
+    files = of_host(bert, bert.content_hash(), torch.bfloat16).weights.iterdir()
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o400}
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose", "seal"])
 def test_converted_weights_that_were_damaged_are_converted_again(bert, damage):
     converted = of_host(bert, bert.content_hash(), torch.bfloat16)
     folder, states = converted.weights, hidden(*converted.load(torch.bfloat16))
-    file = folder / "model.safetensors"
+    file = folder / ("content_hash" if damage == "seal" else "model.safetensors")
     whole = file.read_bytes()
-    file.write_bytes({"flip": whole[:-1] + bytes([whole[-1] ^ 1]), "cut": whole[:-9], "lose": b""}[damage])
+    file.chmod(0o600)
+    damaged = {"flip": whole[:-1] + bytes([whole[-1] ^ 1]), "cut": whole[:-9], "lose": b"", "seal": b"\xff"}
+    file.write_bytes(damaged[damage])
     if damage == "lose":
         shutil.rmtree(folder)
         folder.mkdir()

@@ -1,9 +1,10 @@
-"""Parts of backbones that are computed in one step when texts are scored in bfloat16 on a processor.
+"""Parts of backbones that are computed otherwise when texts are scored in bfloat16 on a processor.
 
-What follows a linear layer (GELU; SiLU and a gate's product; a sum with hidden states) is done by oneDNN while the
-layer's results are still at hand, and before they are rounded: torch has that step for compiled models, and it is
-called here as those call it. The weights stay those of the host's file. Where that step is not to be had, the
-backbone's own code runs.
+What follows a linear layer (GELU; SiLU and a gate's product) is done by oneDNN while the layer's results are still at
+hand, and before they are rounded: torch has that step for compiled models, and it is called here as those call it. The
+weights stay those of the host's file. Where that step is not to be had, the backbone's own code runs.
+
+What all layers add to is kept in float32: in bfloat16 each addition would round it again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _WITH_GELU = {f"{family}Intermediate" for family in _FAMILIES}
 
 _WITH_SUM = {f"{family}{part}" for family in _FAMILIES for part in ("Output", "SelfOutput")}
 """Modules that are a linear layer and the norm of the sum of its result and of hidden states, and nothing else."""
+
+_EXACT = "ptec_float32"
+"""Attribute of hidden states in bfloat16: what they were rounded from, for the next sum."""
 
 
 def use_for_scoring(backbone: Any) -> None:
@@ -79,8 +83,19 @@ def _with_gelu(module: Any, hidden: torch.Tensor) -> torch.Tensor:
 
 def _with_sum(module: Any, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
     """Narrow hidden states, add those of ``input_tensor`` and norm the sum, *Shape:* ``(batch, length, width)``."""
-    step, dense = torch.ops.mkldnn._linear_pointwise, module.dense
-    return module.LayerNorm(step.binary(hidden_states, input_tensor, dense.weight, dense.bias, "add"))
+    return add_and_norm(input_tensor, module.dense(hidden_states), module.LayerNorm)
+
+
+def add_and_norm(hidden: torch.Tensor, added: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+    """Add to hidden states and norm the sum, all *Shape:* ``(batch, length, width)`` in bfloat16.
+
+    Where the hidden states are of this function too, they count as they were before they were rounded.
+    """
+    total = added.float().add_(getattr(hidden, _EXACT, hidden))
+    exact = functional.layer_norm(total, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+    rounded = exact.bfloat16()
+    setattr(rounded, _EXACT, exact)
+    return rounded
 
 
 def _gated(module: Any, hidden: torch.Tensor) -> torch.Tensor:
@@ -108,10 +123,7 @@ def _attend(module: Any, hidden_states: torch.Tensor, **others: Any) -> tuple[to
 
 
 def _decode(module: Any, hidden_states: torch.Tensor, **others: Any) -> torch.Tensor:
-    """Apply a decoder's layer, *Shape:* ``(batch, length, width)`` to the same, from and to float32.
-
-    All layers add to the same sum: in bfloat16 each addition would round it again.
-    """
+    """Apply a decoder's layer, *Shape:* ``(batch, length, width)`` to the same, from and to float32."""
     hidden = hidden_states.float()
     mixed, _ = module.self_attn(hidden_states=normed(hidden, module.input_layernorm), **others)
     hidden = hidden + mixed

@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
 from ptec_udf.model.attention import attend, is_quicker
+from ptec_udf.model.fused import add_and_norm
 from ptec_udf.model.prefix import LayerKeysValues
 
 _MASKED = -1e4  # in bfloat16 too, nothing is left of such a position
@@ -86,7 +87,8 @@ def _apply(layer: Any, hidden: torch.Tensor, bias: torch.Tensor, prefix: LayerKe
         keys, values = (torch.cat(pair, dim=-2) for pair in zip(before, (keys, values), strict=True))
         bias = functional.pad(bias, (before[0].shape[-2], 0))  # to its positions nothing is far and nothing hidden
     mixed = _attend(queries, keys, values, bias.to(queries.dtype))
-    attended = layer.attention.LayerNorm(attention.o(mixed.transpose(1, 2).flatten(2)) + hidden)
+    added, norm = attention.o(mixed.transpose(1, 2).flatten(2)), layer.attention.LayerNorm
+    attended = add_and_norm(hidden, added, norm) if is_quicker(added) else norm(added + hidden)
     return layer.output(layer.intermediate(attended), attended)
 
 

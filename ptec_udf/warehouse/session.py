@@ -16,8 +16,8 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError, WarehouseBusyError
+from ptec_udf.jars import keep_from_python, remember_jars, remembered_jars
 from ptec_udf.progress import say
-from ptec_udf.warehouse.jars import keep_from_python, remember_jars, remembered_jars
 from ptec_udf.warehouse.java import check_java, start_java
 
 # Where the session that this package built keeps its tables; absent in a session of the site.

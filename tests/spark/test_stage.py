@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, cost_of
 from ptec_udf.nightly.stage import _in_turn, _line, cost, deal, off_its_tables
@@ -54,25 +55,27 @@ def test_many_texts_make_many_tasks(texts):
     assert {row["n_tasks"] for row in dealt(texts, n_slices=1, n_slots=50)} == {100}
 
 
-def kept(spark):
-    """Numbers of what Spark keeps in memory or on disk."""
-    return set(spark.sparkContext._jsc.getPersistentRDDs().keySet())
-
-
 def test_what_is_dealt_is_kept_when_staging_is_written(texts, warehouse):
     staged = texts.limit(5).selectExpr("text_hash", "'m' AS model_id")
     warehouse.append("score_staging", staged)
     known = warehouse.read("score_staging").select("text_hash")
+    computed = warehouse.spark.sparkContext.accumulator(0)
+
+    @F.udf("string")
+    def counted(text):
+        computed.add(1)
+        return text
+
     fresh = texts.join(known, on="text_hash", how="left_anti")
-    before = kept(warehouse.spark)
-    made = off_its_tables(fresh).persist()
+    made = off_its_tables(fresh.select("text_hash", counted("text").alias("text"))).persist()
     assert made.schema == fresh.schema
-    assert made.count() == 2997
-    (dealt_here,) = kept(warehouse.spark) - before
+    assert made.count() == computed.value == 2997
     warehouse.append("score_staging", staged)
-    assert dealt_here in kept(warehouse.spark)
+    assert sorted(made.collect()) == sorted(fresh.collect())
+    assert computed.value == 2997
     made.unpersist(blocking=True)
-    assert sorted(made.collect()) == sorted(fresh.collect())  # computed again, as where an executor is lost
+    assert made.count() == 2997  # as where an executor is lost
+    assert computed.value == 2 * 2997
 
 
 def test_dealing_does_not_depend_on_the_order_of_rows(texts):

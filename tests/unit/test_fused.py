@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import subprocess
@@ -19,7 +20,7 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.model import fused
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.fused import normed, rotated
+from ptec_udf.model.fused import add_and_norm, normed, rotated
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_companies, tiny_text
 
 TEXTS = [tiny_text(company) for company in tiny_companies(40)]
@@ -179,3 +180,18 @@ def test_rotation_is_the_library_s():
     expected = apply_rotary_pos_emb(queries, keys, angles.cos(), angles.sin())
     for states, turned in zip((queries, keys), expected, strict=True):
         torch.testing.assert_close(rotated(states, angles.cos()[None], angles.sin()[None]), turned)
+
+
+def test_sums_of_layers_are_not_rounded_from_one_to_the_next():
+    draw = torch.Generator().manual_seed(0)
+    norm = torch.nn.LayerNorm(64).double()
+    first, *parts = (torch.randn(3, 5, 64, generator=draw).bfloat16() for _ in range(13))
+    in_bfloat16 = copy.deepcopy(norm).bfloat16()
+    exact, plain, ours = first.double(), first, first
+    for part in parts:
+        exact = norm(exact + part.double())
+        plain = in_bfloat16(plain + part)
+        ours = add_and_norm(ours, part, in_bfloat16)
+    assert ours.dtype == torch.bfloat16
+    far, near = ((made.double() - exact).square().mean().sqrt() for made in (plain, ours))
+    assert near < far / 2

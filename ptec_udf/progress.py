@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_LOOKS = 1.0
+_LEAST_WIDTH_OF_A_BAR = 120
 
 
 class Step(Protocol):
@@ -76,8 +77,9 @@ def watched(look: Callable[[float], tuple[float, str]]) -> Iterator[None]:
 
 def _bar(look: Callable[[float], tuple[float, str]], ended: threading.Event) -> None:
     """Move a bar on a terminal until the work has ended."""
-    started = time.monotonic()
-    with Progress(BarColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
+    started, console = time.monotonic(), Console(stderr=True)
+    columns = [BarColumn()] if console.width >= _LEAST_WIDTH_OF_A_BAR else []  # the line says more
+    with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         while not ended.wait(_SECONDS_BETWEEN_LOOKS):
             share, line = look(time.monotonic() - started)

@@ -47,7 +47,7 @@ class PromptForm(_Part):
     """
 
     kind: Literal["input", "deep"]
-    n_tokens: int
+    n_tokens: int = Field(ge=1)
     attention: Literal["full", "prefix"]
     upper_layers: int | None = Field(None, ge=1)
 

@@ -33,13 +33,17 @@ def test_lines_come_while_the_work_runs_and_end_with_it(soon, capsys):
     assert not capsys.readouterr().err
 
 
-def test_a_terminal_gets_a_bar(soon, monkeypatch, capsys):
+@pytest.mark.parametrize(("width", "has_bar"), [("80", False), ("160", True)])
+def test_a_terminal_gets_a_line_that_moves_and_a_wide_one_a_bar(soon, monkeypatch, capsys, width, has_bar):
+    monkeypatch.setenv("COLUMNS", width)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     monkeypatch.setattr(progress, "say", lambda _: pytest.fail("a line was printed"))
     looked = threading.Semaphore(0)
     with watched(lambda _: looked.release() or (0.5, "half is done")):
         assert all(looked.acquire(timeout=60) for _ in range(3))
-    assert "half is done" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "half is done" in said
+    assert ("\u2501" in said) == has_bar
 
 
 def test_failure_of_the_work_is_raised(soon):

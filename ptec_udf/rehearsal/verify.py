@@ -42,7 +42,7 @@ def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 
     Raises:
         UserError: for a model, source, artifact or backbone that cannot be used, or a source without a text.
-        PtecError: when Spark fails, or most of the texts cannot be scored alone.
+        PtecError: when Spark fails, or more than a tenth of the texts cannot be scored alone.
     """
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()

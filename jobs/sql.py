@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pyspark.errors import PySparkException
+from pyspark.errors import PySparkException, PythonException
 
 from jobs.site import AnyConfig
 from ptec_udf.config import load_config
@@ -40,6 +40,12 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
+    except PythonException:
+        # Its message may quote a company's text.
+        raise SourceError(
+            "the statement cannot be run: ptec_score failed in a worker; write make_valid_utf8(text) for a text that "
+            "may not be valid UTF-8, and see Spark's own log for other reasons"
+        ) from None
     except PySparkException as error:
         # Not getMessage(), which fails on some of Delta's refusals.
         message = str(error).strip().split("\n\nJVM stacktrace")[0]

@@ -33,7 +33,8 @@ def register_ptec_score(
 ) -> None:
     """Register ``ptec_score(text) -> map<string,double>`` in this session.
 
-    The map is null for a text that is null, blank or cannot be scored.
+    The map is null for a text that is null, blank or cannot be scored. Spark hands no text to Python that is not valid
+    UTF-8, and fails: such a text must be given as ``make_valid_utf8(text)``.
 
     Raises:
         RegistryError: when the alias points to no model.

@@ -155,6 +155,16 @@ def test_sql_runs_and_explains(site: Site) -> None:
     refused(run(site, "sql", subquery), "[Ss]ubquer")
 
 
+def test_ptec_score_of_a_text_that_is_not_valid_is_refused_without_quoting_it(site: Site) -> None:
+    site.champion()
+    broken = "cast(X'5345435245542073756EFF41' AS string)"
+    result = run(site, "sql", f"SELECT ptec_score({broken}) AS p")
+    refused(result, r"make_valid_utf8\(text\)")
+    assert "SECRET" not in result.output
+    mended = run(site, "sql", f"SELECT size(ptec_score(make_valid_utf8({broken}))) AS n", "--json")
+    assert json.loads(mended.stdout.strip().splitlines()[-1])["rows"] == [{"n": 5}]
+
+
 def test_ptec_score_agrees_with_the_scores_table_where_calibration_is_a_curve(site: Site) -> None:
     curve = [(-40.0, -50.0), (0.0, 0.25), (40.0, 30.0)]
     bent = variant(tiny_artifact(site.folder, "bert", "deep"), site.folder / "bent", calibrator="isotonic", curve=curve)

@@ -186,7 +186,8 @@ def verify(
 ) -> None:
     """Show on a sample of the source that scores do not depend on the batching; nothing is written to any table.
 
-    --set verify.rows=N draws another number of texts. Exit code 1: scores depend on it, past the tolerance.
+    --set verify.rows=N draws another number of texts. Exit code 1: scores depend on it, past the tolerance,
+    or they could not be compared; standard error says which.
     """
     from jobs.verify import fault_of, run, show
 

@@ -11,6 +11,7 @@ from pyspark.errors import PySparkException, PythonException
 from jobs.site import AnyConfig
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError
+from ptec_udf.nightly.reason import reason_of
 from ptec_udf.progress import say
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
@@ -40,12 +41,10 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
-    except PythonException:
+    except PythonException as error:
         # Its message may quote a company's text.
-        raise SourceError(
-            "the statement cannot be run: ptec_score failed in a worker; write make_valid_utf8(text) for a text that "
-            "may not be valid UTF-8, and see Spark's own log for other reasons"
-        ) from None
+        hint = "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""
+        raise SourceError(f"the statement cannot be run, a worker failed: {reason_of(error)}{hint}") from None
     except PySparkException as error:
         # Not getMessage(), which fails on some of Delta's refusals.
         message = str(error).strip().split("\n\nJVM stacktrace")[0]
@@ -53,3 +52,8 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
     if len(rows) > limit:
         say(f"only the first {limit} rows are shown; --limit shows more")
     return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}
+
+
+def _is_of_utf8(error: PythonException) -> bool:
+    """Tell whether a worker failed since Spark hands no text to Python that is not valid UTF-8."""
+    return any(words in str(error) for words in ("UnicodeDecodeError", "ArrowException", "ArrowInvalid"))

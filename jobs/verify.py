@@ -28,7 +28,7 @@ def show(result: dict[str, Any]) -> None:
     passed, tried = sum(one["passed"] for one in result["arrangements"]), len(result["arrangements"])
     texts = f"{result['texts']} texts of version {result['source_version']} of {result['source']}"
     if result["without_scores"]:
-        texts += f" ({result['without_scores']} of them without any)"
+        texts += f" (of which {result['without_scores']} have no scores)"
     print(f"In {passed} of {tried} arrangements, {texts} have the scores that each has alone, within the tolerance.")  # noqa: T201
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -32,18 +33,43 @@ def sentences(kind: type[BaseModel], fault: Any) -> list[str]:
     return [_sentence(kind, fault, message) for message in messages_of(fault)]
 
 
-def switches_for_numbers(kind: type[BaseModel], values: Mapping[str, Any], within: str = "") -> list[str]:
-    """Name each true and false that pydantic would take for 1 or 0."""
+def switches_for_numbers(kind: type[BaseModel], values: Mapping[str, Any]) -> list[str]:
+    """Name each true and false that pydantic would take for 1 or 0, by its place and what is wanted."""
+    named = [(name, value) for name, value in values.items() if name in kind.model_fields]
+    return [f"{name}{fault}" for name, value in named for fault in _switches(kind.model_fields[name].annotation, value)]
+
+
+def _switches(annotation: Any, value: Any) -> list[str]:
+    """Name switches within a value, by their places in it."""
+    if isinstance(value, bool):
+        plain = _plain_types(annotation)
+        return [f": must be a number, was: {value!r}"] if plain & {int, float} and bool not in plain else []
+    if isinstance(value, list):
+        of_items = [part for part in _members(annotation) if get_origin(part) in (list, tuple)]
+        inner = [get_args(part)[0] for part in of_items if get_args(part)]
+        return [f".{at}{fault}" for at, item in enumerate(value) for one in inner for fault in _switches(one, item)]
+    if not isinstance(value, Mapping):
+        return []
     faults = []
-    for name, value in values.items():
-        field = kind.model_fields.get(name)
-        annotation = str(field.annotation) if field else ""
-        if isinstance(value, bool) and ("int" in annotation or "float" in annotation) and "bool" not in annotation:
-            faults.append(f"{within}{name}: must be a number, was: {value!r}")
-        elif isinstance(value, Mapping) and field and get_origin(field.annotation) is not dict:
-            for section in _sections_in(field.annotation)[:1]:
-                faults += switches_for_numbers(section, value, f"{within}{name}.")
-    return faults
+    for part in _members(annotation):
+        if get_origin(part) is dict:
+            of_values = get_args(part)[1]
+            faults += [f".{name}{fault}" for name, inner in value.items() for fault in _switches(of_values, inner)]
+    sections = _sections_in([part for part in _members(annotation) if get_origin(part) is not dict])
+    chosen = [section for section in sections if _tag(section) in value.values()] or sections[:1]
+    return [*faults, *(f".{fault}" for section in chosen for fault in switches_for_numbers(section, value))]
+
+
+def _members(annotation: Any) -> list[Any]:
+    """Return what a value may be: the members of a union, and what is annotated."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for member in get_args(annotation) for part in _members(member)]
+    return _members(get_args(annotation)[0]) if get_origin(annotation) is Annotated else [annotation]
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """Return the members that are types by themselves."""
+    return {part for part in _members(annotation) if isinstance(part, type)}
 
 
 def _sentence(kind: type[BaseModel], fault: Any, message: str) -> str:
@@ -87,7 +113,9 @@ def _place(kind: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str],
 
 
 def _sections_in(annotation: Any) -> list[type[BaseModel]]:
-    """The configuration sections that an annotation speaks of."""
+    """The configuration sections that an annotation, or each of several, speaks of."""
+    if isinstance(annotation, list):
+        return [section for part in annotation for section in _sections_in(part)]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [section for part in get_args(annotation) for section in _sections_in(part)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
-from importlib.machinery import PathFinder
-from pathlib import Path, PurePosixPath
+import zipimport
+from pathlib import Path
 
 from pyspark import SparkContext, SparkFiles
 from pyspark.sql import SparkSession
@@ -33,39 +33,35 @@ def remembered_jars(folder: Path, packages: str) -> dict[str, str]:
 
 
 def keep_from_python(context: SparkContext) -> None:
-    """Take jars off the path of Python, here and in workers, but for those with Python code that is only there.
+    """Take jars without Python code of their own off the path of Python, here and in workers.
 
-    Spark puts the jars of ``spark.jars.packages`` there, since some hold Python code too; that of Delta's is installed
-    with its Python package as well. Every worker then reads the directory of each jar twice and keeps both: with
-    Delta's, .8 s and 75 MB a worker.
+    Spark puts the jars of ``spark.jars.packages`` there, since some hold Python code too. Every worker then reads the
+    directory of each jar twice and keeps both: with Delta's, .8 s and 75 MB a worker. On this machine a jar also goes
+    if all of its Python code is installed besides, as that of Delta's is; another host may lack it.
     """
     names = getattr(context, "_python_includes", None) or []  # there is no public way to it
-    root = SparkFiles.getRootDirectory()
-    names[:] = [name for name in names if not _is_useless(str(Path(root, name)))]
+    root, is_here = SparkFiles.getRootDirectory(), (context.master or "").startswith("local")
+    names[:] = [name for name in names if not _is_useless(str(Path(root, name)), is_here)]
     forget_jars()
 
 
 def forget_jars() -> None:
-    """Take jars off this process's own path as ``keep_from_python`` does; Spark puts one of its own there."""
-    useless = {path for path in sys.path if _is_useless(path)}
+    """Take jars without Python code of their own off this process's path; Spark puts one of its own there."""
+    useless = {path for path in sys.path if _is_useless(path, is_here=True)}
     sys.path[:] = [path for path in sys.path if path not in useless]
     for path in useless:
         sys.path_importer_cache.pop(path, None)
+        getattr(zipimport, "_zip_directory_cache", {}).pop(path, None)
 
 
-def _is_useless(path: str) -> bool:
-    """Tell whether all modules of a jar are found elsewhere, or it has none; other paths are not useless."""
+def _is_useless(path: str, is_here: bool) -> bool:
+    """Tell whether a path is a jar without Python code or, where it is used here, without any that is not installed."""
     if not path.endswith(".jar"):
         return False
-    others = [other for other in sys.path if not other.endswith(".jar")]
-    return all(PathFinder.find_spec(name, others) for name in _modules_of(Path(path)))
-
-
-def _modules_of(jar: Path) -> set[str]:
-    """Name the modules and packages at the top of a jar; one that cannot be read has none."""
     try:
-        with zipfile.ZipFile(jar) as file:
-            paths = [PurePosixPath(name) for name in file.namelist() if name.endswith(".py")]
+        with zipfile.ZipFile(path) as jar:
+            code = [name for name in jar.namelist() if name.endswith((".py", ".pyc"))]
     except (OSError, zipfile.BadZipFile):
-        return set()
-    return {path.parts[0].removesuffix(".py") for path in paths}
+        return False
+    others = [Path(other) for other in sys.path if not other.endswith((".jar", ".zip"))]
+    return not code or (is_here and all(any((other / name).is_file() for other in others) for name in code))

@@ -10,13 +10,17 @@ import gc
 import importlib
 from contextlib import suppress
 
+from ptec_udf.jars import forget_jars
+
+if __name__ == "__main__":
+    forget_jars()  # before an import reads them
+
 import pandas  # noqa: F401
 import pyarrow  # noqa: F401
 import pyspark.worker  # noqa: F401
 from pyspark import daemon
 
 import ptec_udf.engine.udf  # noqa: F401
-from ptec_udf.jars import forget_jars
 
 # What loading a backbone imports, of the families that most models have; others are imported by each worker.
 for _module in (
@@ -33,7 +37,6 @@ for _module in (
         importlib.import_module(f"transformers.{_module}")
 
 if __name__ == "__main__":
-    forget_jars()
     # A collection in a worker would write into the pages of every object that it looks at, and so copy them.
     gc.collect()
     gc.freeze()

@@ -143,8 +143,8 @@ def _convert(backbone: Backbone, folder: Path, dtype: torch.dtype) -> None:
     try:
         model.save_pretrained(beside)
         (beside / _SEAL).write_text(Backbone(folder.name, beside).content_hash(), encoding="ascii")
-        for file in beside.iterdir():  # workers have it mapped: who writes into it changes their scores, or ends them
-            file.chmod(0o400)
+        for file in filter(Path.is_file, beside.iterdir()):
+            file.chmod(0o400)  # workers have it mapped: who writes into it changes their scores, or ends them
         beside.rename(folder)
     except Exception as error:  # safetensors has its own error for a full disk
         raise OSError(0, f"they cannot be written ({type(error).__name__})") from error

@@ -91,7 +91,7 @@ class Backbone:
             kind = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
             where = self.weights or self.folder
             model, found = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options)
-        except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
         if model.config.is_encoder_decoder:
             raise BackboneError(f"backbone {self.name!r} must be an encoder or a decoder, was both: take another one")

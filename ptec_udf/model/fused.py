@@ -89,9 +89,10 @@ def _with_sum(module: Any, hidden_states: torch.Tensor, input_tensor: torch.Tens
 def add_and_norm(hidden: torch.Tensor, added: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
     """Add to hidden states and norm the sum, all *Shape:* ``(batch, length, width)`` in bfloat16.
 
-    Where the hidden states are of this function too, they count as they were before they were rounded.
+    Where the hidden states are of this function too, they count as they were before they were rounded; that is then
+    let go, since some backbones keep the states of all layers.
     """
-    total = added.float().add_(getattr(hidden, _EXACT, hidden))
+    total = added.float().add_(vars(hidden).pop(_EXACT, hidden))
     exact = functional.layer_norm(total, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
     rounded = exact.bfloat16()
     setattr(rounded, _EXACT, exact)

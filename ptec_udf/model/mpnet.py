@@ -88,7 +88,7 @@ def _apply(layer: Any, hidden: torch.Tensor, bias: torch.Tensor, prefix: LayerKe
         bias = functional.pad(bias, (before[0].shape[-2], 0))  # to its positions nothing is far and nothing hidden
     mixed = _attend(queries, keys, values, bias.to(queries.dtype))
     added, norm = attention.o(mixed.transpose(1, 2).flatten(2)), layer.attention.LayerNorm
-    attended = add_and_norm(hidden, added, norm) if is_quicker(added) else norm(added + hidden)
+    attended = add_and_norm(hidden, added, norm) if is_quicker(hidden) else norm(added + hidden)
     return layer.output(layer.intermediate(attended), attended)
 
 

@@ -126,7 +126,7 @@ def stage(
             warehouse.append("score_staging", score(dealt, one).withColumns(origin))
 
         with watched(lambda seconds: _line(counters, n_texts, whole, seconds)):
-            _in_turn(inheritable_thread_target(warehouse.spark)(write), slices)
+            _in_turn(write, slices, inheritable_thread_target(warehouse.spark))
     finally:
         dealt.unpersist()
     return Staged(n_texts, time.monotonic() - started)
@@ -192,7 +192,7 @@ def off_its_tables(frame: DataFrame) -> DataFrame:
     """Return the rows of a frame as one that Spark knows to read no table; what is lost of it is computed again.
 
     Spark drops all that it keeps of a table's readers when the table is written. Texts are found by what is staged, so
-    that each slice's commit would make the next slice deal all texts anew.
+    that each slice's commit would make the next slice deal all texts anew. All stages but the last run at this call.
     """
     rows = frame._jdf.queryExecution().toRdd()
     made = frame.sparkSession._jsparkSession.internalCreateDataFrame(rows, frame._jdf.schema(), False)
@@ -216,8 +216,15 @@ def scored_slice(dealt: DataFrame, one: Row, scored: Column) -> DataFrame:
     )
 
 
-def _in_turn(write: Callable[[Row], None], slices: list[Row]) -> None:
-    """Write slices, some at once; after a failure those that have begun are ended, and no other is begun."""
+def _in_turn(
+    write: Callable[[Row], None],
+    slices: list[Row],
+    own: Callable[[Callable[[Row], None]], Callable[[Row], None]] = lambda write: write,
+) -> None:
+    """Write slices, some at once; after a failure those that have begun are ended, and no other is begun.
+
+    ``own`` is called for each slice: those that are written at once must not have Spark's local properties in common.
+    """
     failed = threading.Event()
 
     def write_unless_failed(one: Row) -> None:
@@ -230,7 +237,7 @@ def _in_turn(write: Callable[[Row], None], slices: list[Row]) -> None:
             raise
 
     with ThreadPoolExecutor(_SLICES_AT_ONCE) as pool:
-        for written in [pool.submit(write_unless_failed, one) for one in slices]:
+        for written in [pool.submit(own(write_unless_failed), one) for one in slices]:
             written.result()
 
 

@@ -16,10 +16,16 @@ from ptec_udf.jars import keep_from_python
 
 @pytest.fixture
 def context(spark: SparkSession, tmp_path: Path) -> Iterator[SparkContext]:
-    """The session's, with jars as of packages; the last is none at all."""
+    """The session's, with jars as of packages; one is none at all."""
     context = spark.sparkContext
     names, paths = list(context._python_includes or []), list(sys.path)
-    entries = {"java.jar": "a/B.class", "python.jar": "only_here/a.py", "twice.jar": "pandas/a.py", "broken.jar": None}
+    entries = {
+        "java.jar": "a/B.class",
+        "python.jar": "only_here/a.py",
+        "installed.jar": "pandas/__init__.py",
+        "more.jar": "pandas/only_here.py",
+        "broken.jar": None,
+    }
     for name, entry in entries.items():
         jar = tmp_path / name
         jar.write_bytes(b"none")
@@ -42,8 +48,9 @@ def jars_of_a_worker(context: SparkContext) -> list[str]:
 
 def test_only_jars_with_python_code_are_on_the_path(context: SparkContext) -> None:
     keep_from_python(context)
-    assert [name for name in jars_of_a_worker(context) if not name.startswith("spark-")] == ["python.jar"]
-    assert [Path(path).name for path in sys.path if path.endswith(".jar")] == ["python.jar"]
+    stay = ["broken.jar", "more.jar", "python.jar"]
+    assert [name for name in jars_of_a_worker(context) if not name.startswith("spark-")] == stay
+    assert sorted(Path(path).name for path in sys.path if path.endswith(".jar")) == stay
 
 
 def test_a_session_has_none_of_delta_s(spark: SparkSession) -> None:

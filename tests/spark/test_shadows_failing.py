@@ -51,9 +51,9 @@ def test_slices_staged_before_shadows_failed_are_not_scored_again(site: Site, mo
     first, second = site.champion(0), site.model(1)
     in_turn, staged = stage_module._in_turn, []
 
-    def half(write: Any, slices: list[Any]) -> None:
+    def half(write: Any, slices: list[Any], own: Any) -> None:
         if staged:
-            in_turn(write, slices)
+            in_turn(write, slices, own)
             return
         write(slices[0])
         staged.append(slices[0]["texts"])

@@ -40,6 +40,13 @@ def test_weights_that_are_missing_are_refused(folder):
         resolve(f"path:{folder}").load()
 
 
+def test_weights_of_another_shape_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 1}))
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        resolve(f"path:{folder}").load()
+
+
 def test_a_pooler_that_is_missing_is_the_same_each_time(folder):
     _without(folder, "pooler.dense.weight", "pooler.dense.bias")
     model, _ = resolve(f"path:{folder}").load()

@@ -6,8 +6,11 @@ import pytest
 
 from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
 from ptec_udf.errors import ConfigError
+from ptec_udf.faults import switches_for_numbers
 from training.args import TrainConfig
+from training.benchmark.config import BenchmarkConfig
 from training.extract.config import ExtractConfig
+from training.search.config import SearchConfig
 
 TRAIN = ["extract=/x", "out=/y"]
 
@@ -159,6 +162,23 @@ def test_a_contradiction_is_named_beside_other_faults(kind, overrides, starts):
 def test_numbers_that_nothing_could_be_done_with_are_refused(overrides, rule):
     (fault,) = faults_of(ScoreConfig, overrides=["source.table=a", *overrides])
     assert rule in fault
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "where"),
+    [
+        (TrainConfig, {"layers": [-1, True]}, ["layers.1"]),
+        (TrainConfig, {"optimiser": {"batch_rows": True}, "seed": False}, ["optimiser.batch_rows", "seed"]),
+        (BenchmarkConfig, {"seeds": [True]}, ["seeds.0"]),
+        (BenchmarkConfig, {"methods": {"a": {"method": "knn", "n_seeds": True}}}, ["methods.a.n_seeds"]),
+        (SearchConfig, {"space": {"head_dropout": {"low": False}}}, ["space.head_dropout.low"]),
+        (ScoreConfig, {"engine": {"dtype": True}, "shadows": True, "retry_errors": True}, []),
+        (ScoreConfig, {"warehouse": {"spark": {"spark.ui.enabled": True}}}, []),
+    ],
+)
+def test_a_switch_is_no_number_wherever_it_stands(kind, values, where):
+    found = switches_for_numbers(kind, values)
+    assert [fault.partition(": must be a number, was: ")[0] for fault in found] == where
 
 
 def test_settings_that_contradict_each_other_in_several_ways_are_refused_with_all_of_them():

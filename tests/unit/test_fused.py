@@ -195,3 +195,12 @@ def test_sums_of_layers_are_not_rounded_from_one_to_the_next():
     assert ours.dtype == torch.bfloat16
     far, near = ((made.double() - exact).square().mean().sqrt() for made in (plain, ours))
     assert near < far / 2
+
+
+def test_what_was_not_rounded_is_kept_until_the_next_sum():
+    norm, hidden = torch.nn.LayerNorm(8).bfloat16(), torch.ones(1, 2, 8).bfloat16()
+    first = add_and_norm(hidden, hidden, norm)
+    assert vars(first)
+    second = add_and_norm(first, hidden, norm)
+    assert not vars(first)
+    assert vars(second)

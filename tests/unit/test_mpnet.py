@@ -230,3 +230,8 @@ def test_in_bfloat16_attention_in_parts_has_the_gradients_of_the_fused_one(behin
 
     for in_parts, fused in zip(gradients(torch.bfloat16), gradients(torch.float32), strict=True):
         torch.testing.assert_close(in_parts.float(), fused, rtol=0.05, atol=0.05)
+
+
+def test_in_the_arithmetic_of_training_sums_stay_in_float32(model, batch):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert mpnet.below(model, *batch, 1).dtype == torch.float32

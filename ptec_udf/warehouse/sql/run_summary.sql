@@ -32,7 +32,7 @@ SELECT
   aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows) AS companies,
   r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype, r.estimated_seconds,
   CASE WHEN r.command = 'score' AND r.outcome = 'done'
-    THEN (CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE)) / r.estimated_seconds - 1
+    THEN (CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE)) / nullif(r.estimated_seconds, 0) - 1
   END AS estimate_error
 FROM `{database}`.runs AS r
 LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

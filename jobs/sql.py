@@ -11,7 +11,6 @@ from pyspark.errors import PySparkException, PythonException
 from jobs.site import AnyConfig
 from ptec_udf.config import load_config
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.nightly.reason import reason_of
 from ptec_udf.progress import say
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
@@ -42,7 +41,9 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
     except PythonException as error:
-        # Its message may quote a company's text.
+        from ptec_udf.nightly.reason import reason_of
+
+        # Its own message may quote a company's text.
         hint = "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""
         raise SourceError(f"the statement cannot be run, a worker failed: {reason_of(error)}{hint}") from None
     except PySparkException as error:

@@ -37,7 +37,7 @@ def keep_from_python(context: SparkContext) -> None:
 
     Spark puts the jars of ``spark.jars.packages`` there, since some hold Python code too. Every worker then reads the
     directory of each jar twice and keeps both: with Delta's, .8 s and 75 MB a worker. On this machine a jar also goes
-    if all of its Python code is installed besides, as that of Delta's is; another host may lack it.
+    if all of its Python packages are installed besides, as that of Delta's is; another host may lack them.
     """
     names = getattr(context, "_python_includes", None) or []  # there is no public way to it
     root, is_here = SparkFiles.getRootDirectory(), (context.master or "").startswith("local")
@@ -63,5 +63,8 @@ def _is_useless(path: str, is_here: bool) -> bool:
             code = [name for name in jar.namelist() if name.endswith((".py", ".pyc"))]
     except (OSError, zipfile.BadZipFile):
         return False
+    tops = {name.partition("/")[0] for name in code}
+    files = [top if top.endswith((".py", ".pyc")) else f"{top}/__init__.py" for top in tops]
     others = [Path(other) for other in sys.path if not other.endswith((".jar", ".zip"))]
-    return not code or (is_here and all(any((other / name).is_file() for other in others) for name in code))
+    # A package with a file of its own is taken whole from one place; those without may be in several.
+    return not code or (is_here and all(name in code and any((at / name).is_file() for at in others) for name in files))

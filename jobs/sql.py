@@ -41,7 +41,7 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
     except PythonException as error:
-        from ptec_udf.nightly.reason import reason_of
+        from ptec_udf.nightly.reason import reason_of  # only here, as above
 
         # Its own message may quote a company's text.
         hint = "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""

@@ -6,6 +6,7 @@ import json
 import sys
 import zipfile
 import zipimport
+from functools import lru_cache
 from pathlib import Path
 
 from pyspark import SparkContext, SparkFiles
@@ -56,15 +57,21 @@ def forget_jars() -> None:
 
 def _is_useless(path: str, is_here: bool) -> bool:
     """Tell whether a path is a jar without Python code or, where it is used here, without any that is not installed."""
-    if not path.endswith(".jar"):
-        return False
-    try:
-        with zipfile.ZipFile(path) as jar:
-            code = [name for name in jar.namelist() if name.endswith((".py", ".pyc"))]
-    except (OSError, zipfile.BadZipFile):
+    code = _code_in(path) if path.endswith(".jar") else None
+    if code is None:
         return False
     tops = {name.partition("/")[0] for name in code}
     files = [top if top.endswith((".py", ".pyc")) else f"{top}/__init__.py" for top in tops]
     others = [Path(other) for other in sys.path if not other.endswith((".jar", ".zip"))]
     # A package with a file of its own is taken whole from one place; those without may be in several.
     return not code or (is_here and all(name in code and any((at / name).is_file() for at in others) for name in files))
+
+
+@lru_cache
+def _code_in(jar: str) -> frozenset[str] | None:
+    """Name the Python files of a jar, which a session asks for by its name and by its path; None: it is no jar."""
+    try:
+        with zipfile.ZipFile(jar) as file:
+            return frozenset(name for name in file.namelist() if name.endswith((".py", ".pyc")))
+    except (OSError, zipfile.BadZipFile):
+        return None

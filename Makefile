@@ -21,13 +21,13 @@ demo: java $(DEMO)  ## train a small model and score the shipped companies for t
 	@$(BIN)/ptec demo $(DEMO_ARGS)
 
 test: java $(DEV) lint wheel-check test-unit $(WARM)  ## all that CI runs
-	@$(ON_SPARK) tests/e2e tests/spark
+	@$(ON_SPARK) tests/e2e tests/faults tests/spark
 
 test-unit: $(DEV)  ## tests without Spark, in seconds
 	@OMP_NUM_THREADS=1 $(IN_TWO) tests/unit
 
 test-spark: java $(WARM)  ## tests on Spark, and the commands end to end
-	@$(ON_SPARK) tests/e2e tests/spark --ignore=tests/e2e/test_documents.py
+	@$(ON_SPARK) tests/e2e tests/faults tests/spark --ignore=tests/e2e/test_documents.py
 
 test-documents: java $(DEV)  ## run every command that the pages show, in their order
 	@$(BIN)/python -m pytest tests/e2e/test_documents.py

@@ -18,11 +18,10 @@ TIMEOUT_S = 600
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ptec(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def ptec(*arguments: str, cwd: Path, python_path: str = str(ROOT)) -> subprocess.CompletedProcess[str]:
     """Run the command line and wait for its end."""
-    return subprocess.run(
-        _command(arguments), cwd=cwd, env=_environment(), capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    mine = environment() | {"PYTHONPATH": python_path}
+    return subprocess.run(command_of(arguments), cwd=cwd, env=mine, capture_output=True, text=True, timeout=TIMEOUT_S)
 
 
 def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -34,9 +33,9 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def kill_when(arguments: tuple[str, ...], seen: Callable[[], bool], cwd: Path) -> None:
     """Start the command line and kill it, and all that it started, once ``seen`` says so."""
     process = subprocess.Popen(
-        _command(arguments),
+        command_of(arguments),
         cwd=cwd,
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -63,9 +62,11 @@ def table_rows(table: Path, leave_out: tuple[str, ...]) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda row: json.dumps(row, sort_keys=True, default=str))
 
 
-def _command(arguments: tuple[str, ...]) -> list[str]:
+def command_of(arguments: tuple[str, ...]) -> list[str]:
+    """Return the command line of ``ptec``."""
     return [str(Path(sys.executable).with_name("ptec")), *arguments]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of commands: this checkout stands first on Python's path."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}

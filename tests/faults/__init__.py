@@ -1,0 +1,1 @@
+"""Nights that are killed, and what their reruns come to."""

@@ -1,0 +1,78 @@
+"""A prepared warehouse that is put back before each round, and what two nights must agree in."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.e2e.processes import ROOT, TIMEOUT_S, n_commits, ptec, result_of, table_rows
+
+N_COMPANIES = 400
+"""And ten whose texts are those of others."""
+
+# Queries over a few rows are done before their code is compiled.
+_QUICK = {
+    "spark.sql.shuffle.partitions": 2,
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
+_TIMES = ("scored_at", "changed_at", "started", "ended", "rows_per_second")
+_OF_A_RUN = ("run_id", "outcome", "counts", "model_id")
+
+
+@dataclass(frozen=True)
+class FaultSite:
+    """A folder with warehouse, source, champion and ``score.yaml``, and a copy of the warehouse beside."""
+
+    folder: Path
+
+    @classmethod
+    def prepare(cls, folder: Path, n_companies: int = N_COMPANIES) -> FaultSite:
+        """Make one, in a process of its own."""
+        command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), str(n_companies)]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
+        settings = yaml.safe_load((folder / "score.yaml").read_text(encoding="utf-8"))
+        settings["warehouse"]["spark"] = _QUICK
+        (folder / "score.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        shutil.copytree(folder / "warehouse", folder / "before")
+        return cls(folder)
+
+    def restore(self) -> None:
+        """Put the warehouse back, into the same place: the catalog holds absolute paths."""
+        shutil.rmtree(self.folder / "warehouse")
+        shutil.copytree(self.folder / "before", self.folder / "warehouse")
+
+    def table(self, name: str) -> Path:
+        """Folder of a table of ours."""
+        return self.folder / "warehouse" / "tables" / "ptec.db" / name
+
+    def commits(self, name: str) -> int:
+        """Number of commits of a table, creating it among them."""
+        return n_commits(self.table(name))
+
+    def staged(self) -> int:
+        """Number of texts in staging."""
+        return len(table_rows(self.table("score_staging"), ()))
+
+    def night(self, *overrides: str) -> dict[str, Any]:
+        """Run a night to its end and return its result."""
+        return result_of(ptec(*score(*overrides), cwd=self.folder))
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """What an undisturbed night and a killed one with its rerun must agree in: all but times and vain runs."""
+        tables = {name: table_rows(self.table(name), _TIMES) for name in ("scores", "score_changes", "score_staging")}
+        done = [run for run in table_rows(self.table("runs"), _TIMES) if run["outcome"] == "done"]
+        return tables | {"runs": [{name: run[name] for name in _OF_A_RUN} for run in done]}
+
+
+def score(*overrides: str) -> tuple[str, ...]:
+    """Return the arguments of a night."""
+    sets = [part for override in overrides for part in ("--set", override)]
+    return ("score", "--config", "score.yaml", *sets, "--json")

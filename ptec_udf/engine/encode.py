@@ -20,6 +20,10 @@ class EncodedText:
     n_truncated: int
 
 
+class TokeniserPanic(RuntimeError):
+    """Raised in place of what a panic in Rust code becomes, which is no ``Exception`` and would end the worker."""
+
+
 class Encoder:
     """A tokeniser with the artifact's maximum length and its way to cut.
 
@@ -75,8 +79,17 @@ class Encoder:
         return (self.max_tokens, self.template) == (other.max_tokens, other.template)
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Turn texts into ids; a text without any token of its own gets an empty list."""
-        batch = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
+        """Turn texts into ids; a text without any token of its own gets an empty list.
+
+        Raises:
+            TokeniserPanic: when the tokeniser's native code gives up.
+        """
+        try:
+            batch = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
+        except BaseException as error:
+            if type(error).__module__ == "pyo3_runtime":
+                raise TokeniserPanic from None
+            raise
         rows = enumerate(zip(texts, batch["input_ids"], strict=True))
         return [self._wrap(text, ids, batch, row) for row, (text, ids) in rows]
 

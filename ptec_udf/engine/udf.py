@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import GPU_BATCH_TOKENS, chosen_dtype
+from ptec_udf.engine.isolated import isolated
 from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.engine.together import score_together
 from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
@@ -86,6 +88,7 @@ def scoring_udf(
     counters: Counters | None = None,
     *,
     frees_others: bool = False,
+    isolates: bool = False,
 ) -> Any:
     """Make the UDF ``text -> struct`` (see ``SCORED``).
 
@@ -98,6 +101,8 @@ def scoring_udf(
         engine: arithmetic and batching.
         counters: are added to as texts are scored.
         frees_others: let workers drop other models first, which may be more than memory holds beside this one.
+        isolates: score in processes of their own, so that a text which kills its process is found; each task loads
+            the model.
     """
     broadcast = spark.sparkContext.broadcast(artifact.scoring_files)
     model_id = artifact.model_id
@@ -105,13 +110,14 @@ def scoring_udf(
 
     @F.pandas_udf(SCORED)  # type: ignore[call-overload]
     def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        for window in windows(batches, settings.window_rows, settings.window_bytes):
-            if frees_others:
-                keep_only(model_id)
-            results = scorer_for(model_id, broadcast.value, settings).score(window)
-            if counters is not None:
-                counters.add(window, results)
-            yield to_frame(results)
+        with isolated(model_id, broadcast.value, settings) if isolates else nullcontext() as alone:
+            for window in windows(batches, settings.window_rows, settings.window_bytes):
+                if frees_others:
+                    keep_only(model_id)
+                results = (alone or scorer_for(model_id, broadcast.value, settings)).score(window)
+                if counters is not None:
+                    counters.add(window, results)
+                yield to_frame(results)
         give_back_memory()
 
     # Without this the optimiser may copy the call, and each copy runs the model.

@@ -98,8 +98,8 @@ def scorer_beside(model_id: str, files: Mapping[str, bytes], settings: EngineSet
     return scorer if isinstance(scorer, Scorer) else None
 
 
-def keep_only(model_id: str) -> None:
-    """Let go of all models but one."""
+def keep_only(model_id: str | None) -> None:
+    """Let go of all models but one; None: of all."""
     with _lock:
         for key in [key for key in _scorers if key[0] != model_id]:
             del _scorers[key]

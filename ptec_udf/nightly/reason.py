@@ -15,4 +15,14 @@ def reason_of(error: PySparkException | Py4JError) -> str:
     ours = re.search(rf"ptec_udf\.errors\.(\w+: .*)|({STAGING_LOST})", str(error))
     if ours:
         return str(ours[1] or ours[2])
+    if "No space left on device" in str(error):
+        return "no room left on a disk"
+    unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (\S+?)\.? ", str(error))
+    if unread:
+        return f"a file that cannot be read, {unread[1]}"
     return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
+
+
+def worker_died(error: PySparkException | Py4JError) -> bool:
+    """Tell whether a job ended since workers or executors died, each time that Spark tried a task of it."""
+    return bool(re.search(r"Python worker exited unexpectedly|ExecutorLostFailure", str(error)))

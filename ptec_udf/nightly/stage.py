@@ -12,14 +12,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from py4j.protocol import Py4JError
 from pyspark import StorageLevel, inheritable_thread_target
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, rows_of_models, scoring_udf, task_slots, together_udf
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.progress import seconds_left, watched
+from ptec_udf.nightly.reason import worker_died
+from ptec_udf.progress import say, seconds_left, watched
 from ptec_udf.warehouse.tables import Warehouse
 
 # Many small tasks let fast cores take over work, and move the line of progress.
@@ -65,7 +68,9 @@ def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run
     usable = standing.where(has_logits).select("text_hash", *_FIELDS)
     staged = warehouse.read("score_staging").where(F.col("model_id") == model_id)
     staged = staged.where(has_logits | (F.col("run_id") == run_id)).select("text_hash", *_FIELDS)
-    return staged.unionByName(usable).dropDuplicates(["text_hash"])
+    # What failed in this run may have been scored in another one since.
+    best = F.max_by(F.struct(*_FIELDS), has_logits).alias("best")
+    return staged.unionByName(usable).groupBy("text_hash").agg(best).select("text_hash", "best.*")
 
 
 def fresh_texts(changes: DataFrame, known: DataFrame) -> DataFrame:
@@ -120,13 +125,22 @@ def stage(
             score = _alone(warehouse, artifact, engine, counters, frees_others=frees_others)
         n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
 
-        def write(one: Row) -> None:
+        def write(one: Row, score: _Score = score) -> None:
             context.setJobDescription(f"ptec: slice {one['slice'] + 1} of {n_slices}")
             origin = {"run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
             warehouse.append("score_staging", score(dealt, one).withColumns(origin))
 
+        def write_whatever_dies(one: Row) -> None:
+            try:
+                write(one)
+            except (PySparkException, Py4JError) as error:
+                if beside or not worker_died(error):
+                    raise
+                say(f"warning: workers died in slice {one['slice'] + 1}; it is scored again, to find what they die of")
+                write(one, _alone(warehouse, artifact, engine, counters, isolates=True))
+
         with watched(lambda seconds: _line(counters, n_texts, whole, seconds)):
-            _in_turn(write, slices, inheritable_thread_target(warehouse.spark))
+            _in_turn(write_whatever_dies, slices, inheritable_thread_target(warehouse.spark))
     finally:
         dealt.unpersist()
     return Staged(n_texts, time.monotonic() - started)
@@ -142,11 +156,9 @@ def wanted_beside(texts: DataFrame, beside: Sequence[Beside]) -> DataFrame:
     return texts.select("text_hash", "text", wanted.alias("wanted"))
 
 
-def _alone(
-    warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters, *, frees_others: bool
-) -> _Score:
-    """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields."""
-    score = scoring_udf(warehouse.spark, artifact, engine, counters, frees_others=frees_others)
+def _alone(warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters, **how: bool) -> _Score:
+    """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields; ``how`` as of the UDF."""
+    score = scoring_udf(warehouse.spark, artifact, engine, counters, **how)
     named = F.lit(artifact.model_id)
     return lambda dealt, one: scored_slice(dealt, one, score("text")).withColumn("model_id", named)
 

@@ -135,6 +135,22 @@ def test_text_that_breaks_the_tokeniser_is_found_and_its_neighbours_are_scored(m
     assert results[5].error == "scoring this text alone raised TypeError"
 
 
+def test_text_that_the_tokenisers_native_code_gives_up_on_is_found(make_scorer, monkeypatch):
+    scorer = make_scorer()
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    tokenizer = scorer.encoder.tokenizer
+
+    def breaking(texts, **options):
+        if POISON in texts:
+            raise panic(POISON)
+        return tokenizer(texts, **options)
+
+    monkeypatch.setattr(scorer.encoder, "tokenizer", breaking)
+    results = scorer.score([*TEXTS[:3], POISON])
+    assert [result.status for result in results] == [OK, OK, OK, ERROR]
+    assert results[3].error == "scoring this text alone raised TokeniserPanic"
+
+
 def test_halving_needs_few_passes(make_scorer, monkeypatch):
     scorer = make_scorer(batch_tokens=100_000)
     forward, sizes = scorer.network.forward, []

@@ -77,7 +77,10 @@ def run_command(
         raise SystemExit(1) from None
     except Exception as error:
         if _is_full_disk(error):
-            say("error: no room is left on a disk; make room and give the same command again, what is whole is kept")
+            say(
+                "error: no room is left on a disk, or it is read-only; make room and give the same command again, what "
+                "is whole is kept"
+            )
             raise SystemExit(1) from None
         # The place is shown and the message is not, since it may quote a company's text.
         say("".join(traceback.format_tb(error.__traceback__)))
@@ -92,13 +95,16 @@ def run_command(
         raise SystemExit(1)
 
 
+_FULL = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")
+
+
 def _is_full_disk(error: BaseException | None) -> bool:
     """Tell whether a full disk is the cause; not every library says so by its kind of error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # safetensors (by its number), SQLite and Hadoop: words of the system, which quote nothing.
-        if any(words in str(error) for words in ("(os error 28)", "disk is full", "No space left on device")):
+        # safetensors (by its number), SQLite, Hadoop, and Derby, which goes on without writing: they quote nothing.
+        if any(words in str(error) for words in _FULL):
             return True
         error = error.__cause__ or error.__context__
     return False

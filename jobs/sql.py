@@ -32,6 +32,11 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         # Not refused, since the statement may be the one that mends a table.
         for fault in error.faults:
             say(f"warning: {fault}")
+    except PySparkException as error:
+        # Who may read and not write can ask all the same.
+        say(
+            f"warning: tables or views could not be brought up to date ({error.getCondition() or type(error).__name__})"
+        )
     warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
     if "ptec_score" in query.lower():
         # Only here, since PyTorch comes with it, which takes seconds to load.

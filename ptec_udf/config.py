@@ -143,6 +143,13 @@ class ScoreConfig(Section):
         8192, ge=1, description="distinct texts scored per staging commit; a killed night resumes after the last one"
     )
     retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
+    max_error_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of a night's companies that may have errors; with more of them nothing is merged. A night "
+        "of fewer than 100 companies may have as many errors as one of 100; 1: any number",
+    )
     verify: VerifyConfig = VerifyConfig()
     estimate: EstimateConfig = EstimateConfig()
 

@@ -10,6 +10,8 @@
     │   ├── BackboneError     a backbone that is not there or not the one trained with
     │   └── RegistryError     a model or alias that does not exist or cannot be moved
     ├── WarehouseBusyError    another process holds the embedded warehouse
+    ├── ErrorBudgetError      a night with more errors than it may have
+    ├── HeldError             another run is writing scores of the same model
     └── TrainingError         training that cannot go on
 """
 
@@ -62,6 +64,14 @@ class RegistryError(UserError):
 
 class WarehouseBusyError(PtecError):
     """Raised when another process holds the embedded warehouse."""
+
+
+class ErrorBudgetError(PtecError):
+    """Raised when more of a night's companies have errors than may have them; nothing is merged."""
+
+
+class HeldError(PtecError):
+    """Raised when another run is writing scores of the same model, or has taken over from this one."""
 
 
 class TrainingError(PtecError):

@@ -149,7 +149,7 @@ def _night(result: dict[str, Any]) -> dict[str, Any]:
 def _queries(spark: SparkSession) -> dict[str, Any]:
     """Ask what an analyst would."""
     common = spark.sql(
-        "SELECT label FROM ptec.label_scores WHERE at_or_over GROUP BY label ORDER BY count(*) DESC, label LIMIT 1"
+        "SELECT label FROM ptec.label_scores WHERE has_label GROUP BY label ORDER BY count(*) DESC, label LIMIT 1"
     ).first()
     label = common["label"] if common else ""
     screen = spark.sql(

@@ -9,6 +9,7 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ptec_udf.warehouse.corrections import said
 from ptec_udf.warehouse.source import PinnedSource
 
 
@@ -49,13 +50,18 @@ def screen_changes(
 
     Returns:
         Rows of the score_changes table. Reasons: ``new`` (not shown before, or without a score), ``removed``
-        (not shown any more), ``text`` (the company's text changed), ``model`` (other logits of another
-        model, and no other text that one could know of), ``threshold`` (none of these changed).
+        (not shown any more), ``correction`` (of this label), ``text`` (the company's text changed), ``model``
+        (other logits of another model, and no other text that one could know of), ``threshold`` (none of these
+        changed).
     """
     both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
     moves = F.concat(
         _moves(_labels("new"), _labels("old"), entered=True), _moves(_labels("old"), _labels("new"), entered=False)
     )
+    # Of a label that one of the models lacks, only the other one's corrections are known.
+    is_common = F.col("label").isin(*set(old.names).intersection(new.names))
+    says = [said(F.col(f"{side}_corrected"), F.col("label")) for side in ("old", "new")]
+    corrected = is_common & ~says[0].eqNullSafe(says[1])
     return (
         both.withColumn("move", F.explode(moves))
         .select("*", "move.*")
@@ -70,7 +76,7 @@ def screen_changes(
             _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
             _threshold(old).alias("old_threshold"),
             _threshold(new).alias("new_threshold"),
-            _reason(old.model_id != new.model_id and not same_logits, same_template).alias("reason"),
+            _reason(old.model_id != new.model_id and not same_logits, same_template, corrected).alias("reason"),
             F.lit(source.source_id).alias("source_id"),
             F.lit(source.version).cast("long").alias("source_version"),
             F.lit(changed_at).alias("changed_at"),
@@ -80,7 +86,7 @@ def screen_changes(
 
 def _shown(rows: DataFrame, side: str) -> DataFrame:
     """Rows of companies that are there, columns named after their side."""
-    names = ("text_hash", "labels", "probabilities")
+    names = ("text_hash", "labels", "probabilities", "corrected")
     return rows.where(F.col("removed_in").isNull()).select(
         "key", F.lit(True).alias(f"{side}_shown"), *[F.col(name).alias(f"{side}_{name}") for name in names]
     )
@@ -97,7 +103,7 @@ def _moves(labels: Column, others: Column, *, entered: bool) -> Column:
     )
 
 
-def _reason(model_changed: bool, same_template: bool) -> Column:
+def _reason(model_changed: bool, same_template: bool, corrected: Column) -> Column:
     """Say why, from what differs between the two sides."""
     # Another template gives every company another text, which says nothing about the company.
     text_changed = F.lit(same_template or not model_changed) & ~F.col("old_text_hash").eqNullSafe(
@@ -106,6 +112,8 @@ def _reason(model_changed: bool, same_template: bool) -> Column:
     return (
         F.when(F.col("old_shown").isNull(), F.lit("new"))
         .when(F.col("new_shown").isNull(), F.lit("removed"))
+        # Before the others: a correction decides, whatever else has changed.
+        .when(corrected, F.lit("correction"))
         .when(text_changed, F.lit("text"))
         .when(F.lit(model_changed), F.lit("model"))
         .when(F.col("old_probabilities").isNull(), F.lit("new"))

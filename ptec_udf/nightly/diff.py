@@ -9,17 +9,19 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.text import quoted, text_hash
+from ptec_udf.warehouse.schemas import SCORES
 
 NEW = "new"  # no score under this model yet, or the company was gone
 TEXT = "text"  # the text changed
 SOURCE = "source"  # unchanged, but last seen in another source
 RETRY = "retry"  # unchanged, but failed last time and retry is on
+CORRECTED = "corrected"  # unchanged, but analysts say something else of its labels
 GONE = "gone"  # no longer in the source
 SAME = "same"  # nothing to do
 WRITTEN = "written"  # by this very run, which was killed after its MERGE
 NO_KEY = "no_key"  # rows that nothing identifies: counted, never scored
 
-TO_WRITE = (NEW, TEXT, SOURCE, RETRY)
+TO_WRITE = (NEW, TEXT, SOURCE, RETRY, CORRECTED)
 
 AMBIGUOUS_KEY = "key stands on several rows with different texts; make it unique in the source"
 
@@ -62,20 +64,30 @@ def keyed_texts(source: DataFrame, key: str, text: Column) -> DataFrame:
     )
 
 
-def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, run_id: str, retry_errors: bool) -> DataFrame:
+def marked(
+    texts: DataFrame,
+    standing: DataFrame,
+    corrections: DataFrame,
+    *,
+    source_id: str,
+    run_id: str,
+    retry_errors: bool,
+) -> DataFrame:
     """Give every key of source and scores its fate.
 
     Args:
         texts: from ``keyed_texts``.
         standing: rows of the scores table under this model.
+        corrections: from ``corrections_by_company``.
         source_id: the source of this night.
         run_id: this night's run.
         retry_errors: whether rows with status error are scored again.
 
     Returns:
-        key, n_rows, fate, text, text_hash, conflict; text is null where nothing is to be scored. Keys that are
-        gone already and still not in the source have no row.
+        key, n_rows, fate, text, text_hash, conflict, corrected; text is null where nothing is to be scored. Keys
+        that are gone already and still not in the source have no row.
     """
+    none = F.array().cast(SCORES["corrected"].dataType)
     old = standing.select(
         "key",
         F.lit(True).alias("stands"),
@@ -84,8 +96,10 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, run_id: str
         F.col("source_id").alias("old_source"),
         F.col("run_id").alias("old_run"),
         F.col("removed_in").isNotNull().alias("was_gone"),
+        F.coalesce("corrected", none).alias("old_corrected"),
     )
-    new = texts.withColumn("is_there", F.lit(True))
+    new = texts.join(corrections, on="key", how="left").withColumn("is_there", F.lit(True))
+    new = new.withColumn("corrected", F.coalesce("corrected", none))
     both = new.join(old, on="key", how="full_outer")
     fate = _fate(source_id, run_id, retry_errors)
     return (
@@ -98,6 +112,7 @@ def marked(texts: DataFrame, standing: DataFrame, *, source_id: str, run_id: str
             F.when(F.col("fate").isin(*TO_WRITE), F.col("text")).alias("text"),
             "text_hash",
             "conflict",
+            "corrected",
         )
     )
 
@@ -124,5 +139,6 @@ def _fate(source_id: str, run_id: str, retry_errors: bool) -> Column:
         # Before the retry: what failed in this run was tried in it.
         .when(F.col("old_run") == F.lit(run_id), F.lit(WRITTEN))
         .when(failed, F.lit(RETRY))
+        .when(F.col("corrected") != F.col("old_corrected"), F.lit(CORRECTED))
         .otherwise(F.lit(SAME))
     )

@@ -18,6 +18,7 @@ from ptec_udf.nightly.runs import History, RunRecord
 from ptec_udf.nightly.stage import known_texts
 from ptec_udf.text import missing_columns, parse_template, text_column, text_id
 from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.corrections import corrections_by_company
 from ptec_udf.warehouse.source import PinnedSource, pin
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -26,7 +27,8 @@ from ptec_udf.warehouse.tables import Warehouse
 class Night:
     """What a night works with, pinned before anything is read.
 
-    ``beside`` are nights of other models, of which texts that this one scores are scored in the same pass.
+    ``beside`` are nights of other models, of which texts that this one scores are scored in the same pass. The versions
+    are those of our own tables.
     """
 
     warehouse: Warehouse
@@ -35,7 +37,9 @@ class Night:
     artifact: Artifact
     history: History
     record: RunRecord
+    runs_version: int
     scores_version: int
+    corrections_version: int
     beside: Sequence[Night] = ()
 
     def texts(self) -> DataFrame:
@@ -46,9 +50,11 @@ class Night:
 
     def changes(self) -> DataFrame:
         """The fate of every key; see ``diff.marked``."""
+        corrections = self.warehouse.read("corrections", self.corrections_version)
         return marked(
             self.texts(),
             self.standing(),
+            corrections_by_company(corrections, [label.name for label in self.artifact.manifest.labels]),
             source_id=self.source.source_id,
             run_id=self.record.run_id,
             retry_errors=self.config.retry_errors,
@@ -81,11 +87,24 @@ def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
 
 def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, source: PinnedSource) -> Night:
     """Make the night of a model and a pinned source, as runs and scores stand now."""
+    runs_version = warehouse.version("runs")
     history, template = History.read(warehouse), artifact.manifest.template
     record = new_record(history, config, model_id=artifact.model_id, template=template, source=source)
     if estimates := history.estimates_of(record.run_id):
         record.estimated_seconds = estimates[-1]["estimated_seconds"]
-    return Night(warehouse, config, source, artifact, history, record, warehouse.version("scores"))
+    scores_version, record.corrections_version = warehouse.version("scores"), warehouse.version("corrections")
+    versions = (runs_version, scores_version, record.corrections_version)
+    return Night(warehouse, config, source, artifact, history, record, *versions)
+
+
+def as_it_is_now(night: Night) -> Night:
+    """Pin a night anew if runs or scores were written since it was pinned."""
+    warehouse = night.warehouse
+    if (warehouse.version("runs"), warehouse.version("scores")) == (night.runs_version, night.scores_version):
+        return night
+    is_pinned = night.config.source.version is not None
+    source = night.source if is_pinned else pin(warehouse.spark, night.config.source, warehouse)
+    return night_of(warehouse, night.config, night.artifact, source)
 
 
 def new_record(
@@ -111,13 +130,14 @@ def new_record(
 
 
 def nothing_to_do(night: Night) -> str | None:
-    """Tell whether the last run of this screen saw the same source, version, model and template."""
+    """Tell whether the last run of this screen saw the same source, version, model, template and corrections."""
     record, source = night.record, night.source
     last = night.history.last_done(alias=record.alias, model_id=record.model_id)
     if last is None or night.config.retry_errors:
         return None
-    seen = (last["source_id"], last["source_version"], last["model_id"], last["text_id"])
-    if seen != (source.source_id, source.version, record.model_id, record.text_id):
+    seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
+    now = (source.source_id, source.version, record.model_id, record.text_id, record.corrections_version)
+    if seen != now:
         return None
     return (
         f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"

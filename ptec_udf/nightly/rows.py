@@ -11,6 +11,7 @@ from ptec_udf.engine.scorer import EMPTY, ERROR
 from ptec_udf.model.curve import Point, bend
 from ptec_udf.model.manifest import Label, Manifest
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
+from ptec_udf.warehouse.corrections import said
 from ptec_udf.warehouse.schemas import SCORES
 from ptec_udf.warehouse.source import PinnedSource
 
@@ -31,16 +32,20 @@ def _clamp(value: Column, low: float, high: float) -> Column:
     return F.least(F.greatest(value, F.lit(low)), F.lit(high))
 
 
-def assigned_labels(probability: Column, labels: list[Label]) -> Column:
-    """Return the names of labels at or over their threshold, compared as the floats that are stored."""
+def assigned_labels(probability: Column, labels: list[Label], corrected: Column) -> Column:
+    """Return the labels at or over their threshold, compared as the floats that are stored, corrections applied."""
     known = F.array(
         *[
             F.struct(F.lit(label.name).alias("name"), F.lit(label.threshold).cast("float").alias("threshold"))
             for label in labels
         ]
     )
-    named = F.zip_with(probability, known, lambda value, label: F.when(value >= label["threshold"], label["name"]))
-    return F.array_compact(named)
+
+    def named(value: Column, label: Column) -> Column:
+        has = F.coalesce(said(corrected, label["name"]), value >= label["threshold"])
+        return F.when(has, label["name"])
+
+    return F.array_compact(F.zip_with(probability, known, named))
 
 
 def scored_rows(
@@ -65,6 +70,7 @@ def scored_rows(
     wanted = changes.where(F.col("fate").isin(*TO_WRITE))
     joined = wanted.join(known, on="text_hash", how="left")
     probability = probabilities(F.col("logits"), manifest.labels, manifest.curve)
+    labels = assigned_labels(probability, manifest.labels, F.col("corrected"))
     conflict, blank = F.col("conflict"), F.col("text").isNull() & ~F.col("conflict")
     # Ends the night rather than write a company without a score.
     scored = F.coalesce("status", F.raise_error(F.lit(STAGING_LOST)).cast("string"))
@@ -80,9 +86,10 @@ def scored_rows(
         error.alias("error"),
         "logits",
         probability.alias("probabilities"),
-        F.coalesce(assigned_labels(probability, manifest.labels), F.array().cast("array<string>")).alias("labels"),
+        F.coalesce(labels, F.array().cast("array<string>")).alias("labels"),
         *_origin(source, run_id, scored_at),
         F.lit(None).cast("long").alias("removed_in"),
+        "corrected",
     )
 
 

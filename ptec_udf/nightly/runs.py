@@ -34,7 +34,7 @@ class History:
     def read(cls, warehouse: Warehouse) -> History:
         """Read the few columns that decide what a night has to do, and what was estimated before it."""
         columns = ("command", "run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias")
-        runs = warehouse.read("runs").select(*columns, "ended", "estimated_seconds")
+        runs = warehouse.read("runs").select(*columns, "ended", "estimated_seconds", "corrections_version")
         rows = sorted(runs.collect(), key=lambda row: row["ended"])
         return cls(*[[row for row in rows if row["command"] == command] for command in (COMMAND, ESTIMATE)])
 
@@ -56,6 +56,11 @@ class History:
             if row["outcome"] == DONE and row["model_id"] == model_id and row["source_id"] == source_id
         ]
         return max(versions, default=None)
+
+    def has_failed(self, *, alias: str | None, model_id: str) -> bool:
+        """Tell whether the newest run of an alias and a model failed."""
+        outcomes = [row["outcome"] for row in self.rows if (row["alias"], row["model_id"]) == (alias, model_id)]
+        return outcomes[-1:] == [FAILED]
 
     def estimates_of(self, run_id: str) -> list[Row]:
         """Return what was estimated of a run, newest last."""
@@ -107,6 +112,7 @@ class RunRecord:
     rows_per_second: float | None = None
     dtype: str | None = None
     estimated_seconds: float | None = None
+    corrections_version: int | None = None
     command: str = COMMAND
 
     def count_written(self, warehouse: Warehouse) -> None:
@@ -146,6 +152,7 @@ class RunRecord:
             "error": error,
             "dtype": self.dtype,
             "estimated_seconds": self.estimated_seconds,
+            "corrections_version": self.corrections_version,
         }
         row = tuple(values[name] for name in RUNS.names)
         warehouse.append("runs", warehouse.spark.createDataFrame([row], RUNS))

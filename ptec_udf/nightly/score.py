@@ -7,7 +7,7 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,10 +21,12 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.udf import engine_settings
-from ptec_udf.errors import PtecError
+from ptec_udf.errors import ErrorBudgetError, HeldError, PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
-from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
+from ptec_udf.nightly.failures import check_budget, kinds_of
+from ptec_udf.nightly.hold import held
+from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.rows import gone_rows, scored_rows
@@ -61,45 +63,71 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 
 def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
     """Score with one model, and in its pass with shadows that can; returns and raises as ``score``."""
-    warehouse = night.warehouse
+    if result := _needless(night):
+        return result
+    with held(night.warehouse, night.record.model_id, night.record.run_id) as still_held:
+        night = as_it_is_now(night)  # another run may have ended before this one had its hold
+        if result := _needless(night):
+            return result
+        check(night)
+        ensure_views(night.warehouse)
+        return _recorded(night, shadows, still_held)
+
+
+def _needless(night: Night) -> dict[str, Any] | None:
+    """Record a night that has nothing to do, or is older than the scores that stand; None: it is to run."""
     if reason := nothing_to_do(night):
         say(reason)
-        return night.record.write(warehouse, NOTHING)
+        return night.record.write(night.warehouse, NOTHING)
     if reason := superseded(night):
         say(reason)
-        return night.record.write(warehouse, SUPERSEDED)
-    check(night)
-    ensure_views(warehouse)
+        return night.record.write(night.warehouse, SUPERSEDED)
+    return None
+
+
+def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], None]) -> dict[str, Any]:
+    """Do the night's work and write its row, however it ends."""
+    warehouse = night.warehouse
     try:
         night = finish_killed(night)
-        _run(replace(night, beside=nights_beside(night, shadows)))
+        _run(replace(night, beside=nights_beside(night, shadows)), still_held)
     except (PySparkException, Py4JError) as error:
         kind = reason_of(error)
         night.record.write_failed(warehouse, kind)
         raise PtecError(
             f"the night failed with {kind}, see Spark's own log; a rerun goes on where it stopped"
         ) from error
+    except HeldError:
+        raise  # the run that has taken over is of the same name, and writes the row
+    except ErrorBudgetError:
+        night.record.write_failed(warehouse, f"more than {night.config.max_error_fraction:g} have errors")
+        raise
     except Exception as error:
         night.record.write_failed(warehouse, type(error).__name__)
         raise
     return night.record.write(warehouse, DONE)
 
 
-def _run(night: Night) -> None:
-    """Do the night's work."""
+def _run(night: Night, still_held: Callable[[], None]) -> None:
+    """Do the night's work; for ``still_held`` see ``held``."""
     record = night.record
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
-    changes = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
+    changes = todo = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
         fates, n_texts = diff.count_fates(changes)
+        if fates.get(diff.WRITTEN):
+            # What was corrected after the kill is left to the next night, or this run's changes were of that alone.
+            record.corrections_version, todo = None, todo.where(F.col("fate") != diff.CORRECTED)
+            fates, n_texts = diff.count_fates(todo)
         record.skipped = fates.get(diff.SAME, 0)
         if null_keys := fates.get(diff.NO_KEY):
             record.counts["null_key"] = null_keys
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
-        scores_texts = any(fates.get(fate) for fate in diff.TO_WRITE)
-        staged = _stage(night, changes, n_texts) if scores_texts else Staged()
-        _write(night, changes, writes=scores_texts or bool(fates.get(diff.GONE)))
+        scores = any(fates.get(fate) for fate in diff.TO_WRITE)
+        staged = _stage(night, todo, n_texts) if scores else Staged()
+        still_held()
+        _write(night, todo, fates if scores else {}, writes=scores or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
         _clear_staging(night)
     finally:
@@ -167,10 +195,13 @@ def _rows(night: Night, changes: DataFrame) -> DataFrame:
     return scored.unionByName(gone_rows(changes, night.standing(), **origin))
 
 
-def _write(night: Night, changes: DataFrame, *, writes: bool) -> None:
-    """Write changes and scores; both read the rows several times, so these are kept."""
+def _write(night: Night, changes: DataFrame, fates: Mapping[str, int], *, writes: bool) -> None:
+    """Write changes and scores, unless errors are too many; all read the rows several times, so these are kept."""
     rows = _rows(night, changes).persist(StorageLevel.MEMORY_AND_DISK)
     try:
+        if fates:
+            retried = changes.where(F.col("fate") == diff.RETRY).select("key") if fates.get(diff.RETRY) else None
+            _check_errors(night, rows, retried, sum(fates.get(fate, 0) for fate in diff.TO_WRITE if fate != diff.RETRY))
         _write_changes(night, rows, writes)
         if writes:
             model_id, accept = night.record.model_id, night.config.source.accept_new
@@ -178,6 +209,19 @@ def _write(night: Night, changes: DataFrame, *, writes: bool) -> None:
             with_retries(lambda: night.warehouse.merge_scores(rows, model_id, accept_new_source=accept))
     finally:
         rows.unpersist()
+
+
+def _check_errors(night: Night, rows: DataFrame, retried: DataFrame | None, n_companies: int) -> None:
+    """End the night where more of its companies have errors than may have them; of fewer, say which they are.
+
+    Errors that stand already and are tried again do not count, or one that lasts would keep all that are mended away.
+    """
+    kinds = kinds_of(rows if retried is None else rows.join(retried, on="key", how="left_anti"))
+    if kinds:
+        night.record.counts["error"] = sum(kind.companies for kind in kinds)
+    check_budget(kinds, n_companies, night.config.max_error_fraction)
+    for kind in kinds:
+        say(f"warning: {kind}")
 
 
 def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:

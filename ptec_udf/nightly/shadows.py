@@ -17,7 +17,7 @@ from typing import Any
 
 from ptec_udf.config import ModelChoice, ScoreConfig
 from ptec_udf.engine.worker import MOST_BACKBONES, MOST_MODELS
-from ptec_udf.errors import PtecError, RegistryError, UserError
+from ptec_udf.errors import HeldError, PtecError, RegistryError, UserError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.nightly.plan import Night, new_record, night_of, source_faults, superseded
 from ptec_udf.nightly.runs import COMMAND, FAILED, SKIPPED, History
@@ -184,7 +184,7 @@ def _score(
     """Score with the model of a shadow; also what is refused before its run begins leaves a row."""
     try:
         return run(_night(warehouse, model, config, source))
-    except UserError as error:
+    except (HeldError, UserError) as error:
         facts: dict[str, Any] = {"model_id": model["model_id"], "template": model["template"], "source": source}
         new_record(History.read(warehouse), config, **facts).write_failed(warehouse, _said(error))
         raise

@@ -110,12 +110,17 @@ SCORES = _table(
     ("error", _STRING, "why there is no score; never holds the text"),
     ("logits", T.ArrayType(_FLOAT), "one raw score a label, in the model's order"),
     ("probabilities", T.ArrayType(_FLOAT), "one calibrated probability a label, in the model's order"),
-    ("labels", T.ArrayType(_STRING), "labels whose probability is at or over their threshold"),
+    ("labels", T.ArrayType(_STRING), "labels whose probability is at or over their threshold, corrections applied"),
     ("source_id", _STRING, "identity of the source table"),
     ("source_version", _LONG, "source version in which the text was read"),
     ("run_id", _STRING, "run that wrote the row"),
     ("scored_at", _TIMESTAMP, "moment of scoring"),
     ("removed_in", _LONG, "source version in which the company was found gone; null while it is there"),
+    (
+        "corrected",
+        T.ArrayType(T.StructType([T.StructField("label", _STRING), T.StructField("is_true", T.BooleanType())])),
+        "labels of the model that analysts corrected, and whether the company has them; labels holds those that it has",
+    ),
 )
 
 SCORE_STAGING = _table(
@@ -142,7 +147,7 @@ SCORE_CHANGES = _table(
     ("new_probability", _FLOAT, "null if there is no score any more"),
     ("old_threshold", _FLOAT, "null if the label was not known"),
     ("new_threshold", _FLOAT, "null if the label is not known any more"),
-    ("reason", _STRING, "text, model, threshold (same logits, judged otherwise), new or removed"),
+    ("reason", _STRING, "text, model, threshold (same logits, judged otherwise), correction, new or removed"),
     ("source_id", _STRING, "identity of the source table"),
     ("source_version", _LONG, "source version in which the change was seen"),
     ("changed_at", _TIMESTAMP, "moment of writing"),
@@ -179,6 +184,15 @@ RUNS = _table(
         _DOUBLE,
         "what ptec estimate says, or said of this night; null if it was not asked",
     ),
+    ("corrections_version", _LONG, "version of the table corrections that was applied; null if there may be more"),
+)
+
+HOLDS = _table(
+    ("model_id", _STRING, "model whose scores are being written"),
+    ("run_id", _STRING, "run that writes them"),
+    ("holder", _STRING, "what tells its process, and its place there, from all others"),
+    ("since", _TIMESTAMP, "begin"),
+    ("until", _TIMESTAMP, "moment at which the hold ends unless it is kept up"),
 )
 
 CORRECTIONS = _table(
@@ -200,9 +214,20 @@ SCHEMAS: dict[str, T.StructType] = {
     "score_changes": SCORE_CHANGES,
     "runs": RUNS,
     "corrections": CORRECTIONS,
+    "holds": HOLDS,
 }
 
-PARTITIONED_BY: dict[str, tuple[str, ...]] = {"scores": ("model_id",), "score_staging": ("model_id",)}
+PARTITIONED_BY: dict[str, tuple[str, ...]] = {table: ("model_id",) for table in ("scores", "score_staging", "holds")}
+"""So that runs of other models are not in each other's way."""
+
+
+ADDED: dict[str, tuple[str, ...]] = {"scores": ("corrected",), "runs": ("corrections_version",)}
+"""Columns that tables of earlier releases lack, and get; null, which they may hold, stands in rows that are there."""
+
+
+def columns_to_add(table: str, found: T.StructType) -> T.StructType:
+    """Return the columns that an existing table of an earlier release lacks and is to get."""
+    return T.StructType([SCHEMAS[table][name] for name in ADDED.get(table, ()) if name not in found.names])
 
 
 def schema_faults(table: str, found: T.StructType) -> list[str]:

@@ -6,15 +6,18 @@ import random
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from delta import exceptions as conflicts
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, schema_faults
+from ptec_udf.progress import say
+from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
 from ptec_udf.warehouse.session import make_database
 
 # Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
@@ -96,20 +99,24 @@ class Warehouse:
         self._logs: dict[str, Any] = {}
 
     def ensure(self) -> None:
-        """Create what is missing and check what is there.
+        """Create what is missing, check what is there, and add what an earlier release did not have.
 
         Raises:
-            ConfigError: if existing tables lack columns or have wrong types; names them all.
+            ConfigError: if existing tables lack other columns or have wrong types; names them all.
         """
         make_database(self.spark, self.database)
-        faults = []
+        faults, to_add = [], {}
         for table in SCHEMAS:
             if self.spark.catalog.tableExists(self.name(table)):
-                faults += schema_faults(table, self.spark.table(self.name(table)).schema)
+                found = self.spark.table(self.name(table)).schema
+                to_add[table] = columns_to_add(table, found)
+                faults += schema_faults(table, T.StructType([*found.fields, *to_add[table].fields]))
             else:
                 self._create(table)
         if faults:
             raise ConfigError([f"database {self.database}: {fault}" for fault in faults])
+        for table in [table for table, columns in to_add.items() if columns.fields]:
+            with_retries(partial(self._add, table))
 
     def name(self, table: str) -> str:
         """Quoted name of a table or view of ours, database included."""
@@ -183,6 +190,25 @@ class Warehouse:
             .execute()
         )
 
+    def put_hold(self, row: dict[str, Any], expected: str | None) -> None:
+        """Write a row of ``holds``: over that of its model with the expected holder; None: if there is none."""
+        is_same = F.col("t.model_id") == F.lit(row["model_id"])
+        values: dict[str, str | Column] = {name: F.col(f"s.{quote(name)}") for name in SCHEMAS["holds"].names}
+
+        def put() -> None:
+            table = DeltaTable.forName(self.spark, self.name("holds")).alias("t")
+            merge = table.merge(self._frame("holds", [row]).alias("s"), is_same)
+            if expected is None:
+                merge.whenNotMatchedInsert(values=values).execute()
+            else:
+                merge.whenMatchedUpdate(condition=F.col("t.holder") == F.lit(expected), set=values).execute()
+
+        with_retries(put)
+
+    def delete_hold(self, model_id: str, holder: str) -> None:
+        """Remove a row of ``holds`` if it is this holder's."""
+        self._delete("holds", (F.col("model_id") == F.lit(model_id)) & (F.col("holder") == F.lit(holder)))
+
     def _replace(self, table: str, df: DataFrame, condition: Column) -> None:
         """Write rows, all of which fulfil ``condition``, in place of those that do."""
         rows = self._shaped(table, df)
@@ -205,6 +231,15 @@ class Warehouse:
             value = F.col(quote(field.name)) if field.name in there else F.lit(None)
             columns.append(value.cast(field.dataType).alias(field.name))
         return df.select(*columns)
+
+    def _add(self, table: str) -> None:
+        """Add the columns that a table of ours lacks, which only its log is written for."""
+        self.spark.catalog.refreshTable(self.name(table))  # another process may have added them
+        columns = columns_to_add(table, self.spark.table(self.name(table)).schema)
+        if not columns.fields:
+            return
+        self.spark.sql(f"ALTER TABLE {self.name(table)} ADD COLUMNS ({columns.toDDL()})")
+        say(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
 
     def _create(self, table: str) -> None:
         """Create a table of ours."""

@@ -7,42 +7,47 @@ from importlib.resources import files
 
 from ptec_udf.warehouse.tables import Warehouse
 
-# In the order in which they need each other.
-VIEWS = ("current_scores", "label_scores", "run_summary", "why_changed")
-FUNCTIONS = ("screen",)
+# By the file of their text, in the order in which they need each other. A function may be named as a view is.
+VIEWS = {name: name for name in ("current_scores", "label_scores", "run_summary", "why_changed")}
+FUNCTIONS = {"screen": "screen", "why_changed_of": "why_changed"}
 
 
 def ensure_views(warehouse: Warehouse) -> list[str]:
     """Create views and functions that are missing or whose text has changed.
 
     Returns:
-        Names of those that were created.
+        Files of those that were created, in the folder sql.
     """
     created = []
-    for name in (*VIEWS, *FUNCTIONS):
-        statement, definition = _statement(warehouse, name)
-        if definition not in _description(warehouse, name):
+    for file, name in (VIEWS | FUNCTIONS).items():
+        statement, definition = _statement(warehouse, file)
+        described = _described_function(warehouse, name) if file in FUNCTIONS else _described_view(warehouse, name)
+        if definition not in described:
             warehouse.spark.sql(statement)
-            created.append(name)
+            created.append(file)
     return created
 
 
-def _statement(warehouse: Warehouse, name: str) -> tuple[str, str]:
+def _statement(warehouse: Warehouse, file: str) -> tuple[str, str]:
     """SQL text of a view or function, and the hash that is kept in it."""
-    text = (files("ptec_udf.warehouse") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    text = (files("ptec_udf.warehouse") / "sql" / f"{file}.sql").read_text(encoding="utf-8")
     # The configuration allows letters, digits and underscores only in the name of the database.
     text = text.replace("{database}", warehouse.database)
     definition = hashlib.sha256(text.encode()).hexdigest()[:16]
     return text.replace("{definition}", definition), definition
 
 
-def _description(warehouse: Warehouse, name: str) -> str:
-    """What Spark tells of an existing view or function; empty if there is none."""
+def _described_view(warehouse: Warehouse, name: str) -> str:
+    """What Spark tells of a view; empty if there is none."""
     spark, full = warehouse.spark, warehouse.name(name)
-    if name in FUNCTIONS:
-        if not spark.catalog.functionExists(full):
-            return ""
-        return "\n".join(str(row[0]) for row in spark.sql(f"DESCRIBE FUNCTION EXTENDED {full}").collect())
     if not spark.catalog.tableExists(full):
         return ""
     return "\n".join(str(row.value) for row in spark.sql(f"SHOW TBLPROPERTIES {full}").collect())
+
+
+def _described_function(warehouse: Warehouse, name: str) -> str:
+    """What Spark tells of a function; empty if there is none."""
+    spark, full = warehouse.spark, warehouse.name(name)
+    if not spark.catalog.functionExists(full):
+        return ""
+    return "\n".join(str(row[0]) for row in spark.sql(f"DESCRIBE FUNCTION EXTENDED {full}").collect())

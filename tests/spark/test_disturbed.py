@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from ptec_udf.errors import ArtifactError, PtecError
+from ptec_udf.errors import ArtifactError, HeldError, PtecError
 from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly.runs import RunRecord
 from ptec_udf.warehouse.tables import Warehouse
@@ -49,15 +50,40 @@ def kill_after_merge(site: Site, *overrides: str) -> None:
             site.night(*overrides)
 
 
-def test_a_second_night_at_once_leaves_no_company_without_its_score(
+def test_a_second_night_at_once_is_refused_with_the_name_of_the_first(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.champion()
-    before_writing(monkeypatch, site.night)
-    with pytest.raises(PtecError, match="not in staging any more"):
-        site.night()
-    assert {(row["status"], row["logits"] is None) for row in site.scores().values()} == {("ok", False)}
-    assert sorted(row["outcome"] for row in site.warehouse.read("runs").collect()) == ["done", "failed"]
+    refused = []
+
+    def night_beside() -> None:
+        with pytest.raises(HeldError) as raised:
+            site.night()
+        refused.append(str(raised.value))
+
+    before_writing(monkeypatch, night_beside)
+    result = site.night()
+    assert (result["outcome"], result["counts"]) == ("done", {"ok": 30})
+    assert refused == [
+        f"run {result['run_id']} is writing scores of model {result['model_id'][:12]}; start again when it has ended"
+    ]
+    assert site.night()["outcome"] == "nothing_to_do"
+
+
+def test_a_night_that_waited_takes_the_source_as_it_then_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.champion()
+    held, todo = score_module.held, [True]
+
+    def another_first(*args: Any) -> Any:
+        if todo:
+            todo.clear()
+            site.write(changed_companies()[:20])
+            assert site.night()["source_version"] == 1
+        return held(*args)
+
+    monkeypatch.setattr(score_module, "held", another_first)
+    assert (site.night()["outcome"], site.night()["outcome"]) == ("nothing_to_do", "nothing_to_do")
+    assert {row["source_version"] for row in site.scores().values()} == {1}
 
 
 def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site: Site) -> None:
@@ -73,6 +99,25 @@ def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site
     assert runs[1]["companies"] == len(site.warehouse.read("scores").where("source_version = 1").collect())
     explained = site.spark.table(site.warehouse.name("why_changed")).where("source_version = 1").count()
     assert explained == site.warehouse.read("score_changes").where("source_version = 1").count() > 0
+
+
+def test_correction_after_a_kill_leaves_the_killed_nights_changes(site: Site) -> None:
+    site.champion()
+    site.night()
+    site.write(changed_companies()[:20])
+    kill_after_merge(site)
+    explained = site.rows("score_changes")
+    row = site.scores()["c0010"]
+    label = "media"
+    correction = {"key": "c0010", "label": label, "is_true": label not in row["labels"], "at": datetime.now(UTC)}
+    site.warehouse.append_rows("corrections", [correction])
+    assert site.night()["outcome"] == "done"
+    assert site.rows("score_changes") == explained
+    assert site.night()["counts"] == {"ok": 1}
+    (change,) = [row for row in site.rows("score_changes") if row not in explained]
+    assert {"c0010", label, "correction"} <= set(change)
+    assert (label in site.scores()["c0010"]["labels"]) is correction["is_true"]
+    assert site.night()["outcome"] == "nothing_to_do"
 
 
 def test_killed_retry_keeps_its_changes(site: Site) -> None:

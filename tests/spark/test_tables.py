@@ -13,12 +13,14 @@ from delta.exceptions import ConcurrentAppendException
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.warehouse.schemas import SCHEMAS
+from ptec_udf.warehouse.schemas import ADDED, PARTITIONED_BY, SCHEMAS
 from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
 from ptec_udf.warehouse.tables import Warehouse, with_retries
+from ptec_udf.warehouse.views import ensure_views
 
 MODEL = "m1"
 
@@ -57,6 +59,29 @@ def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession) -> None
         faulty.ensure()
     assert any("table aliases: column model_id must be string, was int" in fault for fault in caught.value.faults)
     assert any("table labels: column threshold (float) is missing" in fault for fault in caught.value.faults)
+
+
+def test_tables_of_an_earlier_release_get_what_they_lack(spark: SparkSession, capsys: Any) -> None:
+    old = Warehouse(spark, "earlier")
+    old.ensure()
+    merge(old, score("a", 1))
+    for table, columns in ADDED.items():
+        kept = [field for field in SCHEMAS[table].fields if field.name not in columns]
+        rows = spark.createDataFrame(
+            old.read(table).select(*[field.name for field in kept]).collect(), T.StructType(kept)
+        )
+        spark.sql(f"DROP TABLE {old.name(table)}")
+        rows.write.format("delta").partitionBy(*PARTITIONED_BY.get(table, ())).saveAsTable(old.name(table))
+    capsys.readouterr()
+    old.ensure()
+    assert "table earlier.scores is of an earlier release; it has corrected now" in capsys.readouterr().err
+    merge(old, score("b", 1, corrected=[("media", True)]))
+    assert {row.key: row.corrected for row in old.read("scores").collect()} == {"a": None, "b": [("media", True)]}
+    ensure_views(old)
+    assert spark.table(old.name("label_scores")).count() == 0
+    old.ensure()
+    assert capsys.readouterr().err == ""
+    spark.sql("DROP DATABASE earlier CASCADE")
 
 
 def test_a_read_is_pinned_and_a_missing_column_becomes_null(warehouse: Warehouse) -> None:

@@ -101,6 +101,10 @@ def test_why_changed_names_run_and_models_once(filled: Warehouse) -> None:
     assert (row.label, row.entered, row.reason, row.source_version) == (QUOTED, True, "model", 7)
     assert (row.source_name, row.model, row.previous_model) == ("crm.companies", "v2", "v1")
     assert (row.old_probability, row.new_probability) == (0.25, 0.75)
+    of_company = f"SELECT * FROM {filled.name('why_changed')}(:key)"
+    (same,) = filled.spark.sql(of_company, args={"key": "a"}).collect()
+    assert same.asDict() == {name: row[name] for name in same.asDict()}
+    assert filled.spark.sql(of_company, args={"key": "b"}).count() == 0
 
 
 def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:

@@ -40,7 +40,10 @@ def caused_by(cause: BaseException) -> RuntimeError:
 )
 def test_a_full_disk_is_told_in_words(error, capsys):
     assert ends(error) == 1
-    assert "no room is left on a disk; make room and give the same command again" in capsys.readouterr().err
+    assert (
+        "no room is left on a disk, or it is read-only; make room and give the same command again"
+        in capsys.readouterr().err
+    )
 
 
 def test_of_an_unexpected_error_the_place_is_told_and_not_the_words(capsys):

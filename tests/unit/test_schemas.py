@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pyspark.sql import types as T
 
-from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, schema_faults
+from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
 
 
 @pytest.mark.parametrize("table", SCHEMAS)
@@ -19,12 +19,19 @@ def test_a_table_has_no_fault_against_its_own_schema(table: str) -> None:
 
 
 def test_score_tables_are_partitioned_by_an_own_column() -> None:
-    assert PARTITIONED_BY == {"scores": ("model_id",), "score_staging": ("model_id",)}
+    assert {table: ("model_id",) for table in ("scores", "score_staging", "holds")} == PARTITIONED_BY
     assert all(column in SCHEMAS[table].names for table, columns in PARTITIONED_BY.items() for column in columns)
 
 
 def test_staging_holds_no_company() -> None:
     assert "key" not in SCHEMAS["score_staging"].names
+
+
+def test_only_columns_of_later_releases_are_added() -> None:
+    bare = T.StructType([SCHEMAS["scores"]["key"]])
+    assert columns_to_add("scores", bare).names == ["corrected"]
+    assert columns_to_add("labels", bare).names == []
+    assert all(columns_to_add(table, SCHEMAS[table]).names == [] for table in SCHEMAS)
 
 
 def test_extra_columns_are_fine() -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
-from operator import and_
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -19,6 +17,7 @@ from pyspark.sql import functions as F
 from ptec_udf.errors import ConfigError, did_you_mean
 from ptec_udf.progress import say
 from ptec_udf.text import clean
+from ptec_udf.warehouse.corrections import is_complete, newest_corrections
 from ptec_udf.warehouse.schemas import schema_faults
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -64,11 +63,11 @@ def corrected(rows: DataFrame, warehouse: Warehouse, is_kept: Column) -> Iterato
     if found is None or not n_rows:
         yield rows, record | {"counts": _counts(0, {}, 0)}
         return
-    judged = _judged(_newest(found.table), rows, is_kept).persist()
+    judged = _judged(newest_corrections(found.table), rows, is_kept).persist()
     applied: DataFrame | None = None
     try:
         fates = {row["correction"]: row["count"] for row in judged.groupBy("correction").count().collect()}
-        counts = _counts(n_rows, fates, found.table.where(_is_complete()).count())
+        counts = _counts(n_rows, fates, found.table.where(is_complete()).count())
         _tell(counts, judged, rows, is_kept)
         if counts[YES] or counts[NO]:
             applied = _applied(rows, judged, is_kept).persist()
@@ -96,17 +95,6 @@ def _read(warehouse: Warehouse) -> _Pinned | None:
     if faults := schema_faults(TABLE, table.schema):
         raise ConfigError([f"database {warehouse.database}: {fault}" for fault in faults])
     return _Pinned(table.withColumn("label", clean(F.col("label"))), version)
-
-
-def _is_complete() -> Column:
-    """Whether a row says something; who said it decides nothing."""
-    return reduce(and_, [F.col(name).isNotNull() for name in ("key", "label", "is_true", "at")])
-
-
-def _newest(table: DataFrame) -> DataFrame:
-    """Return key, label and is_true, once each; of a yes and a no of one moment the yes counts."""
-    newest = F.max(F.struct("at", "is_true")).alias("newest")
-    return table.where(_is_complete()).groupBy("key", "label").agg(newest).select("key", "label", "newest.is_true")
 
 
 def _judged(newest: DataFrame, rows: DataFrame, is_kept: Column) -> DataFrame:

@@ -3,7 +3,7 @@ CREATE OR REPLACE VIEW `{database}`.current_scores (
   key COMMENT 'company',
   model_id COMMENT 'champion',
   status COMMENT 'ok, truncated (only the beginning was read), empty (no text) or error',
-  labels COMMENT 'labels whose probability is at or over their threshold',
+  labels COMMENT 'labels whose probability is at or over their threshold, corrections applied',
   probabilities COMMENT 'one calibrated probability a label, in the order of position in labels',
   logits COMMENT 'one raw score a label, in the same order',
   n_tokens COMMENT 'tokens of the text that were read',
@@ -13,14 +13,15 @@ CREATE OR REPLACE VIEW `{database}`.current_scores (
   source_id COMMENT 'identity of the source table',
   source_version COMMENT 'source version in which the text was read',
   run_id COMMENT 'run that wrote the row',
-  scored_at COMMENT 'moment of scoring'
+  scored_at COMMENT 'moment of scoring',
+  corrected COMMENT 'labels that analysts corrected, and whether the company has them'
 )
 COMMENT 'Companies under the champion; companies that left the source are not in it'
 TBLPROPERTIES ('ptec.definition' = '{definition}')
 AS
 SELECT
   key, model_id, status, labels, probabilities, logits, n_tokens, n_truncated, error, text_hash,
-  source_id, source_version, run_id, scored_at
+  source_id, source_version, run_id, scored_at, corrected
 FROM `{database}`.scores
 WHERE
   -- The newest move counts. One value, so that Spark reads only this model's partition.

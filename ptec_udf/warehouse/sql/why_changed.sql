@@ -3,7 +3,7 @@ CREATE OR REPLACE VIEW `{database}`.why_changed (
   key COMMENT 'company',
   label COMMENT 'label that was entered or left',
   entered COMMENT 'true: the company has the label now; false: it lost it',
-  reason COMMENT 'text, model, threshold, new (company) or removed (company)',
+  reason COMMENT 'text, model, threshold, correction, new (company) or removed (company)',
   old_probability COMMENT 'null if there was no score',
   new_probability COMMENT 'null if there is no score any more',
   old_threshold COMMENT 'null if the label was not known',

@@ -1,0 +1,155 @@
+"""One run at a time writes the scores of a model: a run takes a hold of them, keeps it up, and gives it back.
+
+Within a process a set of names is enough, and an embedded warehouse takes one process. On a metastore of the site a
+hold is a row of the table ``holds``, which of two at once only one can write. One that is not kept up ends by itself,
+so that a killed run does not lock its successors out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+
+from ptec_udf.errors import HeldError
+from ptec_udf.progress import say
+from ptec_udf.warehouse.session import FOLDER_SETTING
+from ptec_udf.warehouse.tables import Warehouse
+
+LEASE = timedelta(minutes=10)
+"""So long a hold lasts after it was last kept up: a renewal may wait for a task slot, behind tasks that score.
+
+Clocks of drivers must not differ by more.
+"""
+
+_SECONDS_BETWEEN_RENEWALS = 30.0
+_SECONDS_BETWEEN_LOOKS = 5.0
+
+_lock = threading.Lock()
+_in_process: dict[tuple[str, str], str] = {}
+"""Runs of this process, by the database and the model whose scores they write."""
+
+
+class Hold:
+    """A run's row in ``holds``."""
+
+    def __init__(self, warehouse: Warehouse, model_id: str, run_id: str) -> None:
+        """Name the scores and the run that is to write them; nothing is taken yet."""
+        self._warehouse, self._model_id, self._run_id = warehouse, model_id, run_id
+        self._holder = uuid.uuid4().hex
+        self._since = datetime.now(UTC)
+
+    def take(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Take the hold, also from a run that was killed, once that is sure.
+
+        Raises:
+            HeldError: when another run has it and keeps it up.
+        """
+        first: Row | None = None
+        while (row := self._row()) is None or row["holder"] != self._holder:
+            if row is None or row["until"].astimezone(UTC) < datetime.now(UTC):
+                self._put(row["holder"] if row is not None else None)
+                continue
+            if first is not None and row["until"] > first["until"]:
+                raise _held(row["run_id"], self._model_id)
+            if first is None:
+                first = row
+                say(f"run {row['run_id']} holds the scores of this model; waiting to see whether it is at work")
+            sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def renew(self) -> None:
+        """Keep the hold up.
+
+        Raises:
+            HeldError: when another run has taken it meanwhile, since this one was not heard of for too long.
+        """
+        self._put(self._holder)
+        row = self._row()
+        if row is None or row["holder"] != self._holder:
+            raise HeldError(f"run {self._run_id} was not heard of for {LEASE}, and another one has taken its place")
+
+    def give_back(self) -> None:
+        """End the hold."""
+        self._warehouse.delete_hold(self._model_id, self._holder)
+
+    def _row(self) -> Row | None:
+        return self._warehouse.read("holds").where(F.col("model_id") == self._model_id).first()
+
+    def _put(self, expected: str | None) -> None:
+        """Write this hold in the place of the expected one; where another one is, nothing changes."""
+        row = {
+            "model_id": self._model_id,
+            "run_id": self._run_id,
+            "holder": self._holder,
+            "since": self._since,
+            "until": datetime.now(UTC) + LEASE,
+        }
+        self._warehouse.put_hold(row, expected)
+
+
+@contextmanager
+def held(warehouse: Warehouse, model_id: str, run_id: str) -> Iterator[Callable[[], None]]:
+    """Hold the scores of a model while the block runs.
+
+    Yields:
+        What is to be called right before scores are written: it raises HeldError if the hold is lost.
+
+    Raises:
+        HeldError: when another run has the hold.
+    """
+    with _held_in_process(warehouse.database, model_id, run_id):
+        if warehouse.spark.conf.get(FOLDER_SETTING, None):
+            yield lambda: None
+        else:
+            with _held_in_table(warehouse.spark, Hold(warehouse, model_id, run_id)) as hold:
+                yield hold.renew
+
+
+@contextmanager
+def _held_in_process(database: str, model_id: str, run_id: str) -> Iterator[None]:
+    """Hold scores among the threads of this process."""
+    with _lock:
+        if other := _in_process.get((database, model_id)):
+            raise _held(other, model_id)
+        _in_process[database, model_id] = run_id
+    try:
+        yield
+    finally:
+        with _lock:
+            del _in_process[database, model_id]
+
+
+@contextmanager
+def _held_in_table(spark: SparkSession, hold: Hold) -> Iterator[Hold]:
+    """Hold scores among processes."""
+    hold.take()
+    ended = threading.Event()
+    thread = threading.Thread(target=_keep_up, args=(spark, hold, ended), daemon=True)
+    thread.start()
+    try:
+        yield hold
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(Exception):  # Spark may be what failed; the hold then ends by itself
+            hold.give_back()
+
+
+def _keep_up(spark: SparkSession, hold: Hold, ended: threading.Event) -> None:
+    """Renew a hold from time to time; whoever writes finds out whether it is lost."""
+    # With spark.scheduler.mode FAIR it then gets the next slot, and does not wait for all tasks that score.
+    spark.sparkContext.setLocalProperty("spark.scheduler.pool", "ptec-hold")
+    while not ended.wait(_SECONDS_BETWEEN_RENEWALS):
+        with suppress(Exception):
+            hold.renew()
+
+
+def _held(run_id: str, model_id: str) -> HeldError:
+    """Name the run that has the hold."""
+    return HeldError(f"run {run_id} is writing scores of model {model_id[:12]}; start again when it has ended")

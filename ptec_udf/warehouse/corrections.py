@@ -1,0 +1,40 @@
+"""What analysts say of labels of companies: the newest yes or no of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import and_
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.text import clean
+
+
+def is_complete() -> Column:
+    """Whether a row of the table says something; who said it decides nothing."""
+    return reduce(and_, [F.col(name).isNotNull() for name in ("key", "label", "is_true", "at")])
+
+
+def newest_corrections(table: DataFrame) -> DataFrame:
+    """Return key, label and is_true, once each; of a yes and a no of one moment the yes counts.
+
+    Labels are compared as training cleans them.
+    """
+    newest = F.max(F.struct("at", "is_true")).alias("newest")
+    cleaned = table.withColumn("label", clean(F.col("label"))).where(is_complete())
+    return cleaned.groupBy("key", "label").agg(newest).select("key", "label", "newest.is_true")
+
+
+def corrections_by_company(table: DataFrame, labels: Sequence[str]) -> DataFrame:
+    """Return key and corrected, which holds a struct of label and is_true for each of ``labels`` that was corrected."""
+    known = newest_corrections(table).where(F.col("label").isin(*labels))
+    each = F.sort_array(F.collect_list(F.struct("label", "is_true")))
+    return known.groupBy("key").agg(each.alias("corrected"))
+
+
+def said(corrected: Column, label: Column) -> Column:
+    """Say whether a company has a label by its corrections; null where there is none of this label."""
+    of_label = F.filter(corrected, lambda one: one["label"] == label)
+    return F.try_element_at(F.transform(of_label, lambda one: one["is_true"]), F.lit(1))

@@ -1,0 +1,73 @@
+"""A night with too many errors merges nothing, says which they are, and goes on from what it has scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ptec_udf.config import ScoreConfig, load_config
+from ptec_udf.errors import ErrorBudgetError
+from ptec_udf.nightly import stage as stage_module
+from ptec_udf.nightly.diff import AMBIGUOUS_KEY
+from ptec_udf.nightly.failures import KEPT, STANDING, list_errors
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, companies
+
+N_TWICE = 12
+SECRET = "zqxsecret"
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    """Twelve of 40 companies stand in the source twice, with different texts."""
+    made = Site(warehouse, tmp_path)
+    made.champion()
+    rows = companies(30)
+    made.write([*rows, *[(key, name, f"{about} {SECRET}") for key, name, about in rows[:N_TWICE]]])
+    return made
+
+
+def errors(site: Site, n_keys: int = 3) -> list[dict]:
+    overrides = [f"warehouse.database={site.warehouse.database}", f"source.table={site.table}"]
+    return list_errors(site.spark, load_config(ScoreConfig, None, overrides), n_keys)["errors"]
+
+
+def test_too_many_errors_stop_the_night_before_its_merge(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ErrorBudgetError, match="12 of 40 companies have errors, max_error_fraction allows") as raised:
+        site.night()
+    assert f"12 without a score: {AMBIGUOUS_KEY}; keys 'c0000', 'c0001'" in str(raised.value)
+    assert SECRET not in str(raised.value) + capsys.readouterr().err
+    assert site.scores() == {}
+    assert site.rows("score_changes") == []
+    assert site.warehouse.read("score_staging").count() == 28  # kept
+    (run,) = site.warehouse.read("runs").collect()
+    assert (run["outcome"], run["error"], run["counts"]) == ("failed", "more than 0.1 have errors", {"error": 12})
+    kept = {"where": KEPT, "error": AMBIGUOUS_KEY, "companies": 12, "keys": ["c0000", "c0001", "c0002"]}
+    assert errors(site) == [kept]
+
+
+def test_errors_may_be_accepted_and_nothing_is_scored_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ErrorBudgetError):
+        site.night()
+    monkeypatch.setattr(stage_module, "scoring_udf", None)
+    assert site.night("max_error_fraction=1")["counts"] == {"ok": 28, "error": 12}
+    assert [(one["where"], one["companies"]) for one in errors(site)] == [(STANDING, 12)]
+
+
+def test_a_small_night_may_have_some_errors(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert site.night("max_error_fraction=0.12")["counts"] == {"ok": 28, "error": 12}
+    assert f"warning: 12 without a score: {AMBIGUOUS_KEY}" in capsys.readouterr().err
+    assert site.night("max_error_fraction=0")["outcome"] == "nothing_to_do"
+
+
+def test_errors_that_last_do_not_keep_away_what_a_retry_mends(site: Site) -> None:
+    site.night("max_error_fraction=1")
+    assert site.night("retry_errors=true", "max_error_fraction=0")["counts"] == {"error": 12}
+
+
+def test_mended_source_leaves_no_error(site: Site) -> None:
+    site.night("max_error_fraction=1")
+    site.write(companies(30))
+    assert site.night("max_error_fraction=0")["counts"] == {"ok": 12}
+    assert errors(site) == []

@@ -1,0 +1,78 @@
+"""On a metastore of the site a hold is a row: of two runs at once one has it, and a dead run's ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ptec_udf.errors import HeldError
+from ptec_udf.nightly import hold as module
+from ptec_udf.nightly.hold import Hold, held
+from ptec_udf.warehouse.session import FOLDER_SETTING
+from ptec_udf.warehouse.tables import Warehouse
+
+
+def holders(warehouse: Warehouse) -> dict[str, str]:
+    return {row["model_id"]: row["run_id"] for row in warehouse.read("holds").collect()}
+
+
+@pytest.fixture
+def on_a_site(warehouse: Warehouse):
+    """Make the session look like one of a site."""
+    folder = warehouse.spark.conf.get(FOLDER_SETTING)
+    warehouse.spark.conf.unset(FOLDER_SETTING)
+    yield warehouse
+    warehouse.spark.conf.set(FOLDER_SETTING, folder)
+
+
+def test_row_stands_while_the_run_is_at_work(on_a_site: Warehouse) -> None:
+    with held(on_a_site, "model", "run-1") as still_held:
+        assert holders(on_a_site) == {"model": "run-1"}
+        still_held()
+        with held(on_a_site, "another", "run-2"):
+            assert holders(on_a_site) == {"model": "run-1", "another": "run-2"}
+    assert holders(on_a_site) == {}
+
+
+def test_run_that_gives_a_sign_of_life_keeps_its_hold(warehouse: Warehouse) -> None:
+    first, second = Hold(warehouse, "model", "run-1"), Hold(warehouse, "model", "run-2")
+    first.take()
+    with pytest.raises(HeldError, match="run run-1 is writing scores of model model"):
+        second.take(sleep=lambda _: first.renew())
+    first.give_back()
+    second.take()
+    assert holders(warehouse) == {"model": "run-2"}
+
+
+def test_hold_of_a_dead_run_ends_and_cannot_be_renewed(warehouse: Warehouse, monkeypatch) -> None:
+    first, second = Hold(warehouse, "model", "run-1"), Hold(warehouse, "model", "run-2")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "LEASE", timedelta(seconds=0))
+        first.take()
+    waits: list[float] = []
+    second.take(sleep=waits.append)
+    assert (holders(warehouse), waits) == ({"model": "run-2"}, [])
+    with pytest.raises(HeldError, match="another one has taken its place"):
+        first.renew()
+    second.give_back()
+    with pytest.raises(HeldError, match="another one has taken its place"):
+        first.renew()
+    assert holders(warehouse) == {}
+
+
+def test_two_takers_of_one_empty_place(warehouse: Warehouse, monkeypatch) -> None:
+    first, second = Hold(warehouse, "model", "run-1"), Hold(warehouse, "model", "run-2")
+    put = Warehouse.put_hold
+
+    def another_is_quicker(self: Warehouse, row, expected) -> None:
+        monkeypatch.setattr(Warehouse, "put_hold", put)
+        second.take()
+        put(self, row, expected)
+
+    monkeypatch.setattr(Warehouse, "put_hold", another_is_quicker)
+    with pytest.raises(HeldError, match="run-2"):
+        first.take(sleep=lambda _: second.renew())
+    (row,) = warehouse.read("holds").collect()
+    assert row["run_id"] == "run-2"
+    assert timedelta(0) < row["until"].astimezone(UTC) - datetime.now(UTC) <= module.LEASE

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ptec_udf.errors import PtecError, UserError
+from ptec_udf.errors import PtecError, UserError, says_full_disk
 from ptec_udf.progress import say
 
 SiteOption = Annotated[
@@ -95,16 +95,12 @@ def run_command(
         raise SystemExit(1)
 
 
-_FULL = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")
-
-
 def _is_full_disk(error: BaseException | None) -> bool:
     """Tell whether a full disk is the cause; not every library says so by its kind of error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        # safetensors (by its number), SQLite, Hadoop, and Derby, which goes on without writing: they quote nothing.
-        if any(words in str(error) for words in _FULL):
+        if says_full_disk(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -78,6 +78,17 @@ class TrainingError(PtecError):
     """Raised when training cannot go on, for instance because the loss is not finite."""
 
 
+def says_full_disk(words: str) -> bool:
+    """Tell whether another library's message is of a full disk, by words that quote nothing.
+
+    The system's by its number as safetensors gives it, SQLite's, Hadoop's, and Derby's, which goes on without writing.
+    """
+    return any(known in words for known in _FULL_DISK)
+
+
+_FULL_DISK = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")
+
+
 @contextmanager
 def noting(faults: list[str], where: str = "") -> Iterator[None]:
     """Note the faults that end what is done inside, and go on, so that all checks have their say.

@@ -7,6 +7,7 @@ import re
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
+from ptec_udf.errors import says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
 
@@ -15,7 +16,7 @@ def reason_of(error: PySparkException | Py4JError) -> str:
     ours = re.search(rf"ptec_udf\.errors\.(\w+: .*)|({STAGING_LOST})", str(error))
     if ours:
         return str(ours[1] or ours[2])
-    if "No space left on device" in str(error):
+    if says_full_disk(str(error)):
         return "no room left on a disk"
     unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (\S+?)\.? ", str(error))
     if unread:

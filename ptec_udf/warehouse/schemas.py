@@ -220,7 +220,6 @@ SCHEMAS: dict[str, T.StructType] = {
 PARTITIONED_BY: dict[str, tuple[str, ...]] = {table: ("model_id",) for table in ("scores", "score_staging", "holds")}
 """So that runs of other models are not in each other's way."""
 
-
 ADDED: dict[str, tuple[str, ...]] = {"scores": ("corrected",), "runs": ("corrections_version",)}
 """Columns that tables of earlier releases lack, and get; null, which they may hold, stands in rows that are there."""
 

@@ -35,8 +35,9 @@ def caused_by(cause: BaseException) -> RuntimeError:
         OSError(errno.ENOSPC, "No space left on device"),
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
         caused_by(sqlite3.OperationalError("database or disk is full")),
+        RuntimeError("pool error: A read-only user or a user in a read-only database is not permitted"),
     ],
-    ids=["of the system", "of safetensors", "of a library"],
+    ids=["of the system", "of safetensors", "of a library", "of the catalog"],
 )
 def test_a_full_disk_is_told_in_words(error, capsys):
     assert ends(error) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def logits(site: Site) -> dict[tuple[str, str], list[float]]:
 def taken_along(site: Site, *shadows: str) -> list[str]:
     """The shadows that a night would score in the champion's pass."""
 
-    def stop(night: Night) -> None:
+    def stop(night: Night, still_held: Callable[[], None]) -> None:
         raise Reached([one.record.model_id for one in night.beside])
 
     with pytest.MonkeyPatch.context() as patch:

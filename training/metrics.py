@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from ptec_udf.drift.distribution import count_probabilities, probability_counts
+from training.curves import curves
 from training.decisions.calibrate import Calibration, checked_cells
 
 ECE_FLOOR = 0.05
@@ -45,8 +47,8 @@ def evaluate(
             Brier skill; None: the share in these rows.
 
     Returns:
-        ``overall`` with one figure per name and ``per_label`` with one such mapping per label;
-        floats have 6 digits.
+        ``overall`` with one figure per name and ``per_label`` with one such mapping per label, with ``probabilities``,
+        rows by bin, beside; floats have 6 digits. ``curves`` with points for plots.
 
     Raises:
         TrainingError: when shapes differ or a logit is not finite.
@@ -57,12 +59,17 @@ def evaluate(
     reference = positive.mean(axis=0) if base_rates is None else np.asarray(base_rates, np.float64)
     columns = _per_label(raw, positive, probabilities, decisions)
     columns["threshold"] = np.broadcast_to(thresholds, (raw.shape[1],))
+    counts = count_probabilities(probabilities.astype(np.float32))  # as nights store and count them
+    cells = probabilities >= ECE_FLOOR
+    bins = equal_mass_bins(probabilities[cells]) if cells.any() else np.array([], np.intp)
     return {
         "overall": _figures(_overall(columns, positive, probabilities, decisions, reference)),
         "per_label": {
             label: _figures({name: values[i] for name, values in columns.items()})
+            | {"probabilities": probability_counts(counts[i])}
             for i, label in zip(range(raw.shape[1]), labels, strict=True)
         },
+        "curves": curves(probabilities, positive, bins, cells),
     }
 
 

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.scorer import EMPTY, ERROR
+from ptec_udf.language import language
 from ptec_udf.model.curve import Point, bend
 from ptec_udf.model.manifest import Label, Manifest
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
@@ -90,6 +91,7 @@ def scored_rows(
         *_origin(source, run_id, scored_at),
         F.lit(None).cast("long").alias("removed_in"),
         "corrected",
+        language(F.col("text")).alias("language"),
     )
 
 

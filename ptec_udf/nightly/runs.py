@@ -20,6 +20,8 @@ from ptec_udf.warehouse.tables import Warehouse
 COMMAND = "score"
 ESTIMATE = "estimate"
 DONE, NOTHING, SUPERSEDED, FAILED = "done", "nothing_to_do", "superseded", "failed"
+NULL_KEY = "null_key"
+"""Rows without a key, in the counts of a run."""
 SKIPPED = "skipped"  # a shadow without a model of its own
 
 
@@ -34,7 +36,8 @@ class History:
     def read(cls, warehouse: Warehouse) -> History:
         """Read the few columns that decide what a night has to do, and what was estimated before it."""
         columns = ("command", "run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias")
-        runs = warehouse.read("runs").select(*columns, "ended", "estimated_seconds", "corrections_version")
+        facts = ("ended", "estimated_seconds", "corrections_version", "drifted")
+        runs = warehouse.read("runs").select(*columns, *facts)
         rows = sorted(runs.collect(), key=lambda row: row["ended"])
         return cls(*[[row for row in rows if row["command"] == command] for command in (COMMAND, ESTIMATE)])
 
@@ -56,6 +59,11 @@ class History:
             if row["outcome"] == DONE and row["model_id"] == model_id and row["source_id"] == source_id
         ]
         return max(versions, default=None)
+
+    def measured(self, *, alias: str | None, model_id: str) -> list[Row]:
+        """Return the nights of an alias and a model whose drift was measured, newest last."""
+        nights = [row for row in self.rows if row["outcome"] == DONE and row["drifted"] is not None]
+        return [row for row in nights if (row["alias"], row["model_id"]) == (alias, model_id)]
 
     def has_failed(self, *, alias: str | None, model_id: str) -> bool:
         """Tell whether the newest run of an alias and a model failed."""
@@ -113,7 +121,14 @@ class RunRecord:
     dtype: str | None = None
     estimated_seconds: float | None = None
     corrections_version: int | None = None
+    drifted: list[str] | None = None
+    retrain: bool | None = None
     command: str = COMMAND
+
+    @property
+    def has_written(self) -> bool:
+        """Whether scores of this run stand, once they are counted."""
+        return bool(self.counts.keys() - {NULL_KEY})
 
     def count_written(self, warehouse: Warehouse) -> None:
         """Count what stands after MERGE, which another process can do as well as the one that merged."""
@@ -153,6 +168,8 @@ class RunRecord:
             "dtype": self.dtype,
             "estimated_seconds": self.estimated_seconds,
             "corrections_version": self.corrections_version,
+            "drifted": self.drifted,
+            "retrain": self.retrain,
         }
         row = tuple(values[name] for name in RUNS.names)
         warehouse.append("runs", warehouse.spark.createDataFrame([row], RUNS))

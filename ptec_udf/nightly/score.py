@@ -24,22 +24,20 @@ from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import ErrorBudgetError, HeldError, PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
+from ptec_udf.nightly.drift import measure_drift
 from ptec_udf.nightly.failures import check_budget, kinds_of
 from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.rows import gone_rows, scored_rows
-from ptec_udf.nightly.runs import DONE, NOTHING, SUPERSEDED
+from ptec_udf.nightly.runs import DONE, NOTHING, NULL_KEY, SUPERSEDED
 from ptec_udf.nightly.shadows import Shadow, ShadowConfig, find_shadows, nights_beside, score_shadows
 from ptec_udf.nightly.stage import Beside, Staged, fresh_texts, stage
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse, with_retries
 from ptec_udf.warehouse.views import ensure_views
-
-# What a killed night staged may be of use to the next ones, but not for ever.
-_STAGING_KEPT = timedelta(days=7)
 
 
 def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
             fates, n_texts = diff.count_fates(todo)
         record.skipped = fates.get(diff.SAME, 0)
         if null_keys := fates.get(diff.NO_KEY):
-            record.counts["null_key"] = null_keys
+            record.counts[NULL_KEY] = null_keys
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         scores = any(fates.get(fate) for fate in diff.TO_WRITE)
@@ -129,6 +127,8 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
         still_held()
         _write(night, todo, fates if scores else {}, writes=scores or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
+        if night.config.drift.measure and record.has_written:
+            measure_drift(night)
         _clear_staging(night)
     finally:
         changes.unpersist()
@@ -181,7 +181,7 @@ def _clear_staging(night: Night) -> None:
     record = night.record
     is_shadow = isinstance(night.config, ShadowConfig)
     night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
-    night.warehouse.delete_left(before=record.started - _STAGING_KEPT)
+    night.warehouse.delete_left(before=record.started - timedelta(days=night.config.keep_staged_days))
 
 
 def _rows(night: Night, changes: DataFrame) -> DataFrame:

@@ -48,6 +48,14 @@ def missing_files(spark: SparkSession, paths: Iterable[str]) -> list[str]:
     return missing
 
 
+def remove_without_data(spark: SparkSession, path: str) -> bool:
+    """Remove a folder that holds no data file, with all that is in it; say whether it did."""
+    if list_files(spark, path):
+        return False
+    place, system = _open(spark, path)
+    return bool(system.delete(place, True))
+
+
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
     """Hadoop's path object and its file system."""
     assert spark._jvm is not None

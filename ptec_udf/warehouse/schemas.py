@@ -121,6 +121,7 @@ SCORES = _table(
         T.ArrayType(T.StructType([T.StructField("label", _STRING), T.StructField("is_true", T.BooleanType())])),
         "labels of the model that analysts corrected, and whether the company has them; labels holds those that it has",
     ),
+    ("language", _STRING, "language of the text, roughly; other: not told; null: no text, or not looked at yet"),
 )
 
 SCORE_STAGING = _table(
@@ -185,6 +186,29 @@ RUNS = _table(
         "what ptec estimate says, or said of this night; null if it was not asked",
     ),
     ("corrections_version", _LONG, "version of the table corrections that was applied; null if there may be more"),
+    ("drifted", T.ArrayType(_STRING), "what drifted over its limit, the farthest first; null if that was not measured"),
+    ("retrain", T.BooleanType(), "whether drift says that it is time to train again; null if it was not measured"),
+)
+
+DRIFT = _table(
+    ("run_id", _STRING, "run after which it was measured"),
+    ("model_id", _STRING, "model"),
+    ("population", _STRING, "all: companies that stand; fresh: those that the run scored, where these are the fewer"),
+    ("figure", _STRING, "probability, tokens (of a text), labels (of a company), language or status"),
+    ("label", _STRING, "label, where the figure is probability; else null"),
+    ("companies", _LONG, "companies that were counted"),
+    ("mean", _DOUBLE, "mean of the figure; null for language and status"),
+    ("share", _DOUBLE, "of probability: share of the companies at or over the threshold; else null"),
+    ("counts", T.MapType(_STRING, _LONG), "companies by category, or by the least value of a bin"),
+    ("psi_training", _DOUBLE, "population stability index against the training extract; null: not compared"),
+    ("chance_training", _DOUBLE, "what chance may add to it, on top of its limit"),
+    ("psi_nights", _DOUBLE, "the same against the nights before; null: not compared"),
+    ("chance_nights", _DOUBLE, "what chance may add to it, on top of its limit"),
+    ("violated", T.ArrayType(_STRING), "references from which it is farther than it may be: training, nights"),
+    ("corrected", _LONG, "of probability: companies of which an analyst said whether they have the label"),
+    ("corrected_true", _LONG, "those of them that have it"),
+    ("corrected_expected", _DOUBLE, "sum of their probabilities; calibrated ones come near corrected_true"),
+    ("measured_at", _TIMESTAMP, "begin of the run"),
 )
 
 HOLDS = _table(
@@ -213,6 +237,7 @@ SCHEMAS: dict[str, T.StructType] = {
     "score_staging": SCORE_STAGING,
     "score_changes": SCORE_CHANGES,
     "runs": RUNS,
+    "drift": DRIFT,
     "corrections": CORRECTIONS,
     "holds": HOLDS,
 }
@@ -220,7 +245,10 @@ SCHEMAS: dict[str, T.StructType] = {
 PARTITIONED_BY: dict[str, tuple[str, ...]] = {table: ("model_id",) for table in ("scores", "score_staging", "holds")}
 """So that runs of other models are not in each other's way."""
 
-ADDED: dict[str, tuple[str, ...]] = {"scores": ("corrected",), "runs": ("corrections_version",)}
+ADDED: dict[str, tuple[str, ...]] = {
+    "scores": ("corrected", "language"),
+    "runs": ("corrections_version", "drifted", "retrain"),
+}
 """Columns that tables of earlier releases lack, and get; null, which they may hold, stands in rows that are there."""
 
 

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from delta import exceptions as conflicts
 from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
+from ptec_udf.warehouse.files import remove_without_data
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
 from ptec_udf.warehouse.session import make_database
 
@@ -151,6 +153,10 @@ class Warehouse:
         """Write one run's rows in place of those that the same run wrote before."""
         self._replace(table, df, F.col("run_id") == F.lit(run_id))
 
+    def replace_run_rows(self, table: str, rows: list[dict[str, Any]], run_id: str) -> None:
+        """Write one run's rows, given as dictionaries, in place of those that the same run wrote before."""
+        self.replace_run(table, self._frame(table, rows), run_id)
+
     def replace_model(self, table: str, rows: list[dict[str, Any]], model_id: str) -> None:
         """Write one model's rows, given as dictionaries, in place of those that are there."""
         self._replace(table, self._frame(table, rows), F.col("model_id") == F.lit(model_id))
@@ -160,11 +166,11 @@ class Warehouse:
         is_over = F.col("run_id") == F.lit(run_id)
         if before is not None:
             is_over |= F.col("staged_at") < F.lit(before)
-        self._delete("score_staging", (F.col("model_id") == F.lit(model_id)) & is_over)
+        self.delete("score_staging", (F.col("model_id") == F.lit(model_id)) & is_over)
 
     def delete_left(self, before: datetime) -> None:
         """Remove scores of any model that were staged before a time."""
-        self._delete("score_staging", F.col("staged_at") < F.lit(before))
+        self.delete("score_staging", F.col("staged_at") < F.lit(before))
 
     def merge_scores(self, df: DataFrame, model_id: str, accept_new_source: bool = False) -> None:
         """Write new scores, or old rows with ``removed_in`` set, over those of the same company and model.
@@ -190,6 +196,10 @@ class Warehouse:
             .execute()
         )
 
+    def delete(self, table: str, condition: Column) -> None:
+        """Remove rows that fulfil ``condition``."""
+        with_retries(lambda: DeltaTable.forName(self.spark, self.name(table)).delete(condition))
+
     def put_hold(self, row: dict[str, Any], expected: str | None) -> None:
         """Write a row of ``holds``: over that of its model with the expected holder; None: if there is none."""
         is_same = F.col("t.model_id") == F.lit(row["model_id"])
@@ -207,16 +217,12 @@ class Warehouse:
 
     def delete_hold(self, model_id: str, holder: str) -> None:
         """Remove a row of ``holds`` if it is this holder's."""
-        self._delete("holds", (F.col("model_id") == F.lit(model_id)) & (F.col("holder") == F.lit(holder)))
+        self.delete("holds", (F.col("model_id") == F.lit(model_id)) & (F.col("holder") == F.lit(holder)))
 
     def _replace(self, table: str, df: DataFrame, condition: Column) -> None:
         """Write rows, all of which fulfil ``condition``, in place of those that do."""
         rows = self._shaped(table, df)
         with_retries(lambda: rows.writeTo(self.name(table)).overwrite(condition))
-
-    def _delete(self, table: str, condition: Column) -> None:
-        """Remove rows that fulfil ``condition``."""
-        with_retries(lambda: DeltaTable.forName(self.spark, self.name(table)).delete(condition))
 
     def _frame(self, table: str, rows: list[dict[str, Any]]) -> DataFrame:
         """Rows given as dictionaries by column; a column left out becomes null."""
@@ -242,6 +248,18 @@ class Warehouse:
         say(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
 
     def _create(self, table: str) -> None:
+        """Create a table of ours; what a process that was killed has left of one without rows is cleared away."""
+        try:
+            self._build(table)
+        except AnalysisException as error:
+            if error.getCondition() != "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION":
+                raise
+            folder = f"{self.spark.catalog.getDatabase(self.database).locationUri}/{table}"
+            if not remove_without_data(self.spark, folder):
+                raise
+            self._build(table)
+
+    def _build(self, table: str) -> None:
         """Create a table of ours."""
         builder = DeltaTable.createIfNotExists(self.spark).tableName(self.name(table)).addColumns(SCHEMAS[table])
         for key, value in PROPERTIES.items():

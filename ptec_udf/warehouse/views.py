@@ -8,7 +8,8 @@ from importlib.resources import files
 from ptec_udf.warehouse.tables import Warehouse
 
 # By the file of their text, in the order in which they need each other. A function may be named as a view is.
-VIEWS = {name: name for name in ("current_scores", "label_scores", "run_summary", "why_changed")}
+_NAMES = ("current_scores", "label_scores", "run_summary", "why_changed", "label_drift", "drift_summary")
+VIEWS = {name: name for name in _NAMES}
 FUNCTIONS = {"screen": "screen", "why_changed_of": "why_changed"}
 
 

@@ -23,7 +23,9 @@ _QUICK = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 
-_TIMES = ("scored_at", "changed_at", "started", "ended", "rows_per_second")
+_TIMES = ("scored_at", "changed_at", "started", "ended", "rows_per_second", "measured_at")
+# Sums over tasks, which end in any order: their last bits differ.
+_SUMS = ("mean", "corrected_expected")
 _OF_A_RUN = ("run_id", "outcome", "counts", "model_id")
 
 
@@ -68,6 +70,7 @@ class FaultSite:
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """What an undisturbed night and a killed one with its rerun must agree in: all but times and vain runs."""
         tables = {name: table_rows(self.table(name), _TIMES) for name in ("scores", "score_changes", "score_staging")}
+        tables["drift"] = table_rows(self.table("drift"), (*_TIMES, *_SUMS))
         done = [run for run in table_rows(self.table("runs"), _TIMES) if run["outcome"] == "done"]
         return tables | {"runs": [{name: run[name] for name in _OF_A_RUN} for run in done]}
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from delta.exceptions import ConcurrentAppendException
 from deltalake import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -221,3 +222,31 @@ def test_a_second_process_is_told_that_the_warehouse_is_busy(spark: SparkSession
     ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process" in ended.stderr
+
+
+@pytest.mark.parametrize("log", [b"", None], ids=["empty commit", "no commit"])
+def test_a_table_that_was_being_created_by_a_killed_process_is_created(
+    spark: SparkSession, log: bytes | None, request: pytest.FixtureRequest
+) -> None:
+    made = Warehouse(spark, f"half_{'none' if log is None else 'empty'}")
+    spark.sql(f"CREATE DATABASE `{made.database}`")
+    folder = Path(spark.conf.get(FOLDER_SETTING)) / "tables" / f"{made.database}.db" / "runs" / "_delta_log"
+    (folder / "_staged_commits").mkdir(parents=True)
+    if log is not None:
+        (folder / f"{0:020}.json").write_bytes(log)
+    made.ensure()
+    assert made.version("runs") == 0
+    assert made.read("runs").columns == SCHEMAS["runs"].names
+    spark.sql(f"DROP DATABASE `{made.database}` CASCADE")
+
+
+def test_data_where_a_table_is_to_be_is_never_cleared_away(spark: SparkSession) -> None:
+    made = Warehouse(spark, "occupied")
+    spark.sql(f"CREATE DATABASE `{made.database}`")
+    folder = Path(spark.conf.get(FOLDER_SETTING)) / "tables" / f"{made.database}.db" / "runs"
+    folder.mkdir(parents=True)
+    (folder / "part-0.parquet").write_bytes(b"a company's data")
+    with pytest.raises(AnalysisException, match="NON_EMPTY_LOCATION"):
+        made.ensure()
+    assert (folder / "part-0.parquet").read_bytes() == b"a company's data"
+    spark.sql(f"DROP DATABASE `{made.database}` CASCADE")

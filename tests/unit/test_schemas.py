@@ -29,7 +29,7 @@ def test_staging_holds_no_company() -> None:
 
 def test_only_columns_of_later_releases_are_added() -> None:
     bare = T.StructType([SCHEMAS["scores"]["key"]])
-    assert columns_to_add("scores", bare).names == ["corrected"]
+    assert columns_to_add("scores", bare).names == ["corrected", "language"]
     assert columns_to_add("labels", bare).names == []
     assert all(columns_to_add(table, SCHEMAS[table]).names == [] for table in SCHEMAS)
 

@@ -20,7 +20,9 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   rows_per_second COMMENT 'texts scored per second of scoring',
   dtype COMMENT 'arithmetic of the backbone; null if nothing was to be scored',
   estimated_seconds COMMENT 'what ptec estimate said of the night''s seconds; null if it was not asked',
-  estimate_error COMMENT 'of a night that is done: seconds by estimated_seconds, less 1; 0.1 if it took a tenth longer'
+  estimate_error COMMENT 'of a night that is done: seconds by estimated_seconds, less 1; 0.1 if it took a tenth longer',
+  drifted COMMENT 'what drifted over its limit, the farthest first; null if that was not measured',
+  retrain COMMENT 'true: drift says that it is time to train again'
 )
 COMMENT 'Runs, one a row'
 TBLPROPERTIES ('ptec.definition' = '{definition}')
@@ -33,6 +35,7 @@ SELECT
   r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype, r.estimated_seconds,
   CASE WHEN r.command = 'score' AND r.outcome = 'done'
     THEN (CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE)) / nullif(r.estimated_seconds, 0) - 1
-  END AS estimate_error
+  END AS estimate_error,
+  r.drifted, r.retrain
 FROM `{database}`.runs AS r
 LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

@@ -1,0 +1,53 @@
+"""Write the report of a run: ``ptec report``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.report.collect import collect, find_run
+from jobs.site import open_warehouse
+from ptec_udf.errors import ConfigError, PtecError
+
+
+def run(
+    out: Path,
+    config_file: Path | None,
+    overrides: Sequence[str],
+    *,
+    run_id: str | None,
+    model_id: str | None,
+    alias: str,
+) -> dict[str, Any]:
+    """Gather, write, say where it is.
+
+    Raises:
+        ConfigError: if the file cannot be written, or a run and a model are named.
+        RegistryError: if there is no such run or model.
+        PtecError: if the extra ``report`` is not installed.
+    """
+    if run_id is not None and model_id is not None:
+        raise ConfigError("at most one of --run and --model may be given: a run is of one model")
+    try:
+        from jobs.report.render import render
+    except ModuleNotFoundError as error:
+        raise PtecError(
+            f"ptec report needs {error.name}; install it: pip install 'ptec-batch-scoring[report]'"
+        ) from None
+    warehouse, _ = open_warehouse(config_file, overrides, "ptec report")
+    row = find_run(warehouse, run_id=run_id, model_id=model_id, alias=alias)
+    page = render(collect(warehouse, row))
+    try:
+        beside = out.with_name(f".{out.name}.part")  # a reader never sees half a page
+        beside.write_text(page, encoding="utf-8")
+        os.replace(beside, out)
+    except OSError as error:
+        raise ConfigError(f"--out must be a file that can be written, was: {str(out)!r} ({error.strerror})") from None
+    return {
+        "report": str(out.absolute()),
+        "run_id": row["run_id"],
+        "model_id": row["model_id"],
+        "bytes": len(page.encode()),
+    }

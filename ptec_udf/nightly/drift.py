@@ -1,0 +1,154 @@
+"""Measure how far a night is from the training extract and from the nights before, from the scores that it left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from ptec_udf.drift.count import CELLS, Counted, add_up, counting
+from ptec_udf.drift.distribution import Counts, probability_counts
+from ptec_udf.drift.judge import (
+    ALL,
+    FRESH,
+    LABELS,
+    LANGUAGE,
+    PROBABILITY,
+    STATUS,
+    TOKENS,
+    Distribution,
+    Key,
+    judge,
+    retrain,
+    sums_by_key,
+)
+from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.manifest import Label
+from ptec_udf.nightly.plan import Night
+from ptec_udf.progress import say
+
+_SHOWN = 5
+
+
+def measure_drift(night: Night) -> None:
+    """Write the night's rows of table ``drift``, and what they say into its record.
+
+    From the table alone, so that a night that was killed after MERGE measures what it would have measured.
+    """
+    record, config, warehouse = night.record, night.config.drift, night.warehouse
+    earlier = night.history.measured(alias=record.alias, model_id=record.model_id)
+    before = [row["run_id"] for row in earlier[-config.reference_nights :]]
+    nights = warehouse.read("drift").where(F.col("run_id").isin(before)).collect() if before else []
+    found = _distributions(_companies(night), night.artifact.manifest.labels)
+    rows, violations = judge(
+        found, training_counts(night.artifact), sums_by_key(row.asDict() for row in nights), config
+    )
+    origin = {"run_id": record.run_id, "model_id": record.model_id, "measured_at": record.started}
+    warehouse.replace_run_rows("drift", [row | origin for row in rows], record.run_id)
+    record.drifted = [str(one) for one in violations]
+    record.retrain = retrain([*(bool(row["drifted"]) for row in earlier), bool(violations)], config)
+    _say(record.drifted, record.retrain)
+
+
+def training_counts(artifact: Artifact) -> dict[str, Counts]:
+    """Return probabilities of rows of the training extract that a model has not learned from, by label.
+
+    Of dev, else of tune; nothing where an earlier release trained the model.
+    """
+    splits = artifact.metrics.get("splits", {})
+    per_label = (splits.get("dev") or splits.get("tune") or {}).get("per_label", {})
+    return {label: figures["probabilities"] for label, figures in per_label.items() if "probabilities" in figures}
+
+
+def _say(drifted: list[str], is_signal: bool) -> None:
+    for line in drifted[:_SHOWN]:
+        say(f"warning: drift, {line}")
+    if len(drifted) > _SHOWN:
+        say(f"warning: drift, and {len(drifted) - _SHOWN} more: ptec drift lists them")
+    if is_signal:
+        say("warning: drift says that it is time to train again, see docs/retraining.md")
+
+
+def _companies(night: Night) -> DataFrame:
+    """Return companies that stand, with whether they are fresh: whether this run scored them.
+
+    Not those that analysts corrected: the run writes them again, and they are no fair sample of what is new.
+    """
+    scores = night.warehouse.read("scores").where(F.col("model_id") == night.record.model_id)
+    is_corrected = F.coalesce(F.size("corrected"), F.lit(0)) > 0
+    is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected
+    return scores.where(F.col("removed_in").isNull()).withColumn("is_fresh", is_fresh)
+
+
+def _distributions(companies: DataFrame, labels: list[Label]) -> dict[Key, Distribution]:
+    """Measure all figures; of fresh companies alone only where they are the fewer, since else they are all."""
+    texts, corrected = _count_texts(companies), _corrected(companies, labels)
+    scored = companies.where(F.col("probabilities").isNotNull()).select("is_fresh", "probabilities")
+    cells = scored.mapInArrow(counting([label.threshold for label in labels]), CELLS)
+    counted = add_up((row.asDict() for row in cells.collect()), len(labels))
+    fresh = [row for row in texts if row["is_fresh"]]
+    found = _of_population(FRESH, fresh, counted[True], labels)
+    if 2 * sum(row["count"] for row in fresh) >= sum(row["count"] for row in texts):
+        found = {}
+    counted[False].add(counted[True])
+    return found | _of_population(ALL, texts, counted[False], labels, corrected)
+
+
+def _count_texts(companies: DataFrame) -> list[Row]:
+    """Count companies by all that is known of their texts; lengths by half doublings: 0, 1, 2, 3, 4, 6, 8, 12."""
+    tokens = F.col("n_tokens") + F.col("n_truncated")
+    power = F.pow(F.lit(2.0), F.floor(F.log2(F.greatest(tokens, F.lit(1)).cast("double"))))
+    half = F.when(tokens >= 1.5 * power, F.ceil(1.5 * power)).otherwise(power)
+    grouped = companies.groupBy(
+        "is_fresh",
+        F.col("status").alias(STATUS),
+        F.coalesce("language", F.lit("none")).alias(LANGUAGE),
+        F.when(tokens == 0, F.lit(0)).otherwise(half).cast("int").alias(TOKENS),
+        F.size("labels").alias(LABELS),
+    )
+    return grouped.agg(F.count("*").alias("count"), F.sum(tokens).alias("all_tokens")).collect()
+
+
+def _corrected(companies: DataFrame, labels: list[Label]) -> dict[str, dict[str, Any]]:
+    """Compare what analysts say of labels with the probabilities of these, by label."""
+    names = F.array(*[F.lit(label.name) for label in labels])
+    said = companies.where(F.col("probabilities").isNotNull()).select(
+        F.map_from_arrays(names, "probabilities").alias("probability"), F.explode("corrected").alias("said")
+    )
+    sums = said.groupBy("said.label").agg(
+        F.count("*").alias("corrected"),
+        F.sum(F.col("said.is_true").cast("int")).alias("corrected_true"),
+        F.sum(F.try_element_at("probability", F.col("said.label"))).alias("corrected_expected"),
+    )
+    return {row["label"]: {name: row[name] for name in row.__fields__[1:]} for row in sums.collect()}
+
+
+def _of_population(
+    population: str,
+    texts: list[Row],
+    counted: Counted,
+    labels: list[Label],
+    corrected: dict[str, dict[str, Any]] | None = None,
+) -> dict[Key, Distribution]:
+    """Gather the distributions of a population; none of one that is empty."""
+    n_companies = sum(row["count"] for row in texts)
+    found: dict[Key, Distribution] = {}
+    if not n_companies:
+        return found
+    totals = {
+        TOKENS: sum(row["all_tokens"] for row in texts),
+        LABELS: sum(row[LABELS] * row["count"] for row in texts),
+    }
+    for figure in (STATUS, LANGUAGE, TOKENS, LABELS):
+        counts: Counter[str] = Counter()
+        for row in texts:
+            counts[str(row[figure])] += row["count"]
+        mean = totals[figure] / n_companies if figure in totals else None
+        found[Key(population, figure)] = Distribution(dict(sorted(counts.items())), mean)
+    for at, label in enumerate(labels if counted.companies else ()):
+        more = {"share": float(counted.over[at]) / counted.companies, **(corrected or {}).get(label.name, {})}
+        mean = float(counted.total[at]) / counted.companies
+        found[Key(population, PROBABILITY, label.name)] = Distribution(probability_counts(counted.bins[at]), mean, more)
+    return found

@@ -1,0 +1,151 @@
+"""Keep our tables small: remove what is too old, join small files, and remove files that nothing needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from delta.tables import DeltaTable
+from pydantic import Field, ValidationInfo, field_validator
+from pyspark.sql import Column, Window
+from pyspark.sql import functions as F
+
+from ptec_udf.config import Section, WarehouseConfig
+from ptec_udf.progress import say
+from ptec_udf.warehouse.files import list_files
+from ptec_udf.warehouse.schemas import SCHEMAS
+from ptec_udf.warehouse.tables import Warehouse, with_retries
+
+WEEK_HOURS = 168
+"""Delta's own retention: a shorter one may take files from a night or a reader that is at work."""
+
+
+class KeepDays(Section):
+    """How old rows may become."""
+
+    score_changes: int | None = Field(None, ge=1, description="why companies entered and left labels; null: for ever")
+    drift: int | None = Field(None, ge=1, description="what drift measured; null: for ever")
+    runs: int | None = Field(None, ge=1, description="what runs did, but for what later nights look up; null: for ever")
+    scores: int | None = Field(
+        None,
+        ge=1,
+        description="scores of models that no alias has pointed to for so long, nor a night used; null: for ever",
+    )
+
+    @field_validator("runs")
+    @classmethod
+    def _changes_go_first(cls, runs: int | None, info: ValidationInfo) -> int | None:
+        changes = info.data.get("score_changes")
+        if runs is not None and (changes is None or changes > runs):
+            raise ValueError(
+                "must be null or at least keep_days.score_changes, which must not be null then: changes are shown with "
+                f"the runs that found them, and keep_days.score_changes is {'null' if changes is None else changes}"
+            )
+        return runs
+
+
+class HousekeepingConfig(Section):
+    """Configuration of ``ptec housekeeping``."""
+
+    warehouse: WarehouseConfig = WarehouseConfig()
+    keep_days: KeepDays = KeepDays()
+    optimize: bool = Field(True, description="join small files of all tables")
+    vacuum_hours: int | None = Field(
+        WEEK_HOURS,
+        ge=WEEK_HOURS,
+        description="remove files that no version of the last so many hours needs; null: none",
+    )
+    dry_run: bool = Field(False, description="say what would be removed, and change nothing")
+
+
+def housekeep(warehouse: Warehouse, config: HousekeepingConfig) -> list[dict[str, Any]]:
+    """Remove rows, join files, remove files.
+
+    Nights may go on beside it: a commit that meets another one is tried again. Each step may be killed and done again.
+
+    Returns:
+        A row for each table: rows that were removed, and files and megabytes before and after, of its newest version
+        and in its folder.
+    """
+    now, rows = datetime.now(UTC), []
+    conditions = dict(_too_old(warehouse, config.keep_days, now))
+    for table in SCHEMAS:
+        before, condition = _size(warehouse, table), conditions.get(table)
+        n_rows = 0 if condition is None else warehouse.read(table).where(condition).count()
+        if not config.dry_run:
+            if condition is not None and n_rows:
+                warehouse.delete(table, condition)
+            _tidy(warehouse, table, config)
+        row = {"table": table, "rows_removed": n_rows}
+        after = _size(warehouse, table)
+        row |= {
+            f"{name}_{when}": size[name] for name in before for when, size in (("before", before), ("after", after))
+        }
+        say(f"{table}: {n_rows} rows, {before['files_on_disk'] - after['files_on_disk']} files removed")
+        rows.append(row)
+    return rows
+
+
+def _too_old(warehouse: Warehouse, keep: KeepDays, now: datetime) -> Iterator[tuple[str, Column]]:
+    """Say of each table that has a limit which of its rows are over it."""
+
+    def before(days: int) -> Column:
+        return F.lit(now - timedelta(days=days))
+
+    if keep.score_changes is not None:
+        yield "score_changes", F.col("changed_at") < before(keep.score_changes)
+    if keep.drift is not None:
+        yield "drift", F.col("measured_at") < before(keep.drift)
+    if keep.runs is not None:
+        yield "runs", (F.col("ended") < before(keep.runs)) & ~F.col("run_id").isin(_runs_needed(warehouse))
+    if keep.scores is not None:
+        yield "scores", F.col("model_id").isin(_unused_models(warehouse, now - timedelta(days=keep.scores)))
+
+
+def _runs_needed(warehouse: Warehouse) -> list[str]:
+    """Return runs that later nights look up: all of the newest source version that a model has seen.
+
+    Among them is the last one of each model. A night that scores this version once more gets a name of its own only as
+    long as these stand.
+    """
+    newest = Window.partitionBy("model_id", "source_id").orderBy(F.desc("source_version"))
+    last = Window.partitionBy("model_id", "alias").orderBy(F.desc("ended"))
+    runs = warehouse.read("runs").withColumn("newest", F.rank().over(newest)).withColumn("last", F.rank().over(last))
+    needed = runs.where((F.col("newest") == 1) | (F.col("last") == 1) | F.col("ended").isNull())
+    return [row["run_id"] for row in needed.select("run_id").distinct().collect() if row["run_id"]]
+
+
+def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
+    """Return models that no alias points to, and that none has pointed to, nor a night scored with, since a moment."""
+    moves = warehouse.read("aliases")
+    newest = {
+        row["model_id"] for row in moves.groupBy("alias").agg(F.max_by("model_id", "at").alias("model_id")).collect()
+    }
+    left = moves.where((F.col("at") >= F.lit(since)) & F.col("previous").isNotNull()).select("previous")
+    scored = warehouse.read("runs").where(F.col("ended") >= F.lit(since)).select("model_id")
+    used = newest | {row[0] for row in left.union(scored).distinct().collect()}
+    known = warehouse.read("scores").select("model_id").distinct().collect()
+    return [row["model_id"] for row in known if row["model_id"] not in used]
+
+
+def _tidy(warehouse: Warehouse, table: str, config: HousekeepingConfig) -> None:
+    """Join small files, and remove those that no version within the retention needs."""
+    delta = DeltaTable.forName(warehouse.spark, warehouse.name(table))
+    if config.optimize:
+        with_retries(lambda: delta.optimize().executeCompaction())
+    if config.vacuum_hours is not None:
+        delta.vacuum(config.vacuum_hours)
+
+
+def _size(warehouse: Warehouse, table: str) -> dict[str, Any]:
+    """Measure the files of a table's newest version, and all data files in its folder."""
+    detail = warehouse.spark.sql(f"DESCRIBE DETAIL {warehouse.name(table)}").first()
+    assert detail is not None
+    on_disk = list_files(warehouse.spark, detail["location"]) or []
+    return {
+        "files": detail["numFiles"],
+        "mb": round(detail["sizeInBytes"] / 1e6, 3),
+        "files_on_disk": len(on_disk),
+        "mb_on_disk": round(sum(size for _, size, _ in on_disk) / 1e6, 3),
+    }

@@ -1,0 +1,138 @@
+"""Drift of nights: what is measured is what stands, quiet nights are quiet, and a shift signals within two nights."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from ptec_udf.drift.distribution import count_probabilities, probability_counts
+from ptec_udf.language import language
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site
+from tests.tiny import LABELS
+
+N_FIRST, N_NIGHTLY = 300, 120
+GERMAN = "wir sind ein unternehmen für software und daten, das mit der industrie und von der stadt aus arbeitet"
+ENGLISH = "we are a company for software and data that works with industry and from the city in this country"
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    made = Site(warehouse, tmp_path)
+    made.champion()
+    return made
+
+
+class Growing:
+    """A source that gets new companies each night."""
+
+    def __init__(self, site: Site) -> None:
+        self.site, self.rows, self.draw = site, [], random.Random(5)
+
+    def night(self, n_new: int, **how: Any) -> dict[str, Any]:
+        self.rows += [self.company(len(self.rows) + at, **how) for at in range(n_new)]
+        self.site.write(self.rows)
+        return self.site.night("drift.least_companies=100")
+
+    def company(self, at: int, words: str = ENGLISH, shorter: int = 1) -> tuple[str, str, str]:
+        n_words = self.draw.randint(20, 40) // shorter
+        text = " ".join(self.draw.choices(words.split(), k=n_words))
+        return f"k{at}", f"company {at}", text
+
+
+def drift_of(site: Site, run_id: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+    rows = site.warehouse.read("drift").where(F.col("run_id") == run_id).collect()
+    return {(row["population"], row["figure"], row["label"]): row.asDict() for row in rows}
+
+
+def test_what_is_measured_is_what_stands(site: Site) -> None:
+    growing = Growing(site)
+    first = growing.night(N_FIRST)
+    found = drift_of(site, first["run_id"])
+    scores = site.warehouse.read("scores").collect()
+    assert {key[0] for key in found} == {"all"}  # all are fresh
+    assert {key[2] for key in found if key[1] == "probability"} == set(LABELS)
+    values = np.array([row["probabilities"] for row in scores], np.float32)
+    for at, label in enumerate(LABELS):
+        row = found["all", "probability", label]
+        assert row["counts"] == probability_counts(count_probabilities(values)[at])
+        assert row["mean"] == pytest.approx(values[:, at].mean())
+        assert row["share"] == pytest.approx(np.mean([label in one["labels"] for one in scores]))
+        assert (row["psi_nights"], row["violated"], row["companies"]) == (None, [], N_FIRST)
+    assert found["all", "labels", None]["mean"] == pytest.approx(np.mean([len(row["labels"]) for row in scores]))
+    tokens = [row["n_tokens"] + row["n_truncated"] for row in scores]
+    assert found["all", "tokens", None]["mean"] == pytest.approx(np.mean(tokens))
+    assert found["all", "language", None]["counts"] == Counter(row["language"] for row in scores)
+    assert found["all", "status", None]["counts"] == Counter(row["status"] for row in scores)
+    assert (first["drifted"], first["retrain"]) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("shift", "figure"), [({"words": GERMAN}, "language"), ({"shorter": 2}, "tokens")], ids=["german", "halved"]
+)
+def test_a_shift_signals_within_two_nights_and_quiet_ones_before_it_do_not(
+    site: Site, shift: dict[str, Any], figure: str
+) -> None:
+    growing = Growing(site)
+    quiet = [growing.night(n) for n in (N_FIRST, N_NIGHTLY, N_NIGHTLY)]
+    assert [(night["drifted"], night["retrain"]) for night in quiet] == [([], False)] * 3
+    assert ("fresh", figure, None) in drift_of(site, quiet[-1]["run_id"])
+    shifted = [growing.night(N_NIGHTLY, **shift) for _ in range(2)]
+    assert [night["retrain"] for night in shifted] == [False, True]
+    assert all(any(line.startswith(f"fresh {figure}: PSI ") for line in night["drifted"]) for night in shifted)
+    runs = {row["run_id"]: row for row in site.warehouse.read("runs").collect()}
+    assert runs[shifted[-1]["run_id"]]["drifted"] == shifted[-1]["drifted"]
+    assert site.night()["outcome"] == "nothing_to_do"
+    assert site.warehouse.read("drift").select("run_id").distinct().count() == 5
+
+
+def test_corrections_are_held_against_probabilities_and_are_not_fresh(site: Site) -> None:
+    growing = Growing(site)
+    growing.night(N_FIRST)
+    rows = [(f"k{at}", LABELS[0], at % 4 == 0) for at in range(40)]
+    frame = site.spark.createDataFrame(rows, "key string, label string, is_true boolean")
+    site.warehouse.append("corrections", frame.withColumn("at", F.current_timestamp()))
+    night = site.night()
+    found = drift_of(site, night["run_id"])
+    assert {key[0] for key in found} == {"all"}
+    scores = site.scores()
+    expected = sum(scores[key]["probabilities"][0] for key, _, _ in rows)
+    row = found["all", "probability", LABELS[0]]
+    assert (row["corrected"], row["corrected_true"]) == (40, 10)
+    assert row["corrected_expected"] == pytest.approx(expected)
+    assert found["all", "probability", LABELS[1]]["corrected"] is None
+
+
+def test_a_night_without_measuring_leaves_no_rows(site: Site) -> None:
+    site.overrides = ["drift.measure=false"]
+    assert Growing(site).night(20)["drifted"] is None
+    assert site.rows("drift") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("We build software for the energy industry and its suppliers.", "en"),
+        ("Wir entwickeln Software für die Energiewirtschaft und ihre Zulieferer.", "de"),
+        ("Nous développons des logiciels pour les entreprises de l'énergie et une banque.", "fr"),
+        ("Desarrollamos programas para las empresas de energía y los bancos.", "es"),
+        ("Sviluppiamo programmi per le aziende e una banca che sono gli esperti del settore.", "it"),
+        ("Desenvolvemos programas para as empresas e os bancos com uma equipe.", "pt"),
+        ("Wij maken software voor de industrie en het onderwijs van onze stad.", "nl"),
+        ("エネルギー産業のためのソフトウェアを開発しています。", "ja"),
+        ("为能源行业开发软件", "zh"),
+        ("Разработка программ для энергетики", "ru"),
+        ("ACME 3000", "other"),
+        (None, None),
+    ],
+)
+def test_language(spark: SparkSession, text: str | None, expected: str | None) -> None:
+    frame = spark.createDataFrame([(text,)], "text string")
+    assert frame.select(language(F.col("text"))).first()[0] == expected

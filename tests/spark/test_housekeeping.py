@@ -1,0 +1,113 @@
+"""Housekeeping removes what is too old and nothing that a later night needs; what it leaves is what stood before."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptec_udf.config import load_config
+from ptec_udf.errors import ConfigError
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.housekeeping import HousekeepingConfig, housekeep
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, changed_companies, companies
+
+LONG_AGO = datetime.now(UTC) - timedelta(days=400)
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    made = Site(warehouse, tmp_path)
+    made.write(companies(20))
+    return made
+
+
+# Of rows alone; files take most of the time.
+ROWS_ONLY = ("optimize=false", "vacuum_hours=null")
+
+
+def keep(site: Site, *overrides: str) -> dict[str, dict[str, Any]]:
+    config = load_config(HousekeepingConfig, None, overrides)
+    return {row["table"]: row for row in housekeep(site.warehouse, config)}
+
+
+def tables(site: Site) -> dict[str, list[Any]]:
+    return {table: site.rows(table) for table in ("scores", "score_changes", "runs", "drift", "labels")}
+
+
+def age(site: Site, table: str, column: str, where: str) -> None:
+    site.spark.sql(f"UPDATE {site.warehouse.name(table)} SET {column} = timestamp'{LONG_AGO:%Y-%m-%d}' WHERE {where}")
+
+
+def test_by_default_rows_stay_and_files_are_joined(site: Site) -> None:
+    site.champion()
+    for at in range(3):
+        site.write(companies(20 + at))
+        site.night()
+    before = tables(site)
+    found = keep(site)
+    assert tables(site) == before
+    assert all(row["rows_removed"] == 0 for row in found.values())
+    assert found["runs"]["files_before"] > found["runs"]["files_after"] == 1
+    assert found["scores"]["files_on_disk_after"] >= found["scores"]["files_after"]
+    assert site.night()["outcome"] == "nothing_to_do"
+
+
+def test_a_dry_run_says_what_would_go_and_changes_nothing(site: Site) -> None:
+    site.champion()
+    site.night()
+    age(site, "score_changes", "changed_at", "true")
+    before = {table: site.warehouse.version(table) for table in ("score_changes", "runs", "scores")}
+    found = keep(site, "keep_days.score_changes=30", "dry_run=true")
+    assert found["score_changes"]["rows_removed"] == len(site.rows("score_changes")) > 0
+    assert {table: site.warehouse.version(table) for table in before} == before
+
+
+def test_old_rows_go_and_the_runs_that_later_nights_look_up_stay(site: Site) -> None:
+    site.champion()
+    first = site.night()
+    site.write(changed_companies())
+    second = site.night()
+    for table, column in (("score_changes", "changed_at"), ("runs", "ended"), ("drift", "measured_at")):
+        age(site, table, column, "true")
+    found = keep(site, "keep_days={score_changes: 30, runs: 60, drift: 90}", *ROWS_ONLY)
+    assert found["runs"]["rows_removed"] == 1
+    assert [row["run_id"] for row in site.warehouse.read("runs").collect()] == [second["run_id"]]
+    assert (site.rows("score_changes"), site.rows("drift")) == ([], [])
+    assert site.night()["outcome"] == "nothing_to_do"
+    again = site.night("retry_errors=true")
+    assert again["run_id"] not in (first["run_id"], second["run_id"])
+    assert (again["outcome"], site.warehouse.read("scores").count()) == ("done", len(companies()) + 1)
+
+
+def test_scores_of_models_that_are_long_out_of_use_go(site: Site) -> None:
+    first = site.champion(0)
+    site.night()
+    second = site.model(1)
+    registry.promote(site.warehouse, second, alias="champion", who="test", why="", check=lambda *_: None)
+    site.night()
+    shadow = site.model(2)
+    site.night(f"model.id={shadow}")
+    limit = ("keep_days.scores=30", *ROWS_ONLY)
+    assert keep(site, *limit)["scores"]["rows_removed"] == 0
+    age(site, "aliases", "at", f"model_id = '{second}'")
+    age(site, "aliases", "at", f"model_id = '{first}'")
+    assert keep(site, *limit)["scores"]["rows_removed"] == 0  # nights have scored with them
+    age(site, "runs", "ended", "true")
+    assert keep(site, *limit)["scores"]["rows_removed"] == 2 * 30
+    assert {row["model_id"] for row in site.warehouse.read("scores").collect()} == {second}
+
+
+def test_changes_without_their_runs_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"keep_days\.runs: must be null or at least keep_days\.score_changes"):
+        load_config(HousekeepingConfig, None, ["keep_days.runs=30"])
+    with pytest.raises(ConfigError, match=r"and keep_days\.score_changes is 60"):
+        load_config(HousekeepingConfig, None, ["keep_days={runs: 30, score_changes: 60}"])
+
+
+def test_files_that_a_night_may_read_are_not_to_be_removed() -> None:
+    with pytest.raises(ConfigError, match="vacuum_hours"):
+        load_config(HousekeepingConfig, None, ["vacuum_hours=24"])

@@ -1,0 +1,67 @@
+"""The report of real nights says what their tables say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.report.collect import collect, find_run
+from jobs.report.render import render
+from ptec_udf.errors import RegistryError
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, changed_companies, companies
+from tests.tiny import LABELS
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    made = Site(warehouse, tmp_path)
+    made.champion()
+    made.write(companies())
+    made.night()
+    made.write([*changed_companies(), ("twice", "a", "b"), ("twice", "a", "c")])
+    return made
+
+
+def test_a_night_is_reported_as_its_tables_tell_it(site: Site) -> None:
+    night = site.night()
+    run = find_run(site.warehouse, run_id=None, model_id=None, alias="champion")
+    assert run["run_id"] == night["run_id"]
+    facts = collect(site.warehouse, run)
+    changes = [row for row in site.warehouse.read("score_changes").collect() if row["run_id"] == night["run_id"]]
+    assert changes
+    for row in facts["labels"]:
+        for name, entered in (("entered", True), ("left", False)):
+            expected = [one for one in changes if one["label"] == row["label"] and one["entered"] is entered]
+            found = row[name]
+            assert (found["companies"] if found else 0) == len(expected)
+            if found:
+                assert sum(found["reasons"].values()) == len(expected)
+                assert [one["key"] for one in found["named"]] == _by_probability(expected, entered)
+    assert {row["label"] for row in facts["labels"]} == set(LABELS)
+    standing = [row for row in site.warehouse.read("scores").collect() if row["removed_in"] is None]
+    assert {row["label"]: row["companies"] for row in facts["labels"]} == {
+        label: sum(label in row["labels"] for row in standing) for label in LABELS
+    }
+    assert [(kind["companies"], kind["keys"]) for kind in facts["errors"]] == [(1, ["twice"])]
+    assert [len(shares) for shares in facts["shares"].values()] == [2] * len(LABELS)
+    page = render(facts)
+    assert night["run_id"] in page
+    assert "text about other things" not in page
+
+
+def _by_probability(changes: list, entered: bool) -> list[str]:
+    name = "new_probability" if entered else "old_probability"
+    return [row["key"] for row in sorted(changes, key=lambda row: (-(row[name] or 0), row["key"]))][:10]
+
+
+def test_runs_are_found_by_their_beginning_and_by_model(site: Site) -> None:
+    first = site.warehouse.read("runs").first()
+    model_id = first["model_id"]
+    assert find_run(site.warehouse, run_id=first["run_id"][:8], model_id=None, alias="x")["run_id"] == first["run_id"]
+    assert find_run(site.warehouse, run_id=None, model_id=model_id[:8], alias="x")["run_id"] == first["run_id"]
+    with pytest.raises(RegistryError, match="there is no run of alias 'x' that is done"):
+        find_run(site.warehouse, run_id=None, model_id=None, alias="x")
+    with pytest.raises(RegistryError, match="begins with 'zz'"):
+        find_run(site.warehouse, run_id="zz", model_id=None, alias="champion")

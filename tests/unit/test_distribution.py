@@ -1,0 +1,75 @@
+"""Distributions: bins that hold every probability, and an index that is over its chance only when something moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import chi2
+
+from ptec_udf.drift.distribution import (
+    PROBABILITY_BINS,
+    PROBABILITY_EDGES,
+    _chi_squared,
+    count_probabilities,
+    probability_counts,
+    shift,
+)
+
+
+def counts_of(values: np.ndarray) -> dict[str, int]:
+    return probability_counts(count_probabilities(values.reshape(-1, 1).astype(np.float32))[0])
+
+
+def test_every_probability_is_in_the_bin_of_its_least_value() -> None:
+    found = count_probabilities(np.array([[0.0, 1.0], [0.5, 0.49999], [1e-9, 0.9999]], np.float32))
+    assert found.sum(axis=1).tolist() == [3, 3]
+    assert probability_counts(found[0]) == {"0": 2, "0.5": 1}
+    low = PROBABILITY_BINS[PROBABILITY_BINS.index("0.5") - 1]
+    assert probability_counts(found[1]) == {low: 1, PROBABILITY_BINS[-1]: 2}
+    assert [float(name) for name in PROBABILITY_BINS] == pytest.approx(PROBABILITY_EDGES, rel=1e-5)
+
+
+def test_index_of_known_shares() -> None:
+    # (.5 - .25) ln(.5 / .25) + (.5 - .75) ln(.5 / .75), but for the smoothing
+    found = shift({"ok": 25_000, "error": 75_000}, {"ok": 50_000, "error": 50_000})
+    assert found.psi == pytest.approx(0.25 * np.log(2) - 0.25 * np.log(2 / 3), abs=1e-4)
+    assert found.by_chance == pytest.approx(2e-5 * _chi_squared(1))
+
+
+def test_equal_distributions_and_one_bin_are_no_shift() -> None:
+    counts = {"0": 900, "1": 80, "2": 20}
+    assert shift(counts, counts).psi == 0
+    assert shift({"ok": 10}, {"ok": 500}) == shift({"ok": 500}, {"ok": 10})
+    assert (shift({"ok": 10}, {"ok": 500}).psi, shift({"ok": 10}, {"ok": 500}).by_chance) == (0, 0)
+
+
+def test_a_bin_that_one_side_lacks_counts_and_is_finite() -> None:
+    found = shift({"en": 500}, {"de": 500})
+    assert np.isfinite(found.psi)
+    assert found.psi > 5
+
+
+def test_the_tail_stays_apart_from_the_bin_that_holds_the_rest() -> None:
+    reference, moved = {"0": 970, "0.5": 20, "0.9": 10}, {"0": 700, "0.5": 200, "0.9": 100}
+    assert shift(reference, moved).psi > 0.25
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 5, 9, 20])
+def test_chance_is_that_of_chi_squared(degrees: int) -> None:
+    exact = chi2.isf(1e-6, degrees)
+    assert 0.99 * exact < _chi_squared(degrees) < 1.16 * exact  # few degrees are approximated from above
+
+
+@pytest.mark.parametrize("n_found", [100, 1000])
+def test_samples_of_one_population_stay_below_their_chance(n_found: int) -> None:
+    random = np.random.default_rng(7)
+    shares = [random.beta(0.2, beta, size=(500, 40)) for beta in (1.0, 5.0, 30.0)]
+    for share in shares:
+        found = [shift(counts_of(share[:, at]), counts_of(random.choice(share[:, at], n_found))) for at in range(40)]
+        assert all(one.psi < one.by_chance for one in found)
+
+
+def test_numbers_are_joined_to_ten_groups_at_most() -> None:
+    values = np.random.default_rng(1).random(20_000)
+    found = shift(counts_of(values), counts_of(values[:10_000]))
+    assert found.by_chance <= (1 / 20_000 + 1 / 10_000) * chi2.isf(1e-6, 9) * 1.05

@@ -12,7 +12,7 @@ WARM := .venv/.warm-spark
 # Two processes; a file's tests stay in one. Files go in the order given, and each process has a Spark session of its own.
 IN_TWO := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 ON_SPARK := $(IN_TWO) --no-loadscope-reorder
-.PHONY: help demo test test-unit test-spark test-documents lint wheel wheel-check clean java
+.PHONY: help demo test test-unit test-spark test-documents lint audit wheel wheel-check clean java
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ help:  ## list the targets
 demo: java $(DEMO)  ## train a small model and score the shipped companies for two nights, on this machine (DEMO_ARGS="--folder x")
 	@$(BIN)/ptec demo $(DEMO_ARGS)
 
-test: java $(DEV) lint wheel-check test-unit $(WARM)  ## all that CI runs
+test: java $(DEV) lint audit wheel-check test-unit $(WARM)  ## all that CI runs
 	@$(ON_SPARK) tests/e2e tests/faults tests/spark
 
 test-unit: $(DEV)  ## tests without Spark, in seconds
@@ -37,10 +37,14 @@ lint: $(DEV)  ## ruff and mypy; changes nothing
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-wheel: $(DEV)  ## build dist/*.whl, the file for an executor's environment
+audit: $(DEV)  ## compare what is installed with known vulnerabilities; without a network it says so
+	@$(BIN)/python .ci/audit.py
+
+wheel: $(DEV)  ## build dist/*.whl, the file for an executor's environment, and dist/sbom.cdx.json, what it needs
 	@rm -rf build dist
 	@$(BIN)/python -m build --quiet --wheel --no-isolation
-	@ls dist/*.whl
+	@$(BIN)/python -m cyclonedx_py environment --output-format JSON --output-file dist/sbom.cdx.json $(BIN)/python
+	@ls dist/*
 
 wheel-check: wheel  ## install the wheel away from the checkout, import all of it and run ptec
 	@$(BIN)/python .ci/check_wheel.py dist/*.whl

@@ -49,10 +49,12 @@ BENCHMARKS = [
 DEV = [
     *DEMO,
     "build>=1.6,<2",
+    "cyclonedx-bom>=7.5,<8",
     "deltalake>=1.6,<2",
     "duckdb>=2.0,<3",
     "mypy>=2.4,<3",
     "pandas-stubs>=3.1,<4",
+    "pip-audit>=2.10,<3",
     "pre-commit>=4.7,<5",
     "pytest>=9.2,<10",
     # Spark's tests keep one core busy: two processes end in little more than half the time.

@@ -26,8 +26,7 @@ SiteOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="YAML file that names the warehouse: that of extract, score, evaluate or recalibrate. Not given: the "
-        "folder 'warehouse'.",
+        help="YAML file that names the warehouse: that of score, say. Not given: the folder 'warehouse'.",
     ),
 ]
 SetOption = Annotated[
@@ -129,14 +128,15 @@ def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:
 
 
 def _plain(value: Any) -> str:
-    """Write a value so that rich takes nothing in it for markup."""
+    """Write a value so that neither rich takes anything in it for markup, nor a terminal for a command."""
     if isinstance(value, float):
         value = f"{value:.4g}"
     elif isinstance(value, dict):
         return ", ".join(f"{_plain(name)} {_plain(part)}" for name, part in value.items())
     elif isinstance(value, list):
         return ", ".join(map(_plain, value))
-    text = str(value)
+    # What a terminal would obey in place of showing it stands as its number.
+    text = "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in str(value))
     return text.replace("[", "\\[")
 
 

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.notice import noticed
 from ptec_udf.config import ScoreConfig, load_config
 from ptec_udf.nightly.score import score
 from ptec_udf.warehouse.session import build_session
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
-    """Read the configuration, open the session, score; return the run's row."""
+    """Read the configuration, open the session, score; return the run's row, and say how it ended."""
     config = load_config(ScoreConfig, config_file, overrides)
-    return score(build_session(config.warehouse, "ptec score"), config)
+    with noticed(config.notice, "ptec score") as result:
+        result |= score(build_session(config.warehouse, "ptec score"), config)
+    return result
 
 
 if __name__ == "__main__":

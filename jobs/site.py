@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, model_validator
 
 from ptec_udf.config import EngineConfig, ScoreConfig, Section, WarehouseConfig, load_config
+from ptec_udf.warehouse.housekeeping import HousekeepingConfig
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.config import EvaluateConfig, GateConfig
@@ -28,12 +29,12 @@ class AnyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
-        kinds = (ScoreConfig, ExtractConfig, EvaluateConfig, RecalibrateConfig)
+        kinds = (ScoreConfig, ExtractConfig, EvaluateConfig, RecalibrateConfig, HousekeepingConfig)
         known = {name for kind in kinds for name in kind.model_fields}
         if unknown := sorted(str(name) for name in set(values) - known):
             raise ValueError(
-                "the configuration must be one that names a warehouse, as those of extract, score, evaluate and "
-                f"recalibrate do; in none of them stands: {', '.join(unknown)}"
+                "the configuration must be one that names a warehouse, as those of extract, score, evaluate, "
+                f"recalibrate and housekeeping do; in none of them stands: {', '.join(unknown)}"
             )
         return values
 

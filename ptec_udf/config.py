@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.faults import refuse, sentences, switches_for_numbers
@@ -155,6 +155,27 @@ class DriftConfig(Section):
         return within
 
 
+class NoticeConfig(Section):
+    """What a night says of itself, and whom it tells when somebody has to act."""
+
+    log: Literal["text", "json"] = Field(
+        "text", description="lines on standard error: plain, or each a JSON object with at, level, command and message"
+    )
+    webhook: SecretStr | None = Field(
+        None, description="address that gets a JSON message by POST when the night fails or says to train again"
+    )
+    webhook_on: list[Literal["failed", "retrain"]] = Field(
+        ["failed", "retrain"], description="of which of the two it is told"
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _webhook_is_an_address(cls, webhook: SecretStr | None) -> SecretStr | None:
+        if webhook is not None and not webhook.get_secret_value().startswith(("https://", "http://")):
+            raise ValueError("must begin with https:// or http://")
+        return webhook
+
+
 class ScoreConfig(Section):
     """Configuration of ``ptec score``, and of ``ptec verify`` and ``ptec estimate`` before it."""
 
@@ -180,6 +201,7 @@ class ScoreConfig(Section):
         "of fewer than 100 companies may have as many errors as one of 100; 1: any number",
     )
     drift: DriftConfig = DriftConfig()
+    notice: NoticeConfig = NoticeConfig()
     verify: VerifyConfig = VerifyConfig()
     estimate: EstimateConfig = EstimateConfig()
 

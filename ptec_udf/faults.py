@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from ptec_udf.errors import did_you_mean
 
@@ -87,9 +87,20 @@ def _sentence(kind: type[BaseModel], fault: Any, message: str) -> str:
     message = message[0].lower() + message[1:]
     if fault["type"] == "list_type":
         message = f"must be a list, such as [{fault['input']}]"
-    if isinstance(fault["input"], dict | BaseModel):
+    if isinstance(fault["input"], dict | BaseModel) or _is_secret(kind, fault["loc"]):
         return f"{where}: {message}" if where else message
     return f"{where}: {message}, was: {fault['input']!r}"
+
+
+def _is_secret(kind: type[BaseModel], location: tuple[Any, ...]) -> bool:
+    """Tell whether a value is one that nobody is to see."""
+    sections = [kind]
+    for part in location:
+        fields = [section.model_fields[str(part)] for section in sections if str(part) in section.model_fields]
+        if any(SecretStr in _plain_types(field.annotation) for field in fields):
+            return True
+        sections = [section for field in fields for section in _sections_in(field.annotation)]
+    return False
 
 
 def _place(kind: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:

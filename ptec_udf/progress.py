@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 from rich.console import Console
@@ -25,8 +27,25 @@ class Step(Protocol):
 
 
 def say(text: str) -> None:
-    """Print one line to standard error."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """Print one line to standard error; as a JSON object where ``say_as`` has asked for it."""
+    print(_as_json(text) if _FORM["log"] == "json" else text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def say_as(log: str, command: str) -> None:
+    """Choose how this process prints its lines from now on: ``text`` or ``json``; the latter names the command."""
+    _FORM.update(log=log, command=command)
+
+
+_FORM = {"log": "text", "command": ""}
+
+
+def _as_json(text: str) -> str:
+    level, _, rest = text.partition(": ")
+    if level not in ("warning", "error"):
+        level, rest = "info", text
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = {"at": at, "level": level, "command": _FORM["command"], "message": rest}
+    return json.dumps(line, ensure_ascii=False)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load
 
 from ptec_udf.errors import ArtifactError
@@ -195,7 +196,10 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     ]
     if changed:
         raise ArtifactError(changed)
-    head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.adapts else {}
+    try:
+        head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.adapts else {}
+    except SafetensorError:
+        raise ArtifactError(f"{where}: must hold its tensors as safetensors; train again") from None
     if not _fits(manifest, adapter):
         raise ArtifactError(f"{where}/{ADAPTER}: must hold what {MANIFEST} says, a prompt or LoRA; train again")
     n_members = [manifest.members] if manifest.members else []
@@ -288,9 +292,8 @@ def _checksum(manifest: Manifest) -> str:
 
 def _canonical(manifest: Manifest) -> bytes:
     """Write a manifest in the one form that is accepted."""
-    return (
-        json.dumps(manifest.model_dump(mode="json", exclude_none=True), indent=1, ensure_ascii=False) + "\n"
-    ).encode()
+    values = manifest.model_dump(mode="json", exclude_none=True)
+    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _sha256(data: bytes) -> str:

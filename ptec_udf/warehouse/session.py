@@ -31,9 +31,10 @@ _REQUIRED = {
     "spark.python.worker.reuse": "true",
 }
 
-# Sizes for one machine; Spark's own (200 and 50 partitions) are made for a cluster.
+# Sizes for one machine; Spark's own (200, 50 and 10,000 partitions) are made for a cluster.
 _EMBEDDED_SIZES = {
     "spark.sql.shuffle.partitions": "8",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM lists each table in so many tasks
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.driver.memory": "2g",  # the driver is the executor too; 1g, Spark's own, fills up in one night
 }

@@ -58,6 +58,31 @@ def drift_row(figure: str, label: str | None, population: str = ALL, **more: Any
     return row | more
 
 
+def night_of(first_label: str) -> dict[str, Any]:
+    """A row of ``runs``."""
+    return {
+        "run_id": "0123456789ab-1",
+        "model_id": "f" * 32,
+        "alias": "champion",
+        "source_name": "crm.companies",
+        "source_version": 41,
+        "started": STARTED,
+        "ended": STARTED + timedelta(seconds=754),
+        "outcome": "done",
+        "error": None,
+        "counts": {"ok": 4900, "truncated": 80, "empty": 17, "error": 3, "null_key": 2},
+        "skipped": 50_000,
+        "reused": 12,
+        "tokens": 640_000,
+        "padding": 0.004,
+        "rows_per_second": 81.5,
+        "dtype": "bfloat16",
+        "estimated_seconds": 700.0,
+        "drifted": [f"all probability of {first_label!r}: PSI 0.61 against training, limit 0.28"],
+        "retrain": False,
+    }
+
+
 def facts_of(n_labels: int = 100, seed: int = 1) -> dict[str, Any]:
     """Facts as ``collect`` gathers them, of so many labels."""
     draw = random.Random(seed)
@@ -77,27 +102,7 @@ def facts_of(n_labels: int = 100, seed: int = 1) -> dict[str, Any]:
     ]
     for row in labels:
         row["moved"] = sum(one["companies"] for one in (row["entered"], row["left"]) if one)
-    night = {
-        "run_id": "0123456789ab-1",
-        "model_id": "f" * 32,
-        "alias": "champion",
-        "source_name": "crm.companies",
-        "source_version": 41,
-        "started": STARTED,
-        "ended": STARTED + timedelta(seconds=754),
-        "outcome": "done",
-        "error": None,
-        "counts": {"ok": 4900, "truncated": 80, "empty": 17, "error": 3, "null_key": 2},
-        "skipped": 50_000,
-        "reused": 12,
-        "tokens": 640_000,
-        "padding": 0.004,
-        "rows_per_second": 81.5,
-        "dtype": "bfloat16",
-        "estimated_seconds": 700.0,
-        "drifted": [f"all probability of {names[0]!r}: PSI 0.61 against training, limit 0.28"],
-        "retrain": False,
-    }
+    night = night_of(names[0])
     texts = [
         drift_row("status", None, counts={"ok": 4900, "truncated": 80, "empty": 17, "error": 3}),
         drift_row("language", None, counts={"en": 4700, "de": 200, "other": 100}),

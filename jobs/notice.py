@@ -1,0 +1,97 @@
+"""What a night says when it ends: one line, and a message to a webhook when somebody has to act."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from ptec_udf.config import NoticeConfig
+from ptec_udf.errors import PtecError
+from ptec_udf.nightly.runs import FAILED
+from ptec_udf.progress import say, say_as
+
+RETRAIN = "retrain"
+
+_TRIES = 3
+_TIMEOUT_S = 10.0
+
+
+@contextmanager
+def noticed(config: NoticeConfig, command: str) -> Iterator[dict[str, Any]]:
+    """Say how a command ended, and tell the webhook of a failure or that it is time to train again.
+
+    Args:
+        config: what is told, and where.
+        command: its name.
+
+    Yields:
+        A mapping to be filled with the command's result.
+    """
+    say_as(config.log, command)
+    started, result = time.monotonic(), dict[str, Any]()
+    try:
+        yield result
+    except BaseException as error:
+        failed: dict[str, Any] = {"event": FAILED, "outcome": FAILED, "error": _first_line(error)}
+        _end(config, {"command": command, **failed, "seconds": round(time.monotonic() - started)})
+        raise
+    shadows = {name: shadow["outcome"] for name, shadow in (result.get("shadows") or {}).items()}
+    names = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped", "reused", "retrain")
+    told = {"command": command, "event": _event(result, shadows)} | {name: result.get(name) for name in names}
+    told |= {"drifted": len(result.get("drifted") or ()), "seconds": round(time.monotonic() - started)}
+    _end(config, told | ({"shadows": shadows} if shadows else {}))
+
+
+def _event(result: dict[str, Any], shadows: dict[str, str]) -> str | None:
+    """Say what somebody should know of: a shadow that failed counts as a failure, since nothing else tells of it."""
+    if FAILED in shadows.values():
+        return FAILED
+    return RETRAIN if result.get("retrain") else None
+
+
+def _end(config: NoticeConfig, told: dict[str, Any]) -> None:
+    """Print the line, and send it where somebody is to act on it."""
+    facts = {
+        name: value for name, value in told.items() if value not in (None, {}) and name not in ("command", "event")
+    }
+    line = f"{told['command']} ended: " + ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
+    say(line)
+    if config.webhook is not None and told["event"] in config.webhook_on:
+        _send(config.webhook.get_secret_value(), {"text": line} | told)
+
+
+def _send(url: str, message: dict[str, Any]) -> None:
+    """Post a message; that it cannot be delivered is said, and changes nothing else.
+
+    The address may hold a secret, so that only its host is named.
+    """
+    body = json.dumps(message, default=str).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+                return
+        except urllib.error.HTTPError as error:
+            fault = f"it answered {error.code}"
+        except OSError as error:
+            fault = type(error).__name__
+        if attempt < _TRIES:
+            time.sleep(2.0**attempt)
+    say(f"warning: the webhook at {urlsplit(url).hostname} could not be told: {fault}")
+
+
+def _first_line(error: BaseException) -> str:
+    """Say what failed; of errors that are not our own only their kind, since a message may quote a text."""
+    return str(error).splitlines()[0] if isinstance(error, PtecError) and str(error) else type(error).__name__
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {part}" for name, part in value.items()) + ")"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,158 @@
+"""The end of a night: one line, lines as JSON, and a webhook that is told what somebody has to act on."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from jobs import notice
+from jobs.notice import noticed
+from ptec_udf.config import NoticeConfig, ScoreConfig, load_config
+from ptec_udf.errors import ConfigError, ErrorBudgetError
+from ptec_udf.progress import say, say_as
+
+NIGHT = {
+    "run_id": "abc-1",
+    "outcome": "done",
+    "counts": {"ok": 5, "error": 1},
+    "skipped": 3,
+    "reused": 0,
+    "drifted": ["all language: PSI 2.00 against nights, limit 0.26"],
+    "retrain": False,
+}
+
+
+class Receiver:
+    """A webhook on this machine."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.answers: list[int] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/secret-token"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    monkeypatch.setattr(notice.time, "sleep", lambda _: None)
+    made = Receiver()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _text_again() -> Iterator[None]:
+    yield
+    say_as("text", "")
+
+
+def night(config: NoticeConfig, result: dict[str, Any]) -> None:
+    with noticed(config, "ptec score") as found:
+        found |= result
+
+
+def test_one_line_sums_a_night_up(capsys: pytest.CaptureFixture[str]) -> None:
+    night(NoticeConfig(), NIGHT)
+    said = capsys.readouterr().err
+    assert said == (
+        "ptec score ended: run_id abc-1, outcome done, counts (ok 5, error 1), skipped 3, reused 0, retrain false, "
+        "drifted 1, seconds 0\n"
+    )
+
+
+def test_lines_are_json_objects_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    say_as("json", "ptec score")
+    for text in ("run x: version 3", "warning: 2 rows have no 'key'", 'error: "quoted"\nand more'):
+        say(text)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["message"]) for line in lines] == [
+        ("info", "run x: version 3"),
+        ("warning", "2 rows have no 'key'"),
+        ("error", '"quoted"\nand more'),
+    ]
+    assert {line["command"] for line in lines} == {"ptec score"}
+    assert all(line["at"].endswith("+00:00") for line in lines)
+
+
+def test_a_quiet_night_tells_nobody(receiver: Receiver) -> None:
+    night(NoticeConfig(webhook=receiver.url), NIGHT)
+    assert receiver.got == []
+
+
+def test_the_signal_to_train_again_is_told(receiver: Receiver) -> None:
+    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
+    (message,) = receiver.got
+    assert (message["event"], message["run_id"], message["drifted"]) == ("retrain", "abc-1", 1)
+    assert message["text"].startswith("ptec score ended: run_id abc-1")
+    night(NoticeConfig(webhook=receiver.url, webhook_on=["failed"]), NIGHT | {"retrain": True})
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            ErrorBudgetError("12 of 40 companies have errors\n  9 without a score: keys 'a'"),
+            "12 of 40 companies have errors",
+        ),
+        (ConfigError(["source: one", "two"]), "source: one"),
+        (ValueError("the text of a company"), "ValueError"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_a_failure_is_told_without_what_it_may_quote(
+    receiver: Receiver, capsys: pytest.CaptureFixture[str], error: BaseException, told: str
+) -> None:
+    with pytest.raises(type(error)), noticed(NoticeConfig(webhook=receiver.url), "ptec score"):
+        raise error
+    (message,) = receiver.got
+    assert (message["event"], message["error"]) == ("failed", told)
+    assert capsys.readouterr().err == f"ptec score ended: outcome failed, error {told}, seconds 0\n"
+
+
+def test_a_shadow_that_failed_is_told(receiver: Receiver) -> None:
+    night(NoticeConfig(webhook=receiver.url), NIGHT | {"shadows": {"challenger": {"outcome": "failed"}}})
+    assert receiver.got[0]["event"] == "failed"
+    assert receiver.got[0]["shadows"] == {"challenger": "failed"}
+
+
+def test_a_webhook_that_fails_is_tried_again_and_never_ends_a_night(
+    receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receiver.answers = [503, 200]
+    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
+    assert len(receiver.got) == 2
+    receiver.answers = [500] * 3
+    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
+    night(NoticeConfig(webhook="http://127.0.0.1:1/secret-token"), NIGHT | {"retrain": True})
+    said = capsys.readouterr().err
+    assert "warning: the webhook at 127.0.0.1 could not be told: it answered 500" in said
+    assert "secret-token" not in said
+
+
+def test_the_address_is_in_no_dump_and_must_be_one() -> None:
+    config = load_config(ScoreConfig, None, ["source.table=x", "notice.webhook=https://host/secret-token"])
+    assert "secret-token" not in config.model_dump_json() + str(config)
+    again = ScoreConfig.model_validate(config.model_dump())
+    assert again.notice.webhook == config.notice.webhook
+    with pytest.raises(ConfigError, match=r"notice\.webhook: must begin with https://") as refused:
+        load_config(ScoreConfig, None, ["source.table=x", "notice.webhook=ftp://host/secret-token"])
+    assert "secret-token" not in str(refused.value)

@@ -1,0 +1,103 @@
+"""Threats of docs/security.md that no other test is about; and each test that the page names exists."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from jobs.command import show_rows
+from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
+from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
+from ptec_udf.model.artifact import HEAD, MANIFEST, load_artifact, seal
+from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import Manifest
+from tests.tiny import tiny_artifact, tiny_backbone
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_artifact(tmp_path / "made")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "sub/../../outside", "code.py"])
+def test_an_artifact_names_no_file_outside_its_folder(folder: Path, name: str) -> None:
+    manifest = Manifest.model_validate(json.loads((folder / MANIFEST).read_bytes()))
+    files = {known: (folder / known).read_bytes() for known in manifest.files}
+    _, sealed = seal(manifest, files | {name: b"x"})  # whoever writes artifacts can compute all hashes
+    (folder / MANIFEST).write_bytes(sealed)
+    with pytest.raises(ArtifactError, match="model_id and files do not fit"):
+        load_artifact(folder)
+
+
+def test_a_pickle_in_place_of_tensors_is_refused(folder: Path) -> None:
+    manifest = Manifest.model_validate(json.loads((folder / MANIFEST).read_bytes()))
+    files = {known: (folder / known).read_bytes() for known in manifest.files}
+    torch.save({"weight": torch.zeros(1)}, folder / HEAD)
+    files[HEAD] = (folder / HEAD).read_bytes()
+    _, sealed = seal(manifest, files)
+    (folder / MANIFEST).write_bytes(sealed)
+    with pytest.raises(ArtifactError, match="must hold its tensors as safetensors"):
+        load_artifact(folder)
+
+
+def test_code_beside_a_backbone_is_not_run(tmp_path: Path) -> None:
+    made, ran = tmp_path / "backbone", tmp_path / "ran"
+    shutil.copytree(tiny_backbone(tmp_path, "bert").removeprefix("path:"), made)
+    config = json.loads((made / "config.json").read_text("utf-8"))
+    config |= {"auto_map": {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}, "model_type": "evil"}
+    (made / "config.json").write_text(json.dumps(config), "utf-8")
+    (made / "evil.py").write_text(f"open({str(ran)!r}, 'w')\n", "utf-8")
+    with pytest.raises(BackboneError):
+        resolve(f"path:{made}").load()
+    assert not ran.exists()
+
+
+def test_a_configuration_makes_no_objects(tmp_path: Path) -> None:
+    file = tmp_path / "score.yaml"
+    ran = tmp_path / "ran"
+    file.write_text(f"source: !!python/object/apply:os.system ['touch {ran}']\n", "utf-8")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_config(ScoreConfig, file)
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_config(ScoreConfig, None, [f"source=!!python/object/apply:os.system ['touch {ran}']"])
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", ["ptec; DROP TABLE scores", "a`b", "a b", "a.b", "", "é"])
+def test_names_that_stand_in_statements_are_plain(name: str) -> None:
+    with pytest.raises(ConfigError, match="database"):
+        load_config(WarehouseConfig, None, [f"database={yaml.safe_dump(name)}"])
+    overrides = ["source.table=x", f"model.alias={yaml.safe_dump(name)}"]
+    with pytest.raises(ConfigError, match="alias"):
+        load_config(ScoreConfig, None, overrides)
+
+
+def test_what_a_table_holds_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_rows([{"key": "\x1b]0;owned\x07\x1b[2J[red]x", "label": "a\r\nb\u202e"}])
+    printed = capsys.readouterr().out
+    assert not [letter for letter in printed if letter != "\n" and not letter.isprintable()]
+    assert "[red]x" in printed
+
+
+@pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", PAGE))))
+def test_the_page_names_tests_that_there_are(named: str) -> None:
+    file, _, test = named.partition("::")
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_each_threat_has_a_test() -> None:
+    threats = PAGE.partition("## Threats")[2]
+    rows = [line for line in threats.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    assert len(rows) > 15
+    assert [row for row in rows if "::" not in row] == []

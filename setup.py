@@ -55,7 +55,10 @@ DEV = [
     "mypy>=2.4,<3",
     "pandas-stubs>=3.1,<4",
     "pip-audit>=2.10,<3",
+    "polars>=2.1,<3",
     "pre-commit>=4.7,<5",
+    # A DB-API client for Spark's Thrift server, with what it needs to log in.
+    *("pure-sasl>=0.6.2,<0.7", "PyHive>=0.7,<0.8", "thrift>=0.25,<0.26", "thrift-sasl>=0.4.3,<0.5"),
     "pytest>=9.2,<10",
     # Spark's tests keep one core busy: two processes end in little more than half the time.
     "pytest-xdist>=3.8,<4",

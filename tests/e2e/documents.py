@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ptec_udf.config import ScoreConfig
+from ptec_udf.warehouse.housekeeping import HousekeepingConfig
 from training.args import TrainConfig
 from training.benchmark.config import BenchmarkConfig
 from training.evaluation.config import EvaluateConfig
@@ -28,6 +29,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
     "benchmark": BenchmarkConfig,
     "evaluate": EvaluateConfig,
     "score": ScoreConfig,
+    "housekeeping": HousekeepingConfig,
     "recalibrate": RecalibrateConfig,
 }
 

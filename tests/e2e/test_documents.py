@@ -19,6 +19,7 @@ import yaml
 
 from ptec_udf.config import load_config
 from ptec_udf.warehouse.schemas import SCHEMAS
+from ptec_udf.warehouse.views import VIEWS
 from tests.e2e import documents
 from tests.e2e.documents import CONFIGS, PAGES, ROOT, blocks
 
@@ -109,7 +110,7 @@ def test_columns_of_tables_are_those_of_the_schema(table: str) -> None:
     assert _documented_columns(table) == SCHEMAS[table].names
 
 
-@pytest.mark.parametrize("view", ["current_scores", "label_scores", "why_changed", "run_summary"])
+@pytest.mark.parametrize("view", sorted(VIEWS))
 def test_columns_of_views_are_those_of_the_sql(view: str) -> None:
     sql = (resources.files("ptec_udf.warehouse") / "sql" / f"{view}.sql").read_text(encoding="utf-8")
     assert set(_documented_columns(view)) == set(re.findall(r"^  (\w+) COMMENT", sql, re.M))
@@ -138,7 +139,9 @@ def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
     assert [row["outcome"] for row in nights] == ["done"] * 4 + ["nothing_to_do", "done", "done"]
     reasons = _sql("SELECT DISTINCT reason FROM why_changed", tmp_path, environment)
     assert {"model", "threshold"} <= {row["reason"] for row in reasons}
-    statements = [block.text for block in blocks(ROOT / "docs" / "analyst.md", "sql")]
+    statements = [
+        block.text for page in ("analyst.md", "data-engineer.md") for block in blocks(ROOT / "docs" / page, "sql")
+    ]
     (tmp_path / SPARK_SQL).write_text("".join(statements), encoding="utf-8")
     _run(_spark_sql(tmp_path), "the SQL of analyst.md", tmp_path, environment)
 

@@ -1,0 +1,97 @@
+"""The examples are read by the programs that they are for, each in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.documents import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+READ_DAG = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(dag_folder=sys.argv[1])
+dag = bag.dags["ptec_nightly"]
+after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
+print(json.dumps({"errors": bag.import_errors, "after": after}))
+"""
+
+READ_BUNDLE = """
+import json, sys, yaml
+from databricks.bundles.jobs import Job
+jobs = yaml.safe_load(open(sys.argv[1]))["resources"]["jobs"]
+print(json.dumps({name: Job.from_dict(job).as_dict() == job for name, job in jobs.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def schedulers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    packages = (
+        "apache-airflow-core>=3.3,<4",
+        "apache-airflow-providers-standard>=1.21,<2",
+        "databricks-bundles>=1.22,<2",
+    )
+    return installed(tmp_path_factory.mktemp("schedulers"), *packages, "pyyaml")
+
+
+def installed(folder: Path, *packages: str) -> Path:
+    """Make an environment with some packages; return its folder of programs."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([folder / "bin" / "pip", "install", "--quiet", *packages], check=True, timeout=900)
+    return folder / "bin"
+
+
+def read(python: Path, code: str, file: Path, **environment: str) -> dict:
+    done = subprocess.run(
+        [python, "-c", code, file], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
+    home = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
+    }
+    found = read(schedulers / "python", READ_DAG, EXAMPLES / "airflow", **home)
+    assert found["errors"] == {}
+    assert found["after"]["score"] == ["report", "says_train_again"]
+    assert found["after"]["says_train_again"] == ["extract"]
+    assert found["after"]["evaluate"] == []
+
+
+@pytest.mark.slow
+def test_databricks_reads_the_bundle(schedulers: Path) -> None:
+    assert read(schedulers / "python", READ_BUNDLE, EXAMPLES / "databricks" / "databricks.yml") == {
+        "ptec_nightly": True
+    }
+
+
+@pytest.mark.slow
+def test_dbt_parses_the_project(tmp_path: Path) -> None:
+    programs = installed(tmp_path / "env", "dbt-core>=1.11,<1.12", "dbt-spark[PyHive]>=1.11,<1.12")
+    places = {"DBT_PROFILES_DIR": ".", "DBT_TARGET_PATH": str(tmp_path), "DBT_LOG_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [programs / "dbt", "--warn-error", "--no-version-check", "parse", "--no-partial-parse"],
+        cwd=EXAMPLES / "dbt",
+        env={**os.environ, **places, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    assert {node["name"] for node in manifest["sources"].values()} >= {"current_scores", "label_scores", "run_summary"}
+    assert [exposure["name"] for exposure in manifest["exposures"].values()] == ["insurance_screen"]
+    tests = [node for node in manifest["nodes"].values() if node["resource_type"] == "test"]
+    assert len(tests) == 6

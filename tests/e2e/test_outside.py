@@ -1,0 +1,128 @@
+"""What reads our tables from outside reads what Spark reads: the commands of docs/outside.md are run."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.documents import ROOT, blocks
+from tests.e2e.processes import TIMEOUT_S, environment, ptec, result_of
+
+PAGE = ROOT / "docs" / "outside.md"
+COMPANIES, TOKENS = "count(*)", "sum(n_tokens)"
+
+
+def block(note: str, language: str) -> str:
+    (found,) = [one.text for one in blocks(PAGE, language) if one.note == note]
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outside") / "site"
+    command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), "80"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
+    assert result_of(ptec("score", "--config", "score.yaml", "--json", cwd=folder))["outcome"] == "done"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(site: Path) -> dict[str, Any]:
+    """What Spark itself says."""
+    query = f"SELECT {COMPANIES} AS companies, {TOKENS} AS tokens FROM current_scores"
+    (row,) = result_of(ptec("sql", query, "--config", "score.yaml", "--json", cwd=site))["rows"]
+    assert row["companies"] == 90
+    return row
+
+
+@pytest.fixture(scope="module")
+def port(site: Path, expected: dict[str, Any]) -> Iterator[int]:
+    """A port on which the page's own command serves the warehouse."""
+    del expected  # asked before the server has the warehouse
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    with (site / "server.log").open("w") as log:
+        command = f"exec {ROOT}/{block('serve', 'sh').replace('10000', str(number))}"
+        server = subprocess.Popen(["bash", "-c", command], cwd=site, env=shell(), stdout=log, stderr=log)
+    try:
+        wait_for(number, server)
+        yield number
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def shell() -> dict[str, str]:
+    """An environment with the programs of this interpreter first."""
+    return environment() | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"the server did not answer: {server.poll()}")
+
+
+def test_beeline_gives_the_same_counts_and_sums(site: Path, port: int, expected: dict[str, Any]) -> None:
+    command = block("client", "sh").replace("10000", str(port))
+    done = subprocess.run(["bash", "-euc", command], cwd=site, env=shell(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if re.match(r"(companies|\d+),", line)]
+    (row,) = csv.DictReader(lines)
+    assert {name: int(value) for name, value in row.items()} == expected
+
+
+def test_a_db_api_client_sees_views_functions_and_parameters(site: Path, port: int, expected: dict[str, Any]) -> None:
+    code = block("client", "python").replace("10000", str(port))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=site, env=shell(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert ast.literal_eval(done.stdout) == []  # the model has no such label
+    from pyhive import hive
+
+    cursor = hive.connect("127.0.0.1", port, username="analyst", auth="NONE", database="ptec").cursor()
+
+    def ask(query: str, *values: Any) -> list[tuple[Any, ...]]:
+        cursor.execute(query, values or None)
+        return cursor.fetchall()
+
+    assert ask(f"SELECT {COMPANIES}, {TOKENS} FROM current_scores") == [tuple(expected.values())]
+    ((label, n),) = ask(
+        "SELECT label, count(*) FROM label_scores WHERE has_label GROUP BY label ORDER BY 2 DESC LIMIT 1"
+    )
+    assert ask("SELECT count(*) FROM screen(%s, NULL)", label) == [(n,)]
+    assert ask("SELECT count(*) FROM screen(%s, NULL)", "o'clock\"; --") == [(0,)]
+    assert ask("SELECT count(*) FROM why_changed WHERE label = %s AND entered", label) == [(n,)]
+    key = ask("SELECT key FROM screen(%s, NULL) LIMIT 1", label)[0][0]
+    assert label in {row[1] for row in ask("SELECT * FROM why_changed(%s)", key)}
+
+
+def test_deltalake_duckdb_and_polars_give_the_same_counts_and_sums(site: Path, expected: dict[str, Any]) -> None:
+    code = block("files", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=site, env=shell(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert found.keys() == {"deltalake", "DuckDB", "Polars"}
+    for reader, printed in found.items():
+        values = [int(number) for number in re.findall(r"(?<![\w(*])\d+(?![\w)]*')", printed)]
+        assert values == list(expected.values()), reader

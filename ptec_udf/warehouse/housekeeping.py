@@ -20,6 +20,8 @@ from ptec_udf.warehouse.tables import Warehouse, with_retries
 WEEK_HOURS = 168
 """Delta's own retention: a shorter one may take files from a night or a reader that is at work."""
 
+_VACUUM_LOGS = "spark.databricks.delta.vacuum.logging.enabled"
+
 
 class KeepDays(Section):
     """How old rows may become."""
@@ -135,6 +137,8 @@ def _tidy(warehouse: Warehouse, table: str, config: HousekeepingConfig) -> None:
     if config.optimize:
         with_retries(lambda: delta.optimize().executeCompaction())
     if config.vacuum_hours is not None:
+        # Its log would be two versions more of the table, and of corrections each one is a night's work.
+        warehouse.spark.conf.set(_VACUUM_LOGS, "false")
         delta.vacuum(config.vacuum_hours)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from delta import exceptions as conflicts
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -40,6 +41,9 @@ CONFLICTS: tuple[type[Exception], ...] = (
     conflicts.ConcurrentDeleteDeleteException,
     conflicts.ConcurrentTransactionException,
 )
+
+# Delta's words for a folder with a log that has no table in it yet.
+_HALF_CREATED = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "DELTA_STATE_RECOVER_ERROR")
 
 _FIRST_WAIT_S = 2.0
 
@@ -251,8 +255,8 @@ class Warehouse:
         """Create a table of ours; what a process that was killed has left of one without rows is cleared away."""
         try:
             self._build(table)
-        except AnalysisException as error:
-            if error.getCondition() != "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION":
+        except (AnalysisException, Py4JError) as error:
+            if not any(name in str(error) for name in _HALF_CREATED):
                 raise
             folder = f"{self.spark.catalog.getDatabase(self.database).locationUri}/{table}"
             if not remove_without_data(self.spark, folder):

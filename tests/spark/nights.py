@@ -57,6 +57,7 @@ class Site:
             "source.key=key",
             "slice_texts=40",
             "engine.dtype=float32",
+            "drift.measure=false",  # a third of a small night; where it matters it is switched on
         ]
         return score(self.spark, load_config(ScoreConfig, None, [*mine, *self.overrides, *overrides]))
 

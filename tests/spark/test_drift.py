@@ -25,7 +25,7 @@ ENGLISH = "we are a company for software and data that works with industry and f
 
 @pytest.fixture
 def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
+    made = Site(warehouse, tmp_path, ["drift.measure=true"])
     made.champion()
     return made
 
@@ -39,7 +39,7 @@ class Growing:
     def night(self, n_new: int, **how: Any) -> dict[str, Any]:
         self.rows += [self.company(len(self.rows) + at, **how) for at in range(n_new)]
         self.site.write(self.rows)
-        return self.site.night("drift.least_companies=100")
+        return self.site.night()
 
     def company(self, at: int, words: str = ENGLISH, shorter: int = 1) -> tuple[str, str, str]:
         n_words = self.draw.randint(20, 40) // shorter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ from ptec_udf.warehouse.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies
 
-LONG_AGO = datetime.now(UTC) - timedelta(days=400)
-
 
 @pytest.fixture
 def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
+    made = Site(warehouse, tmp_path, ["drift.measure=true"])
     made.write(companies(20))
     return made
 
@@ -39,7 +36,7 @@ def tables(site: Site) -> dict[str, list[Any]]:
 
 
 def age(site: Site, table: str, column: str, where: str) -> None:
-    site.spark.sql(f"UPDATE {site.warehouse.name(table)} SET {column} = timestamp'{LONG_AGO:%Y-%m-%d}' WHERE {where}")
+    site.spark.sql(f"UPDATE {site.warehouse.name(table)} SET {column} = {column} - INTERVAL 400 DAYS WHERE {where}")
 
 
 def test_by_default_rows_stay_and_files_are_joined(site: Site) -> None:

@@ -16,7 +16,7 @@ from tests.tiny import LABELS
 
 @pytest.fixture
 def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
+    made = Site(warehouse, tmp_path, ["drift.measure=true"])
     made.champion()
     made.write(companies())
     made.night()

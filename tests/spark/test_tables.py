@@ -75,7 +75,7 @@ def test_tables_of_an_earlier_release_get_what_they_lack(spark: SparkSession, ca
         rows.write.format("delta").partitionBy(*PARTITIONED_BY.get(table, ())).saveAsTable(old.name(table))
     capsys.readouterr()
     old.ensure()
-    assert "table earlier.scores is of an earlier release; it has corrected now" in capsys.readouterr().err
+    assert "table earlier.scores is of an earlier release; it has corrected, language now" in capsys.readouterr().err
     merge(old, score("b", 1, corrected=[("media", True)]))
     assert {row.key: row.corrected for row in old.read("scores").collect()} == {"a": None, "b": [("media", True)]}
     ensure_views(old)

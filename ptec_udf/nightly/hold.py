@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from ptec_udf.errors import HeldError
 from ptec_udf.progress import say
+from ptec_udf.remote import go_first
 from ptec_udf.warehouse.session import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -143,8 +144,7 @@ def _held_in_table(spark: SparkSession, hold: Hold) -> Iterator[Hold]:
 
 def _keep_up(spark: SparkSession, hold: Hold, ended: threading.Event) -> None:
     """Renew a hold from time to time; whoever writes finds out whether it is lost."""
-    # With spark.scheduler.mode FAIR it then gets the next slot, and does not wait for all tasks that score.
-    spark.sparkContext.setLocalProperty("spark.scheduler.pool", "ptec-hold")
+    go_first(spark, "ptec-hold")  # or a renewal would wait for all tasks that score
     while not ended.wait(_SECONDS_BETWEEN_RENEWALS):
         with suppress(Exception):
             hold.renew()

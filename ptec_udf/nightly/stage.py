@@ -23,6 +23,7 @@ from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, rows_of_models, scor
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.nightly.reason import worker_died
 from ptec_udf.progress import say, seconds_left, watched
+from ptec_udf.remote import describe_jobs, is_remote, off_its_tables
 from ptec_udf.warehouse.tables import Warehouse
 
 # Many small tasks let fast cores take over work, and move the line of progress.
@@ -109,26 +110,30 @@ def stage(
         beside: models that score those of the texts that they do not know, in the same pass.
         frees_others: as of ``scoring_udf``; with nothing beside.
     """
-    context = warehouse.spark.sparkContext
+    spark = warehouse.spark
     most_tokens = artifact.manifest.max_tokens
     texts = wanted_beside(texts, beside) if beside else texts
-    dealt = deal(texts, n_slices=n_slices, n_slots=task_slots(warehouse.spark), most_tokens=most_tokens)
+    dealt = deal(texts, n_slices=n_slices, n_slots=task_slots(spark), most_tokens=most_tokens)
     dealt = off_its_tables(dealt).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         slices = slices_of(dealt)
         if not slices:
             return Staged()
-        counters, started = Counters.of(context, most_tokens), time.monotonic()
+        counters, started = Counters.of(spark, most_tokens), time.monotonic()
+        in_tasks = None if is_remote(spark) else counters
         if beside:
-            score = _together(warehouse, [artifact, *(other.artifact for other in beside)], engine, counters)
+            score = _together(warehouse, [artifact, *(other.artifact for other in beside)], engine, in_tasks)
         else:
-            score = _alone(warehouse, artifact, engine, counters, frees_others=frees_others)
+            score = _alone(warehouse, artifact, engine, in_tasks, frees_others=frees_others)
         n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
 
         def write(one: Row, score: _Score = score) -> None:
-            context.setJobDescription(f"ptec: slice {one['slice'] + 1} of {n_slices}")
+            describe_jobs(spark, f"ptec: slice {one['slice'] + 1} of {n_slices}")
             origin = {"run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
             warehouse.append("score_staging", score(dealt, one).withColumns(origin))
+            if in_tasks is None:
+                counters.texts.add(one["texts"])
+                counters.cost.add(one["cost"])
 
         def write_whatever_dies(one: Row) -> None:
             try:
@@ -137,10 +142,10 @@ def stage(
                 if beside or not worker_died(error):
                     raise
                 say(f"warning: workers died in slice {one['slice'] + 1}; it is scored again, to find what they die of")
-                write(one, _alone(warehouse, artifact, engine, counters, isolates=True))
+                write(one, _alone(warehouse, artifact, engine, in_tasks, isolates=True))
 
         with watched(lambda seconds: _line(counters, n_texts, whole, seconds)):
-            _in_turn(write_whatever_dies, slices, inheritable_thread_target(warehouse.spark))
+            _in_turn(write_whatever_dies, slices, inheritable_thread_target(spark))
     finally:
         dealt.unpersist()
     return Staged(n_texts, time.monotonic() - started)
@@ -156,14 +161,18 @@ def wanted_beside(texts: DataFrame, beside: Sequence[Beside]) -> DataFrame:
     return texts.select("text_hash", "text", wanted.alias("wanted"))
 
 
-def _alone(warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters, **how: bool) -> _Score:
+def _alone(
+    warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters | None, **how: bool
+) -> _Score:
     """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields; ``how`` as of the UDF."""
     score = scoring_udf(warehouse.spark, artifact, engine, counters, **how)
     named = F.lit(artifact.model_id)
     return lambda dealt, one: scored_slice(dealt, one, score("text")).withColumn("model_id", named)
 
 
-def _together(warehouse: Warehouse, artifacts: Sequence[Artifact], engine: EngineConfig, counters: Counters) -> _Score:
+def _together(
+    warehouse: Warehouse, artifacts: Sequence[Artifact], engine: EngineConfig, counters: Counters | None
+) -> _Score:
     """Return what scores a slice by several models, as ``_alone``; ``wanted`` of a text says by which."""
     score = together_udf(warehouse.spark, artifacts, engine, counters)
     model_ids = [one.model_id for one in artifacts]
@@ -198,17 +207,6 @@ def cost(most_tokens: int | None) -> Column:
     n_bytes = F.octet_length("text").cast("long")
     most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * BYTES_OF_A_TOKEN))
     return most + F.lit(BYTES_OF_A_TOKEN)
-
-
-def off_its_tables(frame: DataFrame) -> DataFrame:
-    """Return the rows of a frame as one that Spark knows to read no table; what is lost of it is computed again.
-
-    Spark drops all that it keeps of a table's readers when the table is written. Texts are found by what is staged, so
-    that each slice's commit would make the next slice deal all texts anew. All stages but the last run at this call.
-    """
-    rows = frame._jdf.queryExecution().toRdd()
-    made = frame.sparkSession._jsparkSession.internalCreateDataFrame(rows, frame._jdf.schema(), False)
-    return DataFrame(made, frame.sparkSession)
 
 
 def slices_of(dealt: DataFrame) -> list[Row]:
@@ -257,6 +255,6 @@ def _line(counters: Counters, n_texts: int, whole: int, seconds: float) -> tuple
     """Say how far scoring is; by cost, since the longest texts come first."""
     texts, tokens = counters.texts.value, counters.tokens.value
     share = min(1.0, counters.cost.value / whole)
-    rates = f"{texts / seconds:.1f} texts/s, {tokens / seconds:.0f} tokens/s"
+    rates = f"{texts / seconds:.1f} texts/s" + (f", {tokens / seconds:.0f} tokens/s" if tokens else "")
     left = seconds_left(share, seconds)
     return share, f"texts scored: {texts} of {n_texts} ({share:.0%} of the work), {rates}, {left}"

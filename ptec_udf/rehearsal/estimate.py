@@ -26,6 +26,7 @@ from ptec_udf.nightly.stage import cost, fresh_texts
 from ptec_udf.progress import say
 from ptec_udf.rehearsal.memory import workers_memory
 from ptec_udf.rehearsal.timing import Pass, Rate, timed_passes
+from ptec_udf.remote import is_remote
 from ptec_udf.warehouse.tables import Warehouse
 
 ESTIMATED = "estimated"
@@ -49,6 +50,10 @@ def estimate(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
         UserError: for a model, source, artifact or backbone that cannot be used.
         PtecError: when Spark fails.
     """
+    if is_remote(spark):
+        raise PtecError(
+            "ptec estimate counts where tasks run, which Spark Connect tells nobody; ask on another session"
+        )
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
     started = time.monotonic()

@@ -115,7 +115,7 @@ def _scored(spark: SparkSession, texts: DataFrame, artifact: Artifact, engine: E
         slices = slices_of(dealt)
         if not slices:
             return None
-        counters, started = Counters.of(spark.sparkContext, most_tokens), time.monotonic()
+        counters, started = Counters.of(spark, most_tokens), time.monotonic()
         scored = scored_slice(dealt, slices[0], scoring_udf(spark, artifact, engine, counters)("text"))
         scored.write.format("noop").mode("overwrite").save()
         return Pass(slices[0]["texts"], slices[0]["cost"], counters.tokens.value, time.monotonic() - started)

@@ -7,6 +7,8 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from ptec_udf.remote import all_there, is_remote, list_remote_files, remote_location
+
 
 def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:
     """Data files below a path, at any depth.
@@ -19,6 +21,8 @@ def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | N
         (name relative to ``path``, bytes, modification time in milliseconds) of each file whose name and
         folders do not begin with ``_`` or ``.``; None if there is no such path.
     """
+    if is_remote(spark):
+        return list_remote_files(spark, path)
     place, system = _open(spark, path)
     if not system.exists(place):
         return None
@@ -34,23 +38,22 @@ def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | N
 
 def qualified(spark: SparkSession, path: str) -> str:
     """The absolute location of a path, file system included."""
+    if is_remote(spark):
+        return remote_location(spark, path)
     place, system = _open(spark, path)
     return str(system.makeQualified(place).toString())
 
 
-def missing_files(spark: SparkSession, paths: Iterable[str]) -> list[str]:
-    """Those of a Delta table's files, as ``DataFrame.inputFiles`` names them, that are not there."""
-    missing = []
-    for path in paths:
-        place, system = _open(spark, path)
-        if not system.exists(place):
-            missing.append(path)
-    return missing
+def are_there(spark: SparkSession, paths: Iterable[str]) -> bool:
+    """Whether a Delta table's files, as ``DataFrame.inputFiles`` names them, are all there."""
+    if is_remote(spark):
+        return all_there(spark, paths)
+    return all(system.exists(place) for place, system in (_open(spark, path) for path in paths))
 
 
 def remove_without_data(spark: SparkSession, path: str) -> bool:
-    """Remove a folder that holds no data file, with all that is in it; say whether it did."""
-    if list_files(spark, path):
+    """Remove a folder that holds no data file, with all that is in it; say whether it did. Connect cannot."""
+    if is_remote(spark) or list_files(spark, path):
         return False
     place, system = _open(spark, path)
     return bool(system.delete(place, True))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from delta.tables import DeltaTable
 from pydantic import Field, ValidationInfo, field_validator
 from pyspark.sql import Column, Window
 from pyspark.sql import functions as F
@@ -133,13 +132,13 @@ def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
 
 def _tidy(warehouse: Warehouse, table: str, config: HousekeepingConfig) -> None:
     """Join small files, and remove those that no version within the retention needs."""
-    delta = DeltaTable.forName(warehouse.spark, warehouse.name(table))
+    spark, name = warehouse.spark, warehouse.name(table)
     if config.optimize:
-        with_retries(lambda: delta.optimize().executeCompaction())
+        with_retries(lambda: spark.sql(f"OPTIMIZE {name}").collect())
     if config.vacuum_hours is not None:
         # Its log would be two versions more of the table, and of corrections each one is a night's work.
-        warehouse.spark.conf.set(_VACUUM_LOGS, "false")
-        delta.vacuum(config.vacuum_hours)
+        spark.conf.set(_VACUUM_LOGS, "false")
+        spark.sql(f"VACUUM {name} RETAIN {config.vacuum_hours} HOURS").collect()
 
 
 def _size(warehouse: Warehouse, table: str) -> dict[str, Any]:

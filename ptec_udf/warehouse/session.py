@@ -11,13 +11,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.errors import ConfigError, WarehouseBusyError
+from ptec_udf.errors import ConfigError, PtecError, WarehouseBusyError
 from ptec_udf.jars import keep_from_python, remember_jars, remembered_jars
 from ptec_udf.progress import say
+from ptec_udf.remote import remote_session
 from ptec_udf.warehouse.java import check_java, start_java
 
 # Where the session that this package built keeps its tables; absent in a session of the site.
@@ -60,6 +62,8 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
         WarehouseBusyError: if another process holds the embedded warehouse.
         PtecError: if Java is missing or too old.
     """
+    if config.remote is not None:
+        return _connect(config.remote, app_name)
     folder = Path(config.folder).absolute() if config.folder is not None else None
     if SparkContext._active_spark_context is None:
         spark = _start(config, folder, app_name)
@@ -67,6 +71,24 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
         spark = SparkSession.builder.getOrCreate()
     _silence(spark)
     _check(spark, folder)
+    return spark
+
+
+def _connect(address: str, app_name: str) -> SparkSession:
+    """Open a session of Spark Connect."""
+    try:
+        spark = remote_session(address, app_name)
+        found = {name: spark.conf.get(name, None) for name in _REQUIRED}
+    except ImportError as error:
+        raise PtecError(
+            f"warehouse.remote needs {error.name or error}; pip install 'ptec-batch-scoring[connect]'"
+        ) from None
+    except (OSError, PySparkException) as error:
+        raise PtecError(f"the Spark Connect server {address} does not answer ({type(error).__name__})") from None
+    # Reuse of workers is the server's, which tells nobody.
+    wanted = {name: value for name, value in _REQUIRED.items() if name != "spark.python.worker.reuse"}
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
+    _refuse(_faults(wanted, found))
     return spark
 
 
@@ -210,12 +232,8 @@ def _busy(folder: Path) -> WarehouseBusyError:
 
 def _check(spark: SparkSession, folder: Path | None) -> None:
     """Raise if the session lacks what we need, or works on another folder."""
-    faults = [
-        f"Spark setting {name} must {'contain' if name.endswith('extensions') else 'be'} {wanted}, "
-        f"was {found or 'not set'}; start the session with conf/spark-defaults.conf"
-        for name, wanted in _REQUIRED.items()
-        if not _is_on(name, wanted, found := spark.conf.get(name, "true" if "reuse" in name else ""))
-    ]
+    found = {name: spark.conf.get(name, "true" if "reuse" in name else "") for name in _REQUIRED}
+    faults = _faults(_REQUIRED, found)
     if not faults and not _has_class(spark, _DELTA_EXTENSION):
         faults.append(
             "Delta's jar is not on the session's class path; start it with --packages "
@@ -227,6 +245,20 @@ def _check(spark: SparkSession, folder: Path | None) -> None:
             f"warehouse.folder must be {at!r}, was {str(folder)!r}: this process works on the former; "
             "take another process for another folder"
         )
+    _refuse(faults)
+
+
+def _faults(wanted: dict[str, str], found: dict[str, str | None]) -> list[str]:
+    """Say which settings a session lacks."""
+    return [
+        f"Spark setting {name} must {'contain' if name.endswith('extensions') else 'be'} {value}, "
+        f"was {found[name] or 'not set'}; start the session with conf/spark-defaults.conf"
+        for name, value in wanted.items()
+        if not _is_on(name, value, found[name])
+    ]
+
+
+def _refuse(faults: list[str]) -> None:
     if faults:
         raise ConfigError(faults)
 

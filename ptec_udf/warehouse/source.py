@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from delta.tables import DeltaTable
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -15,8 +14,9 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import SourceConfig
 from ptec_udf.errors import SourceError
-from ptec_udf.warehouse.files import list_files, missing_files, qualified
-from ptec_udf.warehouse.tables import delta_log, newest_snapshot, quote
+from ptec_udf.remote import DeltaLog, is_delta
+from ptec_udf.warehouse.files import are_there, list_files, qualified
+from ptec_udf.warehouse.tables import quote
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.tables import Warehouse
@@ -124,7 +124,7 @@ def _by_name(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | N
         source_id = _hash(_definition(spark, table))
         return PinnedSource(name, "view", source_id, _count(warehouse, source_id, None), table=table)
     try:
-        log = delta_log(spark, table)
+        log = DeltaLog(spark, table)
     except AnalysisException:
         raise SourceError(
             f"source.table must be a Delta table or a view, and {name!r} is neither; set source.path to read Parquet"
@@ -139,8 +139,8 @@ def _by_path(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | N
     found = list_files(spark, name)
     if found is None:
         raise SourceError(f"source.path must exist, was {name!r}")
-    if DeltaTable.isDeltaTable(spark, name):
-        log = DeltaTable.forPath(spark, name)._jdt.deltaLog()
+    if is_delta(spark, name):
+        log = DeltaLog(spark, path=name)
         version, source_id = _delta_version(spark, log, config, name, None, name)
         return PinnedSource(name, "delta", source_id, version, path=name)
     if not any(file.endswith((".parquet", ".parq")) for file, _, _ in found):
@@ -150,11 +150,10 @@ def _by_path(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | N
 
 
 def _delta_version(
-    spark: SparkSession, log: Any, config: SourceConfig, name: str, table: str | None, path: str | None
+    spark: SparkSession, log: DeltaLog, config: SourceConfig, name: str, table: str | None, path: str | None
 ) -> tuple[int, str]:
     """The version to read, and the table's id; checks that an old version can still be read."""
-    snapshot = newest_snapshot(spark, log)
-    newest, source_id = int(snapshot.version()), str(snapshot.metadata().id())
+    newest, source_id = log.version(), log.table_id
     version = newest if config.version is None else config.version
     if version != newest and not _is_readable(spark, table, path, version, newest):
         first = _first_readable(spark, table, path, newest)
@@ -168,7 +167,7 @@ def _is_readable(spark: SparkSession, table: str | None, path: str | None, versi
         files = set(_delta_at(spark, table, path, version).inputFiles())
     except AnalysisException:
         return False
-    return not missing_files(spark, files - set(_delta_at(spark, table, path, newest).inputFiles()))
+    return are_there(spark, files - set(_delta_at(spark, table, path, newest).inputFiles()))
 
 
 def _first_readable(spark: SparkSession, table: str | None, path: str | None, newest: int) -> int:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from delta import exceptions as conflicts
-from delta.tables import DeltaTable
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -19,6 +18,7 @@ from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
+from ptec_udf.remote import DeltaLog
 from ptec_udf.warehouse.files import remove_without_data
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
 from ptec_udf.warehouse.session import make_database
@@ -44,6 +44,9 @@ CONFLICTS: tuple[type[Exception], ...] = (
 
 # Delta's words for a folder with a log that has no table in it yet.
 _HALF_CREATED = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "DELTA_STATE_RECOVER_ERROR")
+
+_NEW = "new_rows"
+"""Name of what is merged, which no table of ours has."""
 
 _FIRST_WAIT_S = 2.0
 
@@ -79,18 +82,6 @@ def quote(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def delta_log(spark: SparkSession, table: str) -> Any:
-    """Delta's log object of a table, by its quoted name."""
-    return DeltaTable.forName(spark, table)._jdt.deltaLog()
-
-
-def newest_snapshot(spark: SparkSession, log: Any) -> Any:
-    """The newest snapshot that a log object knows after a look at the table's folder."""
-    assert spark._jvm is not None
-    none = spark._jvm.scala.Option.empty()
-    return log.update(False, none, none)
-
-
 class Warehouse:
     """Our tables in one database.
 
@@ -102,7 +93,7 @@ class Warehouse:
     def __init__(self, spark: SparkSession, database: str = "ptec") -> None:
         self.spark = spark
         self.database = database
-        self._logs: dict[str, Any] = {}
+        self._logs: dict[str, DeltaLog] = {}
 
     def ensure(self) -> None:
         """Create what is missing, check what is there, and add what an earlier release did not have.
@@ -131,8 +122,8 @@ class Warehouse:
     def version(self, table: str) -> int:
         """Newest Delta version of a table of ours; reads the log only."""
         if table not in self._logs:
-            self._logs[table] = delta_log(self.spark, self.name(table))
-        return int(newest_snapshot(self.spark, self._logs[table]).version())
+            self._logs[table] = DeltaLog(self.spark, self.name(table))
+        return self._logs[table].version()
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
         """Read a table at a version; a frame that is not pinned changes with every commit.
@@ -188,34 +179,31 @@ class Warehouse:
             accept_new_source: also replace rows of another source, whatever their version.
         """
         rows = self._shaped("scores", df.withColumn("model_id", F.lit(model_id)))
-        values: dict[str, str | Column] = {name: F.col(f"s.{quote(name)}") for name in SCHEMAS["scores"].names}
         # The literal confines the conflict check to one partition: nights of other models go on beside it.
-        is_same_row = (F.col("t.model_id") == F.lit(model_id)) & (F.col("t.key") == F.col("s.key"))
-        (
-            DeltaTable.forName(self.spark, self.name("scores"))
-            .alias("t")
-            .merge(rows.alias("s"), is_same_row)
-            .whenMatchedUpdate(condition=_may_replace(accept_new_source), set=values)
-            .whenNotMatchedInsert(values=values)
-            .execute()
-        )
+        old, new = self._sides("scores")
+        is_same_row = (old("model_id") == F.lit(model_id)) & (old("key") == new("key"))
+        values = {name: new(name) for name in SCHEMAS["scores"].names}
+        merge = rows.alias(_NEW).mergeInto(self.name("scores"), is_same_row)
+        merge.whenMatched(_may_replace(old, new, accept_new_source)).update(values).whenNotMatched().insert(
+            values
+        ).merge()
 
     def delete(self, table: str, condition: Column) -> None:
         """Remove rows that fulfil ``condition``."""
-        with_retries(lambda: DeltaTable.forName(self.spark, self.name(table)).delete(condition))
+        self._replace(table, self._frame(table, []), condition)
 
     def put_hold(self, row: dict[str, Any], expected: str | None) -> None:
         """Write a row of ``holds``: over that of its model with the expected holder; None: if there is none."""
-        is_same = F.col("t.model_id") == F.lit(row["model_id"])
-        values: dict[str, str | Column] = {name: F.col(f"s.{quote(name)}") for name in SCHEMAS["holds"].names}
+        old, new = self._sides("holds")
+        values = {name: new(name) for name in SCHEMAS["holds"].names}
 
         def put() -> None:
-            table = DeltaTable.forName(self.spark, self.name("holds")).alias("t")
-            merge = table.merge(self._frame("holds", [row]).alias("s"), is_same)
+            rows = self._frame("holds", [row]).alias(_NEW)
+            merge = rows.mergeInto(self.name("holds"), old("model_id") == F.lit(row["model_id"]))
             if expected is None:
-                merge.whenNotMatchedInsert(values=values).execute()
+                merge.whenNotMatched().insert(values).merge()
             else:
-                merge.whenMatchedUpdate(condition=F.col("t.holder") == F.lit(expected), set=values).execute()
+                merge.whenMatched(old("holder") == F.lit(expected)).update(values).merge()
 
         with_retries(put)
 
@@ -265,16 +253,21 @@ class Warehouse:
 
     def _build(self, table: str) -> None:
         """Create a table of ours."""
-        builder = DeltaTable.createIfNotExists(self.spark).tableName(self.name(table)).addColumns(SCHEMAS[table])
-        for key, value in PROPERTIES.items():
-            builder = builder.property(key, value)
-        if table in PARTITIONED_BY:
-            builder = builder.partitionedBy(*PARTITIONED_BY[table])
-        builder.execute()
+        parts = ", ".join(map(quote, PARTITIONED_BY.get(table, ())))
+        partitioned = f"PARTITIONED BY ({parts})" if parts else ""
+        properties = ", ".join(f"'{key}' = '{value}'" for key, value in PROPERTIES.items())
+        self.spark.sql(
+            f"CREATE TABLE IF NOT EXISTS {self.name(table)} ({SCHEMAS[table].toDDL()}) USING delta {partitioned} "
+            f"TBLPROPERTIES ({properties})"
+        )
+
+    def _sides(self, table: str) -> tuple[Callable[[str], Column], Callable[[str], Column]]:
+        """Return what names columns of a table of ours in a merge, and of the rows that are merged into it."""
+        return lambda name: F.col(f"{self.name(table)}.{quote(name)}"), lambda name: F.col(f"{_NEW}.{quote(name)}")
 
 
-def _may_replace(accept_new_source: bool) -> Column:
-    """Whether row s may replace row t."""
-    is_same_source = F.col("s.source_id") == F.col("t.source_id")
-    may = is_same_source & (F.col("s.source_version") >= F.col("t.source_version"))
+def _may_replace(old: Callable[[str], Column], new: Callable[[str], Column], accept_new_source: bool) -> Column:
+    """Whether a new row may replace the old one of its company."""
+    is_same_source = new("source_id") == old("source_id")
+    may = is_same_source & (new("source_version") >= old("source_version"))
     return may | ~is_same_source if accept_new_source else may

@@ -226,7 +226,7 @@ def test_marks_stay_with_their_texts_in_any_arrangement(spark: SparkSession, tmp
     artifacts, texts = [load_artifact(folder) for folder in folders], [tiny_text(one) for one in tiny_companies(150)]
     model_ids = [artifact.model_id for artifact in artifacts]
     rows = [(at, text, at % 4) for at, text in enumerate(texts)]
-    counters = Counters.of(spark.sparkContext, None)
+    counters = Counters.of(spark, None)
     engine = EngineConfig(dtype="float32", batch_tokens=256, window_rows=7)
     score = together_udf(spark, artifacts, engine, counters)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "20")

@@ -1,0 +1,197 @@
+"""What a session of Spark Connect does in another way than one that shares its process with Spark.
+
+A client of Connect has neither a Spark context nor a JVM. Everything that needs one of them stands here.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from delta.tables import DeltaTable
+from pyspark import StorageLevel
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+_PORT = 15002
+"""That servers have by default."""
+
+_TIMEOUT_S = 10.0
+
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True)
+class Carried(Generic[ValueT]):
+    """Stands for a broadcast: the value travels with the function that uses it."""
+
+    value: ValueT
+
+
+@dataclass
+class Counted:
+    """Stands for an accumulator, where tasks cannot add to one."""
+
+    value: int = 0
+
+    def add(self, more: int) -> None:
+        """Count more."""
+        self.value += more
+
+
+def is_remote(spark: SparkSession) -> bool:
+    """Tell whether a session is one of Spark Connect."""
+    return type(spark).__module__.startswith("pyspark.sql.connect")
+
+
+def remote_session(address: str, app_name: str) -> SparkSession:
+    """Open a session of Spark Connect.
+
+    Args:
+        address: for instance ``sc://spark.example.com:15002``.
+        app_name: name that the server shows.
+
+    Raises:
+        OSError: if nothing answers there; Spark's own client would try for many minutes.
+        ImportError: if a package of the extra ``connect`` is missing.
+    """
+    place = urlsplit(address)
+    socket.create_connection((str(place.hostname), place.port or _PORT), _TIMEOUT_S).close()
+    import delta.connect.exceptions  # noqa: F401 (without it conflicts have no type of their own, and are not retried)
+
+    return SparkSession.builder.remote(address).appName(app_name).getOrCreate()
+
+
+def carried(spark: SparkSession, value: ValueT) -> Any:
+    """Return what has ``value`` where tasks run: a broadcast, or the value itself."""
+    return Carried(value) if is_remote(spark) else spark.sparkContext.broadcast(value)
+
+
+def counter(spark: SparkSession) -> Any:
+    """Return what counts from 0: an accumulator, or what only this process can add to."""
+    return Counted() if is_remote(spark) else spark.sparkContext.accumulator(0)
+
+
+def cores(spark: SparkSession) -> int:
+    """Return how many cores tasks run on."""
+    if not is_remote(spark):
+        return spark.sparkContext.defaultParallelism
+    parts = spark.range(0, 1_000_000).select(F.spark_partition_id().alias("part"))
+    return parts.distinct().count()
+
+
+def describe_jobs(spark: SparkSession, text: str) -> None:
+    """Say what this thread's jobs from now on are of, for whoever looks at Spark."""
+    if is_remote(spark):
+        spark.clearTags()
+        spark.addTag(re.sub(r"[^\w-]+", "_", text))
+    else:
+        spark.sparkContext.setJobDescription(text)
+
+
+def go_first(spark: SparkSession, pool: str) -> None:
+    """Let this thread's jobs have the next slot, with ``spark.scheduler.mode`` FAIR; a server has rules of its own."""
+    if not is_remote(spark):
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
+
+
+def off_its_tables(frame: DataFrame) -> DataFrame:
+    """Return the rows of a frame as one that Spark knows to read no table.
+
+    Spark drops all that it keeps of a table's readers when the table is written. What is lost with an executor is
+    computed again, but for Connect, where the job that needs it fails. All stages but the last run at this call.
+    """
+    if is_remote(frame.sparkSession):
+        return frame.localCheckpoint(eager=True, storageLevel=StorageLevel.MEMORY_AND_DISK)
+    rows = frame._jdf.queryExecution().toRdd()
+    made = frame.sparkSession._jsparkSession.internalCreateDataFrame(rows, frame._jdf.schema(), False)
+    return DataFrame(made, frame.sparkSession)
+
+
+def is_delta(spark: SparkSession, path: str) -> bool:
+    """Tell whether a folder is a Delta table."""
+    if not is_remote(spark):
+        return DeltaTable.isDeltaTable(spark, path)
+    try:
+        spark.sql(f"DESCRIBE DETAIL delta.{_quoted(path)}").collect()
+    except AnalysisException:
+        return False
+    return True
+
+
+class DeltaLog:
+    """The log of a Delta table: its newest version and its id."""
+
+    def __init__(self, spark: SparkSession, table: str | None = None, path: str | None = None) -> None:
+        """Open a table by its quoted name, or else by its folder.
+
+        Raises:
+            AnalysisException: if it is no Delta table.
+        """
+        self._spark, self._name, self._log = spark, table or f"delta.{_quoted(str(path))}", None
+        if is_remote(spark):
+            self._id = str(spark.sql(f"DESCRIBE DETAIL {self._name}").select("id").first()[0])  # type: ignore[index]
+        else:
+            delta = DeltaTable.forName(spark, table) if table else DeltaTable.forPath(spark, str(path))
+            self._log = delta._jdt.deltaLog()
+            self._id = str(self._snapshot().metadata().id())
+
+    @property
+    def table_id(self) -> str:
+        """Delta's id of the table."""
+        return self._id
+
+    def version(self) -> int:
+        """Return the newest version, after a look at the table's folder."""
+        if self._log is not None:
+            return int(self._snapshot().version())
+        return int(self._spark.sql(f"DESCRIBE HISTORY {self._name} LIMIT 1").select("version").first()[0])  # type: ignore[index]
+
+    def _snapshot(self) -> Any:
+        assert self._log is not None
+        assert self._spark._jvm is not None
+        none = self._spark._jvm.scala.Option.empty()
+        return self._log.update(False, none, none)
+
+
+def list_remote_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:
+    """As ``files.list_files``, by a query."""
+    names = ("path", "length", F.unix_millis("modificationTime").alias("at"))
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+    try:
+        rows = files.load(path).select(*names).collect()
+    except AnalysisException as error:
+        if error.getCondition() != "PATH_NOT_FOUND":
+            raise
+        return None
+    root = path.rstrip("/") + "/"
+    found = [
+        (row["path"].rpartition(root)[2] or row["path"].rpartition("/")[2], row["length"], row["at"]) for row in rows
+    ]
+    return found
+
+
+def remote_location(spark: SparkSession, path: str) -> str:
+    """As ``files.qualified``, by a query; of a folder that holds a file."""
+    row = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path).select("path").first()
+    assert row is not None
+    place = path.rstrip("/")
+    return str(row["path"]).rpartition(place)[0] + place
+
+
+def all_there(spark: SparkSession, paths: Iterable[str]) -> bool:
+    """Tell whether files of a Delta table are all there."""
+    wanted = list(paths)
+    try:
+        return not wanted or bool(spark.read.format("binaryFile").load(wanted).columns)
+    except AnalysisException:
+        return False
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"

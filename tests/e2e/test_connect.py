@@ -1,0 +1,91 @@
+"""A night on Spark Connect is the night that the same companies have on a session of one's own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptec_udf.warehouse.session import default_settings
+from tests.e2e.processes import ROOT, TIMEOUT_S, environment
+from tests.tolerance import assert_logits_close
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that has the settings of conf/spark-defaults.conf, as the page says."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.sql.warehouse.dir": str(folder / "tables"),
+        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "2",
+    }
+    confs = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
+    of_class = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--master", "local[2]"]
+    command = [str(Path(sys.executable).with_name("spark-submit")), *of_class, "--driver-memory", "2g", *confs]
+    mine = environment() | {"SPARK_CONF_DIR": str(ROOT / "conf"), "SPARK_LOCAL_IP": "127.0.0.1"}
+    mine["PYSPARK_PYTHON"] = sys.executable
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([*command, "spark-internal"], cwd=folder, env=mine, stdout=log, stderr=log)
+    try:
+        _wait(port, process)
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"the server did not answer: {process.poll()}")
+
+
+def nights(folder: Path, *address: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.e2e.connect_night", str(folder), *address]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_nights_and_ptec_score_are_the_same_on_connect(server: str, tmp_path: Path) -> None:
+    remote, own = nights(tmp_path / "remote", server), nights(tmp_path / "own")
+    assert remote.pop("kind").startswith("pyspark.sql.connect")
+    assert own.pop("kind") == "pyspark.sql.session"
+    scores = [found.pop("scores") for found in (remote, own)]
+    assert remote.pop("answer") == pytest.approx(own.pop("answer"), abs=1e-4)
+    assert remote == own
+    assert [night["outcome"] for night in own["nights"]] == ["done", "nothing_to_do", "done"]
+    assert scores[0].keys() == scores[1].keys()
+    for key, (status, labels, logits) in scores[0].items():
+        assert [status, labels] == scores[1][key][:2]
+        assert_logits_close(logits, scores[1][key][2])
+
+
+def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.e2e.connect_night", str(tmp_path), "sc://127.0.0.1:1"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert "PtecError: the Spark Connect server sc://127.0.0.1:1 does not answer" in done.stderr
+
+
+def test_the_jar_is_that_of_the_settings() -> None:
+    assert "delta-spark_4.2_2.13" in default_settings()["spark.jars.packages"]

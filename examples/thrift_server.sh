@@ -13,12 +13,12 @@ export SPARK_LOCAL_IP=127.0.0.1
 
 # On the driver's class path: with --jars, sessions of clients do not find Delta's catalog. The warehouse remembers where
 # its jars lie; those that Spark brings itself are left out.
-jars=$(python - "$warehouse/jars.json" <<'PYTHON'
+jars=${PTEC_JARS:-$(python - "$warehouse/jars.json" <<'PYTHON'
 import json, sys
 jars = json.load(open(sys.argv[1]))["jars"].split(",")
 print(":".join(jar.removeprefix("file://") for jar in jars if "/io.delta" in jar or "unitycatalog" in jar))
 PYTHON
-)
+)}
 
 exec spark-submit --master "${PTEC_MASTER:-local[2]}" --name ptec-thrift \
   --class org.apache.spark.sql.hive.thriftserver.HiveThriftServer2 \

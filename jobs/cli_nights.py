@@ -121,7 +121,7 @@ def report(
 def housekeeping(
     config: Annotated[Path | None, own_config("housekeeping")] = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
-    """Remove rows and files that are too old, and join small files; --set dry_run=true only says what would go."""
+    """Remove rows and files that are too old, and join small files; --set dry_run=true only counts the rows."""
     from jobs.housekeeping import run, show
 
     run_command(lambda: run(config, set_ or []), as_json=json, show=show)

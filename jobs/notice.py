@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -79,7 +80,7 @@ def _send(url: str, message: dict[str, Any]) -> None:
                 return
         except urllib.error.HTTPError as error:
             fault = f"it answered {error.code}"
-        except OSError as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             fault = type(error).__name__
         if attempt < _TRIES:
             time.sleep(2.0**attempt)

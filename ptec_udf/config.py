@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
+from ptec_udf.drift.config import DriftConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.faults import refuse, sentences, switches_for_numbers
-
-
-class Section(BaseModel):
-    """A part of a configuration: unknown keys are faults, values cannot change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+from ptec_udf.section import Section
 
 
 class WarehouseConfig(Section):
@@ -40,9 +37,8 @@ class WarehouseConfig(Section):
         "local[*,4]",
         description="Spark master of the embedded session; the 4 lets a task be tried again when a worker dies",
     )
-    remote: str | None = Field(
+    remote: SecretStr | None = Field(
         None,
-        pattern=r"^sc://",
         description="address of a Spark Connect server, in place of a Spark of one's own; folder must be null then",
     )
     spark: dict[str, str | int | float | bool] = Field(
@@ -59,9 +55,11 @@ class WarehouseConfig(Section):
 
     @field_validator("remote")
     @classmethod
-    def _server_has_the_tables(cls, remote: str | None, info: ValidationInfo) -> str | None:
-        if remote is not None and (folder := info.data.get("folder")) is not None:
-            raise ValueError(f"must be null unless warehouse.folder is null, and that is {folder!r}")
+    def _server_has_the_tables(cls, remote: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if remote is not None:
+            check_address(remote, "sc")
+            if (folder := info.data.get("folder")) is not None:
+                raise ValueError(f"must be null unless warehouse.folder is null, and that is {folder!r}")
         return remote
 
     @property
@@ -105,6 +103,22 @@ class ModelChoice(Section):
     id: str | None = Field(None, min_length=6, description="a model_id or its beginning; wins over alias")
 
 
+def check_address(address: SecretStr, *schemes: str) -> None:
+    """Refuse what is no address of one of some schemes; the address itself is not told, since it may hold a secret.
+
+    Raises:
+        ValueError: saying the rule.
+    """
+    told = " or ".join(f"{scheme}://" for scheme in schemes)
+    try:
+        parts = urlsplit(address.get_secret_value())
+        fits = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fits = False
+    if not fits or not address.get_secret_value().isascii() or " " in address.get_secret_value():
+        raise ValueError(f"must be an address that begins with {told}, with a host and a port that is a number")
+
+
 class EngineConfig(Section):
     """How texts become logits on an executor."""
 
@@ -141,32 +155,6 @@ class EstimateConfig(Section):
     seconds: float = Field(30.0, gt=0, description="about so long texts are scored, to measure how fast that is")
 
 
-class DriftConfig(Section):
-    """When a night is too unlike the training extract, or the nights before it."""
-
-    measure: bool = Field(True, description="whether nights measure their drift, from the scores that stand after them")
-    psi_training: float | None = Field(
-        0.25,
-        gt=0,
-        description="largest population stability index of a label's probabilities against rows of the training "
-        "extract, chance on top; null: none",
-    )
-    psi_nights: float | None = Field(
-        0.25, gt=0, description="the same of any figure against the nights before; null: none"
-    )
-    reference_nights: int = Field(7, ge=1, description="so many nights before are what psi_nights compares with")
-    least_companies: int = Field(100, ge=1, description="fewer companies, on either side, are not compared")
-    signal_nights: int = Field(2, ge=1, description="it is time to train again when so many nights violate a limit,")
-    signal_within: int = Field(3, ge=1, validate_default=True, description="of so many last ones")
-
-    @field_validator("signal_within")
-    @classmethod
-    def _signal_can_come(cls, within: int, info: ValidationInfo) -> int:
-        if within < (nights := info.data.get("signal_nights", 1)):
-            raise ValueError(f"must be at least signal_nights, which is {nights}")
-        return within
-
-
 class NoticeConfig(Section):
     """What a night says of itself, and whom it tells when somebody has to act."""
 
@@ -183,8 +171,8 @@ class NoticeConfig(Section):
     @field_validator("webhook")
     @classmethod
     def _webhook_is_an_address(cls, webhook: SecretStr | None) -> SecretStr | None:
-        if webhook is not None and not webhook.get_secret_value().startswith(("https://", "http://")):
-            raise ValueError("must begin with https:// or http://")
+        if webhook is not None:
+            check_address(webhook, "https", "http")
         return webhook
 
 
@@ -216,6 +204,10 @@ class ScoreConfig(Section):
     notice: NoticeConfig = NoticeConfig()
     verify: VerifyConfig = VerifyConfig()
     estimate: EstimateConfig = EstimateConfig()
+
+    def stored(self) -> str:
+        """Return it as JSON for the table of runs, which more people read: without what may hold a secret."""
+        return self.model_dump_json(exclude={"warehouse": {"spark", "remote"}, "notice": {"webhook"}})
 
     @field_validator("shadows")
     @classmethod
@@ -262,7 +254,7 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"configuration file {str(file)!r} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {str(file)!r} is not YAML: {error}") from None
+        raise ConfigError(f"configuration file {str(file)!r} is not YAML: {_place(error)}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -270,6 +262,13 @@ def _read_yaml(file: str | Path) -> dict[str, Any]:
             f"configuration file {str(file)!r} must hold keys and values, found a {type(values).__name__}"
         )
     return values
+
+
+def _place(error: Exception) -> str:
+    """Say what is wrong and where, and quote nothing: the line may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or type(error).__name__
+    return f"{problem}, line {mark.line + 1}" if mark else str(problem)
 
 
 def _apply(values: dict[str, Any], override: str) -> str | None:
@@ -288,5 +287,5 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
     try:
         place[last] = yaml.safe_load(text) if text else None
     except yaml.YAMLError:
-        return f"--set {override}: the value is not YAML; put quotes around a text"
+        return f"--set {dotted}: the value is not YAML; put quotes around a text"
     return None

@@ -100,7 +100,12 @@ def _is_secret(kind: type[BaseModel], location: tuple[Any, ...]) -> bool:
         if any(SecretStr in _plain_types(field.annotation) for field in fields):
             return True
         sections = [section for field in fields for section in _sections_in(field.annotation)]
-    return False
+    return any(_holds_secret(section) for section in sections)
+
+
+def _holds_secret(section: type[BaseModel]) -> bool:
+    """Tell whether a section has a value that nobody is to see: what stands in its place may be one."""
+    return any(SecretStr in _plain_types(field.annotation) for field in section.model_fields.values())
 
 
 def _place(kind: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:

@@ -33,15 +33,22 @@ def language(text: Column) -> Column:
     """
     beginning = F.lower(F.substring(text, 1, _WORDS_READ * 12))
     words = F.slice(F.split(beginning, r"[^\p{L}]+"), 1, _WORDS_READ)
-    counts = {name: F.size(F.array_intersect(words, _array(known))) for name, known in _WORDS.items()}
-    most = F.greatest(*counts.values())
+    # As an array of one, which is made once, whatever is asked of it.
+    by_words = F.transform(F.array(words), _by_words)[0]
     found = F.when(text.isNull(), F.lit(None).cast("string"))
     for name in ("ja", *[name for name in _SCRIPTS if name != "ja"]):  # Japanese first: it has Han characters too
         found = found.when(beginning.rlike(rf"\p{{Is{_SCRIPTS[name]}}}{{2}}"), F.lit(name))
-    found = found.when(most < _LEAST_WORDS, F.lit(OTHER))
-    for name, count in counts.items():
-        found = found.when(count == most, F.lit(name))
-    return found
+    return found.otherwise(by_words)
+
+
+def _by_words(words: Column) -> Column:
+    """Return the language with most frequent words among these; of several, the last by name."""
+    counts = [
+        F.struct(F.size(F.array_intersect(words, _array(known))).alias("n"), F.lit(name).alias("language"))
+        for name, known in _WORDS.items()
+    ]
+    most = F.array_max(F.array(*counts))
+    return F.when(most["n"] < _LEAST_WORDS, F.lit(OTHER)).otherwise(most["language"])
 
 
 def _array(words: str) -> Column:

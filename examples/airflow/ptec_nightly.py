@@ -1,7 +1,8 @@
 """A DAG for Airflow 3: score every night, look at drift, and train a challenger when it says so.
 
 ``PTEC_HOME`` is a folder with ``conf/`` as this project ships it, edited, and with ``.venv``, where the package is
-installed with its extras ``train`` and ``report``. A person promotes what the gate has passed: ``ptec promote``.
+installed with its extras ``train`` and ``report``. A person promotes what the gate has passed: ``ptec promote``. While
+the signal stands, and the nights before have trained for it already, nothing is trained again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, task
@@ -22,6 +24,14 @@ PTEC = HOME / ".venv" / "bin" / "ptec"
 def step(name: str, arguments: str, **how: object) -> BashOperator:
     """Run a command of ptec; its JSON result is the task's return value."""
     return BashOperator(task_id=name, bash_command=f"{PTEC} {arguments} --json", cwd=str(HOME), **how)
+
+
+def ask(*arguments: str) -> dict[str, Any]:
+    """Run a command of ptec that says something by its exit code too; a failure prints no result."""
+    done = subprocess.run([str(PTEC), *arguments, "--json"], cwd=HOME, capture_output=True, text=True, check=False)
+    if not done.stdout:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout)
 
 
 with DAG(
@@ -41,12 +51,9 @@ with DAG(
 
     @task.short_circuit
     def says_train_again() -> bool:
-        """Read the signal from what ptec drift prints; a failure prints nothing, and fails the task."""
-        command = [str(PTEC), "drift", "--config", "conf/score.yaml", "--json"]
-        done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
-        if not done.stdout:
-            raise RuntimeError(done.stderr)
-        return bool(json.loads(done.stdout)["retrain"])
+        """Read the signal from what ptec drift prints, and whether it is a new one."""
+        nights = ask("drift", "--nights", "2", "--config", "conf/score.yaml")["nights"]
+        return [night["retrain"] for night in nights[:2]] in ([True], [True, False])
 
     extract = step("extract", "extract --config conf/extract.yaml --set overwrite=true")
     train = step("train", "train --config conf/train.yaml --set overwrite=true", execution_timeout=timedelta(hours=12))

@@ -29,7 +29,7 @@ def find_run(warehouse: Warehouse, *, run_id: str | None, model_id: str | None, 
     Raises:
         RegistryError: if there is none.
     """
-    runs = warehouse.read("runs").where(F.col("command") == COMMAND)
+    runs = warehouse.read("runs").where((F.col("command") == COMMAND) & F.col("model_id").isNotNull())
     if run_id is not None:
         wanted, told = F.col("run_id").startswith(F.lit(run_id)), f"with an id that begins with {run_id!r}"
     elif model_id is not None:

@@ -36,6 +36,7 @@ def run(
         raise PtecError(
             f"ptec report needs {error.name}; install it: pip install 'ptec-batch-scoring[report]'"
         ) from None
+    _make_folder(out.absolute().parent)
     warehouse, _ = open_warehouse(config_file, overrides, "ptec report")
     row = find_run(warehouse, run_id=run_id, model_id=model_id, alias=alias)
     page = render(collect(warehouse, row))
@@ -51,3 +52,13 @@ def run(
         "model_id": row["model_id"],
         "bytes": len(page.encode()),
     }
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the report's folder, before anything is asked."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out must be in a folder that can be made, was: {str(folder)!r} ({error.strerror})"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -65,6 +66,18 @@ def shift(reference: Mapping[str, int], current: Mapping[str, int]) -> Shift:
     psi = float(((found - expected) * np.log(found / expected)).sum())
     sizes = sum(reference.values()), sum(current.values())
     return Shift(psi, sum(1 / size for size in sizes) * _chi_squared(groups.shape[1] - 1))
+
+
+def share_shift(reference: tuple[int, int], current: tuple[int, int]) -> Shift:
+    """Compare two shares, each given as a part and its whole, by the logarithm of their ratio.
+
+    Its size is in ``psi`` and what chance stays below in ``by_chance``: the normal approximation of the logarithm of a
+    ratio of two Poisson counts, with half a company more on each side for shares of nothing.
+    """
+    parts = [part + _SMOOTHING for part, _ in (reference, current)]
+    shares = [part / (whole + _SMOOTHING) for part, (_, whole) in zip(parts, (reference, current), strict=True)]
+    by_chance = NormalDist().inv_cdf(1 - _CHANCE) * math.sqrt(sum(1 / part for part in parts))
+    return Shift(abs(math.log(shares[1] / shares[0])), by_chance)
 
 
 def _joined(reference: Mapping[str, int], current: Mapping[str, int]) -> tuple[list[int], list[int]]:

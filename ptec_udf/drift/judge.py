@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ptec_udf.config import DriftConfig
-from ptec_udf.drift.distribution import Counts, Shift, shift
+from ptec_udf.drift.config import DriftConfig
+from ptec_udf.drift.distribution import Counts, Shift, share_shift, shift
 
 ALL, FRESH = "all", "fresh"
 PROBABILITY, TOKENS, LABELS, LANGUAGE, STATUS = "probability", "tokens", "labels", "language", "status"
@@ -37,24 +38,37 @@ class Distribution:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Reference:
+    """What a distribution is held against.
+
+    Attributes:
+        counts: companies by bin.
+        over: companies at or over the label's threshold, where the figure is ``probability``.
+    """
+
+    counts: Counts
+    over: float | None = None
+
+
 @dataclass(frozen=True)
 class Violation:
-    """A distribution that is farther from a reference than it may be."""
+    """A distribution that is farther from a reference than it may be, and how many times as far."""
 
     key: Key
     reference: str
-    psi: float
-    limit: float
+    says: str
+    excess: float
 
     def __str__(self) -> str:
         """Say it in a line."""
-        return f"{self.key}: PSI {self.psi:.2f} against {self.reference}, limit {self.limit:.2f}"
+        return f"{self.key}: {self.says}"
 
 
 def judge(
     night: Mapping[Key, Distribution],
-    training: Mapping[str, Counts],
-    nights: Mapping[Key, Counts],
+    training: Mapping[str, Reference],
+    nights: Mapping[Key, Reference],
     config: DriftConfig,
 ) -> tuple[list[dict[str, Any]], list[Violation]]:
     """Hold a night's distributions against its references.
@@ -71,36 +85,62 @@ def judge(
     rows: list[dict[str, Any]] = []
     violations: list[Violation] = []
     for key, found in night.items():
-        references = {TRAINING: training.get(key.label) if key.label is not None else None, NIGHTS: nights.get(key)}
-        limits = {TRAINING: config.psi_training, NIGHTS: config.psi_nights}
         row: dict[str, Any] = {"population": key.population, "figure": key.figure, "label": key.label, "violated": []}
         row |= {"companies": sum(found.counts.values()), "mean": found.mean, "counts": found.counts, **found.more}
+        references = {TRAINING: training.get(key.label) if key.label is not None else None, NIGHTS: nights.get(key)}
         for name, reference in references.items():
-            compared, limit = _compared(reference, found.counts, config), limits[name]
-            if compared is None:
+            if reference is None or not _are_enough(reference.counts, found.counts, config):
                 continue
+            compared = shift(reference.counts, found.counts)
             row |= {f"psi_{name}": compared.psi, f"chance_{name}": compared.by_chance}
-            # Of few companies a part of the index is chance, and a limit without it would be broken every night.
-            if limit is not None and compared.psi > limit + compared.by_chance:
-                row["violated"].append(name)
-                violations.append(Violation(key, name, compared.psi, limit + compared.by_chance))
+            limit = config.psi_training if name == TRAINING else config.psi_nights
+            over = [*_over_psi(key, name, compared, limit), *_over_ratio(key, name, reference, found, config)]
+            violations += over
+            row["violated"] += [name] if over else []
         rows.append(row)
-    return rows, sorted(violations, key=lambda one: one.limit - one.psi)
+    return rows, sorted(violations, key=lambda one: -one.excess)
 
 
-def _compared(reference: Counts | None, found: Counts, config: DriftConfig) -> Shift | None:
-    """Compare, unless there is nothing to compare with or too few companies."""
-    if reference is None or min(sum(reference.values()), sum(found.values())) < config.least_companies:
-        return None
-    return shift(reference, found)
+def _are_enough(reference: Counts, found: Counts, config: DriftConfig) -> bool:
+    return min(sum(reference.values()), sum(found.values())) >= config.least_companies
 
 
-def sums_by_key(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Counts]:
+def _over_psi(key: Key, name: str, compared: Shift, limit: float | None) -> list[Violation]:
+    """Say whether the index is over its limit.
+
+    Of few companies a part of the index is chance, and a limit without it would be broken every night.
+    """
+    if limit is None or compared.psi <= (most := limit + compared.by_chance):
+        return []
+    return [Violation(key, name, f"PSI {compared.psi:.2f} against {name}, limit {most:.2f}", compared.psi / most)]
+
+
+def _over_ratio(key: Key, name: str, reference: Reference, found: Distribution, config: DriftConfig) -> list[Violation]:
+    """Say whether a label's share has changed too many times; the index hardly sees it where the label is rare."""
+    if config.share_ratio is None or reference.over is None or "share" not in found.more:
+        return []
+    whole = sum(found.counts.values())
+    now = (round(found.more["share"] * whole), whole)
+    was = (round(reference.over), sum(reference.counts.values()))
+    compared = share_shift(was, now)
+    if compared.psi <= (most := math.log(config.share_ratio) + compared.by_chance):
+        return []
+    says = (
+        f"share {now[0] / now[1]:.1%} against {was[0] / was[1]:.1%} in {name}, {config.share_ratio:g} times are allowed"
+    )
+    return [Violation(key, name, says, compared.psi / most)]
+
+
+def sums_by_key(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Reference]:
     """Sum rows of table ``drift`` over nights."""
-    sums: dict[Key, Counter[str]] = {}
+    counts: dict[Key, Counter[str]] = {}
+    over: dict[Key, float] = {}
     for row in rows:
-        sums.setdefault(Key(row["population"], row["figure"], row["label"]), Counter()).update(row["counts"])
-    return {key: dict(counts) for key, counts in sums.items()}
+        key = Key(row["population"], row["figure"], row["label"])
+        counts.setdefault(key, Counter()).update(row["counts"])
+        if row["share"] is not None:
+            over[key] = over.get(key, 0.0) + row["share"] * row["companies"]
+    return {key: Reference(dict(of_key), over.get(key)) for key, of_key in counts.items()}
 
 
 def retrain(violates: Sequence[bool], config: DriftConfig) -> bool:

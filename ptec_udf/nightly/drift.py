@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from ptec_udf.drift.count import CELLS, Counted, add_up, counting
-from ptec_udf.drift.distribution import Counts, probability_counts
+from ptec_udf.drift.distribution import probability_counts
 from ptec_udf.drift.judge import (
     ALL,
     FRESH,
@@ -20,10 +20,12 @@ from ptec_udf.drift.judge import (
     TOKENS,
     Distribution,
     Key,
+    Reference,
     judge,
     retrain,
     sums_by_key,
 )
+from ptec_udf.engine.udf import task_slots
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night
@@ -41,9 +43,10 @@ def measure_drift(night: Night) -> None:
     earlier = night.history.measured(alias=record.alias, model_id=record.model_id)
     before = [row["run_id"] for row in earlier[-config.reference_nights :]]
     nights = warehouse.read("drift").where(F.col("run_id").isin(before)).collect() if before else []
-    found = _distributions(_companies(night), night.artifact.manifest.labels)
+    n_tasks = task_slots(warehouse.spark)
+    found = _distributions(_companies(night), night.artifact.manifest.labels, n_tasks)
     rows, violations = judge(
-        found, training_counts(night.artifact), sums_by_key(row.asDict() for row in nights), config
+        found, training_reference(night.artifact), sums_by_key(row.asDict() for row in nights), config
     )
     origin = {"run_id": record.run_id, "model_id": record.model_id, "measured_at": record.started}
     warehouse.replace_run_rows("drift", [row | origin for row in rows], record.run_id)
@@ -52,14 +55,18 @@ def measure_drift(night: Night) -> None:
     _say(record.drifted, record.retrain)
 
 
-def training_counts(artifact: Artifact) -> dict[str, Counts]:
+def training_reference(artifact: Artifact) -> dict[str, Reference]:
     """Return probabilities of rows of the training extract that a model has not learned from, by label.
 
-    Of dev, else of tune; nothing where an earlier release trained the model.
+    Of dev, else of tune; nothing where an earlier release trained the model, or it was calibrated anew.
     """
     splits = artifact.metrics.get("splits", {})
     per_label = (splits.get("dev") or splits.get("tune") or {}).get("per_label", {})
-    return {label: figures["probabilities"] for label, figures in per_label.items() if "probabilities" in figures}
+    return {
+        label: Reference(figures["probabilities"], figures.get("predicted"))
+        for label, figures in per_label.items()
+        if figures.get("probabilities")
+    }
 
 
 def _say(drifted: list[str], is_signal: bool) -> None:
@@ -74,19 +81,21 @@ def _say(drifted: list[str], is_signal: bool) -> None:
 def _companies(night: Night) -> DataFrame:
     """Return companies that stand, with whether they are fresh: whether this run scored them.
 
-    Not those that analysts corrected: the run writes them again, and they are no fair sample of what is new.
+    Not those that analysts corrected, nor those that failed and are tried again: the run writes them anew, and they are
+    no fair sample of what is new.
     """
     scores = night.warehouse.read("scores").where(F.col("model_id") == night.record.model_id)
     is_corrected = F.coalesce(F.size("corrected"), F.lit(0)) > 0
-    is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected
+    is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected & F.lit(not night.config.retry_errors)
     return scores.where(F.col("removed_in").isNull()).withColumn("is_fresh", is_fresh)
 
 
-def _distributions(companies: DataFrame, labels: list[Label]) -> dict[Key, Distribution]:
+def _distributions(companies: DataFrame, labels: list[Label], n_tasks: int) -> dict[Key, Distribution]:
     """Measure all figures; of fresh companies alone only where they are the fewer, since else they are all."""
     texts, corrected = _count_texts(companies), _corrected(companies, labels)
     scored = companies.where(F.col("probabilities").isNotNull()).select("is_fresh", "probabilities")
-    cells = scored.mapInArrow(counting([label.threshold for label in labels]), CELLS)
+    # A task gives a row for each label, so that many small ones would be more rows than companies.
+    cells = scored.coalesce(n_tasks).mapInArrow(counting([label.threshold for label in labels]), CELLS)
     counted = add_up((row.asDict() for row in cells.collect()), len(labels))
     fresh = [row for row in texts if row["is_fresh"]]
     found = _of_population(FRESH, fresh, counted[True], labels)
@@ -104,7 +113,7 @@ def _count_texts(companies: DataFrame) -> list[Row]:
     grouped = companies.groupBy(
         "is_fresh",
         F.col("status").alias(STATUS),
-        F.coalesce("language", F.lit("none")).alias(LANGUAGE),
+        LANGUAGE,
         F.when(tokens == 0, F.lit(0)).otherwise(half).cast("int").alias(TOKENS),
         F.size("labels").alias(LABELS),
     )
@@ -144,7 +153,10 @@ def _of_population(
     for figure in (STATUS, LANGUAGE, TOKENS, LABELS):
         counts: Counter[str] = Counter()
         for row in texts:
-            counts[str(row[figure])] += row["count"]
+            if row[figure] is not None:  # of a text that there is not, or that was scored before languages were told
+                counts[str(row[figure])] += row["count"]
+        if not counts:
+            continue
         mean = totals[figure] / n_companies if figure in totals else None
         found[Key(population, figure)] = Distribution(dict(sorted(counts.items())), mean)
     for at, label in enumerate(labels if counted.companies else ()):

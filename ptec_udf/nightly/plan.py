@@ -121,7 +121,7 @@ def new_record(
             text_id=columns,
             retries_errors=config.retry_errors,
         ),
-        config=config.model_dump_json(),
+        config=config.stored(),
         source=source,
         text_id=columns,
         model_id=model_id,
@@ -137,7 +137,7 @@ def nothing_to_do(night: Night) -> str | None:
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
     now = (source.source_id, source.version, record.model_id, record.text_id, record.corrections_version)
-    if seen != now:
+    if seen != now or night.standing().isEmpty():  # housekeeping may have removed a model's scores
         return None
     return (
         f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"

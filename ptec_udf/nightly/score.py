@@ -128,10 +128,18 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
         _write(night, todo, fates if scores else {}, writes=scores or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
         if night.config.drift.measure and record.has_written:
-            measure_drift(night)
+            _measure(night)
         _clear_staging(night)
     finally:
         changes.unpersist()
+
+
+def _measure(night: Night) -> None:
+    """Measure drift; scores stand by now, so that a failure of this is no failure of the night."""
+    try:
+        measure_drift(night)
+    except Exception as error:
+        say(f"warning: drift was not measured, by a {type(error).__name__}")
 
 
 def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:

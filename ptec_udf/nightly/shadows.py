@@ -209,7 +209,7 @@ def _write_skipped(warehouse: Warehouse, shadow: Shadow, config: ShadowConfig, s
     row = {
         "run_id": History.read(warehouse).run_id(**names, retries_errors=False),
         "command": COMMAND,
-        "config": config.model_dump_json(),
+        "config": config.stored(),
         "source_id": source.source_id,
         "source_name": source.name,
         "source_version": source.version,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -51,11 +53,16 @@ def are_there(spark: SparkSession, paths: Iterable[str]) -> bool:
     return all(system.exists(place) for place, system in (_open(spark, path) for path in paths))
 
 
-def remove_without_data(spark: SparkSession, path: str) -> bool:
-    """Remove a folder that holds no data file, with all that is in it; say whether it did. Connect cannot."""
+def remove_without_data(spark: SparkSession, path: str, older_than: timedelta) -> bool:
+    """Remove a folder that holds no data file and has not changed for a time; say whether it did. Connect cannot."""
     if is_remote(spark) or list_files(spark, path):
         return False
     place, system = _open(spark, path)
+    changed, files = [system.getFileStatus(place).getModificationTime()], system.listFiles(place, True)
+    while files.hasNext():
+        changed.append(files.next().getModificationTime())
+    if time.time() - max(changed) / 1000 < older_than.total_seconds():
+        return False
     return bool(system.delete(place, True))
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
@@ -63,7 +64,7 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
         PtecError: if Java is missing or too old.
     """
     if config.remote is not None:
-        return _connect(config.remote, app_name)
+        return _connect(config.remote.get_secret_value(), app_name)
     folder = Path(config.folder).absolute() if config.folder is not None else None
     if SparkContext._active_spark_context is None:
         spark = _start(config, folder, app_name)
@@ -76,19 +77,17 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
 
 def _connect(address: str, app_name: str) -> SparkSession:
     """Open a session of Spark Connect."""
+    place = urlsplit(address).netloc  # what follows may be a token
     try:
         spark = remote_session(address, app_name)
         found = {name: spark.conf.get(name, None) for name in _REQUIRED}
     except ImportError as error:
-        raise PtecError(
-            f"warehouse.remote needs {error.name or error}; pip install 'ptec-batch-scoring[connect]'"
-        ) from None
+        raise PtecError(f"warehouse.remote needs {error.name}; pip install 'ptec-batch-scoring[connect]'") from None
     except (OSError, PySparkException) as error:
-        raise PtecError(f"the Spark Connect server {address} does not answer ({type(error).__name__})") from None
-    # Reuse of workers is the server's, which tells nobody.
-    wanted = {name: value for name, value in _REQUIRED.items() if name != "spark.python.worker.reuse"}
+        raise PtecError(f"the Spark Connect server {place} does not answer ({type(error).__name__})") from None
     PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
-    _refuse(_faults(wanted, found))
+    # Reuse of workers is the server's, which tells nobody.
+    _refuse(_faults({name: value for name, value in _REQUIRED.items() if "reuse" not in name}, found))
     return spark
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from ptec_udf.progress import say
 from ptec_udf.remote import DeltaLog
 from ptec_udf.warehouse.files import remove_without_data
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
-from ptec_udf.warehouse.session import make_database
+from ptec_udf.warehouse.session import FOLDER_SETTING, make_database
 
 # Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
 PROPERTIES = {
@@ -72,7 +72,8 @@ def with_retries(
     for attempt in range(1, attempts):
         try:
             return action()
-        except CONFLICTS:
+        except CONFLICTS as error:
+            say(f"another writer was in the way ({type(error).__name__}); trying again, {attempt} of {attempts - 1}")
             sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
     return action()
 
@@ -190,7 +191,8 @@ class Warehouse:
 
     def delete(self, table: str, condition: Column) -> None:
         """Remove rows that fulfil ``condition``."""
-        self._replace(table, self._frame(table, []), condition)
+        if not self.read(table).where(condition).isEmpty():  # or a commit of nothing would be in others' way
+            self._replace(table, self._frame(table, []), condition)
 
     def put_hold(self, row: dict[str, Any], expected: str | None) -> None:
         """Write a row of ``holds``: over that of its model with the expected holder; None: if there is none."""
@@ -247,9 +249,13 @@ class Warehouse:
             if not any(name in str(error) for name in _HALF_CREATED):
                 raise
             folder = f"{self.spark.catalog.getDatabase(self.database).locationUri}/{table}"
-            if not remove_without_data(self.spark, folder):
+            if not remove_without_data(self.spark, folder, older_than=self._least_age()):
                 raise
             self._build(table)
+
+    def _least_age(self) -> timedelta:
+        """Say how old what a killed process has left must be: on a site, another one may be creating the table."""
+        return timedelta(0) if self.spark.conf.get(FOLDER_SETTING, None) else timedelta(minutes=10)
 
     def _build(self, table: str) -> None:
         """Create a table of ours."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.warehouse.housekeeping import HousekeepingConfig
+from ptec_udf.nightly.housekeeping import HousekeepingConfig
 from training.args import TrainConfig
 from training.benchmark.config import BenchmarkConfig
 from training.evaluation.config import EvaluateConfig

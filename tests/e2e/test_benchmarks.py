@@ -52,6 +52,13 @@ def test_memory(artifact, tmp_path):
 
 
 @pytest.mark.slow
+def test_layout(tmp_path):
+    found = results_of("layout", tmp_path / "out", "--rows", 400, "--nights", 1)["layouts"]
+    assert set(found) == {"as nights leave it", "files joined", "Z-order by key"}
+    assert all(figures["company_mb"] > 0 and figures["label_mb"] > 0 for figures in found.values())
+
+
+@pytest.mark.slow
 def test_peers(artifact, tmp_path):
     texts = [f"We sell solar power to hotel number {number}" for number in range(50)] + [None, " "]
     pq.write_table(pa.table({"about": texts}), tmp_path / "texts.parquet")

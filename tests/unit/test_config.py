@@ -103,7 +103,7 @@ def test_wrong_form_of_an_override_is_refused(tmp_path, override, rule):
     file = tmp_path / "train.yaml"
     file.write_text("extract: e\nout: o\nseed: 1\n")
     (fault,) = faults_of(TrainConfig, file, [override])
-    assert override in fault
+    assert override.partition("=[")[0] in fault  # what is no YAML is not quoted: it may be a secret
     assert rule in fault
 
 

@@ -12,6 +12,7 @@ from ptec_udf.drift.distribution import (
     _chi_squared,
     count_probabilities,
     probability_counts,
+    share_shift,
     shift,
 )
 
@@ -73,3 +74,21 @@ def test_numbers_are_joined_to_ten_groups_at_most() -> None:
     values = np.random.default_rng(1).random(20_000)
     found = shift(counts_of(values), counts_of(values[:10_000]))
     assert found.by_chance <= (1 / 20_000 + 1 / 10_000) * chi2.isf(1e-6, 9) * 1.05
+
+
+def test_shares_of_one_population_stay_below_their_chance() -> None:
+    random = np.random.default_rng(5)
+    for share, n_found in ((0.002, 100), (0.02, 300), (0.3, 1000)):
+        pairs = zip(
+            random.binomial(3000, share, 500).tolist(), random.binomial(n_found, share, 500).tolist(), strict=True
+        )
+        found = [share_shift((was, 3000), (now, n_found)) for was, now in pairs]
+        assert all(one.psi < one.by_chance for one in found)
+
+
+def test_a_share_that_grew_ten_times_is_seen_and_so_is_one_of_nothing() -> None:
+    found = share_shift((300, 10_000), (3000, 10_000))
+    assert found.psi == pytest.approx(np.log(10), rel=0.01)
+    assert found.psi > found.by_chance
+    assert share_shift((0, 1000), (0, 1000)).psi == 0
+    assert np.isfinite(share_shift((0, 1000), (500, 1000)).psi)

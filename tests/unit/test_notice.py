@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,16 +144,50 @@ def test_a_webhook_that_fails_is_tried_again_and_never_ends_a_night(
     receiver.answers = [500] * 3
     night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
     night(NoticeConfig(webhook="http://127.0.0.1:1/secret-token"), NIGHT | {"retrain": True})
+    night(NoticeConfig(webhook="http://a..b/secret-token"), NIGHT | {"retrain": True})
     said = capsys.readouterr().err
     assert "warning: the webhook at 127.0.0.1 could not be told: it answered 500" in said
     assert "secret-token" not in said
 
 
-def test_the_address_is_in_no_dump_and_must_be_one() -> None:
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "notice.webhook=ftp://host/secret-token",
+            "notice.webhook: must be an address that begins with https:// or http",
+        ),
+        ("notice.webhook=https://host:port/secret-token", "notice.webhook: must be an address"),
+        ("notice.webhook='https://ho st/secret-token'", "notice.webhook: must be an address"),
+        ("notice=https://host/secret-token", "notice: "),
+        ("notice.webhook: [secret-token", "--set takes"),
+        ("notice.webhook=[secret-token", "--set notice.webhook: the value is not YAML"),
+        (
+            "warehouse={folder: null, artifacts: x, remote: 'http://h/secret-token'}",
+            "warehouse.remote: must be an address",
+        ),
+        ("warehouse.remote=sc://host/;token=secret-token", "warehouse.remote: must be null unless warehouse.folder"),
+    ],
+)
+def test_an_address_that_is_none_is_refused_untold(override: str, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(ScoreConfig, None, ["source.table=x", override])
+    assert any(fault.startswith(says) for fault in refused.value.faults), refused.value.faults
+    if "--set takes" not in says:  # what is no override at all is shown as it is
+        assert "secret-token" not in str(refused.value)
+
+
+def test_a_file_that_is_not_yaml_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "score.yaml").write_text("notice:\n  webhook: 'https://host/secret-token\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"is not YAML: .*, line ") as refused:
+        load_config(ScoreConfig, tmp_path / "score.yaml")
+    assert "secret-token" not in str(refused.value)
+
+
+def test_secrets_are_in_no_dump_and_not_in_the_table_of_runs() -> None:
     config = load_config(ScoreConfig, None, ["source.table=x", "notice.webhook=https://host/secret-token"])
     assert "secret-token" not in config.model_dump_json() + str(config)
     again = ScoreConfig.model_validate(config.model_dump())
     assert again.notice.webhook == config.notice.webhook
-    with pytest.raises(ConfigError, match=r"notice\.webhook: must begin with https://") as refused:
-        load_config(ScoreConfig, None, ["source.table=x", "notice.webhook=ftp://host/secret-token"])
-    assert "secret-token" not in str(refused.value)
+    warehouse = "warehouse={folder: null, artifacts: x, remote: 'sc://h/;token=secret-token', spark: {a: secret-token}}"
+    assert "secret-token" not in load_config(ScoreConfig, None, ["source.table=x", warehouse]).stored()

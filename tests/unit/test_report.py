@@ -193,7 +193,9 @@ def test_one_with_a_screen_reader_finds_the_way(page: str) -> None:
         ({"drifted": None, "retrain": None}, "the run came to its end."),
         ({"retrain": True}, "Train again"),
         ({"outcome": "failed", "error": "OUT_OF_MEMORY"}, "The run failed:</strong> OUT_OF_MEMORY"),
-        ({"outcome": "nothing_to_do"}, "Nothing to do."),
+        ({"outcome": "nothing_to_do", "counts": {}}, "Nothing to do."),
+        ({"outcome": "failed", "error": "x", "counts": None}, "The run failed"),
+        ({"counts": {"ok": 3}, "drifted": [], "retrain": False}, "All is well"),
     ],
 )
 def test_the_first_line_says_how_it_went(changed: dict[str, Any], says: str) -> None:

@@ -13,7 +13,9 @@ from training.metrics import calibration_error, macro_f1
 from training.recalibration.parameters import Parameters
 from training.recalibration.rows import LabelledLogits
 
-# In a report of training, what another calibration and other thresholds leave as it is: counts, and how rows rank.
+# Of a report of training, what is drawn from probabilities.
+_DRAWN = ("probabilities", "curves")
+# What another calibration and other thresholds leave as it is: counts, and how rows rank.
 _STAYS = {"n_rows", "n_labels", "n_labels_that_occur", "positives", "map", "ap", "auroc"}
 
 Fit = Callable[[NDArray[np.float64], NDArray[np.bool_]], Parameters]
@@ -42,7 +44,10 @@ def cross_fitted(fit: Fit, rows: LabelledLogits) -> dict[str, float | None]:
 
 def ranking_only(splits: dict[str, Any]) -> dict[str, Any]:
     """Return what training reported by split, without the figures that its calibration or thresholds decided."""
-    return {split: {key: _ranking(part) for key, part in figures.items()} for split, figures in splits.items()}
+    return {
+        split: {key: _ranking(part) for key, part in figures.items() if key not in _DRAWN}
+        for split, figures in splits.items()
+    }
 
 
 def _ranking(part: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +55,7 @@ def _ranking(part: dict[str, Any]) -> dict[str, Any]:
     return {
         name: _ranking(value) if isinstance(value, dict) else (value if name in _STAYS else None)
         for name, value in part.items()
+        if name not in _DRAWN
     }
 
 

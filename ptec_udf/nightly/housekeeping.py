@@ -10,8 +10,12 @@ from pydantic import Field, ValidationInfo, field_validator
 from pyspark.sql import Column, Window
 from pyspark.sql import functions as F
 
-from ptec_udf.config import Section, WarehouseConfig
+from ptec_udf.config import WarehouseConfig
+from ptec_udf.errors import HeldError
+from ptec_udf.nightly.hold import held
+from ptec_udf.nightly.runs import COMMAND, DONE
 from ptec_udf.progress import say
+from ptec_udf.section import Section
 from ptec_udf.warehouse.files import list_files
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.tables import Warehouse, with_retries
@@ -57,7 +61,7 @@ class HousekeepingConfig(Section):
         ge=WEEK_HOURS,
         description="remove files that no version of the last so many hours needs; null: none",
     )
-    dry_run: bool = Field(False, description="say what would be removed, and change nothing")
+    dry_run: bool = Field(False, description="count the rows that would be removed, and change nothing")
 
 
 def housekeep(warehouse: Warehouse, config: HousekeepingConfig) -> list[dict[str, Any]]:
@@ -74,16 +78,21 @@ def housekeep(warehouse: Warehouse, config: HousekeepingConfig) -> list[dict[str
     for table in SCHEMAS:
         before, condition = _size(warehouse, table), conditions.get(table)
         n_rows = 0 if condition is None else warehouse.read(table).where(condition).count()
+        if table == "scores" and config.keep_days.scores is not None:
+            n_rows = _remove_unused(warehouse, now - timedelta(days=config.keep_days.scores), config.dry_run)
         if not config.dry_run:
             if condition is not None and n_rows:
                 warehouse.delete(table, condition)
             _tidy(warehouse, table, config)
-        row = {"table": table, "rows_removed": n_rows}
+        row: dict[str, Any] = {"table": table, "rows_removed": n_rows}
         after = _size(warehouse, table)
         row |= {
             f"{name}_{when}": size[name] for name in before for when, size in (("before", before), ("after", after))
         }
-        say(f"{table}: {n_rows} rows, {before['files_on_disk'] - after['files_on_disk']} files removed")
+        if config.dry_run:
+            say(f"{table}: {n_rows} rows would be removed")
+        else:
+            say(f"{table}: {n_rows} rows, {before['files_on_disk'] - after['files_on_disk']} files removed")
         rows.append(row)
     return rows
 
@@ -100,21 +109,39 @@ def _too_old(warehouse: Warehouse, keep: KeepDays, now: datetime) -> Iterator[tu
         yield "drift", F.col("measured_at") < before(keep.drift)
     if keep.runs is not None:
         yield "runs", (F.col("ended") < before(keep.runs)) & ~F.col("run_id").isin(_runs_needed(warehouse))
-    if keep.scores is not None:
-        yield "scores", F.col("model_id").isin(_unused_models(warehouse, now - timedelta(days=keep.scores)))
+
+
+def _remove_unused(warehouse: Warehouse, since: datetime, dry_run: bool) -> int:
+    """Remove scores of models that are out of use since a moment, or count them; a night that begins keeps its own."""
+    n_rows = 0
+    for model_id in _unused_models(warehouse, since):
+        of_model = F.col("model_id") == F.lit(model_id)
+        try:
+            with held(warehouse, model_id, "ptec housekeeping"):
+                if model_id not in _unused_models(warehouse, since):
+                    continue
+                n_rows += warehouse.read("scores").where(of_model).count()
+                if not dry_run:
+                    warehouse.delete("scores", of_model)
+        except HeldError as error:
+            say(f"warning: scores of model {model_id[:12]} stay: {error}")
+    return n_rows
 
 
 def _runs_needed(warehouse: Warehouse) -> list[str]:
-    """Return runs that later nights look up: all of the newest source version that a model has seen.
+    """Return runs that later nights look up.
 
-    Among them is the last one of each model. A night that scores this version once more gets a name of its own only as
-    long as these stand.
+    Those of the newest source version that a model has seen, and its last one: a night that scores this version once
+    more gets a name of its own only as long as these stand. And those that scores name, which would else be taken for
+    nights that were killed.
     """
+    done = warehouse.read("runs").where((F.col("command") == COMMAND) & (F.col("outcome") == DONE))
     newest = Window.partitionBy("model_id", "source_id").orderBy(F.desc("source_version"))
     last = Window.partitionBy("model_id", "alias").orderBy(F.desc("ended"))
-    runs = warehouse.read("runs").withColumn("newest", F.rank().over(newest)).withColumn("last", F.rank().over(last))
-    needed = runs.where((F.col("newest") == 1) | (F.col("last") == 1) | F.col("ended").isNull())
-    return [row["run_id"] for row in needed.select("run_id").distinct().collect() if row["run_id"]]
+    ranked = done.withColumn("newest", F.rank().over(newest)).withColumn("last", F.rank().over(last))
+    needed = ranked.where((F.col("newest") == 1) | (F.col("last") == 1)).select("run_id")
+    rows = needed.union(warehouse.read("scores").select("run_id")).distinct().collect()
+    return [row["run_id"] for row in rows if row["run_id"]]
 
 
 def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
@@ -133,10 +160,10 @@ def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
 def _tidy(warehouse: Warehouse, table: str, config: HousekeepingConfig) -> None:
     """Join small files, and remove those that no version within the retention needs."""
     spark, name = warehouse.spark, warehouse.name(table)
-    if config.optimize:
+    if config.optimize and table != "corrections":  # a version of it is a night's work, and it is small
         with_retries(lambda: spark.sql(f"OPTIMIZE {name}").collect())
     if config.vacuum_hours is not None:
-        # Its log would be two versions more of the table, and of corrections each one is a night's work.
+        # Its log would be two versions more of each table, for the same reason.
         spark.conf.set(_VACUUM_LOGS, "false")
         spark.sql(f"VACUUM {name} RETAIN {config.vacuum_hours} HOURS").collect()
 

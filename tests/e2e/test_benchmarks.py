@@ -52,6 +52,16 @@ def test_memory(artifact, tmp_path):
 
 
 @pytest.mark.slow
+def test_drift(artifact, tmp_path):
+    rows = [company | {"industries": company["labels"]} for company in tiny_companies(120)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
+    options = ["--first", 300, "--nightly", 110, "--quiet", 1, "--shift", "german", "--dtype", "float32"]
+    nights = results_of("drift", tmp_path / "out", artifact, tmp_path / "pool.parquet", *options)["nights"]
+    assert [len(nights[name]) for name in ("quiet", "german")] == [2, 7]
+    assert nights["german"][-1]["retrain"]
+
+
+@pytest.mark.slow
 def test_layout(tmp_path):
     found = results_of("layout", tmp_path / "out", "--rows", 400, "--nights", 1)["layouts"]
     assert set(found) == {"as nights leave it", "files joined", "Z-order by key"}

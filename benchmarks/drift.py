@@ -1,0 +1,167 @@
+"""Whether drift signals when companies change, and is silent when they do not.
+
+Run it so::
+
+    python -m benchmarks.drift ARTIFACT POOL.parquet --out docs/benchmarks/drift
+
+POOL holds companies that the model has not learned from, with the columns of its template and ``industries``. A source
+grows by companies that are drawn from it, each night; then, in other databases, by others: of few industries, in
+German, or with half of their texts. German texts are our own.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+import yaml
+from pyspark.sql import SparkSession
+
+from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
+from benchmarks.machine import write_results
+from jobs import promote, score
+from ptec_udf.config import WarehouseConfig
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.progress import say
+from ptec_udf.text import parse_template
+from ptec_udf.warehouse.session import build_session
+
+_QUIET_BEFORE, _SHIFTED = 4, 2
+_INDUSTRIES = 5
+_GERMAN = (
+    "Wir entwickeln Software für die Verwaltung von Gebäuden und Wohnungen.",
+    "Das Unternehmen verkauft Maschinen an Betriebe der Landwirtschaft und berät sie bei der Ernte.",
+    "Unsere Plattform hilft Banken, Kredite schneller zu prüfen und Betrug zu erkennen.",
+    "Mit unserer App lernen Kinder rechnen, und Lehrer sehen, wo sie noch Hilfe brauchen.",
+    "Wir bauen Roboter, die in Lagern Pakete sortieren und auf Lastwagen laden.",
+    "Ärzte nutzen unsere Geräte, um Krankheiten des Herzens früh zu entdecken.",
+    "Der Anbieter vermittelt Versicherungen für kleine Firmen und ist dabei ganz digital.",
+    "Wir liefern frische Lebensmittel aus der Region an Kantinen und Schulen.",
+    "Das Team forscht an Batterien, die ohne seltene Metalle auskommen und lange halten.",
+    "Unsere Werkzeuge schützen Netze von Behörden vor Angriffen aus dem Internet.",
+)
+
+Row = dict[str, Any]
+app = typer.Typer(add_completion=False)
+
+
+@dataclass
+class Growing:
+    """A source that grows in a database of its own, and the model that scores it.
+
+    Attributes:
+        spark: the session.
+        warehouse: its configuration.
+        name: of the database.
+        dtype: arithmetic of the backbone.
+        rows: the companies so far.
+        nights: what came of each night.
+    """
+
+    spark: SparkSession
+    warehouse: dict[str, Any]
+    name: str
+    dtype: str
+    rows: list[Row] = field(default_factory=list)
+    nights: list[dict[str, Any]] = field(default_factory=list)
+
+    def begin(self, artifact: Path, folder: Path) -> None:
+        """Register the model."""
+        settings = self.warehouse | {"database": self.name}
+        source = {"table": f"{self.name}.companies", "key": "company_id"}
+        content = {"warehouse": settings, "source": source, "engine": {"dtype": self.dtype}}
+        self.config = folder / f"{self.name}.yaml"
+        self.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+        model_id = promote.run_register(artifact, "measured", self.config, [])["model_id"]
+        promote.run_promote(model_id, "champion", "to be measured", self.config, [])
+
+    def night(self, more: Sequence[Row]) -> None:
+        """Add companies and score."""
+        self.rows += [row | {"company_id": f"c{len(self.rows) + at}"} for at, row in enumerate(more)]
+        frame = self.spark.createDataFrame(pa.Table.from_pylist(self.rows).to_pandas())
+        frame.write.format("delta").mode("overwrite").saveAsTable(f"{self.name}.companies")
+        result = score.run(self.config, [])
+        self.nights.append({name: result[name] for name in ("drifted", "retrain", "counts")})
+        say(f"{self.name}, night {len(self.nights)}: {len(result['drifted'])} over, retrain {result['retrain']}")
+
+
+@app.command()
+def compare(
+    artifact: Annotated[Path, typer.Argument(help="Folder of a model.")],
+    pool: Annotated[Path, typer.Argument(help="Parquet file of companies that it has not learned from.")],
+    first: Annotated[int, typer.Option(help="Companies of the first night.")] = 1_000,
+    nightly: Annotated[int, typer.Option(help="Companies that come in each night after it.")] = 120,
+    quiet: Annotated[int, typer.Option(help="Nights on which nothing is to be signalled.")] = 30,
+    shift: Annotated[list[str] | None, typer.Option(help="Only this shift; may be given several times.")] = None,
+    dtype: DtypeOption = "bfloat16",
+    master: MasterOption = "local[*,4]",
+    out: OutOption = Path("docs/benchmarks/drift"),
+) -> None:
+    """Run quiet nights, and the same with each shift after the first ones."""
+    fields = parse_template(load_artifact(artifact).manifest.template).fields
+    rows = [{name: row.get(name) for name in (*fields, "industries")} for row in pq.read_table(pool).to_pylist()]
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        warehouse = {"folder": f"{folder}/warehouse", "master": master}
+        spark = build_session(WarehouseConfig(**warehouse))
+        shifts = {name: how for name, how in _shifts(rows, fields).items() if shift is None or name in shift}
+        for name, shifted in {"quiet": None, **shifts}.items():
+            growing = Growing(spark, warehouse, name, dtype)
+            growing.begin(artifact, Path(folder))
+            draw = random.Random(0)
+            for at in range(quiet + 1 if shifted is None else _QUIET_BEFORE + 1):
+                growing.night(draw.choices(rows, k=nightly if at else first))
+            for _ in range(_SHIFTED if shifted is not None else 0):
+                growing.night([shifted(row) for row in draw.choices(_from(name, rows), k=nightly)])  # type: ignore[misc]
+            found[name] = growing.nights
+        spark.stop()
+    facts = {"artifact": load_artifact(artifact).model_id, "first": first, "nightly": nightly, "dtype": dtype}
+    write_results(out, facts | {"nights": found}, _table(found))
+
+
+def _from(name: str, rows: Sequence[Row]) -> list[Row]:
+    """Return what a shift draws from: few industries, or all."""
+    if name != "sectors":
+        return list(rows)
+    counts: dict[str, int] = {}
+    for row in rows:
+        for industry in row["industries"] or ():
+            counts[industry] = counts.get(industry, 0) + 1
+    few = set(sorted(counts, key=lambda industry: (-counts[industry], industry))[:_INDUSTRIES])
+    return [row for row in rows if few.intersection(row["industries"] or ())]
+
+
+def _shifts(rows: Sequence[Row], fields: Sequence[str]) -> dict[str, Callable[[Row], Row]]:
+    """Return how each shift changes a company that is drawn."""
+    longest = max(fields, key=lambda name: sum(len(str(row[name] or "")) for row in rows))
+    draw = random.Random(1)
+
+    def german(row: Row) -> Row:
+        return row | dict.fromkeys(fields) | {longest: " ".join(draw.sample(_GERMAN, 4))}
+
+    def halved(row: Row) -> Row:
+        return row | {name: str(row[name])[: len(str(row[name])) // 2] for name in fields if row[name]}
+
+    return {"sectors": lambda row: row, "german": german, "halved": halved}
+
+
+def _table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Lay the nights out as Markdown."""
+    rows = []
+    for name, nights in found.items():
+        over = [at for at, night in enumerate(nights, 1) if night["drifted"]]
+        signals = [at for at, night in enumerate(nights, 1) if night["retrain"]]
+        farthest = nights[-1]["drifted"][0] if nights[-1]["drifted"] else "-"
+        rows.append([name, len(nights), over or "none", signals or "none", farthest.replace("|", "/")])
+    return table(["companies", "nights", "over a limit on", "signal on", "the farthest of the last night"], rows)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -18,6 +18,9 @@ def reason_of(error: PySparkException | Py4JError) -> str:
         return str(ours[1] or ours[2])
     if says_full_disk(str(error)):
         return "no room left on a disk"
+    lacking = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", str(error))
+    if lacking:
+        return f"workers that lack the Python module {lacking[1]!r} (docs/data-engineer.md, what executors need)"
     unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (\S+?)\.? ", str(error))
     if unread:
         return f"a file that cannot be read, {unread[1]}"

@@ -1,0 +1,106 @@
+"""Executors whose Python lacks the package get it with the job: by a zip in py-files, or an environment in archives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.processes import ROOT, TIMEOUT_S
+from tests.faults.points import ON_EXECUTORS
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("delivery") / "site"
+    command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), "60"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
+    shutil.copytree(folder / "warehouse", folder / "before")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with all packages but ours: a path line does not make an editable install work."""
+    folder = tmp_path_factory.mktemp("bare") / "env"
+    return _environment(folder, sysconfig.get_path("purelib"))
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with all packages and this checkout."""
+    folder = _environment(tmp_path_factory.mktemp("driver") / "env", sysconfig.get_path("purelib"), str(ROOT))
+    (_site_packages(folder) / "ptec_conf").symlink_to(ROOT / "conf")  # as setup.py places it
+    return folder
+
+
+def _environment(folder: Path, *paths: str) -> Path:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (_site_packages(folder) / "paths.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
+    return folder
+
+
+def _site_packages(environment: Path) -> Path:
+    return next((environment / "lib").glob("python*")) / "site-packages"
+
+
+def night(site: Path, driver: Path, python: str, **spark: Any) -> subprocess.CompletedProcess[str]:
+    """Score on two executors with their own Python."""
+    shutil.rmtree(site / "warehouse")
+    shutil.copytree(site / "before", site / "warehouse")
+    # Not the module of ours that an embedded session has workers import first: it is not there yet.
+    settings = {"spark.python.daemon.module": "pyspark.daemon"} | {
+        f"spark.{name}": value for name, value in spark.items()
+    }
+    options = ["--set", ON_EXECUTORS, "--set", f"warehouse.spark={json.dumps(settings)}", "--json"]
+    command = ["-c", "from jobs.cli import main; main()", "score", "--config", "score.yaml", *options]
+    mine = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [driver / "bin" / "python", *command],
+        cwd=site,
+        env=mine | {"PYSPARK_PYTHON": python},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+
+
+def counts_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["counts"]
+
+
+@pytest.mark.slow
+def test_without_the_package_the_night_fails_and_says_so(site: Path, driver: Path, bare: Path) -> None:
+    done = night(site, driver, str(bare / "bin" / "python"))
+    assert done.returncode == 1
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]  # beside what Spark says
+    assert said.startswith("error: the night failed with workers that lack the Python module 'ptec_udf")
+
+
+@pytest.mark.slow
+def test_a_zip_in_py_files_is_enough(site: Path, driver: Path, bare: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "ptec_udf", tmp_path / "zip" / "ptec_udf", ignore=shutil.ignore_patterns("__pycache__"))
+    packed = shutil.make_archive(str(tmp_path / "ptec"), "zip", tmp_path / "zip")
+    done = night(site, driver, str(bare / "bin" / "python"), **{"submit.pyFiles": packed})
+    assert counts_of(done) == {"ok": 70}
+
+
+@pytest.mark.slow
+def test_an_environment_in_archives_is_enough(site: Path, driver: Path, bare: Path, tmp_path: Path) -> None:
+    inside = _site_packages(bare) / "ptec_udf"
+    shutil.copytree(ROOT / "ptec_udf", inside, ignore=shutil.ignore_patterns("__pycache__"))
+    packed = tmp_path / "env.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(bare, ".")
+    shutil.rmtree(inside)
+    done = night(site, driver, "./environment/bin/python", archives=f"{packed}#environment")
+    assert counts_of(done) == {"ok": 70}

@@ -74,12 +74,15 @@ def test_old_rows_go_and_the_runs_that_later_nights_look_up_stay(site: Site) -> 
         nights.append(site.night()["run_id"])
     for table, column in (("score_changes", "changed_at"), ("runs", "ended"), ("drift", "measured_at")):
         age(site, table, column, "true")
-    # As a night that waits, or an estimate, would: no night is done by it.
-    site.warehouse.append(
-        "runs", site.warehouse.read("runs").limit(1).selectExpr("* EXCEPT (outcome)", "'failed' AS outcome")
+    # The newest row of all is one of a failure: no night is done by it.
+    failed = (
+        site.warehouse.read("runs")
+        .where(f"run_id = '{nights[1]}'")
+        .selectExpr("* EXCEPT (outcome, ended)", "'failed' AS outcome", "ended + INTERVAL 1 DAY AS ended")
     )
+    site.warehouse.append("runs", failed)
     found = keep(site, "keep_days={score_changes: 30, runs: 60, drift: 90}", *ROWS_ONLY)
-    assert found["runs"]["rows_removed"] == 1
+    assert found["runs"]["rows_removed"] == 2
     first, _, last = nights  # what the second one scored was scored again, so that nothing names it
     assert {row["run_id"] for row in site.warehouse.read("runs").collect()} == {first, last}
     assert (site.rows("score_changes"), site.rows("drift")) == ([], [])

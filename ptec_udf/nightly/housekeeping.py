@@ -92,7 +92,7 @@ def housekeep(warehouse: Warehouse, config: HousekeepingConfig) -> list[dict[str
         if config.dry_run:
             say(f"{table}: {n_rows} rows would be removed")
         else:
-            say(f"{table}: {n_rows} rows, {before['files_on_disk'] - after['files_on_disk']} files removed")
+            say(f"{table}: {n_rows} rows removed; {after['files']} files in use, {after['files_on_disk']} on disk")
         rows.append(row)
     return rows
 

@@ -18,7 +18,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     made.close()
 
 
-def test_three_rounds_of_four_nights_leave_nothing_wrong(site: Site) -> None:
+def test_rounds_of_four_nights_leave_nothing_wrong(site: Site) -> None:
     for _ in range(3):
         ended = site.round()
         assert anomalies(site, ended) == []

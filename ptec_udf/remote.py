@@ -18,6 +18,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from ptec_udf.text import quote
+
 _PORT = 15002
 """That servers have by default."""
 
@@ -118,7 +120,7 @@ def is_delta(spark: SparkSession, path: str) -> bool:
     if not is_remote(spark):
         return DeltaTable.isDeltaTable(spark, path)
     try:
-        spark.sql(f"DESCRIBE DETAIL delta.{_quoted(path)}").collect()
+        spark.sql(f"DESCRIBE DETAIL delta.{quote(path)}").collect()
     except AnalysisException:
         return False
     return True
@@ -133,7 +135,7 @@ class DeltaLog:
         Raises:
             AnalysisException: if it is no Delta table.
         """
-        self._spark, self._name, self._log = spark, table or f"delta.{_quoted(str(path))}", None
+        self._spark, self._name, self._log = spark, table or f"delta.{quote(str(path))}", None
         if is_remote(spark):
             self._id = str(spark.sql(f"DESCRIBE DETAIL {self._name}").select("id").first()[0])  # type: ignore[index]
         else:
@@ -170,10 +172,9 @@ def list_remote_files(spark: SparkSession, path: str) -> list[tuple[str, int, in
             raise
         return None
     root = path.rstrip("/") + "/"
-    found = [
-        (row["path"].rpartition(root)[2] or row["path"].rpartition("/")[2], row["length"], row["at"]) for row in rows
+    return [
+        (row["path"].partition(root)[2] or row["path"].rpartition("/")[2], row["length"], row["at"]) for row in rows
     ]
-    return found
 
 
 def remote_location(spark: SparkSession, path: str) -> str:
@@ -181,7 +182,7 @@ def remote_location(spark: SparkSession, path: str) -> str:
     row = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path).select("path").first()
     assert row is not None
     place = path.rstrip("/")
-    return str(row["path"]).rpartition(place)[0] + place
+    return str(row["path"]).partition(place)[0] + place
 
 
 def all_there(spark: SparkSession, paths: Iterable[str]) -> bool:
@@ -191,7 +192,3 @@ def all_there(spark: SparkSession, paths: Iterable[str]) -> bool:
         return not wanted or bool(spark.read.format("binaryFile").load(wanted).columns)
     except AnalysisException:
         return False
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"

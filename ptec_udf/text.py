@@ -170,9 +170,14 @@ def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) ->
     return faults
 
 
+def quote(name: str) -> str:
+    """Write a name as a quoted SQL identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
 def quoted(name: str) -> Column:
     """Column whose name is exactly ``name``, dots and backticks included."""
-    return F.col("`" + name.replace("`", "``") + "`")
+    return F.col(quote(name))
 
 
 def clean(column: Column) -> Column:

@@ -10,6 +10,7 @@ from typing import Any
 from jobs.report.collect import collect, find_run
 from jobs.site import open_warehouse
 from ptec_udf.errors import ConfigError, PtecError
+from ptec_udf.warehouse.session import make_folder
 
 
 def run(
@@ -36,7 +37,7 @@ def run(
         raise PtecError(
             f"ptec report needs {error.name}; install it: pip install 'ptec-batch-scoring[report]'"
         ) from None
-    _make_folder(out.absolute().parent)
+    make_folder(out.absolute().parent, "the folder of --out")  # before anything is asked
     warehouse, _ = open_warehouse(config_file, overrides, "ptec report")
     row = find_run(warehouse, run_id=run_id, model_id=model_id, alias=alias)
     page = render(collect(warehouse, row))
@@ -52,13 +53,3 @@ def run(
         "model_id": row["model_id"],
         "bytes": len(page.encode()),
     }
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the report's folder, before anything is asked."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"--out must be in a folder that can be made, was: {str(folder)!r} ({error.strerror})"
-        ) from None

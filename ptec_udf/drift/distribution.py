@@ -33,11 +33,11 @@ class Shift:
     """How far two distributions are from each other.
 
     Attributes:
-        psi: population stability index; 0: they are the same.
+        size: population stability index, or of two shares the logarithm of their ratio; 0: they are the same.
         by_chance: what two samples of these sizes from one population stay below, but for one of a million.
     """
 
-    psi: float
+    size: float
     by_chance: float
 
 
@@ -71,8 +71,8 @@ def shift(reference: Mapping[str, int], current: Mapping[str, int]) -> Shift:
 def share_shift(reference: tuple[int, int], current: tuple[int, int]) -> Shift:
     """Compare two shares, each given as a part and its whole, by the logarithm of their ratio.
 
-    Its size is in ``psi`` and what chance stays below in ``by_chance``: the normal approximation of the logarithm of a
-    ratio of two Poisson counts, with half a company more on each side for shares of nothing.
+    Chance is by the normal approximation of the logarithm of a ratio of two Poisson counts, with half a company more on
+    each side for shares of nothing.
     """
     parts = [part + _SMOOTHING for part, _ in (reference, current)]
     shares = [part / (whole + _SMOOTHING) for part, (_, whole) in zip(parts, (reference, current), strict=True)]

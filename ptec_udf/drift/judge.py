@@ -92,7 +92,7 @@ def judge(
             if reference is None or not _are_enough(reference.counts, found.counts, config):
                 continue
             compared = shift(reference.counts, found.counts)
-            row |= {f"psi_{name}": compared.psi, f"chance_{name}": compared.by_chance}
+            row |= {f"psi_{name}": compared.size, f"chance_{name}": compared.by_chance}
             limit = config.psi_training if name == TRAINING else config.psi_nights
             over = [*_over_psi(key, name, compared, limit), *_over_ratio(key, name, reference, found, config)]
             violations += over
@@ -110,9 +110,9 @@ def _over_psi(key: Key, name: str, compared: Shift, limit: float | None) -> list
 
     Of few companies a part of the index is chance, and a limit without it would be broken every night.
     """
-    if limit is None or compared.psi <= (most := limit + compared.by_chance):
+    if limit is None or compared.size <= (most := limit + compared.by_chance):
         return []
-    return [Violation(key, name, f"PSI {compared.psi:.2f} against {name}, limit {most:.2f}", compared.psi / most)]
+    return [Violation(key, name, f"PSI {compared.size:.2f} against {name}, limit {most:.2f}", compared.size / most)]
 
 
 def _over_ratio(key: Key, name: str, reference: Reference, found: Distribution, config: DriftConfig) -> list[Violation]:
@@ -123,12 +123,12 @@ def _over_ratio(key: Key, name: str, reference: Reference, found: Distribution, 
     now = (round(found.more["share"] * whole), whole)
     was = (round(reference.over), sum(reference.counts.values()))
     compared = share_shift(was, now)
-    if compared.psi <= (most := math.log(config.share_ratio) + compared.by_chance):
+    if compared.size <= (most := math.log(config.share_ratio) + compared.by_chance):
         return []
     says = (
         f"share {now[0] / now[1]:.1%} against {was[0] / was[1]:.1%} in {name}, {config.share_ratio:g} times are allowed"
     )
-    return [Violation(key, name, says, compared.psi / most)]
+    return [Violation(key, name, says, compared.size / most)]
 
 
 def sums_by_key(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Reference]:

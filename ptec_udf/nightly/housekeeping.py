@@ -85,7 +85,7 @@ def housekeep(warehouse: Warehouse, config: HousekeepingConfig) -> list[dict[str
                 warehouse.delete(table, condition)
             _tidy(warehouse, table, config)
         row: dict[str, Any] = {"table": table, "rows_removed": n_rows}
-        after = _size(warehouse, table)
+        after = before if config.dry_run else _size(warehouse, table)
         row |= {
             f"{name}_{when}": size[name] for name in before for when, size in (("before", before), ("after", after))
         }

@@ -117,7 +117,7 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
     settings = default_settings() | _embedded_settings(config, folder)
     settings |= {name: _text(value) for name, value in config.spark.items()} | given
     if folder is not None:
-        _make_folder(folder)
+        make_folder(folder, "warehouse.folder")
     spark = _launch(settings, app_name, folder)
     if folder is not None:
         _open_metastore(spark, folder)
@@ -128,13 +128,17 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
     return spark
 
 
-def _make_folder(folder: Path) -> None:
-    """Make the warehouse's folder."""
+def make_folder(folder: Path, setting: str) -> None:
+    """Make the folder that a setting names.
+
+    Raises:
+        ConfigError: if it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"warehouse.folder must be a folder that can be written, was: {str(folder)!r} ({error.strerror})"
+            f"{setting} must be a folder that can be written, was: {str(folder)!r} ({error.strerror})"
         ) from None
 
 

@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 from ptec_udf.config import SourceConfig
 from ptec_udf.errors import SourceError
 from ptec_udf.remote import DeltaLog, is_delta
+from ptec_udf.text import quote
 from ptec_udf.warehouse.files import are_there, list_files, qualified
-from ptec_udf.warehouse.tables import quote
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.tables import Warehouse

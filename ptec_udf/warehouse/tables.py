@@ -19,6 +19,7 @@ from pyspark.sql import types as T
 from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
 from ptec_udf.remote import DeltaLog
+from ptec_udf.text import quote
 from ptec_udf.warehouse.files import remove_without_data
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
 from ptec_udf.warehouse.session import FOLDER_SETTING, make_database
@@ -76,11 +77,6 @@ def with_retries(
             say(f"another writer was in the way ({type(error).__name__}); trying again, {attempt} of {attempts - 1}")
             sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
     return action()
-
-
-def quote(name: str) -> str:
-    """A name as a quoted SQL identifier."""
-    return "`" + name.replace("`", "``") + "`"
 
 
 class Warehouse:

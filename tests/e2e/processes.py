@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,6 +61,24 @@ def table_rows(table: Path, leave_out: tuple[str, ...]) -> list[dict[str, Any]]:
     rows = deltalake.DeltaTable(table).to_pyarrow_table().to_pylist()
     kept = [{name: value for name, value in row.items() if name not in leave_out} for row in rows]
     return sorted(kept, key=lambda row: json.dumps(row, sort_keys=True, default=str))
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for_port(port: int, server: subprocess.Popen[bytes], most_s: float = 120) -> None:
+    """Wait until a process listens on a port."""
+    end = time.monotonic() + most_s
+    while server.poll() is None and time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"the server did not answer, its exit code: {server.poll()}")
 
 
 def command_of(arguments: tuple[str, ...]) -> list[str]:

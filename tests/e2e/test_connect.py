@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 
 from ptec_udf.warehouse.session import default_settings
-from tests.e2e.processes import ROOT, TIMEOUT_S, environment
+from tests.e2e.processes import ROOT, TIMEOUT_S, environment, free_port, wait_for_port
 from tests.tolerance import assert_logits_close
 
 
@@ -23,9 +21,7 @@ from tests.tolerance import assert_logits_close
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that has the settings of conf/spark-defaults.conf, as the page says."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
@@ -42,21 +38,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([*command, "spark-internal"], cwd=folder, env=mine, stdout=log, stderr=log)
     try:
-        _wait(port, process)
+        wait_for_port(port, process)
         yield f"sc://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
-
-
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    raise AssertionError(f"the server did not answer: {process.poll()}")
 
 
 def nights(folder: Path, *address: str) -> dict[str, Any]:

@@ -7,10 +7,8 @@ import csv
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import pytest
 from pyhive import hive
 
 from tests.e2e.documents import ROOT, blocks
-from tests.e2e.processes import TIMEOUT_S, environment, ptec, result_of
+from tests.e2e.processes import TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
 
 PAGE = ROOT / "docs" / "outside.md"
 COMPANIES, TOKENS = "count(*)", "sum(n_tokens)"
@@ -52,14 +50,12 @@ def expected(site: Path) -> dict[str, Any]:
 def port(site: Path, expected: dict[str, Any]) -> Iterator[int]:
     """A port on which the page's own command serves the warehouse."""
     del expected  # asked before the server has the warehouse
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
+    number = free_port()
     with (site / "server.log").open("w") as log:
         command = f"exec {ROOT}/{block('serve', 'sh').replace('10000', str(number))}"
         server = subprocess.Popen(["bash", "-c", command], cwd=site, env=shell(), stdout=log, stderr=log)
     try:
-        wait_for(number, server)
+        wait_for_port(number, server)
         yield number
     finally:
         server.send_signal(signal.SIGTERM)
@@ -69,16 +65,6 @@ def port(site: Path, expected: dict[str, Any]) -> Iterator[int]:
 def shell() -> dict[str, str]:
     """An environment with the programs of this interpreter first."""
     return environment() | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 120
-    while time.monotonic() < end and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.5)
-    raise AssertionError(f"the server did not answer: {server.poll()}")
 
 
 def test_beeline_gives_the_same_counts_and_sums(site: Path, port: int, expected: dict[str, Any]) -> None:

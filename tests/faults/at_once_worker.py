@@ -6,6 +6,7 @@ It has a Spark and a catalog of its own, as a driver on a site has, over tables 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -18,9 +19,11 @@ from ptec_udf.errors import HeldError, PtecError
 from ptec_udf.nightly.score import score
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import build_session
+from tests.faults.site import QUICK
 
 TABLES = (*SCHEMAS, "companies")
 STOP = "stop"
+_PARENT = os.getppid()
 
 
 def main(folder: Path, number: int) -> None:
@@ -41,11 +44,9 @@ def _session(folder: Path, number: int) -> SparkSession:
     settings = {
         "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={own / 'metastore'};create=true",
         "spark.sql.warehouse.dir": str(own / "tables"),
-        "spark.sql.shuffle.partitions": 2,
         "spark.databricks.delta.snapshotPartitions": 2,
-        "spark.sql.codegen.wholeStage": False,
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.driver.memory": "1g",
+        **QUICK,
     }
     config = WarehouseConfig(folder=None, artifacts=str(own), master="local[1,4]", spark=settings)
     spark = build_session(config, f"driver {number}")
@@ -60,6 +61,8 @@ def _order(folder: Path, at: int) -> Any:
     """Wait for what is to be done next."""
     file = folder / f"order-{at}.json"
     while not file.exists():
+        if os.getppid() != _PARENT:
+            raise SystemExit("nobody is left to give orders")
         time.sleep(0.05)
     return json.loads(file.read_text(encoding="utf-8"))
 

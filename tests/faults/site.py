@@ -17,7 +17,7 @@ N_COMPANIES = 400
 """And ten whose texts are those of others."""
 
 # Queries over a few rows are done before their code is compiled.
-_QUICK = {
+QUICK = {
     "spark.sql.shuffle.partitions": 2,
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -41,7 +41,7 @@ class FaultSite:
         command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), str(n_companies)]
         subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
         settings = yaml.safe_load((folder / "score.yaml").read_text(encoding="utf-8"))
-        settings["warehouse"]["spark"] = _QUICK
+        settings["warehouse"]["spark"] = QUICK
         (folder / "score.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         shutil.copytree(folder / "warehouse", folder / "before")
         return cls(folder)

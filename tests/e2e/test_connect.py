@@ -68,10 +68,10 @@ def test_nights_and_ptec_score_are_the_same_on_connect(server: str, tmp_path: Pa
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.e2e.connect_night", str(tmp_path), "sc://127.0.0.1:1/;token=secret"]
+    command = [sys.executable, "-m", "tests.e2e.connect_night", str(tmp_path), "sc://127.0.0.1:1/;token=sesame"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
     assert "PtecError: the Spark Connect server 127.0.0.1:1 does not answer" in done.stderr
-    assert "secret" not in done.stderr
+    assert "sesame" not in done.stderr
 
 
 def test_the_jar_is_that_of_the_settings() -> None:

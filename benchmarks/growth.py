@@ -56,14 +56,14 @@ def compare(
 
 def _two_nights(artifact: Path, n_rows: int, dtype: str, master: str) -> list[dict[str, Any]]:
     """Score made-up companies, and score again when some have other texts."""
-    texts = _made_up(n_rows)
+    texts = made_up(n_rows)
     changed = [f"{text} again" if at % CHANGED_ONE_IN == 0 else text for at, text in enumerate(texts)]
     with tempfile.TemporaryDirectory() as folder:
         files = [write_version(Path(folder, f"{at}.parquet"), of) for at, of in enumerate((texts, changed))]
         return Nights(str(artifact), files, master, {"dtype": dtype}).run()
 
 
-def _made_up(n: int) -> list[str]:
+def made_up(n: int) -> list[str]:
     """Make up texts, of which no two are equal: each has its number."""
     draw, words = random.Random(0), _WORDS.split()
     return [f"{at} {' '.join(draw.choices(words, k=draw.randint(3, 11)))}" for at in range(n)]

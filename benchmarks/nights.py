@@ -75,7 +75,7 @@ def main(nights: Nights) -> list[dict[str, Any]]:
     """Register and promote the model, and run the nights here."""
     with tempfile.TemporaryDirectory() as folder:
         warehouse = {"folder": f"{folder}/warehouse", "master": nights.master}
-        source = {"table": _TABLE, "key": "key", "columns": _columns(nights.artifact)}
+        source = {"table": _TABLE, "key": "key", "columns": columns_of(nights.artifact)}
         config = Path(folder, "score.yaml")
         content = {"warehouse": warehouse, "source": source, "engine": nights.engine}
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -92,7 +92,7 @@ def main(nights: Nights) -> list[dict[str, Any]]:
     return found
 
 
-def _columns(artifact: str) -> dict[str, str | None]:
+def columns_of(artifact: str) -> dict[str, str | None]:
     """Give the whole text to the template's first field; the others have no column and drop out."""
     first, *others = parse_template(load_artifact(artifact).manifest.template).fields
     return {first: "text", **dict.fromkeys(others)}

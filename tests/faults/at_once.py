@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,12 +19,15 @@ import deltalake
 import pyarrow as pa
 import typer
 
+import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from ptec_udf.progress import say
-from tests.e2e.processes import ROOT, TIMEOUT_S, environment
-from tests.faults.at_once_worker import STOP
+from tests.faults.driver import Driver
+from tests.faults.driver_process import FAILED, REFUSED
+from tests.faults.site import FaultSite
 
 N_DRIVERS = 4
 N_COMPANIES = 120
+OVERRIDES = ("engine.dtype=float32", "slice_texts=60")
 RETRIED = "another writer was in the way"
 
 app = typer.Typer(add_completion=False)
@@ -35,11 +35,11 @@ app = typer.Typer(add_completion=False)
 
 @dataclass
 class Site:
-    """Shared tables, the processes that score them, and the source as it stands."""
+    """Shared tables, the drivers that score them, and the source as it stands."""
 
-    folder: Path
+    tables: FaultSite
     models: list[str]
-    drivers: list[subprocess.Popen[bytes]]
+    drivers: list[Driver]
     companies: dict[str, tuple[str, str]]
     draw: random.Random
     rounds: int = 0
@@ -47,35 +47,18 @@ class Site:
 
     @classmethod
     def open(cls, folder: Path, seed: int = 0) -> Site:
-        """Make the tables and start the processes."""
-        command = [sys.executable, "-m", "tests.e2e.prepare", str(folder / "site"), str(N_COMPANIES), "2"]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
-        drivers = []
-        for number in range(N_DRIVERS):
-            command = [sys.executable, "-m", "tests.faults.at_once_worker", str(folder), str(number)]
-            with (folder / f"log-{number}").open("wb") as log:
-                drivers.append(subprocess.Popen(command, cwd=folder, env=environment(), stdout=log, stderr=log))
-        site = cls(folder, [], drivers, {}, random.Random(seed))
+        """Make the tables and start the drivers."""
+        tables = FaultSite.prepare(folder / "site", N_COMPANIES, n_models=2)
+        drivers = [Driver.start(tables, folder / f"driver-{number}") for number in range(N_DRIVERS)]
+        site = cls(tables, [], drivers, {}, random.Random(seed))
         site.models = [row["model_id"] for row in sorted(site.rows("models"), key=lambda row: row["registered"])]
         site.companies = {row["key"]: (row["name"], row["about"]) for row in site.rows("companies")}
-        for number in range(N_DRIVERS):
-            site.wait_for(f"ready-{number}")
+        for driver in drivers:
+            driver.wait()
         return site
 
-    def table(self, name: str) -> Path:
-        return self.folder / "site" / "warehouse" / "tables" / "ptec.db" / name
-
     def rows(self, name: str) -> list[dict[str, Any]]:
-        return deltalake.DeltaTable(self.table(name)).to_pyarrow_table().to_pylist()
-
-    def wait_for(self, name: str) -> Path:
-        """Wait for a file that a process writes."""
-        end = time.monotonic() + TIMEOUT_S
-        while not (self.folder / name).exists():
-            assert time.monotonic() < end, f"{name} did not come"
-            assert all(driver.poll() is None for driver in self.drivers), f"a process ended before {name}"
-            time.sleep(0.05)
-        return self.folder / name
+        return deltalake.DeltaTable(self.tables.table(name)).to_pyarrow_table().to_pylist()
 
     def round(self) -> list[dict[str, Any]]:
         """Change the source, let all score at once, return how each ended."""
@@ -86,17 +69,12 @@ class Site:
             [champion, champion, other, other],
             [champion, other, [f"shadows=[{self.models[1]}]"], ["retry_errors=true"]],
         ][self.rounds % 3]
-        self.order(orders)
-        names = [f"done-{self.rounds}-{number}.json" for number in range(N_DRIVERS)]
-        found = [json.loads(self.wait_for(name).read_text(encoding="utf-8")) for name in names]
+        for driver, overrides in zip(self.drivers, orders, strict=True):
+            driver.order([*OVERRIDES, *overrides])
+        found = [driver.answer() for driver in self.drivers]
         self.rounds += 1
         self.outcomes.update(one["outcome"] for one in found)
         return found
-
-    def order(self, orders: Any) -> None:
-        part = self.folder / "order.part"
-        part.write_text(json.dumps(orders), encoding="utf-8")
-        part.rename(self.folder / f"order-{self.rounds}.json")
 
     def change_source(self) -> None:
         """Write a version in which some companies have other texts, some are gone and some are new."""
@@ -108,26 +86,23 @@ class Site:
         for at in range(3):
             self.companies[f"new-{self.rounds}-{at}"] = ("new", f"a company of round {self.rounds}, {at}")
         rows = [{"key": key, "name": name, "about": about} for key, (name, about) in self.companies.items()]
-        deltalake.write_deltalake(self.table("companies"), pa.Table.from_pylist(rows), mode="overwrite")
+        deltalake.write_deltalake(self.tables.table("companies"), pa.Table.from_pylist(rows), mode="overwrite")
 
     def retries(self) -> int:
         """Count commits that met another one and were tried again."""
-        return sum((self.folder / f"log-{number}").read_text().count(RETRIED) for number in range(N_DRIVERS))
+        return sum(driver.said().count(RETRIED) for driver in self.drivers)
 
     def close(self) -> None:
         """End the processes."""
-        self.order(STOP)
         for driver in self.drivers:
-            driver.wait(120)
+            driver.close()
 
 
 def anomalies(site: Site, ended: Sequence[dict[str, Any]]) -> list[str]:
     """Say what is wrong with the tables after a round; nothing in a good one."""
-    found = [one["error"] for one in ended if one["outcome"] == "failed"]
+    found = [one["error"] for one in ended if one["outcome"] == FAILED]
     found += [
-        f"no run is named: {one['error']}"
-        for one in ended
-        if one["outcome"] == "refused" and "run " not in one["error"]
+        f"no run is named: {one['error']}" for one in ended if one["outcome"] == REFUSED and "run " not in one["error"]
     ]
     if not any(one["outcome"] == "done" for one in ended):
         found.append("no night was done")
@@ -144,7 +119,7 @@ def anomalies(site: Site, ended: Sequence[dict[str, Any]]) -> list[str]:
 
 def _of_scores(site: Site, model_id: str, rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
     """Compare a model's scores with the source, if a night of this version has scored with it."""
-    version = deltalake.DeltaTable(site.table("companies")).version()
+    version = deltalake.DeltaTable(site.tables.table("companies")).version()
     keys = Counter(row["key"] for row in rows)
     found = [f"{key} stands {n} times under {model_id[:8]}" for key, n in keys.items() if n > 1]
     newest = [row for row in runs if row["model_id"] == model_id and row["source_version"] == version]

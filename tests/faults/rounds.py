@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.processes import TIMEOUT_S, command_of, environment
+from tests.faults.driver import Driver
+from tests.faults.driver_process import FAILED, REFUSED
 from tests.faults.points import Point, Process, processes_of
 from tests.faults.site import FaultSite, score
 
@@ -41,15 +43,17 @@ class Round:
         return self.equal and not self.rescored
 
 
-def run_round(site: FaultSite, point: Point, undisturbed: dict[str, Any]) -> Round:
-    """Restore the site, kill at the point, run again, compare with the tables of an undisturbed night."""
+def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: dict[str, Any]) -> Round:
+    """Restore the site, kill a command at the point, score again, compare with the tables of an undisturbed night."""
     site.restore()
     night = _start(site, point)
     n_killed = _kill_at(night, site, point)
     survived = night.wait(TIMEOUT_S) == 0
     staged = 0 if survived else site.staged()
-    result = site.night(point.master)  # beside what is left of the killed night, which may still be writing
+    driver.order([])  # beside what is left of the killed night, which may still be writing
+    result = driver.answer()
     _end(night)
+    assert result["outcome"] not in (REFUSED, FAILED), result
     scored = result["outcome"] == "done" and result["rows_per_second"] is not None
     rescored = scored and result["reused"] < staged
     return Round(point.name, n_killed, survived, staged, rescored, site.tables() == undisturbed)

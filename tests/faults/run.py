@@ -17,7 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
+import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from ptec_udf.progress import say
+from tests.faults.driver import Driver
 from tests.faults.points import IN_ONE_PROCESS, POINTS, Point, at_random
 from tests.faults.rounds import Round, run_round
 from tests.faults.site import FaultSite
@@ -37,13 +39,16 @@ def kill(
     rounds = _read(record)
     with tempfile.TemporaryDirectory() as folder:
         site = FaultSite.prepare(Path(folder) / "site")
+        driver = Driver.start(site, Path(folder) / "driver")
         undisturbed, seconds = _undisturbed(site)
+        driver.wait()
         for at in range(len(rounds), kills):
             point = _point(at, seed, seconds)
-            rounds.append(run_round(site, point, undisturbed[point.master]))
+            rounds.append(run_round(site, driver, point, undisturbed[point.master]))
             with record.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(rounds[-1])) + "\n")
             say(f"round {at + 1} of {kills}: {rounds[-1]}")
+        driver.close()
     lines = _table(rounds)
     (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     typer.echo("\n".join(lines))

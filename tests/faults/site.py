@@ -36,15 +36,21 @@ class FaultSite:
     folder: Path
 
     @classmethod
-    def prepare(cls, folder: Path, n_companies: int = N_COMPANIES) -> FaultSite:
+    def prepare(cls, folder: Path, n_companies: int = N_COMPANIES, n_models: int = 1) -> FaultSite:
         """Make one, in a process of its own."""
-        command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), str(n_companies)]
+        command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), str(n_companies), str(n_models)]
         subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
-        settings = yaml.safe_load((folder / "score.yaml").read_text(encoding="utf-8"))
+        made = cls(folder)
+        settings = yaml.safe_load(made.config.read_text(encoding="utf-8"))
         settings["warehouse"]["spark"] = QUICK
-        (folder / "score.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        made.config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         shutil.copytree(folder / "warehouse", folder / "before")
-        return cls(folder)
+        return made
+
+    @property
+    def config(self) -> Path:
+        """Settings of its nights."""
+        return self.folder / "score.yaml"
 
     def restore(self) -> None:
         """Put the warehouse back, into the same place: the catalog holds absolute paths."""
@@ -64,7 +70,7 @@ class FaultSite:
         return len(table_rows(self.table("score_staging"), ()))
 
     def night(self, *overrides: str) -> dict[str, Any]:
-        """Run a night to its end and return its result."""
+        """Run a night of the command to its end and return its result."""
         return result_of(ptec(*score(*overrides), cwd=self.folder))
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:

@@ -31,11 +31,11 @@ def test_planted_anomalies_are_found(site: Site) -> None:
     good = [{"outcome": "done"}]
     assert anomalies(site, good) == []
     assert anomalies(site, [{"outcome": "failed", "error": "x"}]) == ["x", "no night was done"]
-    scores = deltalake.DeltaTable(site.table("scores"))
+    scores = deltalake.DeltaTable(site.tables.table("scores"))
     rows = scores.to_pyarrow_table(filters=[("model_id", "=", site.models[0])])
     standing = rows.filter([value is None for value in rows["removed_in"].to_pylist()])
-    deltalake.write_deltalake(site.table("scores"), standing.slice(0, 1), mode="append")
+    deltalake.write_deltalake(site.tables.table("scores"), standing.slice(0, 1), mode="append")
     assert any("stands 2 times" in one for one in anomalies(site, good))
     key = standing["key"][0].as_py().replace("'", "''")
-    deltalake.DeltaTable(site.table("scores")).delete(f"key = '{key}'")
+    deltalake.DeltaTable(site.tables.table("scores")).delete(f"key = '{key}'")
     assert any("lost or left over" in one for one in anomalies(site, good))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.faults.driver import Driver
 from tests.faults.points import POINTS, Point
 from tests.faults.rounds import run_round
 from tests.faults.site import N_COMPANIES, FaultSite
@@ -14,6 +16,14 @@ from tests.faults.site import N_COMPANIES, FaultSite
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> FaultSite:
     return FaultSite.prepare(tmp_path_factory.mktemp("faults") / "site")
+
+
+@pytest.fixture(scope="module")
+def driver(site: FaultSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """What scores again."""
+    started = Driver.start(site, tmp_path_factory.mktemp("faults") / "driver")
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +39,9 @@ def undisturbed(site: FaultSite) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("point", POINTS, ids=lambda point: point.name)
 def test_rerun_gives_the_tables_of_an_undisturbed_night(
-    site: FaultSite, undisturbed: dict[str, dict[str, Any]], point: Point
+    site: FaultSite, driver: Driver, undisturbed: dict[str, dict[str, Any]], point: Point
 ) -> None:
-    found = run_round(site, point, undisturbed[point.master])
+    found = run_round(site, driver, point, undisturbed[point.master])
     assert found.killed > 0
     assert found.survived is not point.ends
     assert (found.equal, found.rescored) == (True, False)

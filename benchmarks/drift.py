@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,9 @@ from ptec_udf.text import parse_template
 from ptec_udf.warehouse.session import build_session
 
 _QUIET_BEFORE, _SHIFTED = 4, 2
-_INDUSTRIES = 5
+_INDUSTRIES = {"broad": slice(5), "sectors": slice(5, 10)}
+"""Ranks of the industries that newcomers have, by companies: the greatest, which most have anyway, or the next."""
+
 _GERMAN = (
     "Wir entwickeln Software für die Verwaltung von Gebäuden und Wohnungen.",
     "Das Unternehmen verkauft Maschinen an Betriebe der Landwirtschaft und berät sie bei der Ernte.",
@@ -128,14 +131,11 @@ def compare(
 
 def _from(name: str, rows: Sequence[Row]) -> list[Row]:
     """Return what a shift draws from: few industries, or all."""
-    if name != "sectors":
+    if name not in _INDUSTRIES:
         return list(rows)
-    counts: dict[str, int] = {}
-    for row in rows:
-        for industry in row["industries"] or ():
-            counts[industry] = counts.get(industry, 0) + 1
-    few = set(sorted(counts, key=lambda industry: (-counts[industry], industry))[:_INDUSTRIES])
-    return [row for row in rows if few.intersection(row["industries"] or ())]
+    counts = Counter(industry for row in rows for industry in row["industries"] or ())
+    few = sorted(counts, key=lambda industry: (-counts[industry], industry))[_INDUSTRIES[name]]
+    return [row for row in rows if set(few).intersection(row["industries"] or ())]
 
 
 def _shifts(rows: Sequence[Row], fields: Sequence[str]) -> dict[str, Callable[[Row], Row]]:
@@ -149,7 +149,7 @@ def _shifts(rows: Sequence[Row], fields: Sequence[str]) -> dict[str, Callable[[R
     def halved(row: Row) -> Row:
         return row | {name: str(row[name])[: len(str(row[name])) // 2] for name in fields if row[name]}
 
-    return {"sectors": lambda row: row, "german": german, "halved": halved}
+    return {**dict.fromkeys(_INDUSTRIES, lambda row: row), "german": german, "halved": halved}
 
 
 def _table(found: dict[str, list[dict[str, Any]]]) -> list[str]:

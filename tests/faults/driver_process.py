@@ -19,7 +19,7 @@ from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
 from ptec_udf.errors import HeldError, PtecError
 from ptec_udf.nightly.score import score
 from ptec_udf.warehouse.schemas import SCHEMAS
-from ptec_udf.warehouse.session import build_session
+from ptec_udf.warehouse.session import DAEMON, build_session
 from tests.faults.site import QUICK, FaultSite
 
 TABLES = (*SCHEMAS, "companies")
@@ -47,6 +47,7 @@ def _session(site: FaultSite, own: Path) -> SparkSession:
         "spark.sql.warehouse.dir": str(own / "tables"),
         "spark.databricks.delta.snapshotPartitions": 2,
         "spark.driver.memory": "1g",
+        "spark.python.daemon.module": DAEMON,  # as an embedded session has it
         **QUICK,
     }
     spark = build_session(WarehouseConfig(folder=None, artifacts=str(own), master=MASTER, spark=settings), own.name)

@@ -23,6 +23,11 @@ SETTINGS = {
 }
 
 
+def find_library() -> Path | None:
+    """Return the library that moves the JVM's clock, if it is installed."""
+    return next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+
+
 @dataclass
 class Clock:
     """The clock of this process and of a JVM that it starts.
@@ -44,8 +49,7 @@ class Clock:
         Raises:
             ConfigError: where the library is missing.
         """
-        library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-        if library is None:
+        if (library := find_library()) is None:
             raise ConfigError("libfaketime is needed, which moves the clock of a process: apt install faketime")
         self.file.write_text("+0d", encoding="utf-8")
         environment = {

@@ -27,7 +27,8 @@ from pyspark.sql import SparkSession
 
 from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
-from jobs import promote, score
+from benchmarks.nights import make_champion
+from jobs import score
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.progress import say
@@ -82,8 +83,7 @@ class Growing:
         content = {"warehouse": settings, "source": source, "engine": {"dtype": self.dtype}}
         self.config = folder / f"{self.name}.yaml"
         self.config.write_text(yaml.safe_dump(content), encoding="utf-8")
-        model_id = promote.run_register(artifact, "measured", self.config, [])["model_id"]
-        promote.run_promote(model_id, "champion", "to be measured", self.config, [])
+        make_champion(artifact, self.config)
 
     def night(self, more: Sequence[Row]) -> None:
         """Add companies and score."""

@@ -80,8 +80,7 @@ def main(nights: Nights) -> list[dict[str, Any]]:
         content = {"warehouse": warehouse, "source": source, "engine": nights.engine}
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
         spark = build_session(WarehouseConfig(**warehouse))
-        model_id = promote.run_register(Path(nights.artifact), "measured", config, [])["model_id"]
-        promote.run_promote(model_id, "champion", "to be measured", config, [])
+        make_champion(Path(nights.artifact), config)
         found = []
         for version in nights.versions:
             spark.read.parquet(version).write.format("delta").mode("overwrite").saveAsTable(_TABLE)
@@ -90,6 +89,12 @@ def main(nights: Nights) -> list[dict[str, Any]]:
             found.append({"seconds": time.monotonic() - started, **_scoring(run)})
         spark.stop()
     return found
+
+
+def make_champion(artifact: Path, config: Path) -> None:
+    """Register a model and promote it, in the warehouse of some settings."""
+    model_id = promote.run_register(artifact, "measured", config, [])["model_id"]
+    promote.run_promote(model_id, "champion", "to be measured", config, [])
 
 
 def columns_of(artifact: str) -> dict[str, str | None]:

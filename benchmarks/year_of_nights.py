@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from benchmarks.clock import SETTINGS, Clock
 from benchmarks.growth import made_up
-from benchmarks.nights import columns_of
+from benchmarks.nights import columns_of, make_champion
 from jobs import housekeeping, promote, recalibrate, score
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.progress import say
@@ -60,7 +60,6 @@ class Site:
     clock: Clock
     draw: random.Random = field(default_factory=lambda: random.Random(0))
     companies: dict[str, str] = field(default_factory=dict)
-    model_id: str = ""
     seconds: list[float] = field(default_factory=list)
 
     def open(self) -> None:
@@ -77,8 +76,7 @@ class Site:
             self.config(name).write_text(yaml.safe_dump({"warehouse": warehouse, **more}), encoding="utf-8")
         with self.clock.given_to_java():
             self.spark: SparkSession = build_session(WarehouseConfig(**warehouse))
-        model_id = promote.run_register(Path(self.year.artifact), "measured", self.config("score"), [])["model_id"]
-        self.promote(model_id)
+        make_champion(Path(self.year.artifact), self.config("score"))
         self.labels = [row["name"] for row in self.spark.table("ptec.labels").collect()]
         texts = made_up(self.year.companies + self.year.nights * (self.year.companies // 1000))
         self.fresh = {f"c{at:07d}": text for at, text in enumerate(texts)}
@@ -91,7 +89,6 @@ class Site:
     def promote(self, model_id: str) -> None:
         """Let a model be champion, whatever the gate says."""
         promote.run_promote(model_id, "champion", "as the year goes on", self.config("score"), [], force=True)
-        self.model_id = model_id
 
     def night(self) -> None:
         """Let a day go by, change what changes, and score."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.clock import find_library
 from benchmarks.common import logits_of
 from benchmarks.peft_scorer import PeftScorer
 from ptec_udf.engine.load import load_scorer
@@ -70,7 +71,7 @@ def test_layout(tmp_path):
 
 @pytest.mark.slow
 def test_year(artifact, tmp_path):
-    if next(Path("/usr/lib").glob("*/faketime"), None) is None:
+    if find_library() is None:
         pytest.skip("libfaketime is not installed: no year goes by")
     options = ["--nights", 7, "--companies", 200, "--keep-days", 1]
     first, last = results_of("year", tmp_path / "out", artifact, *options)["months"]

@@ -58,6 +58,11 @@ class Driver:
         found: dict[str, Any] = json.loads(self.wait(f"answer-{self.orders - 1}.json").read_text(encoding="utf-8"))
         return found
 
+    def night(self, *overrides: str) -> dict[str, Any]:
+        """Order a night and wait for its end."""
+        self.order(overrides)
+        return self.answer()
+
     def said(self) -> str:
         """Return its log."""
         return (self.own / "log").read_text(encoding="utf-8", errors="replace")

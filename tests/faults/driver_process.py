@@ -72,7 +72,7 @@ def _night(spark: SparkSession, site: FaultSite, overrides: list[str]) -> dict[s
     spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # the tables may have been put back to older versions
     fixed = ["warehouse.folder=null", f"warehouse.artifacts={site.folder / 'warehouse' / 'artifacts'}"]
     try:
-        return score(spark, load_config(ScoreConfig, site.config, [*fixed, f"warehouse.master={MASTER}", *overrides]))
+        return score(spark, load_config(ScoreConfig, site.config, [*fixed, *overrides]))
     except HeldError as error:
         return {"outcome": REFUSED, "error": str(error)}
     except PtecError as error:

@@ -32,6 +32,8 @@ class Point:
         chosen: of the processes of a night those that are killed; all others stay.
         master: where Spark runs.
         ends: whether the night cannot go on by itself.
+        again_by_command: whether it is run again by a command of its own, which opens the catalog that the killed one
+            left; else by a driver that is there already.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Point:
     chosen: Callable[[list[Process]], list[Process]]
     master: str = IN_ONE_PROCESS
     ends: bool = True
+    again_by_command: bool = False
 
 
 def all_of(processes: list[Process]) -> list[Process]:
@@ -98,9 +101,9 @@ def scoring(site: FaultSite) -> bool:
 
 
 POINTS = (
-    Point("all, first slice staged", slices_staged(1), all_of),
+    Point("all, first slice staged", slices_staged(1), all_of, again_by_command=True),
     Point("driver's Python, second slice staged", slices_staged(2), driver_python),
-    Point("driver's JVM, third slice staged", slices_staged(3), driver_jvm),
+    Point("driver's JVM, third slice staged", slices_staged(3), driver_jvm, again_by_command=True),
     Point("all, between staging and MERGE", changes_written, all_of),
     Point("driver's JVM, between staging and MERGE", changes_written, driver_jvm),
     Point("all, during MERGE", merging, all_of),
@@ -122,7 +125,7 @@ def at_random(draw: random.Random, seconds: float) -> Point:
         begun.append(time.monotonic())
         return begun[-1] - begun[0] >= after
 
-    return Point("all, at random", reached, all_of)
+    return Point("all, at random", reached, all_of, again_by_command=True)
 
 
 def processes_of(pid: int) -> list[Process]:

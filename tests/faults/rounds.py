@@ -50,8 +50,8 @@ def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: dict[s
     n_killed = _kill_at(night, site, point)
     survived = night.wait(TIMEOUT_S) == 0
     staged = 0 if survived else site.staged()
-    driver.order([])  # beside what is left of the killed night, which may still be writing
-    result = driver.answer()
+    # Beside what is left of the killed night, which may still be writing.
+    result = site.night(point.master) if point.again_by_command else driver.night()
     _end(night)
     assert result["outcome"] not in (REFUSED, FAILED), result
     scored = result["outcome"] == "done" and result["rows_per_second"] is not None

@@ -14,8 +14,8 @@ class DriftConfig(Section):
     psi_training: float | None = Field(
         0.25,
         gt=0,
-        description="largest population stability index of a label's probabilities against rows of the training "
-        "extract, chance on top; null: none",
+        description="largest population stability index of a label's probabilities, and of the mix of labels, against "
+        "rows of the training extract, where chance does not explain it; null: none",
     )
     psi_nights: float | None = Field(
         0.25, gt=0, description="the same of any figure against the nights before; null: none"
@@ -23,8 +23,14 @@ class DriftConfig(Section):
     share_ratio: float | None = Field(
         2.0,
         gt=1,
-        description="a label's share of companies at or over its threshold may grow or shrink so many times, chance on "
-        "top; null: any number of times",
+        description="a label's share of companies at or over its threshold may grow or shrink so many times, or as "
+        "chance explains; null: any number of times",
+    )
+    length_ratio: float | None = Field(
+        1.25,
+        gt=1,
+        description="texts may be so many times as long or short as those of the nights before, by their geometric "
+        "mean, or as chance explains; null: any number of times",
     )
     reference_nights: int = Field(7, ge=1, description="so many nights before are what psi_nights compares with")
     least_companies: int = Field(100, ge=1, description="fewer companies, on either side, are not compared")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -21,6 +21,7 @@ PROBABILITY_EDGES: NDArray[np.float64] = np.concatenate([[0.0], 1 / (1 + np.exp(
 PROBABILITY_BINS = [f"{edge:.6g}" for edge in PROBABILITY_EDGES]
 
 _MOST_GROUPS = 10
+_RAREST = 100
 _CHANCE = 1e-6
 """That one comparison is over its limit although nothing has changed; a night makes some hundreds of them."""
 
@@ -61,11 +62,9 @@ def shift(reference: Mapping[str, int], current: Mapping[str, int]) -> Shift:
     reference. From one population it is distributed like (1/n + 1/m) times chi-squared with one degree less than there
     are bins (Yurdakul, Statistical Properties of Population Stability Index, 2018).
     """
-    groups = np.array(_joined(reference, current), np.float64) + _SMOOTHING
-    expected, found = groups / groups.sum(axis=1, keepdims=True)
-    psi = float(((found - expected) * np.log(found / expected)).sum())
-    sizes = sum(reference.values()), sum(current.values())
-    return Shift(psi, sum(1 / size for size in sizes) * _chi_squared(groups.shape[1] - 1))
+    expected, found = _joined(reference, current)
+    by_chance = (1 / sum(expected) + 1 / sum(found)) * _chi_squared(len(expected) - 1)
+    return Shift(_index(expected, found), by_chance)
 
 
 def share_shift(reference: tuple[int, int], current: tuple[int, int]) -> Shift:
@@ -78,6 +77,46 @@ def share_shift(reference: tuple[int, int], current: tuple[int, int]) -> Shift:
     shares = [part / (whole + _SMOOTHING) for part, (_, whole) in zip(parts, (reference, current), strict=True)]
     by_chance = NormalDist().inv_cdf(1 - _CHANCE) * math.sqrt(sum(1 / part for part in parts))
     return Shift(abs(math.log(shares[1] / shares[0])), by_chance)
+
+
+def mix_shift(reference: Mapping[str, int], current: Mapping[str, int], together: float) -> Shift:
+    """Compare how labels are mixed, neither side without a label, by the index of ``shift``.
+
+    Labels that are less than one in a hundred of the reference are joined, since the index is at its worst with them.
+    Labels of one company are no independent draws. The most that chance does is done where they come in fixed bundles:
+    then there are fewer draws of fewer kinds, by how many a bundle holds (cf. Rao and Scott, 1981, on chi-squared of
+    clustered counts).
+
+    Args:
+        reference: companies by label.
+        current: the same of the other side.
+        together: how many labels a company has, seen from a label: from 1.
+    """
+    n_reference = sum(reference.values())
+    frequent = [name for name, count in sorted(reference.items()) if count * _RAREST >= n_reference]
+    sides = [[side.get(name, 0) for name in frequent] for side in (reference, current)]
+    totals = n_reference, sum(current.values())
+    expected, found = ([*side, total - sum(side)] for side, total in zip(sides, totals, strict=True))
+    by_chance = sum(together / total for total in totals) * _chi_squared((len(frequent) + 1) / together)
+    return Shift(_index(expected, found), by_chance)
+
+
+def scale_shift(reference: Mapping[str, int], current: Mapping[str, int]) -> Shift:
+    """Compare two geometric means of numbers that are not negative, by the logarithm of their ratio.
+
+    A number counts as the least value of its bin, 0 as 1. Chance is by the normal approximation.
+    """
+    sides = [_logarithms(counts) for counts in (reference, current)]
+    by_chance = NormalDist().inv_cdf(1 - _CHANCE) * math.sqrt(sum(variance for _, variance in sides))
+    return Shift(abs(sides[1][0] - sides[0][0]), by_chance)
+
+
+def _logarithms(counts: Mapping[str, int]) -> tuple[float, float]:
+    """Return the mean logarithm and the variance of that mean."""
+    values = np.log(np.maximum([float(name) for name in counts], 1.0))
+    weights = np.array(list(counts.values()), np.float64)
+    mean = float(np.average(values, weights=weights))
+    return mean, float(np.average((values - mean) ** 2, weights=weights) / weights.sum())
 
 
 def _joined(reference: Mapping[str, int], current: Mapping[str, int]) -> tuple[list[int], list[int]]:
@@ -95,11 +134,18 @@ def _joined(reference: Mapping[str, int], current: Mapping[str, int]) -> tuple[l
     return expected, found
 
 
+def _index(reference: Sequence[int], current: Sequence[int]) -> float:
+    """Return the population stability index of counts of the same groups."""
+    groups = np.array([reference, current], np.float64) + _SMOOTHING
+    expected, found = groups / groups.sum(axis=1, keepdims=True)
+    return float(((found - expected) * np.log(found / expected)).sum())
+
+
 def _is_number(name: str) -> bool:
     return name.replace(".", "", 1).replace("e-", "", 1).isdigit()
 
 
-def _chi_squared(degrees: int) -> float:
+def _chi_squared(degrees: float) -> float:
     """Return what chi-squared stays below but for ``_CHANCE`` (Wilson and Hilferty, 1931)."""
     if degrees == 0:
         return 0.0

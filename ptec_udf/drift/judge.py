@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ptec_udf.drift.config import DriftConfig
-from ptec_udf.drift.distribution import Counts, Shift, share_shift, shift
+from ptec_udf.drift.distribution import Counts, Shift, mix_shift, scale_shift, share_shift, shift
 
 ALL, FRESH = "all", "fresh"
-PROBABILITY, TOKENS, LABELS, LANGUAGE, STATUS = "probability", "tokens", "labels", "language", "status"
+PROBABILITY, MIX, TOKENS, LABELS, LANGUAGE, STATUS = "probability", "mix", "tokens", "labels", "language", "status"
 TRAINING, NIGHTS = "training", "nights"
 
 
@@ -31,8 +31,12 @@ class Key:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A figure's counts by bin, its mean, and the columns of table ``drift`` that it alone has."""
+    """A figure of so many companies: how many are in each bin, its mean, and columns of ``drift`` that it alone has.
 
+    A company is in one bin, but of ``mix`` in as many as it has labels.
+    """
+
+    companies: int
     counts: Counts
     mean: float | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -43,10 +47,12 @@ class Reference:
     """What a distribution is held against.
 
     Attributes:
+        companies: how many there are.
         counts: companies by bin.
         over: companies at or over the label's threshold, where the figure is ``probability``.
     """
 
+    companies: int
     counts: Counts
     over: float | None = None
 
@@ -67,7 +73,7 @@ class Violation:
 
 def judge(
     night: Mapping[Key, Distribution],
-    training: Mapping[str, Reference],
+    training: Mapping[tuple[str, str | None], Reference],
     nights: Mapping[Key, Reference],
     config: DriftConfig,
 ) -> tuple[list[dict[str, Any]], list[Violation]]:
@@ -75,7 +81,7 @@ def judge(
 
     Args:
         night: what was measured.
-        training: probabilities of rows of the training extract that the model has not learned from, by label.
+        training: figures of rows of the training extract that the model has not learned from, by figure and label.
         nights: sums over the nights before.
         config: the limits.
 
@@ -86,61 +92,83 @@ def judge(
     violations: list[Violation] = []
     for key, found in night.items():
         row: dict[str, Any] = {"population": key.population, "figure": key.figure, "label": key.label, "violated": []}
-        row |= {"companies": sum(found.counts.values()), "mean": found.mean, "counts": found.counts, **found.more}
-        references = {TRAINING: training.get(key.label) if key.label is not None else None, NIGHTS: nights.get(key)}
+        row |= {"companies": found.companies, "mean": found.mean, "counts": found.counts, **found.more}
+        references = {TRAINING: training.get((key.figure, key.label)), NIGHTS: nights.get(key)}
         for name, reference in references.items():
-            if reference is None or not _are_enough(reference.counts, found.counts, config):
+            if reference is None or not _are_enough(reference, found, config):
                 continue
-            compared = shift(reference.counts, found.counts)
+            compared = _compare(key, reference, found, night)
             row |= {f"psi_{name}": compared.size, f"chance_{name}": compared.by_chance}
             limit = config.psi_training if name == TRAINING else config.psi_nights
-            over = [*_over_psi(key, name, compared, limit), *_over_ratio(key, name, reference, found, config)]
+            over = [
+                *_over_psi(key, name, compared, limit),
+                *_over_share(key, name, reference, found, config.share_ratio),
+                *_over_length(key, name, reference, found, config.length_ratio),
+            ]
             violations += over
             row["violated"] += [name] if over else []
         rows.append(row)
     return rows, sorted(violations, key=lambda one: -one.excess)
 
 
-def _are_enough(reference: Counts, found: Counts, config: DriftConfig) -> bool:
-    return min(sum(reference.values()), sum(found.values())) >= config.least_companies
+def _are_enough(reference: Reference, found: Distribution, config: DriftConfig) -> bool:
+    are_there = bool(sum(reference.counts.values()) and sum(found.counts.values()))
+    return are_there and min(reference.companies, found.companies) >= config.least_companies
+
+
+def _compare(key: Key, reference: Reference, found: Distribution, night: Mapping[Key, Distribution]) -> Shift:
+    if key.figure != MIX:
+        return shift(reference.counts, found.counts)
+    by_number = {int(n): count for n, count in night[Key(key.population, LABELS)].counts.items()}
+    squares, n_labels = (sum(n**power * count for n, count in by_number.items()) for power in (2, 1))
+    return mix_shift(reference.counts, found.counts, squares / n_labels if n_labels else 1.0)
 
 
 def _over_psi(key: Key, name: str, compared: Shift, limit: float | None) -> list[Violation]:
-    """Say whether the index is over its limit.
-
-    Of few companies a part of the index is chance, and a limit without it would be broken every night.
-    """
-    if limit is None or compared.size <= (most := limit + compared.by_chance):
+    """Say whether the index is over its limit, and over what chance makes of so few companies."""
+    if limit is None or compared.size <= (most := max(limit, compared.by_chance)):
         return []
     return [Violation(key, name, f"PSI {compared.size:.2f} against {name}, limit {most:.2f}", compared.size / most)]
 
 
-def _over_ratio(key: Key, name: str, reference: Reference, found: Distribution, config: DriftConfig) -> list[Violation]:
+def _over_share(key: Key, name: str, reference: Reference, found: Distribution, ratio: float | None) -> list[Violation]:
     """Say whether a label's share has changed too many times; the index hardly sees it where the label is rare."""
-    if config.share_ratio is None or reference.over is None or "share" not in found.more:
+    if ratio is None or reference.over is None or "share" not in found.more:
         return []
-    whole = sum(found.counts.values())
-    now = (round(found.more["share"] * whole), whole)
-    was = (round(reference.over), sum(reference.counts.values()))
-    compared = share_shift(was, now)
-    if compared.size <= (most := math.log(config.share_ratio) + compared.by_chance):
+    now = (round(found.more["share"] * found.companies), found.companies)
+    was = (round(reference.over), reference.companies)
+    says = f"share {now[0] / now[1]:.1%} against {was[0] / was[1]:.1%} in {name}"
+    return _over_ratio(Violation(key, name, says, 0.0), share_shift(was, now), ratio)
+
+
+def _over_length(
+    key: Key, name: str, reference: Reference, found: Distribution, ratio: float | None
+) -> list[Violation]:
+    """Say whether texts are so many times as long or short; the index is coarse where companies are few."""
+    if ratio is None or key.figure != TOKENS:
         return []
-    says = (
-        f"share {now[0] / now[1]:.1%} against {was[0] / was[1]:.1%} in {name}, {config.share_ratio:g} times are allowed"
-    )
-    return [Violation(key, name, says, compared.size / most)]
+    compared = scale_shift(reference.counts, found.counts)
+    says = f"texts are {math.exp(compared.size):.2f} times as long or short as in {name}"
+    return _over_ratio(Violation(key, name, says, 0.0), compared, ratio)
+
+
+def _over_ratio(one: Violation, compared: Shift, ratio: float) -> list[Violation]:
+    """Return the violation, if the logarithm of a ratio is over its limit and over what chance explains."""
+    if compared.size <= (most := max(math.log(ratio), compared.by_chance)):
+        return []
+    return [replace(one, says=f"{one.says}, {ratio:g} times are allowed", excess=compared.size / most)]
 
 
 def sums_by_key(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Reference]:
     """Sum rows of table ``drift`` over nights."""
-    counts: dict[Key, Counter[str]] = {}
-    over: dict[Key, float] = {}
+    sums: dict[Key, Reference] = {}
     for row in rows:
-        key = Key(row["population"], row["figure"], row["label"])
-        counts.setdefault(key, Counter()).update(row["counts"])
+        found = sums.setdefault(Key(row["population"], row["figure"], row["label"]), Reference(0, {}))
+        found.companies += row["companies"]
+        found.counts = dict(Counter(found.counts) + Counter(row["counts"]))
         if row["share"] is not None:
-            over[key] = over.get(key, 0.0) + row["share"] * row["companies"]
-    return {key: Reference(dict(of_key), over.get(key)) for key, of_key in counts.items()}
+            found.over = (found.over or 0.0) + row["share"] * row["companies"]
+    return sums
 
 
 def retrain(violates: Sequence[bool], config: DriftConfig) -> bool:

@@ -15,6 +15,7 @@ from ptec_udf.drift.judge import (
     FRESH,
     LABELS,
     LANGUAGE,
+    MIX,
     PROBABILITY,
     STATUS,
     TOKENS,
@@ -55,18 +56,22 @@ def measure_drift(night: Night) -> None:
     _say(record.drifted, record.retrain)
 
 
-def training_reference(artifact: Artifact) -> dict[str, Reference]:
-    """Return probabilities of rows of the training extract that a model has not learned from, by label.
+def training_reference(artifact: Artifact) -> dict[tuple[str, str | None], Reference]:
+    """Return figures of rows of the training extract that a model has not learned from, by figure and label.
 
     Of dev, else of tune; nothing where an earlier release trained the model, or it was calibrated anew.
     """
     splits = artifact.metrics.get("splits", {})
     per_label = (splits.get("dev") or splits.get("tune") or {}).get("per_label", {})
-    return {
-        label: Reference(figures["probabilities"], figures.get("predicted"))
+    of_labels: dict[tuple[str, str | None], Reference] = {
+        (PROBABILITY, label): Reference(sum(counts.values()), counts, figures["predicted"])
         for label, figures in per_label.items()
-        if figures.get("probabilities")
+        if (counts := figures.get("probabilities"))
     }
+    if not of_labels:
+        return {}
+    mix = {label: figures["predicted"] for label, figures in per_label.items()}
+    return of_labels | {(MIX, None): Reference(max(one.companies for one in of_labels.values()), mix)}
 
 
 def _say(drifted: list[str], is_signal: bool) -> None:
@@ -158,9 +163,22 @@ def _of_population(
         if not counts:
             continue
         mean = totals[figure] / n_companies if figure in totals else None
-        found[Key(population, figure)] = Distribution(dict(sorted(counts.items())), mean)
-    for at, label in enumerate(labels if counted.companies else ()):
-        more = {"share": float(counted.over[at]) / counted.companies, **(corrected or {}).get(label.name, {})}
-        mean = float(counted.total[at]) / counted.companies
-        found[Key(population, PROBABILITY, label.name)] = Distribution(probability_counts(counted.bins[at]), mean, more)
+        found[Key(population, figure)] = Distribution(sum(counts.values()), dict(sorted(counts.items())), mean)
+    return found | _of_labels(population, counted, labels, corrected or {})
+
+
+def _of_labels(
+    population: str, counted: Counted, labels: list[Label], corrected: dict[str, dict[str, Any]]
+) -> dict[Key, Distribution]:
+    """Gather what probabilities say of a population: of each label, and of how labels are mixed."""
+    n = counted.companies
+    if not n:
+        return {}
+    mix = {label.name: int(over) for label, over in zip(labels, counted.over, strict=True)}
+    found = {Key(population, MIX): Distribution(n, mix, sum(mix.values()) / n)}
+    for at, label in enumerate(labels):
+        more = {"share": float(counted.over[at]) / n, **corrected.get(label.name, {})}
+        mean = float(counted.total[at]) / n
+        counts = probability_counts(counted.bins[at])
+        found[Key(population, PROBABILITY, label.name)] = Distribution(n, counts, mean, more)
     return found

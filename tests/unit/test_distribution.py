@@ -11,7 +11,9 @@ from ptec_udf.drift.distribution import (
     PROBABILITY_EDGES,
     _chi_squared,
     count_probabilities,
+    mix_shift,
     probability_counts,
+    scale_shift,
     share_shift,
     shift,
 )
@@ -92,3 +94,45 @@ def test_a_share_that_grew_ten_times_is_seen_and_so_is_one_of_nothing() -> None:
     assert found.size > found.by_chance
     assert share_shift((0, 1000), (0, 1000)).size == 0
     assert np.isfinite(share_shift((0, 1000), (500, 1000)).size)
+
+
+def test_mixes_of_one_population_stay_below_their_chance_though_labels_come_in_bundles() -> None:
+    random = np.random.default_rng(11)
+    bundles = np.zeros((60, 90), np.int64)  # a parent for three of 60 sectors, and some with a rare third label
+    for at, labels in enumerate(bundles):
+        labels[[at, 60 + at // 3, *([80 + at % 10] if at % 4 == 0 else [])]] = 1
+    share = random.dirichlet(np.full(60, 0.7))
+    sizes = bundles.sum(axis=1)
+    together = float(np.average(sizes, weights=share * sizes))
+    names = [f"label {at}" for at in range(90)]
+    for _ in range(2000):
+        sides = [random.multinomial(n, share) @ bundles for n in (1000, 120)]
+        found = mix_shift(*(dict(zip(names, side.tolist(), strict=True)) for side in sides), together)
+        assert found.size < found.by_chance
+
+
+def test_a_mix_of_rare_labels_is_that_of_one_and_a_new_label_counts() -> None:
+    reference = {"a": 5000, "b": 5000, "c": 20, "d": 30}
+    assert mix_shift(reference, {"a": 500, "b": 500, "c": 5}, 1.0) == mix_shift(
+        reference, {"a": 500, "b": 500, "e": 5}, 1.0
+    )
+    found = mix_shift(reference, {"a": 300, "b": 300, "e": 600}, 1.0)
+    assert found.size > 0.25 > found.by_chance
+
+
+def test_lengths_of_one_population_stay_below_their_chance_and_halved_ones_do_not() -> None:
+    random = np.random.default_rng(13)
+    for _ in range(500):
+        was, now = (
+            dict(
+                zip(*np.unique(2.0 ** (np.floor(2 * random.normal(6.5, 0.7, n)) / 2), return_counts=True), strict=True)
+            )
+            for n in (1000, 120)
+        )
+        sides = [{str(length): int(count) for length, count in side.items()} for side in (was, now)]
+        found = scale_shift(*sides)
+        assert found.size < found.by_chance
+        halved = scale_shift(sides[0], {str(float(length) / 2): count for length, count in sides[1].items()})
+        assert halved.size > halved.by_chance
+    assert scale_shift({"100": 50}, {"200": 50}).size == pytest.approx(np.log(2))
+    assert scale_shift({"0": 50}, {"1": 50}).size == 0

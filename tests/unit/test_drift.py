@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,20 +19,21 @@ OF_LABEL = Key("fresh", "probability", "bio\"tech'")
 
 
 def test_a_shift_against_nights_violates_and_an_equal_mix_does_not() -> None:
-    night = {LANGUAGE: Distribution({"de": 400, "en": 600}), Key("all", "status"): Distribution({"ok": 1000})}
-    nights = {LANGUAGE: Reference({"en": 7000}), Key("all", "status"): Reference({"ok": 7000})}
+    status = Key("all", "status")
+    night = {LANGUAGE: Distribution(1000, {"de": 400, "en": 600}), status: Distribution(1000, {"ok": 1000})}
+    nights = {LANGUAGE: Reference(7000, {"en": 7000}), status: Reference(7000, {"ok": 7000})}
     rows, violations = judge(night, {}, nights, DriftConfig())
     assert [row["violated"] for row in rows] == [["nights"], []]
     assert [str(one.key) for one in violations] == ["all language"]
-    assert rows[0]["psi_nights"] > 0.25 + rows[0]["chance_nights"]
+    assert rows[0]["psi_nights"] > 0.25 > rows[0]["chance_nights"]
     assert str(violations[0]).startswith("all language: PSI ")
     assert "psi_training" not in rows[0]
 
 
 def test_training_is_compared_by_label_and_limits_can_be_none() -> None:
     found, reference = {"0": 100, "0.5": 900}, {"0": 900, "0.5": 100}
-    night = {OF_LABEL: Distribution(found, 0.4, {"share": 0.9})}
-    training = {OF_LABEL.label: Reference(reference, 850)}
+    night = {OF_LABEL: Distribution(1000, found, 0.4, {"share": 0.9})}
+    training = {("probability", OF_LABEL.label): Reference(1000, reference, 850)}
     rows, violations = judge(night, training, {}, DriftConfig())
     assert (rows[0]["violated"], rows[0]["share"], rows[0]["mean"]) == (["training"], 0.9, 0.4)
     assert [(one.key, one.reference) for one in violations] == [(OF_LABEL, "training")]
@@ -42,30 +45,80 @@ def test_training_is_compared_by_label_and_limits_can_be_none() -> None:
 
 @pytest.mark.parametrize(("n_reference", "n_found"), [(99, 5000), (5000, 99), (0, 5000)])
 def test_few_companies_are_not_compared(n_reference: int, n_found: int) -> None:
-    night = {LANGUAGE: Distribution({"de": n_found})}
-    rows, violations = judge(night, {}, {LANGUAGE: Reference({"en": n_reference})}, DriftConfig())
+    night = {LANGUAGE: Distribution(n_found, {"de": n_found})}
+    rows, violations = judge(night, {}, {LANGUAGE: Reference(n_reference, {"en": n_reference})}, DriftConfig())
     assert violations == []
     assert "psi_nights" not in rows[0]
 
 
 def test_a_rare_label_that_becomes_frequent_violates_although_the_index_hardly_moves() -> None:
-    def judged(times: int, config: DriftConfig) -> tuple[float, list[str]]:
-        was, now = {"0": 970 * times, "0.5": 30 * times}, {"0": 910 * times, "0.5": 90 * times}
-        night = {OF_LABEL: Distribution(now, 0.1, {"share": 0.09})}
-        rows, violations = judge(night, {}, {OF_LABEL: Reference(was, 30 * times)}, config)
+    def judged(n: int, config: DriftConfig) -> tuple[float, list[str]]:
+        was, now = {"0": n * 97 // 100, "0.5": n * 3 // 100}, {"0": n * 91 // 100, "0.5": n * 9 // 100}
+        night = {OF_LABEL: Distribution(n, now, 0.1, {"share": 0.09})}
+        rows, violations = judge(night, {}, {OF_LABEL: Reference(n, was, n * 0.03)}, config)
         return rows[0]["psi_nights"], [str(one).partition(": ")[2] for one in violations]
 
-    psi, says = judged(100, DriftConfig())
+    psi, says = judged(10_000, DriftConfig())
     assert psi < 0.25
     assert says == ["share 9.0% against 3.0% in nights, 2 times are allowed"]
-    assert judged(1, DriftConfig())[1] == []  # of so few companies it may be chance
-    assert judged(100, DriftConfig(share_ratio=None))[1] == []
+    assert judged(400, DriftConfig())[1] == []  # of so few companies it may be chance
+    assert judged(10_000, DriftConfig(share_ratio=None))[1] == []
+
+
+def mixed(companies: int, counts: dict[str, int], labels: dict[str, int]) -> dict[Key, Distribution]:
+    """Make the mix of labels of companies, given by label and by how many labels they have."""
+    return {
+        Key("fresh", "mix"): Distribution(companies, counts),
+        Key("fresh", "labels"): Distribution(companies, labels),
+    }
+
+
+def test_a_mix_that_moves_violates_against_nights_and_training_and_few_companies_prove_nothing() -> None:
+    reference = Reference(1000, {"a": 800, "b": 100, "c": 100})
+
+    def judged(companies: int, config: DriftConfig) -> tuple[dict[str, Any], list[str]]:
+        part = companies // 10
+        night = mixed(companies, {"a": 4 * part, "b": 5 * part, "c": part}, {"1": companies})
+        rows, violations = judge(night, {("mix", None): reference}, {Key("fresh", "mix"): reference}, config)
+        return rows[0], [one.reference for one in violations]
+
+    row, over = judged(400, DriftConfig())
+    assert over == row["violated"] == ["training", "nights"]
+    assert row["psi_nights"] > 0.25 > row["chance_nights"]
+    assert judged(400, DriftConfig(psi_training=None))[1] == ["nights"]
+    assert judged(50, DriftConfig())[1] == []  # fewer than least_companies
+    assert judged(50, DriftConfig(least_companies=10))[0]["violated"] == ["training", "nights"]
+    assert judged(20, DriftConfig(least_companies=10))[1] == []
+
+
+def test_labels_that_come_together_make_chance_greater_and_a_night_without_labels_is_not_compared() -> None:
+    nights = {Key("fresh", "mix"): Reference(1000, {"a": 1000, "b": 1000})}
+    alone, _ = judge(mixed(400, {"a": 200, "b": 200}, {"1": 400}), {}, nights, DriftConfig())
+    together, _ = judge(mixed(200, {"a": 200, "b": 200}, {"2": 200}), {}, nights, DriftConfig())
+    assert together[0]["chance_nights"] > alone[0]["chance_nights"]
+    none, violations = judge(mixed(400, {"a": 0, "b": 0}, {"0": 400}), {}, nights, DriftConfig())
+    assert "psi_nights" not in none[0]
+    assert violations == []
+
+
+def test_texts_that_are_halved_violate_by_their_length_and_may() -> None:
+    tokens = Key("fresh", "tokens")
+    was, now = {"48": 500, "96": 1000, "192": 500}, {"24": 50, "48": 100, "96": 50}
+    night, nights = {tokens: Distribution(200, now)}, {tokens: Reference(2000, was)}
+    _, violations = judge(night, {}, nights, DriftConfig(psi_nights=None))
+    assert [one.says for one in violations] == [
+        "texts are 2.00 times as long or short as in nights, 1.25 times are allowed"
+    ]
+    assert judge(night, {}, nights, DriftConfig(psi_nights=None, length_ratio=None))[1] == []
+    assert judge(night, {}, nights, DriftConfig(psi_nights=None, length_ratio=2.5))[1] == []
 
 
 def test_nights_add_up() -> None:
-    one = {"population": "all", "figure": "status", "label": None, "counts": {"ok": 5, "error": 1}, "share": None}
-    found = sums_by_key([one, one | {"counts": {"ok": 2}}])
-    assert found == {Key("all", "status"): Reference({"ok": 7, "error": 1})}
+    one = {"population": "all", "figure": "status", "label": None, "share": None}
+    found = sums_by_key(
+        [one | {"companies": 6, "counts": {"ok": 5, "error": 1}}, one | {"companies": 2, "counts": {"ok": 2}}]
+    )
+    assert found == {Key("all", "status"): Reference(8, {"ok": 7, "error": 1})}
     of_label = {"population": "all", "figure": "probability", "label": "a", "counts": {"0": 10}, "companies": 10}
     (reference,) = sums_by_key([of_label | {"share": 0.2}, of_label | {"share": 0.4}]).values()
     assert (reference.counts, reference.over) == ({"0": 20}, pytest.approx(6.0))

@@ -56,6 +56,15 @@ Row = dict[str, Any]
 app = typer.Typer(add_completion=False)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What the newcomers of the last nights are like: drawn from these, each changed so; and the nights before them."""
+
+    newcomers: Sequence[Row]
+    change: Callable[[Row], Row] = dict
+    before: int = _QUIET_BEFORE + 1
+
+
 @dataclass
 class Growing:
     """A source that grows in a database of its own, and the model that scores it.
@@ -101,47 +110,41 @@ def compare(
     pool: Annotated[Path, typer.Argument(help="Parquet file of companies that it has not learned from.")],
     first: Annotated[int, typer.Option(help="Companies of the first night.")] = 1_000,
     nightly: Annotated[int, typer.Option(help="Companies that come in each night after it.")] = 120,
-    quiet: Annotated[int, typer.Option(help="Nights on which nothing is to be signalled.")] = 30,
-    shift: Annotated[list[str] | None, typer.Option(help="Only this shift; may be given several times.")] = None,
+    quiet: Annotated[int, typer.Option(min=_SHIFTED, help="Nights on which nothing is to be signalled.")] = 30,
+    shift: Annotated[list[str] | None, typer.Option(help="Only these newcomers; may be given several times.")] = None,
     dtype: DtypeOption = "bfloat16",
     master: MasterOption = "local[*,4]",
     out: OutOption = Path("docs/benchmarks/drift"),
 ) -> None:
-    """Run quiet nights, and the same with each shift after the first ones."""
+    """Run quiet nights, and for each shift a few of them before it."""
     fields = parse_template(load_artifact(artifact).manifest.template).fields
     rows = [{name: row.get(name) for name in (*fields, "industries")} for row in pq.read_table(pool).to_pylist()]
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         warehouse = {"folder": f"{folder}/warehouse", "master": master}
         spark = build_session(WarehouseConfig(**warehouse))
-        shifts = {name: how for name, how in _shifts(rows, fields).items() if shift is None or name in shift}
-        for name, shifted in {"quiet": None, **shifts}.items():
+        for name, kind in _kinds(rows, fields, quiet).items():
+            if shift and name not in shift:
+                continue
             growing = Growing(spark, warehouse, name, dtype)
             growing.begin(artifact, Path(folder))
             draw = random.Random(0)
-            for at in range(quiet + 1 if shifted is None else _QUIET_BEFORE + 1):
+            for at in range(kind.before):
                 growing.night(draw.choices(rows, k=nightly if at else first))
-            for _ in range(_SHIFTED if shifted is not None else 0):
-                growing.night([shifted(row) for row in draw.choices(_from(name, rows), k=nightly)])  # type: ignore[misc]
+            for _ in range(_SHIFTED):
+                growing.night([kind.change(row) for row in draw.choices(kind.newcomers, k=nightly)])
             found[name] = growing.nights
         spark.stop()
     facts = {"artifact": load_artifact(artifact).model_id, "first": first, "nightly": nightly, "dtype": dtype}
     write_results(out, facts | {"nights": found}, _table(found))
 
 
-def _from(name: str, rows: Sequence[Row]) -> list[Row]:
-    """Return what a shift draws from: few industries, or all."""
-    if name not in _INDUSTRIES:
-        return list(rows)
-    counts = Counter(industry for row in rows for industry in row["industries"] or ())
-    few = sorted(counts, key=lambda industry: (-counts[industry], industry))[_INDUSTRIES[name]]
-    return [row for row in rows if set(few).intersection(row["industries"] or ())]
-
-
-def _shifts(rows: Sequence[Row], fields: Sequence[str]) -> dict[str, Callable[[Row], Row]]:
-    """Return how each shift changes a company that is drawn."""
+def _kinds(rows: Sequence[Row], fields: Sequence[str], quiet: int) -> dict[str, Kind]:
+    """Return the kinds of newcomers; the quiet ones are those of the nights before."""
     longest = max(fields, key=lambda name: sum(len(str(row[name] or "")) for row in rows))
     draw = random.Random(1)
+    counts = Counter(industry for row in rows for industry in row["industries"] or ())
+    ranked = sorted(counts, key=lambda industry: (-counts[industry], industry))
 
     def german(row: Row) -> Row:
         return row | dict.fromkeys(fields) | {longest: " ".join(draw.sample(_GERMAN, 4))}
@@ -149,7 +152,10 @@ def _shifts(rows: Sequence[Row], fields: Sequence[str]) -> dict[str, Callable[[R
     def halved(row: Row) -> Row:
         return row | {name: str(row[name])[: len(str(row[name])) // 2] for name in fields if row[name]}
 
-    return {**dict.fromkeys(_INDUSTRIES, lambda row: row), "german": german, "halved": halved}
+    kinds = {"quiet": Kind(rows, before=quiet + 1 - _SHIFTED)}
+    for name, ranks in _INDUSTRIES.items():
+        kinds[name] = Kind([row for row in rows if {*ranked[ranks]}.intersection(row["industries"] or ())])
+    return kinds | {"german": Kind(rows, german), "halved": Kind(rows, halved)}
 
 
 def _table(found: dict[str, list[dict[str, Any]]]) -> list[str]:

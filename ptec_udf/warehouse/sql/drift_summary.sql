@@ -9,6 +9,8 @@ CREATE OR REPLACE VIEW `{database}`.drift_summary (
   truncated COMMENT 'share whose text was too long to be read to its end',
   error COMMENT 'share without a score since something failed',
   languages COMMENT 'share of each language, told roughly',
+  mix_psi_training COMMENT 'population stability index of how often labels are given beside each other, against the training extract; null: not compared',
+  mix_psi_nights COMMENT 'the same against the nights before',
   drifted COMMENT 'what drifted over its limit that night, of either population, the farthest first',
   retrain COMMENT 'true: drift says that it is time to train again',
   run_id COMMENT 'run',
@@ -23,13 +25,15 @@ SELECT
   coalesce(d.status['truncated'], 0) / d.companies AS truncated,
   coalesce(d.status['error'], 0) / d.companies AS error,
   transform_values(d.language, (name, n) -> n / d.companies) AS languages,
-  r.drifted, r.retrain, d.run_id, d.model_id
+  d.mix_psi_training, d.mix_psi_nights, r.drifted, r.retrain, d.run_id, d.model_id
 FROM (
   SELECT
     run_id, model_id, population, max(measured_at) AS night,
     max(companies) FILTER (WHERE figure = 'status') AS companies,
     max(mean) FILTER (WHERE figure = 'labels') AS labels_per_company,
     max(mean) FILTER (WHERE figure = 'tokens') AS tokens_per_text,
+    max(psi_training) FILTER (WHERE figure = 'mix') AS mix_psi_training,
+    max(psi_nights) FILTER (WHERE figure = 'mix') AS mix_psi_nights,
     first(counts) FILTER (WHERE figure = 'status') AS status,
     first(counts) FILTER (WHERE figure = 'language') AS language
   FROM `{database}`.drift

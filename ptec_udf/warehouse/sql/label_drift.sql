@@ -6,7 +6,7 @@ CREATE OR REPLACE VIEW `{database}`.label_drift (
   companies COMMENT 'companies with a probability',
   share COMMENT 'share of them at or over the threshold, 0 to 1',
   mean_probability COMMENT 'mean of their probabilities',
-  psi_training COMMENT 'population stability index against the training extract; from 0.25 on a great change, if chance allows; null: not compared',
+  psi_training COMMENT 'population stability index against the training extract; from 0.25 on a great change, where chance does not explain it; null: not compared',
   psi_nights COMMENT 'the same against the nights before',
   violated COMMENT 'references from which it is farther than it may be: training, nights',
   corrected COMMENT 'companies of which an analyst said whether they have the label; null: none',

@@ -171,6 +171,17 @@ def sums_by_key(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Reference]:
     return sums
 
 
+def reference_runs(measured: Sequence[Mapping[str, Any]], config: DriftConfig) -> list[str]:
+    """Choose the nights before that a night is compared with, of which the newest stands last.
+
+    A night over a limit is none of them while it counts for the signal, so that the next night of a shift is held
+    against what was before it; a change that lasts becomes what is usual after that.
+    """
+    recent = len(measured) - config.signal_within + 1
+    usual = [row["run_id"] for at, row in enumerate(measured) if at < recent or not row["drifted"]]
+    return usual[-config.reference_nights :]
+
+
 def retrain(violates: Sequence[bool], config: DriftConfig) -> bool:
     """Say whether it is time to train again: enough of the last nights, of which the newest stands last, violate."""
     return sum(violates[-config.signal_within :]) >= config.signal_nights

@@ -23,6 +23,7 @@ from ptec_udf.drift.judge import (
     Key,
     Reference,
     judge,
+    reference_runs,
     retrain,
     sums_by_key,
 )
@@ -42,7 +43,7 @@ def measure_drift(night: Night) -> None:
     """
     record, config, warehouse = night.record, night.config.drift, night.warehouse
     earlier = night.history.measured(alias=record.alias, model_id=record.model_id)
-    before = [row["run_id"] for row in earlier[-config.reference_nights :]]
+    before = reference_runs([row.asDict() for row in earlier], config)
     nights = warehouse.read("drift").where(F.col("run_id").isin(before)).collect() if before else []
     n_tasks = task_slots(warehouse.spark)
     found = _distributions(_companies(night), night.artifact.manifest.labels, n_tasks)

@@ -11,7 +11,7 @@ import pytest
 from ptec_udf.config import ScoreConfig, load_config
 from ptec_udf.drift.config import DriftConfig
 from ptec_udf.drift.count import add_up, counting
-from ptec_udf.drift.judge import Distribution, Key, Reference, judge, retrain, sums_by_key
+from ptec_udf.drift.judge import Distribution, Key, Reference, judge, reference_runs, retrain, sums_by_key
 from ptec_udf.errors import ConfigError
 
 LANGUAGE = Key("all", "language")
@@ -138,6 +138,15 @@ def test_nights_add_up() -> None:
 )
 def test_two_of_three_nights_are_a_signal(nights: list[bool], expected: bool) -> None:
     assert retrain(nights, DriftConfig()) is expected
+
+
+@pytest.mark.parametrize(
+    ("drifted", "expected"),
+    [("", ""), ("....", "bcd"), ("...x", "abc"), ("..xx", "ab"), (".xxx", "ab"), ("xxxx", "ab"), ("x..x", "abc")],
+)
+def test_nights_that_may_make_a_signal_are_no_reference(drifted: str, expected: str) -> None:
+    nights = [{"run_id": "abcd"[at], "drifted": ["a label"] if one == "x" else []} for at, one in enumerate(drifted)]
+    assert reference_runs(nights, DriftConfig(reference_nights=3)) == list(expected)
 
 
 def test_a_signal_that_cannot_come_is_refused() -> None:

@@ -35,7 +35,7 @@ from ptec_udf.progress import say
 from ptec_udf.text import parse_template
 from ptec_udf.warehouse.session import build_session
 
-_QUIET_BEFORE, _SHIFTED = 4, 2
+_SHIFTED = 2
 _INDUSTRIES = {"broad": slice(5), "sectors": slice(5, 10)}
 """Ranks of the industries that newcomers have, by companies: the greatest, which most have anyway, or the next."""
 
@@ -58,11 +58,11 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True)
 class Kind:
-    """What the newcomers of the last nights are like: drawn from these, each changed so; and the nights before them."""
+    """What the newcomers of the last nights are like: drawn from these, each changed so, after so many nights."""
 
     newcomers: Sequence[Row]
+    before: int
     change: Callable[[Row], Row] = dict
-    before: int = _QUIET_BEFORE + 1
 
 
 @dataclass
@@ -111,6 +111,7 @@ def compare(
     first: Annotated[int, typer.Option(help="Companies of the first night.")] = 1_000,
     nightly: Annotated[int, typer.Option(help="Companies that come in each night after it.")] = 120,
     quiet: Annotated[int, typer.Option(min=_SHIFTED, help="Nights on which nothing is to be signalled.")] = 30,
+    before: Annotated[int, typer.Option(min=1, help="Nights before a shift begins, the first one among them.")] = 5,
     shift: Annotated[list[str] | None, typer.Option(help="Only these newcomers; may be given several times.")] = None,
     dtype: DtypeOption = "bfloat16",
     master: MasterOption = "local[*,4]",
@@ -123,7 +124,7 @@ def compare(
     with tempfile.TemporaryDirectory() as folder:
         warehouse = {"folder": f"{folder}/warehouse", "master": master}
         spark = build_session(WarehouseConfig(**warehouse))
-        for name, kind in _kinds(rows, fields, quiet).items():
+        for name, kind in _kinds(rows, fields, before, quiet).items():
             if shift and name not in shift:
                 continue
             growing = Growing(spark, warehouse, name, dtype)
@@ -139,7 +140,7 @@ def compare(
     write_results(out, facts | {"nights": found}, _table(found))
 
 
-def _kinds(rows: Sequence[Row], fields: Sequence[str], quiet: int) -> dict[str, Kind]:
+def _kinds(rows: Sequence[Row], fields: Sequence[str], before: int, quiet: int) -> dict[str, Kind]:
     """Return the kinds of newcomers; the quiet ones are those of the nights before."""
     longest = max(fields, key=lambda name: sum(len(str(row[name] or "")) for row in rows))
     draw = random.Random(1)
@@ -152,10 +153,10 @@ def _kinds(rows: Sequence[Row], fields: Sequence[str], quiet: int) -> dict[str, 
     def halved(row: Row) -> Row:
         return row | {name: str(row[name])[: len(str(row[name])) // 2] for name in fields if row[name]}
 
-    kinds = {"quiet": Kind(rows, before=quiet + 1 - _SHIFTED)}
+    kinds = {"quiet": Kind(rows, quiet + 1 - _SHIFTED)}
     for name, ranks in _INDUSTRIES.items():
-        kinds[name] = Kind([row for row in rows if {*ranked[ranks]}.intersection(row["industries"] or ())])
-    return kinds | {"german": Kind(rows, german), "halved": Kind(rows, halved)}
+        kinds[name] = Kind([row for row in rows if {*ranked[ranks]}.intersection(row["industries"] or ())], before)
+    return kinds | {"german": Kind(rows, before, german), "halved": Kind(rows, before, halved)}
 
 
 def _table(found: dict[str, list[dict[str, Any]]]) -> list[str]:

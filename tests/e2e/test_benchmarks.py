@@ -56,10 +56,9 @@ def test_memory(artifact, tmp_path):
 def test_drift(artifact, tmp_path):
     rows = [company | {"industries": company["labels"]} for company in tiny_companies(120)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
-    numbers = ["--first", 300, "--nightly", 110, "--quiet", 2, "--dtype", "float32"]
-    options = [*numbers, "--shift", "quiet", "--shift", "german"]
+    options = ["--first", 300, "--nightly", 110, "--before", 2, "--shift", "german", "--dtype", "float32"]
     nights = results_of("drift", tmp_path / "out", artifact, tmp_path / "pool.parquet", *options)["nights"]
-    assert [len(nights[name]) for name in ("quiet", "german")] == [3, 7]
+    assert [bool(night["drifted"]) for night in nights["german"]] == [False, False, True, True]
     assert nights["german"][-1]["retrain"]
 
 

@@ -61,11 +61,13 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 
 def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
     """Score with one model, and in its pass with shadows that can; returns and raises as ``score``."""
-    if result := _needless(night):
+    if not _is_staged_beside(night) and (result := _needless(night)):
         return result
     with held(night.warehouse, night.record.model_id, night.record.run_id) as still_held:
         night = as_it_is_now(night)  # another run may have ended before this one had its hold
         if result := _needless(night):
+            if _is_staged_beside(night):
+                _clear_staging(night)
             return result
         check(night)
         ensure_views(night.warehouse)
@@ -182,6 +184,14 @@ def _scored(
     if n_texts and night.artifact.manifest.backbone:
         night.record.dtype = engine_settings(night.warehouse.spark, night.config.engine).dtype
     return staged
+
+
+def _is_staged_beside(night: Night) -> bool:
+    """Tell whether the champion's pass has staged for a shadow; a run of its model that was faster leaves it there."""
+    if not isinstance(night.config, ShadowConfig):
+        return False
+    staged = night.warehouse.read("score_staging").where(F.col("run_id") == night.config.shadow_of)
+    return not staged.where(F.col("model_id") == night.record.model_id).isEmpty()
 
 
 def _clear_staging(night: Night) -> None:

@@ -158,6 +158,22 @@ def test_a_night_that_died_before_its_shadow_leaves_nothing_in_staging(site: Sit
     assert (runs(site)[second]["reused"], site.rows("score_staging")) == (30, [])
 
 
+def test_a_run_of_the_shadows_model_that_was_faster_leaves_nothing_in_staging(site: Site, monkeypatch) -> None:
+    site.champion()
+    other = with_other_head(site)
+    score_shadows = score_module.score_shadows
+
+    def after_another_run(*arguments: Any) -> dict[str, dict[str, Any]]:
+        assert {row["model_id"] for row in site.warehouse.read("score_staging").collect()} == {other}
+        assert site.night(f"model.id={other}")["outcome"] == "done"
+        return score_shadows(*arguments)
+
+    monkeypatch.setattr(score_module, "score_shadows", after_another_run)
+    night = site.night(f"shadows=[{other}]")
+    assert (night["outcome"], night["shadows"][other]["outcome"]) == ("done", "nothing_to_do")
+    assert site.rows("score_staging") == []
+
+
 def test_what_was_staged_for_a_shadow_that_is_taken_off_goes_in_time(site: Site, monkeypatch) -> None:
     first, second = site.champion(0), site.model(1)
     with monkeypatch.context() as patch:

@@ -30,7 +30,9 @@ def curves(
     found: dict[str, list[list[float]]] = {"precision_recall": [], "reliability": []}
     if positive.any():
         precision, recall, thresholds = precision_recall_curve(positive.ravel(), probabilities.ravel())
-        kept = np.unique(np.linspace(0, len(thresholds) - 1, _MOST_POINTS).round().astype(int))
+        # Evenly over recall: evenly over thresholds, most points are those of cells that nobody would call a label.
+        levels = np.linspace(0, 1, _MOST_POINTS + 1)[1:]
+        kept = np.unique(len(thresholds) - 1 - np.searchsorted(recall[-2::-1], levels - 1e-9))
         found["precision_recall"] = _rows(thresholds[kept], precision[kept], recall[kept])
     if len(bins):
         p, y = probabilities[cells], positive[cells]

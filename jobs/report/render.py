@@ -19,6 +19,9 @@ NOTHING = "\N{EN DASH}"
 _LABELS_SHOWN = 12
 """On the first screen; all of them stand further down."""
 
+_FARTHEST_SHOWN = 10
+"""Of the figures over their limit; the others are opened."""
+
 
 def render(facts: dict[str, Any]) -> str:
     """Return the report of what ``collect`` gathered."""
@@ -38,6 +41,7 @@ def render(facts: dict[str, Any]) -> str:
         "bars": bars,
         "width": WIDTH,
         "height": HEIGHT,
+        "farthest_shown": _FARTHEST_SHOWN,
     }
     template = environment.from_string((files("jobs.report") / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(**facts, **summary(facts))

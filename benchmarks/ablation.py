@@ -51,7 +51,8 @@ from benchmarks.common import (
 )
 from benchmarks.machine import write_results
 from ptec_udf.engine.device import BATCH_TOKENS
-from ptec_udf.engine.scorer import ScoredText, Scorer
+from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.scorer import Scorer
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.calibration import probabilities
 from ptec_udf.progress import say

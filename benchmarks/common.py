@@ -15,7 +15,8 @@ import torch
 import typer
 
 from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.scorer import ScoredText, Scorer
+from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.scorer import Scorer
 from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.progress import say

@@ -22,7 +22,7 @@ import yaml
 
 from jobs import promote, score
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.engine.scorer import OK, TRUNCATED
+from ptec_udf.engine.result import OK, TRUNCATED
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.text import parse_template
 from ptec_udf.warehouse.session import build_session

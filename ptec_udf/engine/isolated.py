@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ptec_udf.engine.device import task_device
-from ptec_udf.engine.scorer import ERROR, ScoredText
+from ptec_udf.engine.result import ERROR, ScoredText
 from ptec_udf.engine.worker import EngineSettings, keep_only, scorer_for
 from ptec_udf.errors import PtecError
 

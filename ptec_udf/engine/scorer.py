@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.encode import EncodedText, Encoder
+from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
 from ptec_udf.model import attention, fused
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.head import Head, LabelAttention
@@ -19,32 +19,6 @@ from ptec_udf.model.lora import add_into, check_unchanged
 from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.terms import TermsHead
-
-OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
-FAULTS_OF_A_TEXT = (
-    ArithmeticError,
-    AssertionError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
-
-@dataclass
-class ScoredText:
-    """What one text came to; ``logits`` is None unless the status is ok or truncated.
-
-    ``batch_positions`` counts the positions that the row took in its batch, padding included.
-    """
-
-    status: str = EMPTY
-    n_tokens: int = 0
-    n_truncated: int = 0
-    error: str | None = None
-    logits: np.ndarray | None = field(default=None, repr=False)
-    batch_positions: int = 0
 
 
 class Scorer:
@@ -208,21 +182,6 @@ def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tens
         padded[at, : len(row)] = torch.tensor(row)
         mask[at, : len(row)] = 1
     return padded, mask
-
-
-def scored(logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
-    """Give one row its status; for the arguments see ``ScoredText``."""
-    result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
-    if not np.isfinite(logits).all():
-        result.status, result.error, result.logits = ERROR, "logits are not finite", None
-    elif n_truncated:
-        result.status = TRUNCATED
-    return result
-
-
-def fail(result: ScoredText, error: Exception) -> None:
-    """Mark a row that failed alone; the error's message may hold the text."""
-    result.status, result.error = ERROR, f"scoring this text alone raised {type(error).__name__}"
 
 
 def _halving(rows: list[int], run: Callable[[list[int]], None], fail: Callable[[int, Exception], None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptec_udf.engine.scorer import FAULTS_OF_A_TEXT, ScoredText, fail, scored
+from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
 from ptec_udf.model.terms import TermsHead
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ptec_udf.engine.encode import EncodedText
-from ptec_udf.engine.scorer import ScoredText, Scorer, batches, pad
+from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.scorer import Scorer, batches, pad
 from ptec_udf.model.network import PtecNetwork
 
 # Networks of equal hidden states, each with the place of its model and its own among the model's members.

@@ -16,8 +16,7 @@ from pyspark.sql import types as T
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import GPU_BATCH_TOKENS, chosen_dtype
 from ptec_udf.engine.isolated import isolated
-from ptec_udf.engine.scorer import ScoredText, Scorer
-from ptec_udf.engine.together import score_together
+from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.remote import carried, cores, counter
@@ -147,6 +146,9 @@ def together_udf(
 
     @F.pandas_udf(T.StructType(fields))  # type: ignore[call-overload]
     def score_texts(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+        from ptec_udf.engine.scorer import Scorer
+        from ptec_udf.engine.together import score_together
+
         marks: list[int] = []
 
         def texts() -> Iterator[pd.Series]:

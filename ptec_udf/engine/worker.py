@@ -14,15 +14,17 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from ptec_udf.engine.device import Dtype, task_device
-from ptec_udf.engine.load import LoadedBackbone, load_backbone, load_scorer
-from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model.artifact import read_artifact
+
+if TYPE_CHECKING:  # half of a night's imports, of which its driver, where no text is scored, has no need
+    from ptec_udf.engine.load import LoadedBackbone
+    from ptec_udf.engine.scorer import Scorer
+    from ptec_udf.engine.terms_scorer import TermsScorer
 
 MOST_BACKBONES = 2
 """That a worker holds at once, such as the champion's and that of a challenger; they are most of what models take."""
@@ -87,6 +89,8 @@ def scorer_beside(model_id: str, files: Mapping[str, bytes], settings: EngineSet
 
     Arguments are those of ``scorer_for``.
     """
+    from ptec_udf.engine.scorer import Scorer
+
     key = (model_id, settings, task_device())
     if key in _failed:
         return None
@@ -118,6 +122,8 @@ def load_count() -> int:
 
 def _load(key: _Key, files: Mapping[str, bytes]) -> _Held:
     """Load a model for the first time in this process; its backbone may be there already."""
+    from ptec_udf.engine.load import load_backbone, load_scorer
+
     _, settings, device = key
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
     torch.set_num_threads(settings.threads)

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.engine.scorer import ERROR
+from ptec_udf.engine.result import ERROR
 from ptec_udf.errors import ErrorBudgetError, PtecError
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, TO_WRITE
 from ptec_udf.nightly.plan import Night, pin_night

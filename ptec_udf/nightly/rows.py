@@ -7,7 +7,7 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.scorer import EMPTY, ERROR
+from ptec_udf.engine.result import EMPTY, ERROR
 from ptec_udf.language import language
 from ptec_udf.model.curve import Point, bend
 from ptec_udf.model.manifest import Label, Manifest

@@ -12,7 +12,8 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import BATCH_TOKENS, Dtype
-from ptec_udf.engine.scorer import ScoredText, Scorer
+from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.engine.udf import scoring_udf, windows
 from ptec_udf.model.artifact import Artifact

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptec_udf.engine.device import Dtype
-from ptec_udf.engine.scorer import ScoredText
+from ptec_udf.engine.result import ScoredText
 from ptec_udf.model.calibration import is_assigned, probabilities
 from ptec_udf.model.manifest import Manifest
 

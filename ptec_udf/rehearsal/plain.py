@@ -19,7 +19,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from ptec_udf.engine.encode import Encoder
-from ptec_udf.engine.scorer import FAULTS_OF_A_TEXT, ScoredText, fail, scored
+from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
 from ptec_udf.model import mpnet
 from ptec_udf.model.artifact import Artifact, Member
 from ptec_udf.model.backbone import resolve

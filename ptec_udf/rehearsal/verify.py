@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.device import Dtype
 from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.scorer import ScoredText
+from ptec_udf.engine.result import ScoredText
 from ptec_udf.errors import PtecError, SourceError
 from ptec_udf.nightly.plan import Night, check, pin_night
 from ptec_udf.nightly.reason import reason_of

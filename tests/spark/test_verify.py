@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from typer.testing import Result
 
 from ptec_udf.config import EngineConfig, ScoreConfig, load_config
-from ptec_udf.engine.scorer import ScoredText
+from ptec_udf.engine.result import ScoredText
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night, pin_night
 from ptec_udf.rehearsal import arrangements, verify

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.scorer import OK, TRUNCATED
+from ptec_udf.engine.result import OK, TRUNCATED
 from ptec_udf.engine.together import score_together
 from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact

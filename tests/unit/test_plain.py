@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.scorer import EMPTY, ERROR, OK, TRUNCATED
+from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
 from ptec_udf.model import network
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.members import MeanNetwork

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ptec_udf.engine.scorer import EMPTY, ERROR, OK, TRUNCATED, Scorer, pad
+from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
+from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import FAMILIES, KINDS, LABELS, tiny_artifact, tiny_companies, tiny_network, tiny_text

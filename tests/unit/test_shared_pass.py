@@ -8,7 +8,7 @@ import torch
 
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.scorer import ERROR, OK, TRUNCATED
+from ptec_udf.engine.result import ERROR, OK, TRUNCATED
 from ptec_udf.engine.together import score_together
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ptec_udf.engine.scorer import EMPTY, ERROR, OK
+from ptec_udf.engine.result import EMPTY, ERROR, OK
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model import terms as module
 from ptec_udf.model.manifest import TermsForm

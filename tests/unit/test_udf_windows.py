@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ptec_udf.engine.scorer import EMPTY, OK, ScoredText
+from ptec_udf.engine.result import EMPTY, OK, ScoredText
 from ptec_udf.engine.udf import SCORED, to_frame, windows
 
 

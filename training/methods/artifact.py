@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.scorer import ERROR
+from ptec_udf.engine.result import ERROR
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from training.decisions.decide import Decisions

@@ -1,0 +1,48 @@
+"""What a text came to; known where nothing is scored too, so that no language model's library is imported for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
+FAULTS_OF_A_TEXT = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass
+class ScoredText:
+    """What one text came to; ``logits`` is None unless the status is ok or truncated.
+
+    ``batch_positions`` counts the positions that the row took in its batch, padding included.
+    """
+
+    status: str = EMPTY
+    n_tokens: int = 0
+    n_truncated: int = 0
+    error: str | None = None
+    logits: np.ndarray | None = field(default=None, repr=False)
+    batch_positions: int = 0
+
+
+def scored(logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
+    """Give one row its status; for the arguments see ``ScoredText``."""
+    result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
+    if not np.isfinite(logits).all():
+        result.status, result.error, result.logits = ERROR, "logits are not finite", None
+    elif n_truncated:
+        result.status = TRUNCATED
+    return result
+
+
+def fail(result: ScoredText, error: Exception) -> None:
+    """Mark a row that failed alone; the error's message may hold the text."""
+    result.status, result.error = ERROR, f"scoring this text alone raised {type(error).__name__}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from ptec_udf.drift.config import DriftConfig
@@ -138,7 +138,7 @@ def _over_share(key: Key, name: str, reference: Reference, found: Distribution, 
     now = (round(found.more["share"] * found.companies), found.companies)
     was = (round(reference.over), reference.companies)
     says = f"share {now[0] / now[1]:.1%} against {was[0] / was[1]:.1%} in {name}"
-    return _over_ratio(Violation(key, name, says, 0.0), share_shift(was, now), ratio)
+    return _over_ratio(key, name, says, share_shift(was, now), ratio)
 
 
 def _over_length(
@@ -149,14 +149,14 @@ def _over_length(
         return []
     compared = scale_shift(reference.counts, found.counts)
     says = f"texts are {math.exp(compared.size):.2f} times as long or short as in {name}"
-    return _over_ratio(Violation(key, name, says, 0.0), compared, ratio)
+    return _over_ratio(key, name, says, compared, ratio)
 
 
-def _over_ratio(one: Violation, compared: Shift, ratio: float) -> list[Violation]:
-    """Return the violation, if the logarithm of a ratio is over its limit and over what chance explains."""
+def _over_ratio(key: Key, name: str, says: str, compared: Shift, ratio: float) -> list[Violation]:
+    """Say whether the logarithm of a ratio is over its limit, and over what chance explains."""
     if compared.size <= (most := max(math.log(ratio), compared.by_chance)):
         return []
-    return [replace(one, says=f"{one.says}, {ratio:g} times are allowed", excess=compared.size / most)]
+    return [Violation(key, name, f"{says}, {ratio:g} times are allowed", compared.size / most)]
 
 
 def sums_by_key(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Reference]:

@@ -66,8 +66,7 @@ def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
     with held(night.warehouse, night.record.model_id, night.record.run_id) as still_held:
         night = as_it_is_now(night)  # another run may have ended before this one had its hold
         if result := _needless(night):
-            if _is_staged_beside(night):
-                _clear_staging(night)
+            _clear_staging(night)
             return result
         check(night)
         ensure_views(night.warehouse)

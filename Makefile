@@ -11,8 +11,9 @@ WARM := .venv/.warm-spark
 .NOTPARALLEL:
 # Two processes; a file's tests stay in one. Files go in the order given, and each process has a Spark session of its own.
 IN_TWO := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-ON_SPARK := $(IN_TWO) --no-loadscope-reorder
-.PHONY: help demo test test-unit test-spark test-documents lint audit wheel wheel-check clean java
+ON_SPARK := $(IN_TWO) --no-loadscope-reorder tests/e2e tests/faults tests/spark
+
+.PHONY: help demo test test-long test-unit test-spark test-documents lint audit wheel wheel-check clean java
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,13 +22,16 @@ demo: java $(DEMO)  ## train a small model and score the shipped companies for t
 	@$(BIN)/ptec demo $(DEMO_ARGS)
 
 test: java $(DEV) lint audit wheel-check test-unit $(WARM)  ## all that CI runs
-	@$(ON_SPARK) tests/e2e tests/faults tests/spark
+	@$(ON_SPARK) -m "not long"
+
+test-long: java $(WARM)  ## the tests that `make test` leaves out: benchmarks, deliveries, every fault; an hour or more
+	@$(ON_SPARK) -m long
 
 test-unit: $(DEV)  ## tests without Spark, in seconds
 	@OMP_NUM_THREADS=1 $(IN_TWO) tests/unit
 
 test-spark: java $(WARM)  ## tests on Spark, and the commands end to end
-	@$(ON_SPARK) tests/e2e tests/faults tests/spark --ignore=tests/e2e/test_documents.py
+	@$(ON_SPARK) -m "not long" --ignore=tests/e2e/test_documents.py
 
 test-documents: java $(DEV)  ## run every command that the pages show, in their order
 	@$(BIN)/python -m pytest tests/e2e/test_documents.py

@@ -22,6 +22,9 @@ def main() -> int:
         print("audit: nobody could be asked for known vulnerabilities; nothing was compared")
         return 0
     compared = [package for package in packages if "vulns" in package]
+    if not compared:
+        print(f"audit: none of {len(packages)} packages could be compared: {packages[0]['skip_reason']}")
+        return 0
     found = [(package, vulnerability) for package in compared for vulnerability in package["vulns"]]
     print(f"audit: {len(compared)} of {len(packages)} packages compared, {len(found)} known vulnerabilities")
     for package, vulnerability in found:

@@ -44,7 +44,7 @@ def results_of(module, out, *arguments):
     return json.loads((out / "results.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory(artifact, tmp_path):
     found = results_of("memory", tmp_path / "out", artifact, "--workers", 1, "--workers", 2, "--dtype", "bfloat16")
     megabytes = found["megabytes"]
@@ -52,7 +52,7 @@ def test_memory(artifact, tmp_path):
     assert 0 < further["shared"] < further["apart"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_drift(artifact, tmp_path):
     rows = [company | {"industries": company["labels"]} for company in tiny_companies(120)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
@@ -62,14 +62,14 @@ def test_drift(artifact, tmp_path):
     assert nights["german"][-1]["retrain"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_layout(tmp_path):
     found = results_of("layout", tmp_path / "out", "--rows", 400, "--nights", 1)["layouts"]
     assert set(found) == {"as nights leave it", "files joined", "Z-order by key"}
     assert all(figures["company_mb"] > 0 and figures["label_mb"] > 0 for figures in found.values())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_year(artifact, tmp_path):
     if find_library() is None:
         pytest.skip("libfaketime is not installed: no year goes by")
@@ -81,7 +81,7 @@ def test_year(artifact, tmp_path):
     assert last["tables"]["scores"]["rows"] == 200
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_peers(artifact, tmp_path):
     texts = [f"We sell solar power to hotel number {number}" for number in range(50)] + [None, " "]
     pq.write_table(pa.table({"about": texts}), tmp_path / "texts.parquet")
@@ -104,7 +104,7 @@ def test_peft_scorer_gives_our_logits(tmp_path, family, kind):
     np.testing.assert_allclose(PeftScorer(str(folder)).logits(texts), ours, rtol=0, atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ablation(tmp_path, texts):
     model = tiny_artifact(tmp_path / "tiny", "llama", "input")
     options = ["--column", "about", "--repeats", 1, "--batch-tokens", 200, "--threads", 1]
@@ -118,7 +118,7 @@ def test_ablation(tmp_path, texts):
     assert ways["equal texts once"]["probabilities_apart"] < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_prompt_cost(artifact, tmp_path, texts):
     options = ["--column", "about", "--repeats", 3, "--rows", 30, "--threads", 1]
     found = results_of("prompt_cost", tmp_path / "out", artifact, texts, *options)
@@ -128,7 +128,7 @@ def test_prompt_cost(artifact, tmp_path, texts):
     assert found["times_without"]["median"] == sorted(one / other for one, other in pairs)[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_arithmetic(artifact, tmp_path, texts):
     options = ["--column", "about", "--repeats", 1, "--rows", 40, "--threads", 1, "--side", 64, "--batch-tokens", 200]
     found = results_of("arithmetic", tmp_path / "out", artifact, texts, *options)
@@ -140,7 +140,7 @@ def test_arithmetic(artifact, tmp_path, texts):
     assert 0.5 < sum(one["share"] for one in of_one_thread["profile"]) <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_engines(artifact, tmp_path, texts):
     options = ["--column", "about", "--repeats", 1, "--rows", 40, "--threads", 1, "--alone", 5, "--batch-tokens", 200]
     names = ["OpenVINO", "ONNX Runtime", "quantize_dynamic of torch", "torch.compile, shifted attention"]
@@ -156,7 +156,7 @@ def test_engines(artifact, tmp_path, texts):
     assert {one["engine"] for one in found["engines"]} == {"eager torch", *names}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_growth(artifact, tmp_path):
     found = results_of("growth", tmp_path / "out", artifact, "--rows", 200, "--master", "local[2,4]")
     first, later = found["nights"]["200"]
@@ -164,7 +164,7 @@ def test_growth(artifact, tmp_path):
     assert 0 < first["seconds_scoring"] < first["seconds"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_overhead(artifact, tmp_path, texts):
     options = ["--column", "about", "--repeats", 1, "--slots", 2, "--warm"]
     found = results_of("overhead", tmp_path / "out", artifact, texts, *options)

@@ -78,7 +78,7 @@ def counts_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     return json.loads(done.stdout)["counts"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_the_package_the_night_fails_and_says_so(site: Path, driver: Path, bare: Path) -> None:
     done = night(site, driver, str(bare / "bin" / "python"))
     assert done.returncode == 1
@@ -86,7 +86,7 @@ def test_without_the_package_the_night_fails_and_says_so(site: Path, driver: Pat
     assert said.startswith("error: the night failed with workers that lack the Python module 'ptec_udf")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_zip_in_py_files_is_enough(site: Path, driver: Path, bare: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "ptec_udf", tmp_path / "zip" / "ptec_udf", ignore=shutil.ignore_patterns("__pycache__"))
     packed = shutil.make_archive(str(tmp_path / "ptec"), "zip", tmp_path / "zip")
@@ -94,7 +94,7 @@ def test_a_zip_in_py_files_is_enough(site: Path, driver: Path, bare: Path, tmp_p
     assert counts_of(done) == {"ok": 70}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_environment_in_archives_is_enough(site: Path, driver: Path, bare: Path, tmp_path: Path) -> None:
     inside = _site_packages(bare) / "ptec_udf"
     shutil.copytree(ROOT / "ptec_udf", inside, ignore=shutil.ignore_patterns("__pycache__"))

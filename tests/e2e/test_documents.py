@@ -124,7 +124,6 @@ def test_quoted_messages_are_those_of_the_code() -> None:
     assert [message for message in quoted if message not in source] == []
 
 
-@pytest.mark.slow
 def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
     environment = _scratch(tmp_path)
     for name in RUN_IN_ORDER:

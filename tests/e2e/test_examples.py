@@ -56,7 +56,7 @@ def read(python: Path, code: str, file: Path, **environment: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
     home = {
         "AIRFLOW_HOME": str(tmp_path),
@@ -70,14 +70,14 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
     assert found["after"]["evaluate"] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_databricks_reads_the_bundle(schedulers: Path) -> None:
     assert read(schedulers / "python", READ_BUNDLE, EXAMPLES / "databricks" / "databricks.yml") == {
         "ptec_nightly": True
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dbt_parses_the_project(tmp_path: Path) -> None:
     programs = installed(tmp_path / "env", "dbt-core>=1.11,<1.12", "dbt-spark[PyHive]>=1.11,<1.12")
     places = {"DBT_PROFILES_DIR": ".", "DBT_TARGET_PATH": str(tmp_path), "DBT_LOG_PATH": str(tmp_path)}

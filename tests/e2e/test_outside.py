@@ -19,6 +19,8 @@ from pyhive import hive
 from tests.e2e.documents import ROOT, blocks
 from tests.e2e.processes import TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
 
+pytestmark = pytest.mark.long
+
 PAGE = ROOT / "docs" / "outside.md"
 COMPANIES, TOKENS = "count(*)", "sum(n_tokens)"
 

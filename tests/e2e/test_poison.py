@@ -15,6 +15,8 @@ from tests.e2e.processes import ROOT, TIMEOUT_S, ptec, result_of, table_rows
 from tests.faulty import DEADLY, python_path_with_fault
 from tests.hostile import hostile_rows
 
+pytestmark = pytest.mark.long
+
 N_ROWS = 10_000
 
 

@@ -101,7 +101,7 @@ def test_unexpected_error_of_one_ends_all_and_shows_its_place(folder: Path, capf
     assert "a company's text" not in printed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_executors_make_the_model_of_one(folder: Path, alone: Artifact) -> None:
     submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", "local-cluster[2,1,1024]"]
     command = [*submit, "--conf", "spark.ui.enabled=false", str(ROOT / "jobs" / "train.py"), "--json"]

@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.at_once import N_DRIVERS, Site, anomalies
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:

@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.processes import ROOT, TIMEOUT_S, ptec
 from tests.faults.site import N_COMPANIES, FaultSite, score
 
+pytestmark = pytest.mark.long
+
 FREE_KILOBYTES = (300, 700)
 _UNSHARE = ["unshare", "--map-root-user", "--mount"]
 

@@ -29,7 +29,6 @@ def estimated(site: Site, *shadows: str) -> dict:
     return json.loads(command.stdout.strip().splitlines()[-1])
 
 
-@pytest.mark.slow
 def test_night_does_what_was_estimated(site: Site) -> None:
     site.write([(company["key"], company["name"], company["about"]) for company in tiny_companies(600)])
     found = estimated(site)
@@ -52,7 +51,6 @@ def test_night_does_what_was_estimated(site: Site) -> None:
     assert of_night["estimate_error"] == pytest.approx(of_night["seconds"] / found["seconds"] - 1, abs=0.01)
 
 
-@pytest.mark.slow
 def test_only_what_changed_is_counted_and_an_old_estimate_is_of_no_night(site: Site) -> None:
     site.write(companies())
     estimated(site)

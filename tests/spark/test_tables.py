@@ -212,7 +212,6 @@ def test_the_running_session_is_used_and_checked(spark: SparkSession) -> None:
     assert f"warehouse.folder must be {folder!r}" in caught.value.faults[1]
 
 
-@pytest.mark.slow
 def test_a_second_process_is_told_that_the_warehouse_is_busy(spark: SparkSession) -> None:
     folder = Path(spark.conf.get(FOLDER_SETTING))
     code = (

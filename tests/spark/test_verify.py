@@ -67,7 +67,6 @@ def night_of(site: Site, *overrides: str) -> Night:
     return pin_night(site.warehouse, load_config(ScoreConfig, None, [*mine, *overrides]))
 
 
-@pytest.mark.slow
 def test_real_engine_passes_and_nothing_is_written(site: Site, champion: str) -> None:
     before = versions(site)
     command = run(site, "verify", "--json", **FEW)
@@ -92,7 +91,6 @@ def test_real_engine_passes_and_nothing_is_written(site: Site, champion: str) ->
     assert site.rows("runs") == site.rows("scores") == site.rows("score_staging") == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("champion")
 def test_fault_in_the_workers_is_found(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the workers have it: this process scores as ever, so that what is found has come through them."""

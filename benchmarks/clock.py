@@ -51,7 +51,7 @@ class Clock:
         """
         if (library := find_library()) is None:
             raise ConfigError("libfaketime is needed, which moves the clock of a process: apt install faketime")
-        self.file.write_text("+0d", encoding="utf-8")
+        self._tell_java()
         environment = {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
@@ -76,8 +76,11 @@ class Clock:
     def next_day(self) -> None:
         """Go on by a day."""
         self.days += 1
-        self.file.write_text(f"+{self.days}d", encoding="utf-8")
+        self._tell_java()
         self._python.shift(timedelta(days=1))
+
+    def _tell_java(self) -> None:
+        self.file.write_text(f"+{self.days}d", encoding="utf-8")
 
     def set_ages(self, folder: Path) -> None:
         """Let new files be of this day, which the file system cannot know."""

@@ -5,7 +5,8 @@ Run it so::
     python -m benchmarks.year ARTIFACT --out docs/benchmarks/year
 
 Before each night the clock goes on by a day, for Spark and Python alike, so that housekeeping and Delta find rows,
-files and logs as old as they would be. Spark gets it by libfaketime (Debian: ``apt install faketime``).
+files and logs as old as they would be. Spark gets it by libfaketime (Debian: ``apt install faketime``). With
+``--folder`` the same command goes on after the last night that ended.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ def compare(
     keep_days: Annotated[int | None, typer.Option(min=1, help="Rows that are older are removed; else none.")] = 90,
     weekly: Annotated[bool, typer.Option(help="Keep house once a week.")] = True,
     master: MasterOption = "local[*,4]",
+    folder: Annotated[Path | None, typer.Option(help="Where the warehouse is kept; else it is thrown away.")] = None,
     out: OutOption = Path("docs/benchmarks/year"),
 ) -> None:
     """Run the nights, and lay out what each month ended with."""
     year = Year(str(artifact.resolve()), nights, companies, keep_days, weekly, master)
-    with tempfile.TemporaryDirectory() as folder:
-        months = run_year(year, Path(folder))
+    with tempfile.TemporaryDirectory() as thrown_away:
+        kept = (folder or Path(thrown_away)).resolve()
+        kept.mkdir(parents=True, exist_ok=True)
+        months = run_year(year, kept)
     facts = {**asdict(year), "artifact": load_artifact(artifact).model_id, "months": months}
     write_results(out, facts, _lines(months))
 

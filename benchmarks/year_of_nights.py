@@ -6,7 +6,7 @@ import json
 import random
 import statistics
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from benchmarks.growth import made_up
 from benchmarks.nights import columns_of, make_champion
 from jobs import housekeeping, promote, recalibrate, score
 from ptec_udf.config import WarehouseConfig
+from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import build_session
@@ -58,12 +59,13 @@ class Site:
     year: Year
     folder: Path
     clock: Clock
-    draw: random.Random = field(default_factory=lambda: random.Random(0))
+    draw: random.Random = field(default_factory=random.Random)
     companies: dict[str, str] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    months: list[dict[str, Any]] = field(default_factory=list)
 
     def open(self) -> None:
-        """Start Spark, write the settings, promote the model."""
+        """Start Spark, write the settings, promote the model; or go on after the last night that was noted."""
         warehouse = {"folder": str(self.folder / "warehouse"), "master": self.year.master, "spark": SETTINGS}
         source = {"table": _TABLE, "key": "key", "columns": columns_of(self.year.artifact)}
         days = dict.fromkeys(("score_changes", "drift", "runs", "scores"), self.year.keep_days)
@@ -74,13 +76,42 @@ class Site:
         }
         for name, more in settings.items():
             self.config(name).write_text(yaml.safe_dump({"warehouse": warehouse, **more}), encoding="utf-8")
-        with self.clock.given_to_java():
-            self.spark: SparkSession = build_session(WarehouseConfig(**warehouse))
-        make_champion(Path(self.year.artifact), self.config("score"))
-        self.labels = [row["name"] for row in self.spark.table("ptec.labels").collect()]
         texts = made_up(self.year.companies + self.year.nights * (self.year.companies // 1000))
         self.fresh = {f"c{at:07d}": text for at, text in enumerate(texts)}
         self.companies = {key: self.fresh.pop(key) for key in list(self.fresh)[: self.year.companies]}
+        is_new = not self.notes.exists()
+        if not is_new:
+            self.go_on()
+        with self.clock.given_to_java():
+            self.spark: SparkSession = build_session(WarehouseConfig(**warehouse))
+        if is_new:
+            make_champion(Path(self.year.artifact), self.config("score"))
+        self.labels = [row["name"] for row in self.spark.table("ptec.labels").collect()]
+
+    @property
+    def notes(self) -> Path:
+        """File of what is to be known to go on."""
+        return self.folder / "notes.json"
+
+    def note(self) -> None:
+        """Write down that the night has ended."""
+        part = self.notes.with_suffix(".part")
+        part.write_text(json.dumps([self.of_year(), self.clock.days, self.seconds, self.months]), encoding="utf-8")
+        part.rename(self.notes)
+
+    def of_year(self) -> dict[str, Any]:
+        """Return what may not change when a year goes on."""
+        return {name: value for name, value in asdict(self.year).items() if name not in ("nights", "master")}
+
+    def go_on(self) -> None:
+        """Let the days go by that were noted; their companies are drawn again, their files keep their ages."""
+        year, days, self.seconds, self.months = json.loads(self.notes.read_text(encoding="utf-8"))
+        if year != self.of_year():
+            raise ConfigError(f"--folder must hold nights of this year, held others: {year}")
+        for _ in range(days):
+            self.clock.next_day()
+            self.draw_companies()
+        self.clock.aged.update((self.folder / "warehouse" / "tables").rglob("*"))
 
     def config(self, name: str) -> Path:
         """Return the file of a command's settings."""
@@ -93,7 +124,8 @@ class Site:
     def night(self) -> None:
         """Let a day go by, change what changes, and score."""
         self.clock.next_day()
-        self.change()
+        self.draw_companies()
+        self.write()
         if self.clock.days % WEEK == 3:
             self.correct()
         if self.clock.days % MONTH == 15:
@@ -107,8 +139,9 @@ class Site:
             housekeeping.run(self.config("housekeeping"), [])
         self.clock.set_ages(self.folder / "warehouse" / "tables")
 
-    def change(self) -> None:
-        """Write a version of the source: other texts, companies that go and that come."""
+    def draw_companies(self) -> None:
+        """Draw other texts, companies that go and that come; each day's draw is its own."""
+        self.draw.seed(self.clock.days)
         if self.clock.days > 1:
             keys = sorted(self.companies)
             for key in self.draw.sample(keys, len(keys) // 100):
@@ -117,6 +150,9 @@ class Site:
                 del self.companies[key]
             for key in list(self.fresh)[: self.year.companies // 1000]:
                 self.companies[key] = self.fresh.pop(key)
+
+    def write(self) -> None:
+        """Write a version of the source."""
         frame = self.spark.createDataFrame(list(self.companies.items()), "key string, text string")
         frame.coalesce(1).write.format("delta").mode("overwrite").saveAsTable(_TABLE)
 
@@ -187,16 +223,16 @@ class Site:
 
 
 def run_year(year: Year, folder: Path) -> list[dict[str, Any]]:
-    """Run all nights; return what was measured after the first ones and at the end of each month."""
+    """Run all nights that the folder has not had; return what was measured after the first ones and each month."""
     site = Site(year, folder, Clock(folder / "clock"))
-    found = []
     with site.clock.given_to_python():
         site.open()
-        for night in range(1, year.nights + 1):
+        for night in range(site.clock.days + 1, year.nights + 1):
             site.night()
             if night % MONTH == 0 or night in (LAST_OF_MONTH, year.nights):
-                found.append(site.measured())
+                site.months.append(site.measured())
             elif night % WEEK == 0:
                 say(f"night {night} of {year.nights}: {site.seconds[-1]:.1f} s")
+            site.note()
         site.spark.stop()
-    return found
+    return site.months

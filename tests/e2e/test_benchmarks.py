@@ -73,8 +73,10 @@ def test_layout(tmp_path):
 def test_year(artifact, tmp_path):
     if find_library() is None:
         pytest.skip("libfaketime is not installed: no year goes by")
-    options = ["--nights", 7, "--companies", 200, "--keep-days", 1]
-    first, last = results_of("year", tmp_path / "out", artifact, *options)["months"]
+    options = [artifact, "--folder", tmp_path / "site", "--companies", 200, "--keep-days", 1, "--nights"]
+    begun = results_of("year", tmp_path / "out", *options, 5)["months"]
+    first, last = results_of("year", tmp_path / "out", *options, 7)["months"]
+    assert [first] == begun  # the second call went on
     assert (first["night"], last["night"]) == (5, 7)
     # After the seventh night housekeeping leaves the changes of one day.
     assert last["tables"]["score_changes"]["rows"] < first["tables"]["score_changes"]["rows"]

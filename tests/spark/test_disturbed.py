@@ -70,6 +70,7 @@ def test_a_second_night_at_once_is_refused_with_the_name_of_the_first(
     assert site.night()["outcome"] == "nothing_to_do"
 
 
+@pytest.mark.long
 def test_a_night_that_waited_takes_the_source_as_it_then_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.champion()
     held, todo = score_module.held, [True]
@@ -101,6 +102,7 @@ def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site
     assert explained == site.warehouse.read("score_changes").where("source_version = 1").count() > 0
 
 
+@pytest.mark.long
 def test_correction_after_a_kill_leaves_the_killed_nights_changes(site: Site) -> None:
     site.champion()
     site.night()
@@ -120,6 +122,7 @@ def test_correction_after_a_kill_leaves_the_killed_nights_changes(site: Site) ->
     assert site.night()["outcome"] == "nothing_to_do"
 
 
+@pytest.mark.long
 def test_killed_retry_keeps_its_changes(site: Site) -> None:
     site.champion()
     site.write([("d", "x", "1"), ("d", "y", "2"), *companies(20)])
@@ -137,6 +140,7 @@ def test_killed_retry_keeps_its_changes(site: Site) -> None:
     assert {row["reason"] for row in site.warehouse.read("score_changes").collect()} == {"new"}
 
 
+@pytest.mark.long
 def test_retry_after_a_killed_night_leaves_that_nights_changes(site: Site) -> None:
     site.champion()
     site.write([("d", "x", "1"), ("d", "y", "2"), *companies(20)])
@@ -164,6 +168,7 @@ def test_night_whose_spark_is_gone_says_so(site: Site, monkeypatch: pytest.Monke
         site.night()
 
 
+@pytest.mark.long
 def test_parquet_folder_that_is_put_back_gives_its_old_scores_again(site: Site, tmp_path: Path) -> None:
     site.champion()
     folder, kept = tmp_path / "companies", tmp_path / "kept"
@@ -202,6 +207,7 @@ def test_challenger_shows_in_no_view_of_the_champion(site: Site) -> None:
         assert site.spark.table(site.warehouse.name(view)).count() == 0
 
 
+@pytest.mark.long
 def test_corrected_key_column_is_something_to_do(site: Site) -> None:
     site.champion()
     site.night("source.key=name")

@@ -155,6 +155,7 @@ def month(warehouse: Warehouse, tmp_path: Path) -> Month:
     return made
 
 
+@pytest.mark.long
 def test_every_entry_and_exit_has_its_reason(month: Month) -> None:
     site, models = month.site, [month.site.model(0), month.site.model(1)]
     month.promote(models[0])

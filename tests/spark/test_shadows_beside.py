@@ -110,6 +110,7 @@ def test_shadows_score_in_the_champions_pass_what_they_would_score_alone(site: S
     assert site.night(night)["outcome"] == "nothing_to_do"
 
 
+@pytest.mark.long
 def test_a_text_that_a_shadow_knows_is_not_scored_for_it_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.champion(0)
     second, marks, mark = site.model(1), [], stage_module.wanted_beside
@@ -128,6 +129,7 @@ def test_a_text_that_a_shadow_knows_is_not_scored_for_it_again(site: Site, monke
     assert (result["shadows"][second]["outcome"], marks[1:]) == ("done", [[1, 1]])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("only_the_pass")
 def test_a_killed_night_has_staged_for_its_shadows_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = site.champion(0), site.model(1)
@@ -141,6 +143,7 @@ def test_a_killed_night_has_staged_for_its_shadows_too(site: Site, monkeypatch: 
     assert site.rows("score_staging") == []
 
 
+@pytest.mark.long
 def test_a_night_that_died_before_its_shadow_leaves_nothing_in_staging(site: Site, monkeypatch) -> None:
     site.champion(0)
     second = site.model(1)
@@ -158,6 +161,7 @@ def test_a_night_that_died_before_its_shadow_leaves_nothing_in_staging(site: Sit
     assert (runs(site)[second]["reused"], site.rows("score_staging")) == (30, [])
 
 
+@pytest.mark.long
 def test_a_run_of_the_shadows_model_that_was_faster_leaves_nothing_in_staging(site: Site, monkeypatch) -> None:
     site.champion()
     other = with_other_head(site)
@@ -174,6 +178,7 @@ def test_a_run_of_the_shadows_model_that_was_faster_leaves_nothing_in_staging(si
     assert site.rows("score_staging") == []
 
 
+@pytest.mark.long
 def test_what_was_staged_for_a_shadow_that_is_taken_off_goes_in_time(site: Site, monkeypatch) -> None:
     first, second = site.champion(0), site.model(1)
     with monkeypatch.context() as patch:
@@ -189,6 +194,7 @@ def test_what_was_staged_for_a_shadow_that_is_taken_off_goes_in_time(site: Site,
     assert site.rows("score_staging") == []
 
 
+@pytest.mark.long
 def test_a_shadow_that_no_worker_can_load_leaves_the_others_alone(site: Site) -> None:
     first, second = site.champion(0), site.model(1)
     made = with_lora(tiny_artifact(site.folder), site.folder / "lora", "encoder.layer.7.attention.self.query")
@@ -203,6 +209,7 @@ def test_a_shadow_that_no_worker_can_load_leaves_the_others_alone(site: Site) ->
     assert runs(site)[second]["tokens"] == 0
 
 
+@pytest.mark.long
 def test_texts_that_fail_for_a_shadow_are_told_by_its_own_run(site: Site) -> None:
     site.champion(0)
     made = tiny_artifact(site.folder)

@@ -47,6 +47,7 @@ def test_shadows_that_kill_the_workers_are_left_out_and_the_night_is_done(site: 
     assert site.rows("score_staging") == []
 
 
+@pytest.mark.long
 def test_slices_staged_before_shadows_failed_are_not_scored_again(site: Site, monkeypatch) -> None:
     first, second = site.champion(0), site.model(1)
     in_turn, staged = stage_module._in_turn, []
@@ -67,6 +68,7 @@ def test_slices_staged_before_shadows_failed_are_not_scored_again(site: Site, mo
     assert texts == {first: 10 + staged[0], second: 10 + staged[0]}
 
 
+@pytest.mark.long
 def test_a_night_that_fails_without_shadows_too_fails(site: Site, monkeypatch) -> None:
     site.champion(0)
     second, tried = site.model(1), []
@@ -85,6 +87,7 @@ def test_a_night_that_fails_without_shadows_too_fails(site: Site, monkeypatch) -
     assert tried == [0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["known", "fits"])
 def test_whatever_is_wrong_with_a_shadow_only_leaves_it_out(site: Site, monkeypatch, part: str) -> None:
     site.champion(0)

@@ -50,20 +50,21 @@ def refused(result: Result, *faults: str) -> None:
     assert "  File " not in result.output
 
 
-@pytest.mark.parametrize(
-    ("change", "faults"),
-    [
-        ({"scource": {}, "engine": {"dtyp": "float32", "batch_tokens": "many"}}, ["scource", "dtype", "batch_tokens"]),
-        ({"source": {"table": "nowhere.to_be_found", "key": "key"}}, ["nowhere.to_be_found"]),
-        ({"source": {"path": "/no/such/folder", "key": "key"}}, ["/no/such/folder"]),
-        ({"source": {"table": "a", "path": "b", "key": "key"}}, ["exactly one of table and path"]),
-        ({"model": {"id": "feedfeed"}}, ["feedfeed"]),
-        ({"model": {"alias": "nobody"}}, ["nobody"]),
-    ],
+WRONG = (
+    ({"scource": {}, "engine": {"dtyp": "float32", "batch_tokens": "many"}}, ["scource", "dtype", "batch_tokens"]),
+    ({"source": {"table": "nowhere.to_be_found", "key": "key"}}, ["nowhere.to_be_found"]),
+    ({"source": {"path": "/no/such/folder", "key": "key"}}, ["/no/such/folder"]),
+    ({"source": {"table": "a", "path": "b", "key": "key"}}, ["exactly one of table and path"]),
+    ({"model": {"id": "feedfeed"}}, ["feedfeed"]),
+    ({"model": {"alias": "nobody"}}, ["nobody"]),
 )
-def test_wrong_configurations_of_score(site: Site, change: dict[str, Any], faults: list[str]) -> None:
+"""Changes of a configuration, and what the command must name."""
+
+
+def test_wrong_configurations_of_score(site: Site) -> None:
     site.champion()
-    refused(run(site, "score", **change), *faults)
+    for change, faults in WRONG:
+        refused(run(site, "score", **change), *faults)
     assert site.rows("runs") == []
     assert site.rows("scores") == []
 

@@ -77,6 +77,7 @@ def taken_along(site: Site, *shadows: str) -> list[str]:
     return reached.value.args[0]
 
 
+@pytest.mark.long
 def test_shadows_score_in_the_champions_pass_what_they_would_score_alone(site: Site, monkeypatch) -> None:
     first, second, third = site.champion(0), site.model(1), with_other_head(site)
     night = f"shadows=[{second},{third}]"

@@ -52,6 +52,7 @@ def nights(folder: Path, *address: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_nights_and_ptec_score_are_the_same_on_connect(server: str, tmp_path: Path) -> None:
     remote, own = nights(tmp_path / "remote", server), nights(tmp_path / "own")
     assert remote.pop("kind").startswith("pyspark.sql.connect")

@@ -65,6 +65,7 @@ def test_a_dry_run_counts_rows_and_changes_nothing(site: Site, capsys: pytest.Ca
     assert {table: site.warehouse.version(table) for table in before} == before
 
 
+@pytest.mark.long
 def test_old_rows_go_and_the_runs_that_later_nights_look_up_stay(site: Site) -> None:
     site.champion()
     nights = []

@@ -73,6 +73,7 @@ def test_a_shadow_is_scored_unseen_and_shows_once_it_is_promoted(site: Site, mon
     assert reasons == {"model"}
 
 
+@pytest.mark.long
 def test_what_a_shadow_cannot_do_is_told_and_the_command_is_done(site: Site) -> None:
     site.champion(0)
     broken, second = site.model(1), site.model(2)
@@ -94,6 +95,7 @@ def test_what_a_shadow_cannot_do_is_told_and_the_command_is_done(site: Site) -> 
         assert reason is None or (reason in row["error"] and f"warning: shadow {name}" in done.stderr)
 
 
+@pytest.mark.long
 def test_a_shadow_that_fails_or_is_killed_goes_on_by_itself(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ptec_udf.errors import PtecError, UserError, says_full_disk
 from ptec_udf.progress import say
@@ -110,7 +111,7 @@ def show_pairs(result: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in result.items():
         if value not in (None, {}, []):
-            table.add_row(name, _plain(value))
+            table.add_row(name, Text(_plain(value)))
     _console().print(table)
 
 
@@ -121,14 +122,14 @@ def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:
         return
     table = Table()
     for name in rows[0]:
-        table.add_column(str(name), overflow="fold")
+        table.add_column(Text(_plain(name)), overflow="fold")
     for row in rows:
-        table.add_row(*[_plain(value) for value in row.values()])
+        table.add_row(*[Text(_plain(value)) for value in row.values()])
     _console().print(table)
 
 
 def _plain(value: Any) -> str:
-    """Write a value so that neither rich takes anything in it for markup, nor a terminal for a command."""
+    """Write a value so that a terminal takes nothing in it for a command."""
     if isinstance(value, float):
         value = f"{value:.4g}"
     elif isinstance(value, dict):
@@ -136,8 +137,7 @@ def _plain(value: Any) -> str:
     elif isinstance(value, list):
         return ", ".join(map(_plain, value))
     # What a terminal would obey in place of showing it stands as its number.
-    text = "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in str(value))
-    return text.replace("[", "\\[")
+    return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in str(value))
 
 
 def _console() -> Console:

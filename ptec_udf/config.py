@@ -200,6 +200,13 @@ class ScoreConfig(Section):
         description="share of a night's companies that may have errors; with more of them nothing is merged. A night "
         "of fewer than 100 companies may have as many errors as one of 100; 1: any number",
     )
+    max_removed_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of the companies that stand which may be gone from the source; with more of them nothing is "
+        "scored or merged. Of fewer than 100 as many may be gone as of 100; 1: any number",
+    )
     drift: DriftConfig = DriftConfig()
     notice: NoticeConfig = NoticeConfig()
     verify: VerifyConfig = VerifyConfig()

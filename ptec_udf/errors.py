@@ -11,6 +11,7 @@
     │   └── RegistryError     a model or alias that does not exist or cannot be moved
     ├── WarehouseBusyError    another process holds the embedded warehouse
     ├── ErrorBudgetError      a night with more errors than it may have
+    ├── RemovalBudgetError    a night whose source lacks more companies than it may
     ├── HeldError             another run is writing scores of the same model
     └── TrainingError         training that cannot go on
 """
@@ -68,6 +69,10 @@ class WarehouseBusyError(PtecError):
 
 class ErrorBudgetError(PtecError):
     """Raised when more of a night's companies have errors than may have them; nothing is merged."""
+
+
+class RemovalBudgetError(PtecError):
+    """Raised when more of the companies that stand are gone from the source than may be; nothing is merged."""
 
 
 class HeldError(PtecError):

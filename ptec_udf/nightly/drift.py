@@ -42,18 +42,22 @@ def measure_drift(night: Night) -> None:
     From the table alone, so that a night that was killed after MERGE measures what it would have measured.
     """
     record, config, warehouse = night.record, night.config.drift, night.warehouse
-    earlier = night.history.measured(alias=record.alias, model_id=record.model_id)
+    measured = night.history.measured(alias=record.alias, model_id=record.model_id)
+    earlier = [row for row in measured if not _is_of(night, row)]
     before = reference_runs([row.asDict() for row in earlier], config)
     nights = warehouse.read("drift").where(F.col("run_id").isin(before)).collect() if before else []
     n_tasks = task_slots(warehouse.spark)
     found = _distributions(_companies(night), night.artifact.manifest.labels, n_tasks)
+    if not found:  # nobody stands: nothing is known of drift, which is not that there is none
+        return
     rows, violations = judge(
         found, training_reference(night.artifact), sums_by_key(row.asDict() for row in nights), config
     )
     origin = {"run_id": record.run_id, "model_id": record.model_id, "measured_at": record.started}
     warehouse.replace_run_rows("drift", [row | origin for row in rows], record.run_id)
     record.drifted = [str(one) for one in violations]
-    record.retrain = retrain([*(bool(row["drifted"]) for row in earlier), bool(violations)], config)
+    is_over = bool(violations) or any(row["drifted"] for row in measured if _is_of(night, row))
+    record.retrain = retrain([*(bool(row["drifted"]) for row in earlier), is_over], config)
     _say(record.drifted, record.retrain)
 
 
@@ -73,6 +77,11 @@ def training_reference(artifact: Artifact) -> dict[tuple[str, str | None], Refer
         return {}
     mix = {label: figures["predicted"] for label, figures in per_label.items()}
     return of_labels | {(MIX, None): Reference(max(one.companies for one in of_labels.values()), mix)}
+
+
+def _is_of(night: Night, run: Row) -> bool:
+    """Tell whether a run read the version of the source that the night reads."""
+    return (run["source_id"], run["source_version"]) == (night.source.source_id, night.source.version)
 
 
 def _say(drifted: list[str], is_signal: bool) -> None:

@@ -1,7 +1,8 @@
-"""Companies without a score since something failed: by kind, with keys and no texts; and how many of them may be."""
+"""Companies without a score since something failed: by kind, with keys and no texts. How many may be, or be gone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,8 +13,8 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.result import ERROR
-from ptec_udf.errors import ErrorBudgetError, PtecError
-from ptec_udf.nightly.diff import AMBIGUOUS_KEY, TO_WRITE
+from ptec_udf.errors import ErrorBudgetError, PtecError, RemovalBudgetError
+from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, NEW, NO_KEY, TO_WRITE
 from ptec_udf.nightly.plan import Night, pin_night
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.warehouse.tables import Warehouse
@@ -23,7 +24,7 @@ KEYS_SHOWN = 10
 
 STANDING, KEPT = "scores", "kept by a night that stopped"
 
-# A night of a few companies may have as many errors as one of so many: one of three that fails says nothing.
+# A night of a few companies may have as many errors, or lack as many, as one of so many: one of three says nothing.
 _LEAST_COMPANIES = 100
 
 
@@ -84,6 +85,26 @@ def check_budget(kinds: list[ErrorKind], n_companies: int, max_fraction: float) 
         f"(of at least {_LEAST_COMPANIES} companies). Nothing was merged, what was scored is kept:\n{told}\n"
         "'ptec errors' lists them, 'ptec errors --rescore' scores them again; to merge them as they are, give the same "
         "command with --set max_error_fraction=1"
+    )
+
+
+def check_removed(fates: Mapping[str, int], max_fraction: float) -> None:
+    """Refuse a source that lacks more companies than it may: it may be half written, and all screens would be empty.
+
+    Args:
+        fates: number of companies by fate.
+        max_fraction: share of those that stand which may be gone.
+
+    Raises:
+        RemovalBudgetError: when more are gone.
+    """
+    n_gone, n_standing = fates.get(GONE, 0), sum(fates.values()) - fates.get(NEW, 0) - fates.get(NO_KEY, 0)
+    if n_gone <= max_fraction * max(n_standing, _LEAST_COMPANIES):
+        return
+    raise RemovalBudgetError(
+        f"{n_gone} of {n_standing} companies are gone from the source, max_removed_fraction allows {max_fraction:g} of "
+        f"them (of at least {_LEAST_COMPANIES} companies). Nothing was scored or merged. If they are to go, give the "
+        "same command with --set max_removed_fraction=1"
     )
 
 

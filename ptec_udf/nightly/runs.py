@@ -27,7 +27,10 @@ SKIPPED = "skipped"  # a shadow without a model of its own
 
 @dataclass(frozen=True)
 class History:
-    """Earlier runs of the score command, newest last."""
+    """Earlier runs of the score command, in the order of their beginnings.
+
+    Not of their ends: a long night of a model that was champion may end after nights of the one that is.
+    """
 
     rows: list[Row]
     estimates: list[Row] = field(default_factory=list)
@@ -36,9 +39,9 @@ class History:
     def read(cls, warehouse: Warehouse) -> History:
         """Read the few columns that decide what a night has to do, and what was estimated before it."""
         columns = ("command", "run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias")
-        facts = ("ended", "estimated_seconds", "corrections_version", "drifted")
+        facts = ("started", "estimated_seconds", "corrections_version", "drifted")
         runs = warehouse.read("runs").select(*columns, *facts)
-        rows = sorted(runs.collect(), key=lambda row: row["ended"])
+        rows = sorted(runs.collect(), key=lambda row: row["started"])
         return cls(*[[row for row in rows if row["command"] == command] for command in (COMMAND, ESTIMATE)])
 
     def last_done(self, *, alias: str | None, model_id: str) -> Row | None:
@@ -61,9 +64,17 @@ class History:
         return max(versions, default=None)
 
     def measured(self, *, alias: str | None, model_id: str) -> list[Row]:
-        """Return the nights of an alias and a model whose drift was measured, newest last."""
-        nights = [row for row in self.rows if row["outcome"] == DONE and row["drifted"] is not None]
-        return [row for row in nights if (row["alias"], row["model_id"]) == (alias, model_id)]
+        """Return the nights of an alias and a model whose drift was measured, newest last.
+
+        Of several runs on a version of the source the first alone is a night: those after it try errors again, or
+        take in corrections.
+        """
+        nights: dict[tuple[str, int], Row] = {}
+        for row in self.rows:
+            is_of_model = (row["alias"], row["model_id"]) == (alias, model_id)
+            if is_of_model and row["outcome"] == DONE and row["drifted"] is not None:
+                nights.setdefault((row["source_id"], row["source_version"]), row)
+        return list(nights.values())
 
     def has_failed(self, *, alias: str | None, model_id: str) -> bool:
         """Tell whether the newest run of an alias and a model failed."""

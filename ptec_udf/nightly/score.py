@@ -21,11 +21,11 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.udf import engine_settings
-from ptec_udf.errors import ErrorBudgetError, HeldError, PtecError
+from ptec_udf.errors import ErrorBudgetError, HeldError, PtecError, RemovalBudgetError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
 from ptec_udf.nightly.drift import measure_drift
-from ptec_udf.nightly.failures import check_budget, kinds_of
+from ptec_udf.nightly.failures import check_budget, check_removed, kinds_of
 from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
@@ -101,6 +101,9 @@ def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], 
     except ErrorBudgetError:
         night.record.write_failed(warehouse, f"more than {night.config.max_error_fraction:g} have errors")
         raise
+    except RemovalBudgetError:
+        night.record.write_failed(warehouse, f"more than {night.config.max_removed_fraction:g} are gone")
+        raise
     except Exception as error:
         night.record.write_failed(warehouse, type(error).__name__)
         raise
@@ -123,6 +126,8 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
             record.counts[NULL_KEY] = null_keys
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
+        if not night.config.source.accept_new:  # the companies of an earlier source may all be gone
+            check_removed(fates, night.config.max_removed_fraction)
         scores = any(fates.get(fate) for fate in diff.TO_WRITE)
         staged = _stage(night, todo, n_texts) if scores else Staged()
         still_held()

@@ -161,8 +161,10 @@ class Warehouse:
         self.delete("score_staging", (F.col("model_id") == F.lit(model_id)) & is_over)
 
     def delete_left(self, before: datetime) -> None:
-        """Remove scores of any model that were staged before a time."""
-        self.delete("score_staging", F.col("staged_at") < F.lit(before))
+        """Remove what runs of any model staged that have staged nothing since a time: one at work still does."""
+        runs = self.read("score_staging").groupBy("model_id", "run_id").agg(F.max("staged_at").alias("last"))
+        for row in runs.where(F.col("last") < F.lit(before)).collect():
+            self.delete_staged(row["model_id"], row["run_id"])
 
     def merge_scores(self, df: DataFrame, model_id: str, accept_new_source: bool = False) -> None:
         """Write new scores, or old rows with ``removed_in`` set, over those of the same company and model.
@@ -272,4 +274,6 @@ def _may_replace(old: Callable[[str], Column], new: Callable[[str], Column], acc
     """Whether a new row may replace the old one of its company."""
     is_same_source = new("source_id") == old("source_id")
     may = is_same_source & (new("source_version") >= old("source_version"))
-    return may | ~is_same_source if accept_new_source else may
+    # Who had left an earlier source was not written by the night that accepted another one, and may come back in it.
+    is_free = F.lit(accept_new_source) | old("removed_in").isNotNull()
+    return may | (~is_same_source & is_free)

@@ -117,7 +117,10 @@ def test_corrections_are_held_against_probabilities_and_are_not_fresh(site: Site
 def test_a_night_without_measuring_leaves_no_rows(site: Site) -> None:
     site.overrides = ["drift.measure=false"]
     assert Growing(site).night(20)["drifted"] is None
-    assert site.rows("drift") == []
+    site.overrides = []  # nobody is left whose drift could be measured
+    site.write([])
+    assert (site.night("drift.measure=true")["counts"], site.rows("drift")) == ({"removed": 20}, [])
+    assert {row["drifted"] for row in site.warehouse.read("runs").collect()} == {None}
 
 
 @pytest.mark.parametrize(

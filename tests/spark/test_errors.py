@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ptec_udf.config import ScoreConfig, load_config
-from ptec_udf.errors import ErrorBudgetError
+from ptec_udf.errors import ErrorBudgetError, RemovalBudgetError
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY
 from ptec_udf.nightly.failures import KEPT, STANDING, list_errors
@@ -71,3 +71,16 @@ def test_mended_source_leaves_no_error(site: Site) -> None:
     site.write(companies(30))
     assert site.night("max_error_fraction=0")["counts"] == {"ok": 12}
     assert errors(site) == []
+
+
+def test_a_source_that_lacks_most_companies_is_taken_for_half_written(site: Site) -> None:
+    site.write(companies())
+    assert site.night()["outcome"] == "done"
+    before = site.rows("scores"), site.rows("score_changes")
+    site.write(companies()[:8])
+    with pytest.raises(RemovalBudgetError, match="62 of 70 companies are gone from the source"):
+        site.night()
+    assert (site.rows("scores"), site.rows("score_changes")) == before
+    (failed,) = site.warehouse.read("runs").where("outcome = 'failed'").collect()
+    assert failed["error"] == "more than 0.5 are gone"
+    assert site.night("max_removed_fraction=1")["counts"] == {"removed": 62}

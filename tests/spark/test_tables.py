@@ -114,6 +114,12 @@ def test_merge_replaces_another_source_only_when_told(warehouse: Warehouse) -> N
     assert probabilities(warehouse) == pytest.approx({"a": 0.2})
 
 
+def test_who_had_left_an_earlier_source_may_come_back_in_another(warehouse: Warehouse) -> None:
+    merge(warehouse, score("a", 5, 0.5) | {"removed_in": 5}, score("b", 5, 0.5))
+    merge(warehouse, score("a", 1, 0.1, source_id="other"), score("b", 1, 0.1, source_id="other"))
+    assert probabilities(warehouse) == pytest.approx({"a": 0.1, "b": 0.5})
+
+
 def test_merge_leaves_rows_of_another_model_alone(warehouse: Warehouse) -> None:
     warehouse.append_rows("scores", [score("a", 1, 0.9, model_id="m2")])
     merge(warehouse, score("a", 5, 0.5))
@@ -154,8 +160,12 @@ def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None
     assert left() == {("m2", "r1")}
     warehouse.delete_left(before=at)
     assert left() == {("m2", "r1")}
+    warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": at}])
+    later = at + timedelta(days=2)
+    warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": later}])
     warehouse.delete_left(before=at + timedelta(days=1))
-    assert left() == set()
+    assert left() == {("m3", "long")}
+    assert warehouse.read("score_staging").count() == 2  # a run that is at work keeps what it staged first
 
 
 def test_a_conflict_calls_the_action_afresh_and_waits_longer() -> None:

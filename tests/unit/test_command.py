@@ -55,6 +55,13 @@ def test_of_an_unexpected_error_the_place_is_told_and_not_the_words(capsys):
     assert "secret" not in told
 
 
+def test_nothing_in_a_value_or_a_name_is_taken_for_markup(capsys):
+    hostile = "\\[/x] [bold]\\[word\\]"
+    show_rows([{hostile: hostile}])
+    show_pairs({"key": hostile})
+    assert capsys.readouterr().out.count(hostile) == 3
+
+
 def test_values_within_values_are_shown_as_words_and_no_line_is_folded_in_a_pipe(capsys):
     show_pairs({"counts": {"train": 2, "dev": 1}, "aliases": ["champion", "a [b]"], "nothing": None})
     show_rows([{"model_id": "f" * 64, "location": "/a" * 200, "aliases": ["champion"]}])

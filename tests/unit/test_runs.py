@@ -1,0 +1,30 @@
+"""What earlier runs say to a night."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import Row
+
+from ptec_udf.nightly.runs import DONE, FAILED, History
+
+
+def run(run_id: str, **changes: Any) -> Row:
+    facts = {"run_id": run_id, "outcome": DONE, "source_id": "s", "source_version": 1, "alias": "champion"}
+    return Row(**facts | {"model_id": "m", "drifted": []} | changes)
+
+
+def measured(*rows: Row) -> list[str]:
+    return [row["run_id"] for row in History(list(rows)).measured(alias="champion", model_id="m")]
+
+
+def test_the_first_run_on_a_version_is_the_night_that_was_measured() -> None:
+    night, retry = run("night", drifted=["a figure"]), run("retry")
+    assert measured(night, retry, run("next", source_version=2)) == ["night", "next"]
+    assert measured(night, run("other source", source_id="t")) == ["night", "other source"]
+
+
+def test_runs_that_failed_or_were_not_measured_are_no_nights() -> None:
+    failed, unmeasured = run("failed", outcome=FAILED), run("unmeasured", drifted=None)
+    of_others = [run("other alias", alias=None), run("other model", model_id="n")]
+    assert measured(failed, unmeasured, *of_others, run("night")) == ["night"]

@@ -94,8 +94,11 @@ class History:
         rewrites what it left in place of doubling it.
         """
         name = run_name(model_id=model_id, alias=alias, source=source, text_id=text_id, retries_errors=retries_errors)
-        earlier = sum(row["run_id"].startswith(name) and row["outcome"] != FAILED for row in self.rows)
-        return f"{name}-{earlier + 1}"
+        ended = [
+            row["run_id"] for row in self.rows if row["outcome"] != FAILED and row["run_id"].startswith(f"{name}-")
+        ]
+        # Not their number: housekeeping removes rows, and no name is to be given twice.
+        return f"{name}-{max((int(run_id.rpartition('-')[2]) for run_id in ended), default=0) + 1}"
 
     def _last(self, fits: Any) -> Row | None:
         return next((row for row in reversed(self.rows) if row["outcome"] == DONE and fits(row)), None)

@@ -6,7 +6,8 @@ from typing import Any
 
 from pyspark.sql import Row
 
-from ptec_udf.nightly.runs import DONE, FAILED, History
+from ptec_udf.nightly.runs import DONE, FAILED, History, run_name
+from ptec_udf.warehouse.source import PinnedSource
 
 
 def run(run_id: str, **changes: Any) -> Row:
@@ -28,3 +29,17 @@ def test_runs_that_failed_or_were_not_measured_are_no_nights() -> None:
     failed, unmeasured = run("failed", outcome=FAILED), run("unmeasured", drifted=None)
     of_others = [run("other alias", alias=None), run("other model", model_id="n")]
     assert measured(failed, unmeasured, *of_others, run("night")) == ["night"]
+
+
+def test_no_name_is_given_twice_although_rows_were_removed() -> None:
+    source = PinnedSource("companies", "delta", "s", 1)
+    names = {"model_id": "m", "alias": "champion", "source": source, "text_id": "t", "retries_errors": False}
+    name = run_name(**names)
+
+    def next_after(*rows: Row) -> str:
+        return History(list(rows)).run_id(**names)
+
+    assert next_after() == f"{name}-1"
+    assert next_after(run(f"{name}-1"), run("another-7")) == f"{name}-2"
+    assert next_after(run(f"{name}-11")) == f"{name}-12"  # the ten before it are gone
+    assert next_after(run(f"{name}-1"), run(f"{name}-2", outcome=FAILED)) == f"{name}-2"

@@ -36,7 +36,7 @@ ALL_NIGHTS = ["done"] * 4 + ["nothing_to_do", "done", "done"]
 """The first model; tags and its shadow; other thresholds; the data engineer's first try, and failed companies again;
 after the way back."""
 MAIN_PAGES = ("ml-engineer.md", "data-engineer.md", "analyst.md")
-MAIN_NIGHTS = ["done", "done", "nothing_to_do", "done"]
+MAIN_NIGHTS = ["done"] * 4
 """The first model; tags, by the data engineer; failed companies again; after the way back."""
 SPARK_SQL = "analyst.sql"
 COLUMNS = {"company_id", "name", "one_liner", "tags", "industries"}

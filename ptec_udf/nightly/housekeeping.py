@@ -137,7 +137,7 @@ def _runs_needed(warehouse: Warehouse) -> list[str]:
     """
     done = warehouse.read("runs").where((F.col("command") == COMMAND) & (F.col("outcome") == DONE))
     newest = Window.partitionBy("model_id", "source_id").orderBy(F.desc("source_version"))
-    last = Window.partitionBy("model_id", "alias").orderBy(F.desc("ended"))
+    last = Window.partitionBy("model_id", "alias").orderBy(F.desc("started"))
     ranked = done.withColumn("newest", F.rank().over(newest)).withColumn("last", F.rank().over(last))
     needed = ranked.where((F.col("newest") == 1) | (F.col("last") == 1)).select("run_id")
     rows = needed.union(warehouse.read("scores").select("run_id")).distinct().collect()

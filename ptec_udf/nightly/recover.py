@@ -46,22 +46,25 @@ def _killed(night: Night) -> list[Row]:
 
 
 def _record(night: Night, row: Row) -> RunRecord:
-    """Make the record of a killed night; it was one of this alias if its name says so."""
+    """Make the record of a killed night, of the alias that its name was made of."""
     source = replace(night.source, version=row["source_version"], fingerprint=None)
     mine = night.record
-    facts: dict[str, Any] = {
-        "model_id": mine.model_id,
-        "alias": mine.alias,
-        "source": source,
-        "text_id": mine.text_id,
-    }
-    names = tuple(run_name(**facts, retries_errors=retries) for retries in (False, True))
+    facts: dict[str, Any] = {"model_id": mine.model_id, "source": source, "text_id": mine.text_id}
     return RunRecord(
         run_id=row["run_id"],
         config=mine.config,
         source=source,
         text_id=mine.text_id,
         model_id=mine.model_id,
-        alias=mine.alias if row["run_id"].startswith(names) else None,
+        alias=_alias_of(night, row["run_id"], facts),
         started=row["started"].astimezone(UTC),
     )
+
+
+def _alias_of(night: Night, run_id: str, facts: dict[str, Any]) -> str | None:
+    """Return the alias that a run was of, which need not be this night's; None: its model was named by id."""
+    for row in night.warehouse.read("aliases").select("alias").distinct().collect():
+        names = tuple(run_name(**facts, alias=row["alias"], retries_errors=retries) for retries in (False, True))
+        if run_id.startswith(names):
+            return str(row["alias"])
+    return None

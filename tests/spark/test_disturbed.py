@@ -102,6 +102,15 @@ def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site
     assert explained == site.warehouse.read("score_changes").where("source_version = 1").count() > 0
 
 
+def test_killed_night_is_of_its_alias_whoever_writes_its_row(site: Site) -> None:
+    model_id = site.champion()
+    kill_after_merge(site)
+    site.write(changed_companies()[:20])
+    assert site.night(f"model.id={model_id}")["outcome"] == "done"
+    runs = site.warehouse.read("runs").orderBy("source_version").collect()
+    assert [(row["alias"], row["source_version"]) for row in runs] == [("champion", 0), (None, 1)]
+
+
 @pytest.mark.long
 def test_correction_after_a_kill_leaves_the_killed_nights_changes(site: Site) -> None:
     site.champion()

@@ -24,7 +24,7 @@ demo: java $(DEMO)  ## train a small model and score the shipped companies for t
 test: java $(DEV) lint audit wheel-check test-unit $(WARM)  ## all that CI runs
 	@$(ON_SPARK) -m "not long"
 
-test-long: java $(WARM)  ## the tests that `make test` leaves out: other pages, benchmarks, deliveries; an hour or more
+test-long: java $(WARM)  ## the tests that `make test` leaves out: the pages' commands, benchmarks, deliveries; an hour or more
 	@$(ON_SPARK) -m long
 
 test-unit: $(DEV)  ## tests without Spark, in seconds

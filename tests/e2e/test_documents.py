@@ -130,11 +130,12 @@ def test_quoted_messages_are_those_of_the_code() -> None:
     assert [message for message in quoted if message not in source] == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("pages", "outcomes", "reasons"),
     [
         pytest.param(MAIN_PAGES, MAIN_NIGHTS, {"model"}, id="main"),
-        pytest.param(ALL_PAGES, ALL_NIGHTS, {"model", "threshold"}, id="all", marks=pytest.mark.long),
+        pytest.param(ALL_PAGES, ALL_NIGHTS, {"model", "threshold"}, id="all"),
     ],
 )
 def test_commands_run_in_the_order_of_the_pages(

@@ -74,12 +74,10 @@ def test_what_is_measured_is_what_stands(site: Site) -> None:
     assert (first["drifted"], first["retrain"]) == ([], False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shift", "figure"),
-    [
-        pytest.param({"words": GERMAN}, "language", id="german"),
-        pytest.param({"shorter": 2}, "tokens", id="halved", marks=pytest.mark.long),
-    ],
+    [pytest.param({"words": GERMAN}, "language", id="german"), pytest.param({"shorter": 2}, "tokens", id="halved")],
 )
 def test_a_shift_signals_within_two_nights_and_quiet_ones_before_it_do_not(
     site: Site, shift: dict[str, Any], figure: str

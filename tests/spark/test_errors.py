@@ -47,6 +47,7 @@ def test_too_many_errors_stop_the_night_before_its_merge(site: Site, capsys: pyt
     assert errors(site) == [kept]
 
 
+@pytest.mark.long
 def test_errors_may_be_accepted_and_nothing_is_scored_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ErrorBudgetError):
         site.night()
@@ -61,6 +62,7 @@ def test_a_small_night_may_have_some_errors(site: Site, capsys: pytest.CaptureFi
     assert site.night("max_error_fraction=0")["outcome"] == "nothing_to_do"
 
 
+@pytest.mark.long
 def test_errors_that_last_do_not_keep_away_what_a_retry_mends(site: Site) -> None:
     site.night("max_error_fraction=1")
     assert site.night("retry_errors=true", "max_error_fraction=0")["counts"] == {"error": 12}

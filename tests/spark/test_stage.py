@@ -130,6 +130,7 @@ def test_run_counts_what_it_does(site, monkeypatch):
     assert (share, line) == (1.0, f"texts scored: 60 of 60 (100% of the work), {rates}, about 0 s left")
 
 
+@pytest.mark.long
 def test_run_computes_in_the_arithmetic_that_it_names(site, monkeypatch):
     monkeypatch.setattr("ptec_udf.engine.device.has_bfloat16", lambda _: True)
     named, found = [], []

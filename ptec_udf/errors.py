@@ -10,8 +10,9 @@
     │   ├── BackboneError     a backbone that is not there or not the one trained with
     │   └── RegistryError     a model or alias that does not exist or cannot be moved
     ├── WarehouseBusyError    another process holds the embedded warehouse
-    ├── ErrorBudgetError      a night with more errors than it may have
-    ├── RemovalBudgetError    a night whose source lacks more companies than it may
+    ├── BudgetError           a night of which more goes wrong than may; nothing is merged
+    │   ├── ErrorBudgetError      more of its companies have errors
+    │   └── RemovalBudgetError    more of the companies that stand are gone from its source
     ├── HeldError             another run is writing scores of the same model
     └── TrainingError         training that cannot go on
 """
@@ -67,12 +68,24 @@ class WarehouseBusyError(PtecError):
     """Raised when another process holds the embedded warehouse."""
 
 
-class ErrorBudgetError(PtecError):
-    """Raised when more of a night's companies have errors than may have them; nothing is merged."""
+class BudgetError(PtecError):
+    """Raised when more of a night goes wrong than may; nothing is merged.
+
+    Attributes:
+        reason: the same in a few words, for the run's row.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
-class RemovalBudgetError(PtecError):
-    """Raised when more of the companies that stand are gone from the source than may be; nothing is merged."""
+class ErrorBudgetError(BudgetError):
+    """Raised when more of a night's companies have errors than may have them."""
+
+
+class RemovalBudgetError(BudgetError):
+    """Raised when more of the companies that stand are gone from the source than may be."""
 
 
 class HeldError(PtecError):

@@ -84,7 +84,8 @@ def check_budget(kinds: list[ErrorKind], n_companies: int, max_fraction: float) 
         f"{n_errors} of {n_companies} companies have errors, max_error_fraction allows {max_fraction:g} of them "
         f"(of at least {_LEAST_COMPANIES} companies). Nothing was merged, what was scored is kept:\n{told}\n"
         "'ptec errors' lists them, 'ptec errors --rescore' scores them again; to merge them as they are, give the same "
-        "command with --set max_error_fraction=1"
+        "command with --set max_error_fraction=1",
+        f"more than {max_fraction:g} have errors",
     )
 
 
@@ -104,7 +105,8 @@ def check_removed(fates: Mapping[str, int], max_fraction: float) -> None:
     raise RemovalBudgetError(
         f"{n_gone} of {n_standing} companies are gone from the source, max_removed_fraction allows {max_fraction:g} of "
         f"them (of at least {_LEAST_COMPANIES} companies). Nothing was scored or merged. If they are to go, give the "
-        "same command with --set max_removed_fraction=1"
+        "same command with --set max_removed_fraction=1",
+        f"more than {max_fraction:g} are gone",
     )
 
 

@@ -7,7 +7,7 @@ last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,22 +21,20 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.udf import engine_settings
-from ptec_udf.errors import ErrorBudgetError, HeldError, PtecError, RemovalBudgetError
+from ptec_udf.errors import BudgetError, HeldError, PtecError
 from ptec_udf.nightly import diff
-from ptec_udf.nightly.changes import ModelLabels, screen_changes
 from ptec_udf.nightly.drift import measure_drift
-from ptec_udf.nightly.failures import check_budget, check_removed, kinds_of
+from ptec_udf.nightly.failures import check_removed
 from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
-from ptec_udf.nightly.rows import gone_rows, scored_rows
 from ptec_udf.nightly.runs import DONE, NOTHING, NULL_KEY, SUPERSEDED
 from ptec_udf.nightly.shadows import Shadow, ShadowConfig, find_shadows, nights_beside, score_shadows
 from ptec_udf.nightly.stage import Beside, Staged, fresh_texts, stage
+from ptec_udf.nightly.write import write
 from ptec_udf.progress import say
-from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.tables import Warehouse, with_retries
+from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
 
@@ -98,11 +96,8 @@ def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], 
         ) from error
     except HeldError:
         raise  # the run that has taken over is of the same name, and writes the row
-    except ErrorBudgetError:
-        night.record.write_failed(warehouse, f"more than {night.config.max_error_fraction:g} have errors")
-        raise
-    except RemovalBudgetError:
-        night.record.write_failed(warehouse, f"more than {night.config.max_removed_fraction:g} are gone")
+    except BudgetError as error:
+        night.record.write_failed(warehouse, error.reason)
         raise
     except Exception as error:
         night.record.write_failed(warehouse, type(error).__name__)
@@ -131,21 +126,21 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
         scores = any(fates.get(fate) for fate in diff.TO_WRITE)
         staged = _stage(night, todo, n_texts) if scores else Staged()
         still_held()
-        _write(night, todo, fates if scores else {}, writes=scores or bool(fates.get(diff.GONE)))
+        write(night, todo, fates if scores else {}, writes=scores or bool(fates.get(diff.GONE)))
         _summarise(night, staged)
         if night.config.drift.measure and record.has_written:
-            _measure(night)
-        _clear_staging(night)
+            _afterwards("drift was not measured", lambda: measure_drift(night))
+        _afterwards("what was staged was not cleared away, a later night does it", lambda: _clear_staging(night))
     finally:
         changes.unpersist()
 
 
-def _measure(night: Night) -> None:
-    """Measure drift; scores stand by now, so that a failure of this is no failure of the night."""
+def _afterwards(if_not: str, action: Callable[[], None]) -> None:
+    """Do what comes once scores stand: a failure of it is said, and is no failure of the night."""
     try:
-        measure_drift(night)
+        action()
     except Exception as error:
-        say(f"warning: drift was not measured, by a {type(error).__name__}")
+        say(f"warning: {if_not}, by a {type(error).__name__}")
 
 
 def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
@@ -204,80 +199,6 @@ def _clear_staging(night: Night) -> None:
     is_shadow = isinstance(night.config, ShadowConfig)
     night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
     night.warehouse.delete_left(before=record.started - timedelta(days=night.config.keep_staged_days))
-
-
-def _rows(night: Night, changes: DataFrame) -> DataFrame:
-    """Make all rows that MERGE is to write."""
-    origin: dict[str, Any] = {
-        "source": night.source,
-        "run_id": night.record.run_id,
-        "scored_at": night.record.started,
-    }
-    scored = scored_rows(changes, night.known(), manifest=night.artifact.manifest, **origin)
-    return scored.unionByName(gone_rows(changes, night.standing(), **origin))
-
-
-def _write(night: Night, changes: DataFrame, fates: Mapping[str, int], *, writes: bool) -> None:
-    """Write changes and scores, unless errors are too many; all read the rows several times, so these are kept."""
-    rows = _rows(night, changes).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        if fates:
-            retried = changes.where(F.col("fate") == diff.RETRY).select("key") if fates.get(diff.RETRY) else None
-            _check_errors(night, rows, retried, sum(fates.get(fate, 0) for fate in diff.TO_WRITE if fate != diff.RETRY))
-        _write_changes(night, rows, writes)
-        if writes:
-            model_id, accept = night.record.model_id, night.config.source.accept_new
-            # MERGE reads the table afresh each time, and replaces no row of a newer version.
-            with_retries(lambda: night.warehouse.merge_scores(rows, model_id, accept_new_source=accept))
-    finally:
-        rows.unpersist()
-
-
-def _check_errors(night: Night, rows: DataFrame, retried: DataFrame | None, n_companies: int) -> None:
-    """End the night where more of its companies have errors than may have them; of fewer, say which they are.
-
-    Errors that stand already and are tried again do not count, or one that lasts would keep all that are mended away.
-    """
-    kinds = kinds_of(rows if retried is None else rows.join(retried, on="key", how="left_anti"))
-    if kinds:
-        night.record.counts["error"] = sum(kind.companies for kind in kinds)
-    check_budget(kinds, n_companies, night.config.max_error_fraction)
-    for kind in kinds:
-        say(f"warning: {kind}")
-
-
-def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
-    """Write why companies entered or left labels; before MERGE, so that a killed night writes them again."""
-    model_id = night.record.model_id
-    last = night.history.last_done(alias=night.record.alias, model_id=model_id)
-    old_id = last["model_id"] if last else model_id
-    new = ModelLabels(
-        model_id,
-        [label.name for label in night.artifact.manifest.labels],
-        [label.threshold for label in night.artifact.manifest.labels],
-    )
-    if old_id == model_id:
-        if not writes:
-            return
-        # Only written keys can differ; the others stand on both sides.
-        before = night.standing().join(rows.select("key"), on="key", how="left_semi")
-        old, after = new, rows
-    else:
-        before = night.warehouse.read("scores", night.scores_version).where(F.col("model_id") == old_id)
-        old = ModelLabels(old_id, *registry.labels(night.warehouse, old_id))
-        after = rows.unionByName(night.standing().join(rows.select("key"), on="key", how="left_anti"))
-    changed = screen_changes(
-        before,
-        after,
-        old=old,
-        new=new,
-        source=night.source,
-        run_id=night.record.run_id,
-        changed_at=night.record.started,
-        same_template=last is None or last["text_id"] == night.record.text_id,
-        same_logits=old_id in night.same_logits,
-    )
-    night.warehouse.replace_run("score_changes", changed, night.record.run_id)
 
 
 def _summarise(night: Night, staged: Staged) -> None:

@@ -28,14 +28,14 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
 
 def before_writing(patch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
     """Let something happen once, between a night's scoring and its first write of scores."""
-    write, todo = score_module._write, [act]
+    write, todo = score_module.write, [act]
 
     def later(*args: Any, **kwargs: Any) -> None:
         if todo:
             todo.pop()()
         write(*args, **kwargs)
 
-    patch.setattr(score_module, "_write", later)
+    patch.setattr(score_module, "write", later)
 
 
 def kill_after_merge(site: Site, *overrides: str) -> None:

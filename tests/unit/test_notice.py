@@ -111,7 +111,9 @@ def test_the_signal_to_train_again_is_told(receiver: Receiver) -> None:
     ("error", "told"),
     [
         (
-            ErrorBudgetError("12 of 40 companies have errors\n  9 without a score: keys 'a'"),
+            ErrorBudgetError(
+                "12 of 40 companies have errors\n  9 without a score: keys 'a'", "more than 0.1 have errors"
+            ),
             "12 of 40 companies have errors",
         ),
         (ConfigError(["source: one", "two"]), "source: one"),

@@ -1,0 +1,93 @@
+"""What a night writes: why companies entered and left labels, then their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from ptec_udf.nightly import diff
+from ptec_udf.nightly.changes import ModelLabels, screen_changes
+from ptec_udf.nightly.failures import check_budget, kinds_of
+from ptec_udf.nightly.plan import Night
+from ptec_udf.nightly.rows import gone_rows, scored_rows
+from ptec_udf.progress import say
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import with_retries
+
+
+def write(night: Night, changes: DataFrame, fates: Mapping[str, int], *, writes: bool) -> None:
+    """Write changes and scores, unless errors are too many; all read the rows several times, so these are kept."""
+    rows = _rows(night, changes).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        if fates:
+            retried = changes.where(F.col("fate") == diff.RETRY).select("key") if fates.get(diff.RETRY) else None
+            _check_errors(night, rows, retried, sum(fates.get(fate, 0) for fate in diff.TO_WRITE if fate != diff.RETRY))
+        _write_changes(night, rows, writes)
+        if writes:
+            model_id, accept = night.record.model_id, night.config.source.accept_new
+            # MERGE reads the table afresh each time, and replaces no row of a newer version.
+            with_retries(lambda: night.warehouse.merge_scores(rows, model_id, accept_new_source=accept))
+    finally:
+        rows.unpersist()
+
+
+def _rows(night: Night, changes: DataFrame) -> DataFrame:
+    """Make all rows that MERGE is to write."""
+    origin: dict[str, Any] = {
+        "source": night.source,
+        "run_id": night.record.run_id,
+        "scored_at": night.record.started,
+    }
+    scored = scored_rows(changes, night.known(), manifest=night.artifact.manifest, **origin)
+    return scored.unionByName(gone_rows(changes, night.standing(), **origin))
+
+
+def _check_errors(night: Night, rows: DataFrame, retried: DataFrame | None, n_companies: int) -> None:
+    """End the night where more of its companies have errors than may have them; of fewer, say which they are.
+
+    Errors that stand already and are tried again do not count, or one that lasts would keep all that are mended away.
+    """
+    kinds = kinds_of(rows if retried is None else rows.join(retried, on="key", how="left_anti"))
+    if kinds:
+        night.record.counts["error"] = sum(kind.companies for kind in kinds)
+    check_budget(kinds, n_companies, night.config.max_error_fraction)
+    for kind in kinds:
+        say(f"warning: {kind}")
+
+
+def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
+    """Write why companies entered or left labels; before MERGE, so that a killed night writes them again."""
+    model_id = night.record.model_id
+    last = night.history.last_done(alias=night.record.alias, model_id=model_id)
+    old_id = last["model_id"] if last else model_id
+    new = ModelLabels(
+        model_id,
+        [label.name for label in night.artifact.manifest.labels],
+        [label.threshold for label in night.artifact.manifest.labels],
+    )
+    if old_id == model_id:
+        if not writes:
+            return
+        # Only written keys can differ; the others stand on both sides.
+        before = night.standing().join(rows.select("key"), on="key", how="left_semi")
+        old, after = new, rows
+    else:
+        before = night.warehouse.read("scores", night.scores_version).where(F.col("model_id") == old_id)
+        old = ModelLabels(old_id, *registry.labels(night.warehouse, old_id))
+        after = rows.unionByName(night.standing().join(rows.select("key"), on="key", how="left_anti"))
+    changed = screen_changes(
+        before,
+        after,
+        old=old,
+        new=new,
+        source=night.source,
+        run_id=night.record.run_id,
+        changed_at=night.record.started,
+        same_template=last is None or last["text_id"] == night.record.text_id,
+        same_logits=old_id in night.same_logits,
+    )
+    night.warehouse.replace_run("score_changes", changed, night.record.run_id)

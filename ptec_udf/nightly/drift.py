@@ -21,14 +21,13 @@ from ptec_udf.drift.judge import (
     TOKENS,
     Distribution,
     Key,
-    Reference,
     judge,
     reference_runs,
     retrain,
     sums_by_key,
 )
+from ptec_udf.drift.training import training_reference
 from ptec_udf.engine.udf import task_slots
-from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night
 from ptec_udf.progress import say
@@ -51,7 +50,7 @@ def measure_drift(night: Night) -> None:
     if not found:  # nobody stands: nothing is known of drift, which is not that there is none
         return
     rows, violations = judge(
-        found, training_reference(night.artifact), sums_by_key(row.asDict() for row in nights), config
+        found, training_reference(night.artifact.metrics), sums_by_key(row.asDict() for row in nights), config
     )
     origin = {"run_id": record.run_id, "model_id": record.model_id, "measured_at": record.started}
     warehouse.replace_run_rows("drift", [row | origin for row in rows], record.run_id)
@@ -59,24 +58,6 @@ def measure_drift(night: Night) -> None:
     is_over = bool(violations) or any(row["drifted"] for row in measured if _is_of(night, row))
     record.retrain = retrain([*(bool(row["drifted"]) for row in earlier), is_over], config)
     _say(record.drifted, record.retrain)
-
-
-def training_reference(artifact: Artifact) -> dict[tuple[str, str | None], Reference]:
-    """Return figures of rows of the training extract that a model has not learned from, by figure and label.
-
-    Of dev, else of tune; nothing where an earlier release trained the model, or it was calibrated anew.
-    """
-    splits = artifact.metrics.get("splits", {})
-    per_label = (splits.get("dev") or splits.get("tune") or {}).get("per_label", {})
-    of_labels: dict[tuple[str, str | None], Reference] = {
-        (PROBABILITY, label): Reference(sum(counts.values()), counts, figures["predicted"])
-        for label, figures in per_label.items()
-        if (counts := figures.get("probabilities"))
-    }
-    if not of_labels:
-        return {}
-    mix = {label: figures["predicted"] for label, figures in per_label.items()}
-    return of_labels | {(MIX, None): Reference(max(one.companies for one in of_labels.values()), mix)}
 
 
 def _is_of(night: Night, run: Row) -> bool:

@@ -10,6 +10,8 @@ import pytest
 from scipy.special import expit
 
 from ptec_udf.config import load_config
+from ptec_udf.drift.distribution import count_probabilities, probability_counts
+from ptec_udf.drift.training import training_reference
 from ptec_udf.errors import ConfigError
 from ptec_udf.model import artifact as format
 from ptec_udf.model.artifact import load_artifact, read_artifact, seal
@@ -130,6 +132,31 @@ def test_figures_that_no_longer_hold_are_not_carried_over(model):
     new = recalibrated(like, config_of("set_thresholds.energy=0.25"), None)
     dev = json.loads(new.files[format.METRICS])["splits"]["dev"]
     assert dev == {"overall": {"map": 0.5, "macro_f1": None}, "per_label": {"energy": {"ap": 0.3, "f1": None}}}
+
+
+def test_drift_is_held_against_the_rows_that_fitted_as_they_are_judged_now(model, rows):
+    made, _ = made_of(model, rows, "extract=x", "calibrator=platt", "thresholds=common")
+    probabilities, decisions = Parameters.of(made.manifest).decide(rows.logits)
+    found = training_reference(made.metrics)
+    for at, label in enumerate(LABELS):
+        of_label = found["probability", label]
+        assert (of_label.companies, of_label.over) == (1500, decisions[:, at].sum())
+        assert of_label.counts == probability_counts(count_probabilities(probabilities.astype(np.float32))[at])
+    mix = found["mix", None]
+    assert (mix.companies, mix.counts) == (1500, dict(zip(LABELS, decisions.sum(axis=0).tolist(), strict=True)))
+
+
+def test_drift_under_a_set_threshold_is_held_against_what_still_holds(model, rows):
+    fitted, _ = made_of(model, rows, "extract=x", "calibrator=platt", "thresholds=common")
+    made, _ = made_of(fitted, None, "set_thresholds.energy=0.25")
+    old, new = training_reference(fitted.metrics), training_reference(made.metrics)
+    assert {key: one.counts for key, one in new.items()} == {
+        key: one.counts for key, one in old.items() if key != ("mix", None)
+    }
+    assert [label for (_, label), one in new.items() if one.over is None] == ["energy"]
+    same, _ = made_of(made, None, "set_thresholds.energy=0.25")  # once more, from what it then has
+    assert training_reference(same.metrics) == new
+    assert training_reference(made_of(model, None, "set_thresholds.energy=0.25")[0].metrics) == {}  # it tells nothing
 
 
 def test_the_threshold_that_stands_already_makes_no_new_model(model):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptec_udf.drift.distribution import count_probabilities, probability_counts
+from ptec_udf.drift.training import PREDICTED, PROBABILITIES, figures_by_label
 from training.decisions.cross_fit import FOLDS, folds
 from training.metrics import calibration_error, macro_f1
 from training.recalibration.parameters import Parameters
@@ -40,6 +42,24 @@ def cross_fitted(fit: Fit, rows: LabelledLogits) -> dict[str, float | None]:
         fitted = fit(rows.logits[~judged], rows.targets[~judged])
         probabilities[judged], decisions[judged] = fitted.decide(rows.logits[judged])
     return _figures(probabilities, decisions, rows.targets)
+
+
+def reference_of(parameters: Parameters, rows: LabelledLogits, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return by label what nights under the parameters are to be like; see ``figures_by_label``."""
+    probabilities, decisions = parameters.decide(rows.logits)
+    counts = count_probabilities(probabilities.astype(np.float32))  # as nights store and count them
+    return {
+        name: {PROBABILITIES: probability_counts(counts[at]), PREDICTED: int(decisions[:, at].sum())}
+        for at, name in enumerate(names)
+    }
+
+
+def reference_kept(metrics: dict[str, Any], changed: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return a model's own reference, for one that differs from it in thresholds of some labels alone."""
+    return {
+        name: figures | ({PREDICTED: None} if name in changed else {})
+        for name, figures in figures_by_label(metrics).items()
+    }
 
 
 def ranking_only(splits: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ptec_udf.drift.training import REFERENCE
 from ptec_udf.errors import ArtifactError, ConfigError, SourceError, did_you_mean
 from ptec_udf.model.artifact import MANIFEST, METRICS, Artifact, load_artifact, seal
 from ptec_udf.progress import say
@@ -22,7 +25,7 @@ from training.artifact.folder import check_out, write_files
 from training.extract.folder import read_extract_record
 from training.folders import followed
 from training.recalibration.config import RecalibrateConfig
-from training.recalibration.measure import cross_fitted, measured, ranking_only
+from training.recalibration.measure import cross_fitted, measured, ranking_only, reference_kept, reference_of
 from training.recalibration.parameters import KEEP, Parameters, log_pos_weights
 from training.recalibration.rows import LabelledLogits, labelled_logits
 
@@ -110,33 +113,13 @@ def recalibrated(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLo
     Raises:
         TrainingError: when a logit is not finite.
     """
-    names = [label.name for label in artifact.manifest.labels]
-    present, weights = Parameters.of(artifact.manifest), log_pos_weights(artifact)
-
-    def fit(logits: Any, targets: Any) -> tuple[Parameters, dict[str, Any]]:
-        fitted, report = present.fitted(logits, targets, weights, config)
-        return fitted.with_thresholds(names, config.set_thresholds), report
-
-    facts: dict[str, Any] = {"set_thresholds": config.set_thresholds}
-    if rows is None:
-        new = present.with_thresholds(names, config.set_thresholds)
-    else:
-        new, report = fit(rows.logits, rows.targets)
-        keeps_all = config.calibrator == config.thresholds == KEEP
-        after = measured(new, rows) if keeps_all else cross_fitted(lambda *some: fit(*some)[0], rows)
-        facts |= {
-            "split": config.split,
-            "rows": len(rows.logits),
-            "left_out": rows.left_out,
-            "learned": rows.learned,
-            "chosen": report,
-            "before": measured(present, rows),
-            "after": after,
-        }
+    new, facts, reference = _set(artifact, config) if rows is None else _fitted(artifact, config, rows)
+    facts = {"set_thresholds": config.set_thresholds, **facts}
     made = {"from": artifact.model_id, "calibrator": config.calibrator, "thresholds": config.thresholds, **facts}
     metrics = artifact.metrics | {
         "splits": ranking_only(artifact.metrics.get("splits", {})),
         "recalibrated": made,
+        REFERENCE: reference,
         "fitted_splits": _fitted_splits(artifact, config, fits=rows is not None),
     }
     files = {name: data for name, data in artifact.files.items() if name != MANIFEST}
@@ -145,6 +128,40 @@ def recalibrated(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLo
     manifest = manifest.model_copy(update={"created": datetime.now(UTC).isoformat(timespec="seconds")})
     sealed, files[MANIFEST] = seal(manifest, files)
     return Recalibrated(sealed.model_id, files, facts)
+
+
+def _set(artifact: Artifact, config: RecalibrateConfig) -> tuple[Parameters, dict[str, Any], dict[str, Any]]:
+    """Set thresholds by hand; return parameters, no facts, and what drift is held against."""
+    names = [label.name for label in artifact.manifest.labels]
+    old = Parameters.of(artifact.manifest)
+    new = old.with_thresholds(names, config.set_thresholds)
+    changed = [names[at] for at in np.flatnonzero(new.thresholds != old.thresholds)]
+    return new, {}, reference_kept(artifact.metrics, changed)
+
+
+def _fitted(
+    artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits
+) -> tuple[Parameters, dict[str, Any], dict[str, Any]]:
+    """Fit to rows; return parameters, what was fitted and measured, and what drift is held against."""
+    names = [label.name for label in artifact.manifest.labels]
+    present, weights = Parameters.of(artifact.manifest), log_pos_weights(artifact)
+
+    def fit(logits: Any, targets: Any) -> tuple[Parameters, dict[str, Any]]:
+        fitted, report = present.fitted(logits, targets, weights, config)
+        return fitted.with_thresholds(names, config.set_thresholds), report
+
+    new, report = fit(rows.logits, rows.targets)
+    keeps_all = config.calibrator == config.thresholds == KEEP
+    facts = {
+        "split": config.split,
+        "rows": len(rows.logits),
+        "left_out": rows.left_out,
+        "learned": rows.learned,
+        "chosen": report,
+        "before": measured(present, rows),
+        "after": measured(new, rows) if keeps_all else cross_fitted(lambda *some: fit(*some)[0], rows),
+    }
+    return new, facts, reference_of(new, rows, names)
 
 
 def _fitted_splits(artifact: Artifact, config: RecalibrateConfig, *, fits: bool) -> list[str]:

@@ -6,7 +6,8 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
-WARM := .venv/.warm-spark
+# Of each Java its own: classes that another one has archived are of no use to it, which it does not say.
+WARM := .venv/.warm-spark-$(shell "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 | cksum | cut -d ' ' -f 1)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 # Two processes; a file's tests stay in one. Files go in the order given, and each process has a Spark session of its own.

@@ -6,7 +6,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
-# Of each Java its own: classes that another one has archived are of no use to it, which it does not say.
+# Named by the Java that made the archive, of which there is one: another Java passes it over, and does not say so.
 WARM := .venv/.warm-spark-$(shell "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 | cksum | cut -d ' ' -f 1)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -79,6 +79,7 @@ $(DEV): $(BIN)/python setup.py
 	@touch $(DEMO) $@
 
 $(WARM): $(DEV) conf/spark-defaults.conf .ci/warm_spark.py
+	@rm -f .venv/.warm-spark*
 	@$(BIN)/python .ci/warm_spark.py
 	@touch $@
 

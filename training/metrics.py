@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from ptec_udf.drift.distribution import count_probabilities, probability_counts
+from ptec_udf.drift.distribution import Counts, count_probabilities, probability_counts
 from training.curves import curves
 from training.decisions.calibrate import Calibration, checked_cells
 
@@ -59,14 +59,13 @@ def evaluate(
     reference = positive.mean(axis=0) if base_rates is None else np.asarray(base_rates, np.float64)
     columns = _per_label(raw, positive, probabilities, decisions)
     columns["threshold"] = np.broadcast_to(thresholds, (raw.shape[1],))
-    counts = count_probabilities(probabilities.astype(np.float32))  # as nights store and count them
+    counts = counts_by_label(probabilities, labels)
     cells = probabilities >= ECE_FLOOR
     bins = equal_mass_bins(probabilities[cells]) if cells.any() else np.array([], np.intp)
     return {
         "overall": _figures(_overall(columns, positive, probabilities, decisions, reference)),
         "per_label": {
-            label: _figures({name: values[i] for name, values in columns.items()})
-            | {"probabilities": probability_counts(counts[i])}
+            label: _figures({name: values[i] for name, values in columns.items()}) | {"probabilities": counts[label]}
             for i, label in zip(range(raw.shape[1]), labels, strict=True)
         },
         "curves": curves(probabilities, positive, bins, cells),
@@ -88,6 +87,12 @@ def f1_per_label(decisions: NDArray[np.bool_], positive: NDArray[np.bool_]) -> N
 def mean_average_precision(scores: NDArray[Any], targets: NDArray[Any]) -> float:
     """Average the average precision over the labels that occur; both arguments (n_rows, n_labels)."""
     return _mean(average_precision_per_label(np.asarray(scores), np.asarray(targets).astype(bool)))
+
+
+def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Counts]:
+    """Count probabilities, (n_rows, n_labels), by label and bin, in the precision that nights store."""
+    counts = count_probabilities(probabilities.astype(np.float32))
+    return dict(zip(labels, map(probability_counts, counts), strict=True))
 
 
 def calibration_error(

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptec_udf.drift.distribution import count_probabilities, probability_counts
 from ptec_udf.drift.training import PREDICTED, PROBABILITIES, figures_by_label
 from training.decisions.cross_fit import FOLDS, folds
-from training.metrics import calibration_error, macro_f1
+from training.metrics import calibration_error, counts_by_label, macro_f1
 from training.recalibration.parameters import Parameters
 from training.recalibration.rows import LabelledLogits
 
@@ -47,11 +46,8 @@ def cross_fitted(fit: Fit, rows: LabelledLogits) -> dict[str, float | None]:
 def reference_of(parameters: Parameters, rows: LabelledLogits, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return by label what nights under the parameters are to be like; see ``figures_by_label``."""
     probabilities, decisions = parameters.decide(rows.logits)
-    counts = count_probabilities(probabilities.astype(np.float32))  # as nights store and count them
-    return {
-        name: {PROBABILITIES: probability_counts(counts[at]), PREDICTED: int(decisions[:, at].sum())}
-        for at, name in enumerate(names)
-    }
+    counts, predicted = counts_by_label(probabilities, names), decisions.sum(axis=0).tolist()
+    return {name: {PROBABILITIES: counts[name], PREDICTED: n} for name, n in zip(names, predicted, strict=True)}
 
 
 def reference_kept(metrics: dict[str, Any], changed: Collection[str]) -> dict[str, dict[str, Any]]:

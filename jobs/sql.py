@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, PythonException
 
 from jobs.site import AnyConfig
@@ -45,12 +46,12 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
-    except PythonException as error:
+    except (PythonException, Py4JJavaError) as error:  # a task failed each time: a worker, or reading a file
         from ptec_udf.nightly.reason import reason_of  # only here, as above
 
         # Its own message may quote a company's text.
         hint = "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""
-        raise SourceError(f"the statement cannot be run, a worker failed: {reason_of(error)}{hint}") from None
+        raise SourceError(f"the statement cannot be run, a task of it failed: {reason_of(error)}{hint}") from None
     except PySparkException as error:
         # Not getMessage(), which fails on some of Delta's refusals.
         message = str(error).strip().split("\n\nJVM stacktrace")[0]

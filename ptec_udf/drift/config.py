@@ -15,7 +15,7 @@ class DriftConfig(Section):
         0.25,
         gt=0,
         description="largest population stability index of a label's probabilities, and of the mix of labels, against "
-        "rows of the training extract, where chance does not explain it; null: none",
+        "rows of the training extract, where chance does not explain it; null: nothing is held against these",
     )
     psi_nights: float | None = Field(
         0.25, gt=0, description="the same of any figure against the nights before; null: none"
@@ -24,7 +24,7 @@ class DriftConfig(Section):
         2.0,
         gt=1,
         description="a label's share of companies at or over its threshold may grow or shrink so many times, or as "
-        "chance explains; null: any number of times",
+        "chance explains, against both; null: any number of times",
     )
     length_ratio: float | None = Field(
         1.25,

@@ -100,6 +100,8 @@ def judge(
             compared = _compare(key, reference, found, night)
             row |= {f"psi_{name}": compared.size, f"chance_{name}": compared.by_chance}
             limit = config.psi_training if name == TRAINING else config.psi_nights
+            if name == TRAINING and limit is None:  # companies of the source are not to be like those of the extract
+                continue
             over = [
                 *_over_psi(key, name, compared, limit),
                 *_over_share(key, name, reference, found, config.share_ratio),

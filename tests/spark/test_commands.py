@@ -156,6 +156,13 @@ def test_sql_runs_and_explains(site: Site) -> None:
     refused(run(site, "sql", subquery), "[Ss]ubquer")
 
 
+def test_a_version_whose_files_are_gone_is_refused_with_the_file(site: Site) -> None:
+    location = site.spark.sql(f"DESCRIBE DETAIL {site.table}").first()["location"]
+    for file in Path(location.removeprefix("file:")).glob("*.parquet"):
+        file.unlink()
+    refused(run(site, "sql", f"SELECT name FROM {site.table} VERSION AS OF 0"), r"cannot be read, \S+\.parquet")
+
+
 def test_ptec_score_of_a_text_that_is_not_valid_is_refused_without_quoting_it(site: Site) -> None:
     site.champion()
     broken = "cast(X'5345435245542073756EFF41' AS string)"

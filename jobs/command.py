@@ -84,7 +84,7 @@ def run_command(
             raise SystemExit(1) from None
         # The place is shown and the message is not, since it may quote a company's text.
         say("".join(traceback.format_tb(error.__traceback__)))
-        say(f"error: unexpected {type(error).__name__} at the place above")
+        say(f"error: {_kind_of(error)} at the place above")
         raise SystemExit(1) from None
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=str))  # noqa: T201
@@ -93,6 +93,15 @@ def run_command(
     if message := fault_of(result):
         say(f"error: {message}")
         raise SystemExit(1)
+
+
+def _kind_of(error: Exception) -> str:
+    """Say what an error is that no command expects, of Spark's also what is known of it."""
+    if type(error).__module__.partition(".")[0] not in ("pyspark", "py4j"):
+        return f"unexpected {type(error).__name__}"
+    from ptec_udf.nightly.reason import reason_of  # only here, since Spark comes with it, which takes time to load
+
+    return f"Spark failed with {reason_of(error)},"
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

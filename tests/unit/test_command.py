@@ -6,6 +6,7 @@ import errno
 import sqlite3
 
 import pytest
+from py4j.protocol import Py4JError
 from safetensors import SafetensorError
 
 from jobs.command import run_command, show_pairs, show_rows
@@ -52,6 +53,14 @@ def test_of_an_unexpected_error_the_place_is_told_and_not_the_words(capsys):
     told = capsys.readouterr().err
     assert "unexpected ValueError at the place above" in told
     assert "in work" in told
+    assert "secret" not in told
+
+
+def test_of_an_error_of_spark_it_is_told_what_is_known_and_not_its_words(capsys):
+    words = "[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error while reading file /t/a.parquet. a secret text"
+    assert ends(Py4JError(words)) == 1
+    told = capsys.readouterr().err
+    assert "error: Spark failed with a file that cannot be read, /t/a.parquet, at the place above" in told
     assert "secret" not in told
 
 

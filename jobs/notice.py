@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,16 +44,21 @@ def noticed(config: NoticeConfig, command: str) -> Iterator[dict[str, Any]]:
         raise
     shadows = {name: shadow["outcome"] for name, shadow in (result.get("shadows") or {}).items()}
     names = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped", "reused", "retrain")
-    told = {"command": command, "event": _event(result, shadows)} | {name: result.get(name) for name in names}
+    told = {"command": command, "event": _event(result, shadows, config.webhook_on)} | {
+        name: result.get(name) for name in names
+    }
     told |= {"drifted": len(result.get("drifted") or ()), "seconds": round(time.monotonic() - started)}
     _end(config, told | ({"shadows": shadows} if shadows else {}))
 
 
-def _event(result: dict[str, Any], shadows: dict[str, str]) -> str | None:
-    """Say what somebody should know of: a shadow that failed counts as a failure, since nothing else tells of it."""
-    if FAILED in shadows.values():
-        return FAILED
-    return RETRAIN if result.get("retrain") else None
+def _event(result: dict[str, Any], shadows: dict[str, str], wanted: Sequence[str]) -> str | None:
+    """Say what somebody should know of: a shadow that failed counts as a failure, since nothing else tells of it.
+
+    Of both, a failure, unless the signal to train again alone is wanted: the message holds both all the same.
+    """
+    events = [FAILED] if FAILED in shadows.values() else []
+    events += [RETRAIN] if result.get("retrain") else []
+    return next((event for event in events if event in wanted), None)
 
 
 def _end(config: NoticeConfig, told: dict[str, Any]) -> None:

@@ -40,7 +40,9 @@ def find_run(warehouse: Warehouse, *, run_id: str | None, model_id: str | None, 
         )
     else:
         wanted, told = (F.col("alias") == F.lit(alias)) & (F.col("outcome") == DONE), f"of alias {alias!r} that is done"
-    found = runs.where(wanted).orderBy(F.desc("ended")).first()
+    # A whole id is the beginning of others: X-1 of X-10.
+    is_it = F.col("run_id").eqNullSafe(F.lit(run_id))
+    found = runs.where(wanted).orderBy(F.desc(is_it), F.desc("ended")).first()
     if found is None:
         raise RegistryError(f"there is no run {told}; list them: ptec sql 'SELECT run_id, started FROM run_summary'")
     return found

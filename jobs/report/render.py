@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ptec_udf.drift.distribution import Counts
+from ptec_udf.nightly.runs import FAILED
 
 WIDTH, HEIGHT = 320, 200
 """Of a plot, in its own units."""
@@ -56,7 +57,7 @@ def summary(facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "now": datetime.now(UTC),
         "seconds": (run["ended"] - run["started"]).total_seconds(),
-        "written": sum(counts.values()),
+        "written": 0 if run["outcome"] == FAILED else sum(counts.values()),  # counts of errors, where they are too many
         "counts": counts,
         "entered": sides["entered"],
         "left": sides["left"],

@@ -85,7 +85,7 @@ def marked(
 
     Returns:
         key, n_rows, fate, text, text_hash, conflict, corrected; text is null where nothing is to be scored. Keys
-        that are gone already and still not in the source have no row.
+        that are gone since an earlier run and still not in the source have no row.
     """
     none = F.array().cast(SCORES["corrected"].dataType)
     old = standing.select(
@@ -132,6 +132,7 @@ def _fate(source_id: str, run_id: str, retry_errors: bool) -> Column:
     return (
         F.when(F.col("key").isNull(), F.lit(NO_KEY))
         .when(~is_there & was_there, F.lit(GONE))
+        .when(~is_there & (F.col("old_run") == F.lit(run_id)), F.lit(WRITTEN))
         .when(~is_there, F.lit(None).cast("string"))
         .when(~was_there, F.lit(NEW))
         .when(~F.col("text_hash").eqNullSafe(F.col("old_hash")), F.lit(TEXT))

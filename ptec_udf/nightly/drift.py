@@ -82,8 +82,15 @@ def _companies(night: Night) -> DataFrame:
     """
     scores = night.warehouse.read("scores").where(F.col("model_id") == night.record.model_id)
     is_corrected = F.coalesce(F.size("corrected"), F.lit(0)) > 0
-    is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected & F.lit(not night.config.retry_errors)
-    return scores.where(F.col("removed_in").isNull()).withColumn("is_fresh", is_fresh)
+    is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected
+    companies = scores.where(F.col("removed_in").isNull())
+    if night.config.retry_errors:
+        failed = (
+            night.standing().where(F.col("status") == "error").select("key", "text_hash", F.lit(True).alias("failed"))
+        )
+        companies = companies.join(failed, on=["key", "text_hash"], how="left")
+        is_fresh &= F.col("failed").isNull()
+    return companies.withColumn("is_fresh", is_fresh)
 
 
 def _distributions(companies: DataFrame, labels: list[Label], n_tasks: int) -> dict[Key, Distribution]:

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.result import ERROR
 from ptec_udf.errors import ErrorBudgetError, PtecError, RemovalBudgetError
-from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, NEW, NO_KEY, TO_WRITE
+from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, NEW, NO_KEY, SAME, TO_WRITE
 from ptec_udf.nightly.plan import Night, pin_night
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.warehouse.tables import Warehouse
@@ -87,6 +87,18 @@ def check_budget(kinds: list[ErrorKind], n_companies: int, max_fraction: float) 
         "command with --set max_error_fraction=1",
         f"more than {max_fraction:g} have errors",
     )
+
+
+def fates_of_screen(night: Night, changes: DataFrame, fates: Mapping[str, int]) -> Mapping[str, int]:
+    """Count companies that are shown by fate: those of an earlier model, where the night's own has no scores yet."""
+    last = night.history.last_done(alias=night.record.alias, model_id=night.record.model_id)
+    is_new_model = not fates.keys() - {NEW, NO_KEY}
+    if not is_new_model or last is None or last["source_id"] != night.source.source_id:
+        return fates
+    scores = night.warehouse.read("scores", night.scores_version)
+    shown = scores.where((F.col("model_id") == last["model_id"]) & F.col("removed_in").isNull()).select("key")
+    n_shown, n_gone = shown.count(), shown.join(changes, on="key", how="left_anti").count()
+    return {GONE: n_gone, SAME: n_shown - n_gone}
 
 
 def check_removed(fates: Mapping[str, int], max_fraction: float) -> None:

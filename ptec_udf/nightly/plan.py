@@ -180,6 +180,12 @@ def source_faults(night: Night) -> list[str]:
             f"source: earlier nights of this model read another source than {night.source.name} (a table that was "
             "dropped and made again is another one); give --accept-new-source if that is meant"
         )
+    newest = night.history.newest_version(night.record.model_id, night.source.source_id)
+    if night.source.version < (newest or 0):  # MERGE would refuse each of its rows
+        faults.append(
+            f"source: {night.source.name} stands at version {night.source.version}, and version {newest} of it was "
+            "scored: it was put back from a copy; write it anew as a table of its own, and give --accept-new-source"
+        )
     template = parse_template(night.artifact.manifest.template)
     columns = {name: night.config.source.columns.get(name, name) for name in template.fields}
     faults += missing_columns(night.source.read(night.warehouse.spark).columns, columns)

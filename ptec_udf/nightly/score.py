@@ -24,7 +24,7 @@ from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import BudgetError, HeldError, PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.drift import measure_drift
-from ptec_udf.nightly.failures import check_removed
+from ptec_udf.nightly.failures import check_removed, fates_of_screen
 from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
@@ -122,7 +122,7 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         if not night.config.source.accept_new:  # the companies of an earlier source may all be gone
-            check_removed(fates, night.config.max_removed_fraction)
+            check_removed(fates_of_screen(night, changes, fates), night.config.max_removed_fraction)
         scores = any(fates.get(fate) for fate in diff.TO_WRITE)
         staged = _stage(night, todo, n_texts) if scores else Staged()
         still_held()

@@ -69,7 +69,11 @@ def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
         [label.name for label in night.artifact.manifest.labels],
         [label.threshold for label in night.artifact.manifest.labels],
     )
-    if old_id == model_id:
+    if last is None and night.record.alias:
+        # The screen's first night: a run of another name may have scored, and has told nobody who came in.
+        before, old = night.standing().limit(0), new
+        after = rows.unionByName(night.standing().join(rows.select("key"), on="key", how="left_anti"))
+    elif old_id == model_id:
         if not writes:
             return
         # Only written keys can differ; the others stand on both sides.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from ptec_udf.errors import ArtifactError, HeldError, PtecError
+from ptec_udf.errors import ArtifactError, ConfigError, HeldError, PtecError
 from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly.runs import RunRecord
 from ptec_udf.warehouse.tables import Warehouse
@@ -100,6 +100,33 @@ def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site
     assert runs[1]["companies"] == len(site.warehouse.read("scores").where("source_version = 1").collect())
     explained = site.spark.table(site.warehouse.name("why_changed")).where("source_version = 1").count()
     assert explained == site.warehouse.read("score_changes").where("source_version = 1").count() > 0
+
+
+def test_correction_after_a_kill_leaves_what_a_night_of_removals_alone_explained(site: Site) -> None:
+    site.champion()
+    site.night()
+    site.write(companies(20)[5:])
+    kill_after_merge(site)
+    explained = site.rows("score_changes")
+    correction = {"key": "c0010", "label": "media", "is_true": True, "at": datetime.now(UTC)}
+    site.warehouse.append_rows("corrections", [correction])
+    assert site.night()["counts"] == {"removed": 5}
+    assert site.rows("score_changes") == explained
+    assert site.night()["counts"] == {"ok": 1}
+
+
+def test_a_source_that_was_put_back_is_refused(site: Site) -> None:
+    site.champion()
+    log = Path(site.spark.sql(f"DESCRIBE DETAIL {site.table}").first()["location"].removeprefix("file:"), "_delta_log")
+    site.write(changed_companies()[:20])
+    site.night()
+    scores = site.rows("scores")
+    for file in log.glob("*1.*"):
+        file.unlink()
+    site.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    with pytest.raises(ConfigError, match="stands at version 0, and version 1 of it was scored"):
+        site.night()
+    assert site.rows("scores") == scores
 
 
 def test_killed_night_is_of_its_alias_whoever_writes_its_row(site: Site) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.errors import ConfigError, PtecError
+from ptec_udf.errors import ConfigError, PtecError, RemovalBudgetError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly import stage as stage_module
@@ -126,6 +126,29 @@ def test_new_champion_scores_all_and_old_scores_stay(site: Site) -> None:
     changes = site.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
     assert changes
     assert {(row["reason"], row["previous_model_id"]) for row in changes} == {("model", first)}
+
+
+def test_first_night_of_a_screen_says_who_came_in_although_another_run_has_scored(site: Site) -> None:
+    model_id = site.champion()
+    site.night(f"model.id={model_id}")
+    shown = site.spark.table(site.warehouse.name("why_changed"))
+    assert shown.count() == 0
+    assert site.night()["counts"] == {}
+    entered = {(row["key"], row["label"], row["reason"], row["entered"]) for row in shown.collect()}
+    assert (
+        entered == {(key, label, "new", True) for key, row in site.scores().items() for label in row["labels"]} != set()
+    )
+
+
+def test_half_written_source_is_refused_of_a_new_champion_too(site: Site) -> None:
+    site.champion()
+    site.write(companies(200))
+    site.night()
+    site.champion(1)
+    site.write(companies(90))
+    with pytest.raises(RemovalBudgetError, match="110 of 210 companies are gone"):
+        site.night()
+    assert site.night("max_removed_fraction=1")["counts"] == {"ok": 100}
 
 
 def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monkeypatch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def test_a_night_is_reported_as_its_tables_tell_it(site: Site) -> None:
 def _by_probability(changes: list, entered: bool) -> list[str]:
     name = "new_probability" if entered else "old_probability"
     return [row["key"] for row in sorted(changes, key=lambda row: (-(row[name] or 0), row["key"]))][:10]
+
+
+def test_a_whole_id_is_not_taken_for_the_beginning_of_another(site: Site) -> None:
+    first = site.warehouse.read("runs").first().asDict()
+    site.warehouse.append_rows("runs", [first | {"run_id": f"{first['run_id']}0", "ended": datetime.now(UTC)}])
+    found = find_run(site.warehouse, run_id=first["run_id"], model_id=None, alias="x")
+    assert found["run_id"] == first["run_id"]
 
 
 def test_runs_are_found_by_their_beginning_and_by_model(site: Site) -> None:

@@ -137,6 +137,13 @@ def test_a_shadow_that_failed_is_told(receiver: Receiver) -> None:
     assert receiver.got[0]["shadows"] == {"challenger": "failed"}
 
 
+def test_a_failed_shadow_does_not_hide_the_signal_from_who_wants_it_alone(receiver: Receiver) -> None:
+    both = NIGHT | {"retrain": True, "shadows": {"challenger": {"outcome": "failed"}}}
+    night(NoticeConfig(webhook=receiver.url, webhook_on=["retrain"]), both)
+    night(NoticeConfig(webhook=receiver.url), both)
+    assert [(one["event"], one["retrain"]) for one in receiver.got] == [("retrain", True), ("failed", True)]
+
+
 def test_a_webhook_that_fails_is_tried_again_and_never_ends_a_night(
     receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -195,6 +195,7 @@ def test_one_with_a_screen_reader_finds_the_way(page: str) -> None:
         ({"outcome": "failed", "error": "OUT_OF_MEMORY"}, "The run failed:</strong> OUT_OF_MEMORY"),
         ({"outcome": "nothing_to_do", "counts": {}}, "Nothing to do."),
         ({"outcome": "failed", "error": "x", "counts": None}, "The run failed"),
+        ({"outcome": "failed", "error": "x", "counts": {"error": 12}}, "<strong>0</strong> companies written"),
         ({"counts": {"ok": 3}, "drifted": [], "retrain": False}, "All is well"),
     ],
 )

@@ -11,7 +11,7 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   alias COMMENT 'alias that chose the model; null if it was named by id',
   model_id COMMENT 'model',
   model COMMENT 'name of the model',
-  companies COMMENT 'rows written, removed companies included',
+  companies COMMENT 'rows written, removed companies included; 0 of a run that failed, whose errors are in counts',
   counts COMMENT 'companies by status',
   skipped COMMENT 'companies left as they were',
   reused COMMENT 'companies whose text had a score already',
@@ -31,7 +31,9 @@ SELECT
   r.run_id, r.command, r.outcome, r.error, r.started,
   CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
   r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
-  aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows) AS companies,
+  CASE WHEN r.outcome = 'failed' THEN 0L
+    ELSE aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows)
+  END AS companies,
   r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype, r.estimated_seconds,
   CASE WHEN r.command = 'score' AND r.outcome = 'done'
     THEN (CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE)) / nullif(r.estimated_seconds, 0) - 1

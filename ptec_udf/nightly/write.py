@@ -69,10 +69,10 @@ def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
         [label.name for label in night.artifact.manifest.labels],
         [label.threshold for label in night.artifact.manifest.labels],
     )
+    everything = rows.unionByName(night.standing().join(rows.select("key"), on="key", how="left_anti"))
     if last is None and night.record.alias:
         # The screen's first night: a run of another name may have scored, and has told nobody who came in.
-        before, old = night.standing().limit(0), new
-        after = rows.unionByName(night.standing().join(rows.select("key"), on="key", how="left_anti"))
+        before, old, after = night.standing().limit(0), new, everything
     elif old_id == model_id:
         if not writes:
             return
@@ -82,7 +82,7 @@ def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
     else:
         before = night.warehouse.read("scores", night.scores_version).where(F.col("model_id") == old_id)
         old = ModelLabels(old_id, *registry.labels(night.warehouse, old_id))
-        after = rows.unionByName(night.standing().join(rows.select("key"), on="key", how="left_anti"))
+        after = everything
     changed = screen_changes(
         before,
         after,

@@ -52,6 +52,19 @@ def drift_of(site: Site, run_id: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     return {(row["population"], row["figure"], row["label"]): row.asDict() for row in rows}
 
 
+def test_newcomers_are_fresh_beside_companies_that_are_tried_again(site: Site) -> None:
+    growing = Growing(site)
+    growing.night(N_FIRST)
+    site.spark.sql(
+        f"UPDATE {site.warehouse.name('scores')} SET status = 'error', logits = NULL, probabilities = NULL, "
+        "labels = CAST(array() AS array<string>) WHERE key = 'k0'"
+    )
+    site.write([*growing.rows, *(growing.company(N_FIRST + at) for at in range(30))])
+    night = site.night("retry_errors=true")
+    assert night["counts"] == {"truncated": 31}
+    assert drift_of(site, night["run_id"])["fresh", "status", None]["companies"] == 30
+
+
 def test_what_is_measured_is_what_stands(site: Site) -> None:
     growing = Growing(site)
     first = growing.night(N_FIRST)

@@ -2,11 +2,13 @@
 
 Their scores stand and their changes are written, but no view shows the changes of a run without a row.
 A rerun of the same version has the same run_id and writes the row itself. Where the source has moved on,
-the next night is another run, and does it here.
+or the alias points to another model, the next night is another run, and does it here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
@@ -14,21 +16,26 @@ from typing import Any
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from ptec_udf.errors import HeldError
+from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, night_of
 from ptec_udf.nightly.runs import DONE, RunRecord, run_name
 from ptec_udf.progress import say
+from ptec_udf.text import text_id
 
 
 def finish_killed(night: Night) -> Night:
-    """Write the rows of killed nights of this model and source; return the night as it then is."""
-    killed = _killed(night)
+    """Write the rows of killed nights of this source; return the night as it then is.
+
+    They are those of this model, and of models that the alias has pointed to since its last run.
+    """
+    killed = _finish(night, night.record.model_id, night.record.text_id)
+    for model_id, template in _earlier_models(night).items():
+        columns = text_id(template, night.config.source.columns, night.config.source.key)
+        with suppress(HeldError), held(night.warehouse, model_id, night.record.run_id):  # at work, it is not killed
+            killed += _finish(night, model_id, columns)
     if not killed:
         return night
-    for row in killed:
-        record = _record(night, row)
-        record.count_written(night.warehouse)
-        record.write(night.warehouse, DONE)
-        say(f"run {record.run_id} was killed after its scores were written; its row is written now")
     source = night.source
     if source.kind != "delta":
         # What the killed night read may have been something else: its version is taken.
@@ -36,26 +43,51 @@ def finish_killed(night: Night) -> Night:
     return night_of(night.warehouse, night.config, night.artifact, source)
 
 
-def _killed(night: Night) -> list[Row]:
-    """Return run, version and time of standing rows whose run has no row."""
-    known = [row["run_id"] for row in night.history.rows if row["outcome"] == DONE]
+def _earlier_models(night: Night) -> Mapping[str, str]:
+    """Return the templates of other models that the alias has pointed to since its last run, by model_id."""
+    alias, warehouse = night.record.alias, night.warehouse
+    if alias is None:
+        return {}
+    last = night.history.last_done(alias=alias, model_id=night.record.model_id)
+    moves = warehouse.read("aliases").where(F.col("alias") == F.lit(alias)).collect()
+    model_ids = {move["model_id"] for move in moves if last is None or move["at"] > last["started"]}
+    if last:
+        model_ids.add(last["model_id"])
+    others = F.col("model_id").isin(*model_ids) & (F.col("model_id") != F.lit(night.record.model_id))
+    return {model["model_id"]: model["template"] for model in warehouse.read("models").where(others).collect()}
+
+
+def _finish(night: Night, model_id: str, columns: str) -> list[Row]:
+    """Write the rows of a model's killed nights; return run, version and time of each."""
+    killed = _killed(night, model_id)
+    for row in killed:
+        record = _record(night, row, model_id, columns)
+        record.count_written(night.warehouse)
+        record.write(night.warehouse, DONE)
+        say(f"run {record.run_id} was killed after its scores were written; its row is written now")
+    return killed
+
+
+def _killed(night: Night, model_id: str) -> list[Row]:
+    """Return run, version and time of a model's standing rows whose run has no row."""
+    of_model = F.col("model_id") == F.lit(model_id)
+    scores = night.warehouse.read("scores").where(of_model & (F.col("source_id") == night.source.source_id))
     if night.source.kind == "delta":
-        known.append(night.record.run_id)  # the same version: this night ends what that one began
-    rows = night.standing().where((F.col("source_id") == night.source.source_id) & ~F.col("run_id").isin(known))
-    return rows.groupBy("run_id", "source_version").agg(F.min("scored_at").alias("started")).collect()
+        # The same version: this night ends what that one began.
+        scores = scores.where(F.col("run_id") != night.record.run_id)
+    done = night.warehouse.read("runs").where(of_model & (F.col("outcome") == DONE))
+    rows = scores.groupBy("run_id", "source_version").agg(F.min("scored_at").alias("started"))
+    return rows.join(done.select("run_id"), on="run_id", how="left_anti").orderBy("started").collect()
 
 
-def _record(night: Night, row: Row) -> RunRecord:
+def _record(night: Night, row: Row, model_id: str, columns: str) -> RunRecord:
     """Make the record of a killed night, of the alias that its name was made of."""
     source = replace(night.source, version=row["source_version"], fingerprint=None)
-    mine = night.record
-    facts: dict[str, Any] = {"model_id": mine.model_id, "source": source, "text_id": mine.text_id}
+    facts: dict[str, Any] = {"model_id": model_id, "source": source, "text_id": columns}
     return RunRecord(
         run_id=row["run_id"],
-        config=mine.config,
-        source=source,
-        text_id=mine.text_id,
-        model_id=mine.model_id,
+        config=night.record.config,
+        **facts,
         alias=_alias_of(night, row["run_id"], facts),
         started=row["started"].astimezone(UTC),
     )

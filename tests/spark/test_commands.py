@@ -173,6 +173,7 @@ def test_ptec_score_of_a_text_that_is_not_valid_is_refused_without_quoting_it(si
     assert json.loads(mended.stdout.strip().splitlines()[-1])["rows"] == [{"n": 5}]
 
 
+@pytest.mark.long
 def test_ptec_score_agrees_with_the_scores_table_where_calibration_is_a_curve(site: Site) -> None:
     curve = [(-40.0, -50.0), (0.0, 0.25), (40.0, 30.0)]
     bent = variant(tiny_artifact(site.folder, "bert", "deep"), site.folder / "bent", calibrator="isotonic", curve=curve)

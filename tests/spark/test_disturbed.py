@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from py4j.protocol import Py4JNetworkError
+from pyspark.sql import functions as F
 
 from ptec_udf.errors import ArtifactError, ConfigError, HeldError, PtecError
 from ptec_udf.nightly import score as score_module
@@ -102,6 +103,32 @@ def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site
     assert explained == site.warehouse.read("score_changes").where("source_version = 1").count() > 0
 
 
+def test_night_killed_after_merge_is_explained_although_another_model_was_promoted(site: Site) -> None:
+    first = site.champion(0)
+    site.night()
+    site.write(changed_companies()[:20])
+    kill_after_merge(site)
+    second = site.champion(1)
+    kill_after_merge(site)
+    promoted = site.champion(2)
+    site.night()
+    runs = site.spark.table(site.warehouse.name("run_summary")).orderBy("started").collect()
+    of_each = [(row["model_id"], row["alias"], row["source_version"], row["outcome"]) for row in runs]
+    assert of_each == [
+        (model_id, "champion", version, "done")
+        for model_id, version in ((first, 0), (first, 1), (second, 1), (promoted, 1))
+    ]
+    changes = site.warehouse.read("score_changes")
+    explained = site.spark.table(site.warehouse.name("why_changed"))
+    assert explained.count() == changes.count()
+    assert {row["run_id"] for row in explained.collect()} == {row["run_id"] for row in changes.collect()}
+    # What came in and went over all nights is what stands, whoever wrote the nights' rows.
+    last = explained.groupBy("key", "label").agg(F.max_by("entered", "changed_at").alias("is_in"))
+    stands = site.spark.table(site.warehouse.name("current_scores")).select("key", F.explode("labels").alias("label"))
+    assert set(last.where("is_in").select("key", "label").collect()) == set(stands.collect())
+
+
+@pytest.mark.long
 def test_correction_after_a_kill_leaves_what_a_night_of_removals_alone_explained(site: Site) -> None:
     site.champion()
     site.night()

@@ -96,6 +96,7 @@ def test_old_rows_go_and_the_runs_that_later_nights_look_up_stay(site: Site) -> 
     assert len(done) == len(set(done)) == 4  # none comes back as one that was killed
 
 
+@pytest.mark.long
 def test_scores_of_models_that_are_long_out_of_use_go(site: Site) -> None:
     first = site.champion(0)
     site.night()

@@ -140,6 +140,7 @@ def test_first_night_of_a_screen_says_who_came_in_although_another_run_has_score
     )
 
 
+@pytest.mark.long
 def test_half_written_source_is_refused_of_a_new_champion_too(site: Site) -> None:
     site.champion()
     site.write(companies(200))
@@ -168,6 +169,7 @@ def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monk
     assert moves(back["run_id"]) == {(key, label, not entered) for key, label, entered in moves(forth["run_id"])}
 
 
+@pytest.mark.long
 def test_company_that_returns_with_its_old_text_is_not_scored_again(site: Site, monkeypatch: Any) -> None:
     site.champion()
     site.night()
@@ -202,6 +204,7 @@ def test_ambiguous_and_missing_keys_are_seen(site: Site) -> None:
     assert "several rows" in site.scores()["a"]["error"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", ["merge_scores", "delete_staged", "replace_run"])
 def test_rerun_after_a_break_equals_an_undisturbed_night(site: Site, monkeypatch: Any, point: str) -> None:
     site.champion()
@@ -236,6 +239,7 @@ def test_failed_night_leaves_its_row_and_tells_no_text(site: Site, monkeypatch: 
     assert site.scores() == {}
 
 
+@pytest.mark.long
 def test_staging_that_cannot_be_cleared_away_is_left_to_a_later_night(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,8 +53,10 @@ def _earlier_models(night: Night) -> Mapping[str, str]:
     model_ids = {move["model_id"] for move in moves if last is None or move["at"] > last["started"]}
     if last:
         model_ids.add(last["model_id"])
-    others = F.col("model_id").isin(*model_ids) & (F.col("model_id") != F.lit(night.record.model_id))
-    return {model["model_id"]: model["template"] for model in warehouse.read("models").where(others).collect()}
+    if not (others := model_ids - {night.record.model_id}):
+        return {}
+    models = warehouse.read("models").where(F.col("model_id").isin(*others)).collect()
+    return {model["model_id"]: model["template"] for model in models}
 
 
 def _finish(night: Night, model_id: str, columns: str) -> list[Row]:

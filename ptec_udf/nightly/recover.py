@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC
-from typing import Any
+from itertools import product
 
 from pyspark.sql import Row
 from pyspark.sql import functions as F
@@ -22,6 +22,7 @@ from ptec_udf.nightly.plan import Night, night_of
 from ptec_udf.nightly.runs import DONE, RunRecord, run_name
 from ptec_udf.progress import say
 from ptec_udf.text import text_id
+from ptec_udf.warehouse.source import PinnedSource
 
 
 def finish_killed(night: Night) -> Night:
@@ -83,22 +84,29 @@ def _killed(night: Night, model_id: str) -> list[Row]:
 
 
 def _record(night: Night, row: Row, model_id: str, columns: str) -> RunRecord:
-    """Make the record of a killed night, of the alias that its name was made of."""
+    """Make the record of a killed night, of the alias and the columns that its name was made of."""
     source = replace(night.source, version=row["source_version"], fingerprint=None)
-    facts: dict[str, Any] = {"model_id": model_id, "source": source, "text_id": columns}
+    alias, text = _named(night, row["run_id"], model_id, source, columns) or (None, columns)
     return RunRecord(
         run_id=row["run_id"],
         config=night.record.config,
-        **facts,
-        alias=_alias_of(night, row["run_id"], facts),
+        source=source,
+        text_id=text,
+        model_id=model_id,
+        alias=alias,
         started=row["started"].astimezone(UTC),
     )
 
 
-def _alias_of(night: Night, run_id: str, facts: dict[str, Any]) -> str | None:
-    """Return the alias that a run was of, which need not be this night's; None: its model was named by id."""
-    for row in night.warehouse.read("aliases").select("alias").distinct().collect():
-        names = tuple(run_name(**facts, alias=row["alias"], retries_errors=retries) for retries in (False, True))
-        if run_id.startswith(names):
-            return str(row["alias"])
+def _named(night: Night, run_id: str, model_id: str, source: PinnedSource, columns: str) -> tuple[str, str] | None:
+    """Return the alias and the columns that a run was of, which need not be this night's.
+
+    None: its model was named by id, or its columns are those of no run that has a row.
+    """
+    aliases = {row["alias"] for row in night.warehouse.read("aliases").select("alias").collect()}
+    texts = [columns, *{row["text_id"] for row in night.history.rows if row["model_id"] == model_id}]
+    for alias, text, retries in product(aliases, texts, (False, True)):
+        name = run_name(model_id=model_id, alias=alias, source=source, text_id=text, retries_errors=retries)
+        if run_id.startswith(f"{name}-"):
+            return alias, text
     return None

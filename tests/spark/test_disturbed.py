@@ -166,6 +166,24 @@ def test_killed_night_is_of_its_alias_whoever_writes_its_row(site: Site) -> None
 
 
 @pytest.mark.long
+def test_killed_night_of_other_columns_has_its_own(site: Site) -> None:
+    site.champion()
+    columns = "source.columns={about: name}"
+    site.night(columns)
+    site.write(changed_companies()[:20])
+    kill_after_merge(site, columns)
+    site.write(companies(20))
+    site.night()
+    runs = site.warehouse.read("runs").orderBy("source_version").collect()
+    assert [(row["alias"], row["source_version"]) for row in runs] == [
+        ("champion", 0),
+        ("champion", 1),
+        ("champion", 2),
+    ]
+    assert runs[0]["text_id"] == runs[1]["text_id"] != runs[2]["text_id"]
+
+
+@pytest.mark.long
 def test_correction_after_a_kill_leaves_the_killed_nights_changes(site: Site) -> None:
     site.champion()
     site.night()

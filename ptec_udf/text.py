@@ -150,6 +150,12 @@ def text_id(template: str, columns: Mapping[str, str | None] | None = None, key:
     return hashlib.sha256(json.dumps([TEXT_VERSION, template, renamed, key]).encode()).hexdigest()[:16]
 
 
+def fields_in(template: str, columns: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return those of the columns, which are mapped for another template, that this one has a field for."""
+    fields = parse_template(template).fields
+    return {field: source for field, source in columns.items() if field in fields}
+
+
 def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) -> list[str]:
     """Say which wanted columns are missing.
 

@@ -7,11 +7,12 @@ or the alias points to another model, the next night is another run, and does it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC
 from itertools import product
+from typing import Any
 
 from pyspark.sql import Row
 from pyspark.sql import functions as F
@@ -21,7 +22,7 @@ from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, night_of
 from ptec_udf.nightly.runs import DONE, RunRecord, run_name
 from ptec_udf.progress import say
-from ptec_udf.text import text_id
+from ptec_udf.text import fields_in, text_id
 from ptec_udf.warehouse.source import PinnedSource
 
 
@@ -30,11 +31,15 @@ def finish_killed(night: Night) -> Night:
 
     They are those of this model, and of models that the alias has pointed to since its last run.
     """
-    killed = _finish(night, night.record.model_id, night.record.text_id)
+    killed = _killed(night, night.record.model_id)
+    _finish(night, killed, night.record.text_id)
     for model_id, template in _earlier_models(night).items():
-        columns = text_id(template, night.config.source.columns, night.config.source.key)
+        if not (seen := _killed_since_last(night, model_id)):
+            continue
+        killed += seen
         with suppress(HeldError), held(night.warehouse, model_id, night.record.run_id):  # at work, it is not killed
-            killed += _finish(night, model_id, columns)
+            columns = fields_in(template, night.config.source.columns)
+            _finish(night, _killed_since_last(night, model_id), text_id(template, columns, night.config.source.key))
     if not killed:
         return night
     source = night.source
@@ -46,67 +51,76 @@ def finish_killed(night: Night) -> Night:
 
 def _earlier_models(night: Night) -> Mapping[str, str]:
     """Return the templates of other models that the alias has pointed to since its last run, by model_id."""
-    alias, warehouse = night.record.alias, night.warehouse
-    if alias is None:
+    if night.record.alias is None:
         return {}
-    last = night.history.last_done(alias=alias, model_id=night.record.model_id)
-    moves = warehouse.read("aliases").where(F.col("alias") == F.lit(alias)).collect()
-    model_ids = {move["model_id"] for move in moves if last is None or move["at"] > last["started"]}
-    if last:
-        model_ids.add(last["model_id"])
+    last, model_ids = _last(night), set()
+    for move in sorted(_moves(night, night.record.alias), key=lambda move: move["at"], reverse=True):
+        model_ids.add(move["model_id"])
+        if last and move["model_id"] == last["model_id"] and move["at"] <= last["started"]:
+            break
     if not (others := model_ids - {night.record.model_id}):
         return {}
-    models = warehouse.read("models").where(F.col("model_id").isin(*others)).collect()
+    models = night.warehouse.read("models").where(F.col("model_id").isin(*others)).collect()
     return {model["model_id"]: model["template"] for model in models}
 
 
-def _finish(night: Night, model_id: str, columns: str) -> list[Row]:
-    """Write the rows of a model's killed nights; return run, version and time of each."""
-    killed = _killed(night, model_id)
-    for row in killed:
-        record = _record(night, row, model_id, columns)
-        record.count_written(night.warehouse)
-        record.write(night.warehouse, DONE)
-        say(f"run {record.run_id} was killed after its scores were written; its row is written now")
-    return killed
+def _last(night: Night) -> Row | None:
+    return night.history.last_done(alias=night.record.alias, model_id=night.record.model_id)
+
+
+def _moves(night: Night, alias: str) -> list[Row]:
+    return night.warehouse.read("aliases").where(F.col("alias") == F.lit(alias)).collect()
 
 
 def _killed(night: Night, model_id: str) -> list[Row]:
-    """Return run, version and time of a model's standing rows whose run has no row."""
+    """Return model, run, version and time of a model's standing rows whose run has no row."""
     of_model = F.col("model_id") == F.lit(model_id)
     scores = night.warehouse.read("scores").where(of_model & (F.col("source_id") == night.source.source_id))
     if night.source.kind == "delta":
         # The same version: this night ends what that one began.
         scores = scores.where(F.col("run_id") != night.record.run_id)
     done = night.warehouse.read("runs").where(of_model & (F.col("outcome") == DONE))
-    rows = scores.groupBy("run_id", "source_version").agg(F.min("scored_at").alias("started"))
+    rows = scores.groupBy("model_id", "run_id", "source_version").agg(F.min("scored_at").alias("started"))
     return rows.join(done.select("run_id"), on="run_id", how="left_anti").orderBy("started").collect()
 
 
-def _record(night: Night, row: Row, model_id: str, columns: str) -> RunRecord:
+def _killed_since_last(night: Night, model_id: str) -> list[Row]:
+    """Return those after which no night of the alias has told what changed: it did so without them."""
+    last = _last(night)
+    return [row for row in _killed(night, model_id) if last is None or row["started"] > last["started"]]
+
+
+def _finish(night: Night, killed: Sequence[Row], columns: str) -> None:
+    """Write the rows of killed nights."""
+    for row in killed:
+        record = _record(night, row, columns)
+        record.count_written(night.warehouse)
+        record.write(night.warehouse, DONE)
+        say(f"run {record.run_id} was killed after its scores were written; its row is written now")
+
+
+def _record(night: Night, row: Row, columns: str) -> RunRecord:
     """Make the record of a killed night, of the alias and the columns that its name was made of."""
     source = replace(night.source, version=row["source_version"], fingerprint=None)
-    alias, text = _named(night, row["run_id"], model_id, source, columns) or (None, columns)
+    alias, text = _named(night, row, source, columns)
     return RunRecord(
         run_id=row["run_id"],
         config=night.record.config,
         source=source,
         text_id=text,
-        model_id=model_id,
+        model_id=row["model_id"],
         alias=alias,
         started=row["started"].astimezone(UTC),
     )
 
 
-def _named(night: Night, run_id: str, model_id: str, source: PinnedSource, columns: str) -> tuple[str, str] | None:
-    """Return the alias and the columns that a run was of, which need not be this night's.
-
-    None: its model was named by id, or its columns are those of no run that has a row.
-    """
-    aliases = {row["alias"] for row in night.warehouse.read("aliases").select("alias").collect()}
-    texts = [columns, *{row["text_id"] for row in night.history.rows if row["model_id"] == model_id}]
+def _named(night: Night, row: Row, source: PinnedSource, columns: str) -> tuple[str | None, str]:
+    """Return the alias and the columns that a run was of, which need not be this night's."""
+    aliases = [None, *{move["alias"] for move in night.warehouse.read("aliases").select("alias").collect()}]
+    texts = [columns, *{run["text_id"] for run in night.history.rows if run["model_id"] == row["model_id"]}]
     for alias, text, retries in product(aliases, texts, (False, True)):
-        name = run_name(model_id=model_id, alias=alias, source=source, text_id=text, retries_errors=retries)
-        if run_id.startswith(f"{name}-"):
+        facts: dict[str, Any] = {"model_id": row["model_id"], "alias": alias, "source": source, "text_id": text}
+        if row["run_id"].startswith(f"{run_name(**facts, retries_errors=retries)}-"):
             return alias, text
-    return None
+    # Its columns are those of no run that has a row. Most nights are of the alias that points to their model.
+    return night.record.alias, columns

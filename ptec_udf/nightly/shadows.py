@@ -22,7 +22,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.nightly.plan import Night, new_record, night_of, source_faults, superseded
 from ptec_udf.nightly.runs import COMMAND, FAILED, SKIPPED, History
 from ptec_udf.progress import say
-from ptec_udf.text import parse_template
+from ptec_udf.text import fields_in
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.source import PinnedSource
 from ptec_udf.warehouse.tables import Warehouse
@@ -168,9 +168,7 @@ def _config(config: ScoreConfig, shadow: Shadow, source: PinnedSource, shadow_of
     if shadow.model:
         choice = ModelChoice(alias=shadow.alias) if shadow.alias else ModelChoice(id=shadow.model["model_id"])
         values["model"] = choice.model_dump()
-        # Columns are mapped for the champion's template; another may have fewer fields.
-        fields = parse_template(shadow.model["template"]).fields
-        values["source"]["columns"] = {at: name for at, name in config.source.columns.items() if at in fields}
+        values["source"]["columns"] = fields_in(shadow.model["template"], config.source.columns)
     return ShadowConfig.model_validate(values)
 
 

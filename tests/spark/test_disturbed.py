@@ -184,6 +184,17 @@ def test_killed_night_of_other_columns_has_its_own(site: Site) -> None:
 
 
 @pytest.mark.long
+def test_first_night_that_was_killed_is_of_the_alias_although_columns_and_model_are_others(site: Site) -> None:
+    site.champion(0)
+    kill_after_merge(site, "source.columns={about: name}")
+    site.champion(1)
+    site.night()
+    runs = site.warehouse.read("runs").orderBy("started").collect()
+    assert [(row["alias"], row["outcome"]) for row in runs] == [("champion", "done"), ("champion", "done")]
+    assert site.spark.table(site.warehouse.name("why_changed")).select("run_id").distinct().count() == 2
+
+
+@pytest.mark.long
 def test_correction_after_a_kill_leaves_the_killed_nights_changes(site: Site) -> None:
     site.champion()
     site.night()

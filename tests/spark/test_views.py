@@ -115,9 +115,11 @@ def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
         "started": EARLY,
         "ended": LATE,
     }
-    filled.append_rows("runs", [run])
-    row = filled.spark.table(filled.name("run_summary")).where("run_id = 'r2'").first()
+    filled.append_rows("runs", [run, {**run, "run_id": "r3", "outcome": "failed", "counts": {"error": 7}}])
+    summary = filled.spark.table(filled.name("run_summary"))
+    row, failed = (summary.where(f"run_id = '{run_id}'").first() for run_id in ("r2", "r3"))
     assert (row.model, row.companies, row.seconds) == ("v2", 5, 86400.0)
+    assert (failed.companies, failed.counts) == (0, {"error": 7})  # its errors are told, nothing of it stands
 
 
 def test_views_are_made_once_and_again_when_missing_or_changed(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import ScoreConfig, load_config
@@ -84,6 +85,18 @@ def changed_companies() -> list[tuple[Any, ...]]:
     first, *others = companies()
     kept = [row for row in others if row[0] != "c0005"]
     return [(first[0], "other", "text about other things"), *kept, ("fresh", "fresh", "a new one")]
+
+
+def kill_after_merge(site: Site, *overrides: str) -> None:
+    """Run a night that ends as a killed process does, after its MERGE."""
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Warehouse, "delete_staged", stop)
+        with pytest.raises(KeyboardInterrupt):
+            site.night(*overrides)
 
 
 def _plain(value: Any) -> Any:

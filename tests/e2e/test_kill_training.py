@@ -57,6 +57,7 @@ def test_killed_search_ends_with_the_same_table(folder: Path, recipe: str, capsy
     assert len(tables[0]["trials"]) == 2
 
 
+@pytest.mark.long
 def test_killed_benchmark_ends_with_the_same_table(
     folder: Path, recipe: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

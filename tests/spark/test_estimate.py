@@ -51,6 +51,7 @@ def test_night_does_what_was_estimated(site: Site) -> None:
     assert of_night["estimate_error"] == pytest.approx(of_night["seconds"] / found["seconds"] - 1, abs=0.01)
 
 
+@pytest.mark.long
 def test_only_what_changed_is_counted_and_an_old_estimate_is_of_no_night(site: Site) -> None:
     site.write(companies())
     estimated(site)

@@ -152,6 +152,7 @@ def test_half_written_source_is_refused_of_a_new_champion_too(site: Site) -> Non
     assert site.night("max_removed_fraction=1")["counts"] == {"ok": 100}
 
 
+@pytest.mark.long
 def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monkeypatch: Any) -> None:
     first = site.champion(0)
     site.night()
@@ -182,6 +183,7 @@ def test_company_that_returns_with_its_old_text_is_not_scored_again(site: Site, 
     assert site.scores()["c0000"]["removed_in"] is None
 
 
+@pytest.mark.long
 def test_another_source_is_refused_until_it_is_accepted(site: Site) -> None:
     site.champion()
     site.night()

@@ -58,6 +58,7 @@ def test_night_killed_after_merge_is_explained_although_another_model_was_promot
     assert set(last.where("is_in").select("key", "label").collect()) == set(stands.collect())
 
 
+@pytest.mark.long
 def test_killed_night_is_of_its_alias_whoever_writes_its_row(site: Site) -> None:
     model_id = site.champion()
     kill_after_merge(site)

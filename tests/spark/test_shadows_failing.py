@@ -26,6 +26,7 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
     return made
 
 
+@pytest.mark.long
 def test_shadows_that_kill_the_workers_are_left_out_and_the_night_is_done(site: Site, monkeypatch, capsys) -> None:
     first, second = site.champion(0), site.model(1)
 

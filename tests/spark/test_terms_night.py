@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from jobs.promote import check_loads
 from ptec_udf.engine.load import load_scorer
@@ -18,6 +19,7 @@ from tests.unit.test_methods import task_of
 from training.methods.tfidf import Tfidf
 
 
+@pytest.mark.long
 def test_tfidf_is_registered_promoted_and_scored_as_any_model(warehouse: Warehouse, tmp_path: Path) -> None:
     Tfidf(inverse_penalty=10).learn(task_of(tiny_extract(tmp_path / "extract"), tmp_path))
     made = load_artifact(tmp_path / "artifact")

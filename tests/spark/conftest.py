@@ -14,6 +14,7 @@ from ptec_udf.config import WarehouseConfig
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
 from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, companies
 
 # Queries over a few rows are done before their code is compiled; the commands of tests/e2e compile it. A catalog that
 # is thrown away need not reach the disk.
@@ -57,3 +58,11 @@ def warehouse(spark: SparkSession, empty_tables: Path) -> Iterator[Warehouse]:
         spark.sql(f"CREATE TABLE {made.name(table)} USING delta LOCATION '{folder / table}'")
     yield made
     spark.sql(f"DROP DATABASE `{made.database}` CASCADE")
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    """A warehouse with thirty companies and no model."""
+    made = Site(warehouse, tmp_path)
+    made.write(companies(20))
+    return made

@@ -16,17 +16,9 @@ from jobs.cli import app
 from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST, load_artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import FOLDER_SETTING
-from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_artifact
 from tests.variants import variant
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.write(companies(20))
-    return made
 
 
 def run(site: Site, *arguments: str, **score: Any) -> Result:

@@ -14,16 +14,8 @@ from py4j.protocol import Py4JNetworkError
 from ptec_udf.errors import ArtifactError, ConfigError, HeldError, PtecError
 from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly.runs import RunRecord
-from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies, kill_after_merge
 from tests.tiny import tiny_artifact
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.write(companies(20))
-    return made
 
 
 def before_writing(patch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from pyspark.sql import functions as F
 
-from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies, kill_after_merge
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.write(companies(20))
-    return made
 
 
 def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site: Site) -> None:

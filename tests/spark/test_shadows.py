@@ -12,15 +12,8 @@ from ptec_udf.model.artifact import HEAD
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, companies
+from tests.spark.nights import Site
 from tests.spark.test_commands import run
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.write(companies(20))
-    return made
 
 
 def point(site: Site, alias: str, model_id: str) -> None:

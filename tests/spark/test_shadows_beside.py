@@ -19,8 +19,7 @@ from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.plan import Night
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, changed_companies, companies
+from tests.spark.nights import Site, changed_companies
 from tests.spark.test_shadows import break_merge
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
 from tests.tolerance import assert_logits_close
@@ -31,13 +30,6 @@ TABLES = ("scores", "score_changes", "runs", "score_staging")
 
 class Reached(BaseException):
     """Ends a night where it was to get to."""
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.write(companies(20))
-    return made
 
 
 @pytest.fixture

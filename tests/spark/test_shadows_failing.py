@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +13,8 @@ from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly import shadows as shadows_module
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.plan import Night
-from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, companies
+from tests.spark.nights import Site
 from tests.spark.test_shadows_beside import runs
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.write(companies(20))
-    return made
 
 
 @pytest.mark.long

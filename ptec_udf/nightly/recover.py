@@ -23,6 +23,7 @@ from ptec_udf.nightly.plan import Night, night_of
 from ptec_udf.nightly.runs import DONE, RunRecord, run_name
 from ptec_udf.progress import say
 from ptec_udf.text import fields_in, text_id
+from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.source import PinnedSource
 
 
@@ -54,7 +55,7 @@ def _earlier_models(night: Night) -> Mapping[str, str]:
     if night.record.alias is None:
         return {}
     last, model_ids = _last(night), set()
-    for move in sorted(_moves(night, night.record.alias), key=lambda move: move["at"], reverse=True):
+    for move in reversed(registry.moves_of(night.warehouse, night.record.alias)):
         model_ids.add(move["model_id"])
         if last and move["model_id"] == last["model_id"] and move["at"] <= last["started"]:
             break
@@ -68,10 +69,6 @@ def _last(night: Night) -> Row | None:
     return night.history.last_done(alias=night.record.alias, model_id=night.record.model_id)
 
 
-def _moves(night: Night, alias: str) -> list[Row]:
-    return night.warehouse.read("aliases").where(F.col("alias") == F.lit(alias)).collect()
-
-
 def _killed(night: Night, model_id: str) -> list[Row]:
     """Return model, run, version and time of a model's standing rows whose run has no row."""
     of_model = F.col("model_id") == F.lit(model_id)
@@ -81,7 +78,7 @@ def _killed(night: Night, model_id: str) -> list[Row]:
         scores = scores.where(F.col("run_id") != night.record.run_id)
     done = night.warehouse.read("runs").where(of_model & (F.col("outcome") == DONE))
     rows = scores.groupBy("model_id", "run_id", "source_version").agg(F.min("scored_at").alias("started"))
-    return rows.join(done.select("run_id"), on="run_id", how="left_anti").orderBy("started").collect()
+    return rows.join(done.select("run_id"), on="run_id", how="left_anti").collect()
 
 
 def _killed_since_last(night: Night, model_id: str) -> list[Row]:

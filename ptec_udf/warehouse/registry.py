@@ -74,7 +74,7 @@ def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = 
         RegistryError: if there is no such alias, no such model, or more than one, or the beginning is too short.
     """
     if model_id is None:
-        moves = _moves(warehouse, str(alias))
+        moves = moves_of(warehouse, str(alias))
         if not moves:
             raise RegistryError(
                 f"no model has the alias {alias!r}; give it to one: ptec promote MODEL_ID --alias {alias}"
@@ -95,7 +95,7 @@ def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = 
 
 def pointed_to(warehouse: Warehouse, alias: str) -> dict[str, Any] | None:
     """The models row that an alias points to; None where it was never given to a model."""
-    return find(warehouse, alias) if _moves(warehouse, alias) else None
+    return find(warehouse, alias) if moves_of(warehouse, alias) else None
 
 
 def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]:
@@ -139,7 +139,7 @@ def promote(
         RegistryError: if there is no such model, or the alias was moved meanwhile.
     """
     row = find(warehouse, model_id=model_id)
-    moves = _moves(warehouse, alias)
+    moves = moves_of(warehouse, alias)
     if moves and moves[-1].model_id == row["model_id"]:
         say(f"alias {alias} points to {row['model_id']} already; nothing was changed")
         return {"alias": alias, "model_id": row["model_id"], "previous": row["model_id"], "gate": None}
@@ -147,7 +147,7 @@ def promote(
         say(f"alias {alias} points to no model yet: there is nothing to compare with")
     judged = {"gate": FIRST} if not moves else gate(moves[-1].model_id, row["model_id"]) if gate else {}
     check(row["location"], row["model_id"])
-    if len(_moves(warehouse, alias)) != len(moves):
+    if len(moves_of(warehouse, alias)) != len(moves):
         raise RegistryError(f"alias {alias!r} must not move while a model is judged for it, it did; promote again")
     return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, judged)
 
@@ -168,7 +168,7 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Callab
     Raises:
         RegistryError: if there is nothing to go back to, or that does not load.
     """
-    moves = _moves(warehouse, alias)
+    moves = moves_of(warehouse, alias)
     standing: list[str] = []
     for row in moves:
         if row.move == ROLLBACK:
@@ -214,7 +214,7 @@ def _listed(row: Row, aliases: list[str]) -> dict[str, Any]:
     }
 
 
-def _moves(warehouse: Warehouse, alias: str) -> list[Row]:
+def moves_of(warehouse: Warehouse, alias: str) -> list[Row]:
     """All moves of an alias, oldest first."""
     return warehouse.read("aliases").where(F.col("alias") == F.lit(alias)).orderBy("at").collect()
 

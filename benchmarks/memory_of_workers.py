@@ -17,7 +17,8 @@ from ptec_udf.config import EngineConfig, WarehouseConfig
 from ptec_udf.engine.host import PLACE
 from ptec_udf.engine.udf import scoring_udf
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.warehouse.session import DAEMON, build_session
+from ptec_udf.warehouse.embedded import DAEMON
+from ptec_udf.warehouse.session import build_session
 
 SHARED, APART = "shared", "apart"
 _ROWS_OF_A_TASK = 600

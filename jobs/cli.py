@@ -14,8 +14,9 @@ from ptec_udf import __version__
 app = typer.Typer(
     name="ptec",
     help="Train PTEC models from warehouse tables and score every company every night.",
-    epilog="Exit codes: 0 done, 2 what you can mend (an option, a setting, data), 1 anything else. The way from a "
-    "table to a champion stands in docs/ml-engineer.md.",
+    epilog="Exit codes: 0 done, 2 what you can mend (an option, a setting, data), 1 anything else; of drift also that "
+    "it is time to train again, of verify that scores depend on the batching. How to get from a table to a champion "
+    "stands in docs/ml-engineer.md.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.command import show_pairs, show_rows
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.progress import say

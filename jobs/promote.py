@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.site import AnyConfig, open_warehouse
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact

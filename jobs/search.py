@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

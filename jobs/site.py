@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import ConfigDict, model_validator
 
-from ptec_udf.config import EngineConfig, ScoreConfig, Section, WarehouseConfig, load_config
+from ptec_udf.config import EngineConfig, ScoreConfig, WarehouseConfig
+from ptec_udf.config_file import load_config
 from ptec_udf.nightly.housekeeping import HousekeepingConfig
+from ptec_udf.section import Section
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluation.config import EvaluateConfig, GateConfig

@@ -10,7 +10,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException, PythonException
 
 from jobs.site import AnyConfig
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.progress import say
 from ptec_udf.warehouse.session import build_session

@@ -1,23 +1,15 @@
-"""Read a YAML configuration with overrides; name all its faults at once.
-
-Every command takes ``--config FILE`` and any number of ``--set dotted.key=value``. The sections
-that scoring needs are declared here, those of other commands where they are carried out.
-"""
+"""The sections of a configuration that scoring needs; those of other commands stand where they are carried out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from ptec_udf.drift.config import DriftConfig
-from ptec_udf.errors import ConfigError
-from ptec_udf.faults import refuse, sentences, switches_for_numbers
-from ptec_udf.section import Section
+from ptec_udf.faults import SECRET, refuse
+from ptec_udf.section import Section, check_address
 
 
 class WarehouseConfig(Section):
@@ -42,7 +34,9 @@ class WarehouseConfig(Section):
         description="address of a Spark Connect server, in place of a Spark of one's own; folder must be null then",
     )
     spark: dict[str, str | int | float | bool] = Field(
-        default_factory=dict, description="more Spark settings of the embedded session, by their full names"
+        default_factory=dict,
+        description="more Spark settings of the embedded session, by their full names",
+        json_schema_extra=SECRET,
     )
 
     # Of one field, as the others below: pydantic leaves out what is asked of a whole section that has any fault.
@@ -101,22 +95,6 @@ class ModelChoice(Section):
 
     alias: str = Field("champion", pattern=r"^[A-Za-z0-9_]+$", description="pointer in the aliases table")
     id: str | None = Field(None, min_length=6, description="a model_id or its beginning; wins over alias")
-
-
-def check_address(address: SecretStr, *schemes: str) -> None:
-    """Refuse what is no address of one of some schemes; the address itself is not told, since it may hold a secret.
-
-    Raises:
-        ValueError: saying the rule.
-    """
-    told = " or ".join(f"{scheme}://" for scheme in schemes)
-    try:
-        parts = urlsplit(address.get_secret_value())
-        fits = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        fits = False
-    if not fits or not address.get_secret_value().isascii() or " " in address.get_secret_value():
-        raise ValueError(f"must be an address that begins with {told}, with a host and a port that is a number")
 
 
 class EngineConfig(Section):
@@ -228,71 +206,7 @@ class ScoreConfig(Section):
         return shadows
 
 
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
+class ShadowConfig(ScoreConfig):
+    """Configuration of a shadow's run: the night's, with its own model."""
 
-
-def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequence[str] = ()) -> ConfigT:
-    """Read ``file``, apply ``overrides`` in order and validate the result.
-
-    Args:
-        kind: the configuration class.
-        file: a YAML file; None starts from the defaults.
-        overrides: texts of the form ``dotted.key=value``; the value is read as YAML.
-
-    Raises:
-        ConfigError: with every fault that was found, each with rule, value and what to do.
-    """
-    values = _read_yaml(file) if file is not None else {}
-    faults = [fault for text in overrides if (fault := _apply(values, text))]
-    faults += switches_for_numbers(kind, values)
-    try:
-        config = kind.model_validate(values)
-    except ValidationError as error:
-        faults += [sentence for fault in error.errors() for sentence in sentences(kind, fault)]
-    if faults:
-        raise ConfigError(faults)
-    return config
-
-
-def _read_yaml(file: str | Path) -> dict[str, Any]:
-    """Read a mapping from a YAML file."""
-    try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"configuration file {str(file)!r} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {str(file)!r} is not YAML: {_place(error)}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"configuration file {str(file)!r} must hold keys and values, found a {type(values).__name__}"
-        )
-    return values
-
-
-def _place(error: Exception) -> str:
-    """Say what is wrong and where, and quote nothing: the line may hold a secret."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or type(error).__name__
-    return f"{problem}, line {mark.line + 1}" if mark else str(problem)
-
-
-def _apply(values: dict[str, Any], override: str) -> str | None:
-    """Set one dotted key in place; return a fault or None."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted.strip():
-        return f"--set takes dotted.key=value, was: {override!r}"
-    *parents, last = dotted.strip().split(".")
-    place = values
-    for name in parents:
-        if place.get(name) is None:
-            place[name] = {}
-        place = place[name]
-        if not isinstance(place, dict):
-            return f"--set {override}: {name!r} is a value, not a section"
-    try:
-        place[last] = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        return f"--set {dotted}: the value is not YAML; put quotes around a text"
-    return None
+    shadow_of: str  # run_id of the champion's run, so that the table runs says what the run was

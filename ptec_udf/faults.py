@@ -7,8 +7,13 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
 from ptec_udf.errors import did_you_mean
+
+SECRET: JsonDict = {"secret": True}
+"""``json_schema_extra`` of a field whose values no message may quote."""
 
 _BETWEEN_FAULTS = "\n"
 
@@ -97,7 +102,7 @@ def _is_secret(kind: type[BaseModel], location: tuple[Any, ...]) -> bool:
     sections = [kind]
     for part in location:
         fields = [section.model_fields[str(part)] for section in sections if str(part) in section.model_fields]
-        if any(SecretStr in _plain_types(field.annotation) for field in fields):
+        if any(_may_be_secret(field) for field in fields):
             return True
         sections = [section for field in fields for section in _sections_in(field.annotation)]
     return any(_holds_secret(section) for section in sections)
@@ -105,7 +110,13 @@ def _is_secret(kind: type[BaseModel], location: tuple[Any, ...]) -> bool:
 
 def _holds_secret(section: type[BaseModel]) -> bool:
     """Tell whether a section has a value that nobody is to see: what stands in its place may be one."""
-    return any(SecretStr in _plain_types(field.annotation) for field in section.model_fields.values())
+    return any(_may_be_secret(field) for field in section.model_fields.values())
+
+
+def _may_be_secret(field: FieldInfo) -> bool:
+    """Tell whether a field is a secret, or is marked as one that may hold some among others."""
+    marks = field.json_schema_extra
+    return SecretStr in _plain_types(field.annotation) or (isinstance(marks, dict) and marks == SECRET)
 
 
 def _place(kind: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:

@@ -1,13 +1,13 @@
 """What a session of Spark Connect does in another way than one that shares its process with Spark.
 
-A client of Connect has neither a Spark context nor a JVM. Everything that needs one of them stands here.
+A client of Connect has neither a Spark context nor a JVM. Broadcasts, accumulators and Delta's log are here, files of a
+source in ``warehouse/files.py``.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -159,36 +159,3 @@ class DeltaLog:
         assert self._spark._jvm is not None
         none = self._spark._jvm.scala.Option.empty()
         return self._log.update(False, none, none)
-
-
-def list_remote_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:
-    """As ``files.list_files``, by a query."""
-    names = ("path", "length", F.unix_millis("modificationTime").alias("at"))
-    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-    try:
-        rows = files.load(path).select(*names).collect()
-    except AnalysisException as error:
-        if error.getCondition() != "PATH_NOT_FOUND":
-            raise
-        return None
-    root = path.rstrip("/") + "/"
-    return [
-        (row["path"].partition(root)[2] or row["path"].rpartition("/")[2], row["length"], row["at"]) for row in rows
-    ]
-
-
-def remote_location(spark: SparkSession, path: str) -> str:
-    """As ``files.qualified``, by a query; of a folder that holds a file."""
-    row = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path).select("path").first()
-    assert row is not None
-    place = path.rstrip("/")
-    return str(row["path"]).partition(place)[0] + place
-
-
-def all_there(spark: SparkSession, paths: Iterable[str]) -> bool:
-    """Tell whether files of a Delta table are all there."""
-    wanted = list(paths)
-    try:
-        return not wanted or bool(spark.read.format("binaryFile").load(wanted).columns)
-    except AnalysisException:
-        return False

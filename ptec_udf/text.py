@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -103,24 +103,19 @@ def _segments(literals: Sequence[str], fields: Sequence[str]) -> tuple[Segment, 
     return tuple(segments)
 
 
-def with_text(df: DataFrame, template: Template, columns: Mapping[str, str | None] | None = None) -> DataFrame:
-    """Add ``text`` and ``text_hash``; columns of ``df`` with these names are replaced.
+def text_column(schema: T.StructType, template: Template, columns: Mapping[str, str | None] | None = None) -> Column:
+    """Text of a row.
 
     Args:
-        df: the source's rows.
+        schema: of the source's rows.
         template: what the text is made of.
-        columns: template field -> column of ``df`` where the names differ; None: there is no such
+        columns: template field -> column of the source where the names differ; None: there is no such
             column and the field is null in every row.
 
     Raises:
         ConfigError: if ``columns`` names a field that the template does not have.
-        SourceError: with every field whose column ``df`` does not have.
+        SourceError: with every field whose column the source does not have.
     """
-    return df.withColumn("text", text_column(df.schema, template, columns)).withColumn("text_hash", text_hash("text"))
-
-
-def text_column(schema: T.StructType, template: Template, columns: Mapping[str, str | None] | None = None) -> Column:
-    """Text of a row of a frame with this schema; arguments and errors as in ``with_text``."""
     columns = columns or {}
     if unknown := sorted(set(columns) - set(template.fields)):
         allowed = ", ".join(map(repr, template.fields))

@@ -28,12 +28,12 @@ from training.fitting.start import Start
 from training.fitting.terms import Words
 from training.flops import flop_below, flop_of_training
 from training.folders import LOCK, alone, check_replaceable, check_writable, followed
-from training.metrics import evaluate
 from training.network.prompt import prompt_form
 from training.network.warm import tensors_of
 from training.prepare import Prepared, check_places, prepare
 from training.processes.group import ALONE, Group
 from training.processes.together import run_together
+from training.report import report_on
 
 
 @dataclass(frozen=True)
@@ -232,4 +232,4 @@ def _measured(
 ) -> dict[str, Any]:
     """Report one split by its logits."""
     base_rates = model.rows.targets.mean(axis=0)
-    return evaluate(logits, rows.targets, decisions.calibration, decisions.thresholds, names, base_rates)
+    return report_on(logits, rows.targets, decisions.calibration, decisions.thresholds, names, base_rates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from ptec_udf.drift.judge import ALL, PROBABILITY
 from ptec_udf.errors import RegistryError
 from ptec_udf.nightly.failures import kinds_of
-from ptec_udf.nightly.runs import COMMAND, DONE
+from ptec_udf.nightly.runs import COMMAND, DONE, FAILED
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -53,37 +53,49 @@ def collect(warehouse: Warehouse, run: Row) -> dict[str, Any]:
     of_run = F.col("run_id") == F.lit(run["run_id"])
     model = registry.find(warehouse, model_id=run["model_id"])
     drift = [row.asDict() for row in warehouse.read("drift").where(of_run).collect()]
-    scores = warehouse.read("scores").where(of_run & (F.col("model_id") == F.lit(run["model_id"])))
+    scores = warehouse.read("scores").where(F.col("model_id") == F.lit(run["model_id"]))
+    # What a night that failed wanted to change has not come about.
+    changes = warehouse.read("score_changes").where(of_run & F.lit(run["outcome"] != FAILED))
     return {
         "run": run.asDict(),
         "model": model | {"metrics": json.loads(model["metrics"])},
-        "labels": _labels(warehouse, run["model_id"], warehouse.read("score_changes").where(of_run), drift),
+        "labels": _labels(warehouse, run["model_id"], changes, _standing(scores), drift),
         "drift": drift,
         "nights": _nights(warehouse, run),
         "shares": _shares(warehouse, run),
-        "errors": [asdict(kind) for kind in kinds_of(scores)],
+        "errors": [asdict(kind) for kind in kinds_of(scores.where(of_run))],
     }
 
 
+def _standing(scores: DataFrame) -> dict[str, int]:
+    """Count the companies that have each label now, as screens show them."""
+    named = scores.where(F.col("removed_in").isNull()).select(F.explode("labels").alias("label"))
+    return {row["label"]: row["count"] for row in named.groupBy("label").count().collect()}
+
+
 def _labels(
-    warehouse: Warehouse, model_id: str, changes: DataFrame, drift: Sequence[dict[str, Any]]
+    warehouse: Warehouse,
+    model_id: str,
+    changes: DataFrame,
+    standing: Mapping[str, int],
+    drift: Sequence[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Say of each label who entered and left, and how many stand; those that moved most come first."""
     names, thresholds = registry.labels(warehouse, model_id)
-    stand = {row["label"]: row for row in drift if (row["population"], row["figure"]) == (ALL, PROBABILITY)}
+    measured = {row["label"]: row for row in drift if (row["population"], row["figure"]) == (ALL, PROBABILITY)}
     moved: dict[str, dict[bool, dict[str, Any]]] = {}
     for row in _moves(changes):
         moved.setdefault(row["label"], {})[row["entered"]] = row.asDict()
     found = []
     others = [(name, None) for name in moved if name not in names]  # labels of the model before
     for name, threshold in [*zip(names, thresholds, strict=True), *others]:
-        measured, sides = stand.get(name), moved.get(name, {})
+        sides = moved.get(name, {})
         found.append(
             {
                 "label": name,
                 "threshold": threshold,
-                "drift": measured,
-                "companies": None if measured is None else round(measured["share"] * measured["companies"]),
+                "drift": measured.get(name),
+                "companies": standing.get(name, 0) if name in names else None,
                 "entered": sides.get(True),
                 "left": sides.get(False),
                 "moved": sum(side["companies"] for side in sides.values()),

@@ -195,14 +195,19 @@ def rows_of_models(scored: DataFrame, model_ids: Sequence[str]) -> DataFrame:
 def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:
     """Fill in the arithmetic, and a task's share of cores as its threads, so that workers do not fight over them."""
     threads = engine.threads or _cores_of_a_task(spark)
-    gpus = float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
+    gpus = gpus_of_a_task(spark)
     dtype = chosen_dtype(engine.dtype, on_gpu=gpus > 0)
     batch_tokens = GPU_BATCH_TOKENS if engine.batch_tokens is None and 0 < gpus < 1 else engine.batch_tokens
     return EngineSettings(dtype, batch_tokens, engine.window_rows, engine.window_bytes, threads)
 
 
+def gpus_of_a_task(spark: SparkSession) -> float:
+    """Return how many GPUs Spark gives a task: 0 for none, less than 1 where tasks share one."""
+    return float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
+
+
 def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> Iterator[list[str | None]]:
-    """Join Arrow batches into windows of at least one and about ``most_rows`` rows, in order.
+    """Join Arrow batches into windows of at least one and at most ``most_rows`` rows, in order.
 
     A window closes at ``most_rows`` rows or once it holds ``most_bytes`` bytes of text.
     """

@@ -19,7 +19,13 @@ from torch import nn
 
 from ptec_udf.model import mpnet
 from ptec_udf.model.head import Head, LabelAttention
-from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings, prefix_cache, split_deep_prompt
+from ptec_udf.model.prefix import (
+    BackboneShape,
+    LayerKeysValues,
+    keys_values_of_embeddings,
+    prefix_cache,
+    split_deep_prompt,
+)
 
 PromptKind = Literal["input", "deep", "prefix"]
 FixedPooling = Literal["mean", "last", "mean_max"]
@@ -190,9 +196,7 @@ class PtecNetwork(nn.Module):
         """Return the prompt's keys and values per layer, with gradients."""
         assert self.prompt is not None
         if self.kind == "deep":
-            shape = prompt_shape(self.backbone)
-            n_layers = self.prompt.shape[1] // (2 * shape["n_heads"] * shape["head_width"])
-            return split_deep_prompt(self.prompt, n_layers=n_layers, n_heads=shape["n_heads"])
+            return split_deep_prompt(self.prompt, BackboneShape.of(self.backbone))
         return keys_values(self.backbone, self.prompt.to(self.backbone.dtype))
 
     @staticmethod
@@ -218,18 +222,6 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> t
     if pooling == "mean":
         return mean
     return torch.cat([mean, hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)], dim=1)
-
-
-def prompt_shape(backbone: Any) -> dict[str, int]:
-    """Return n_layers, n_heads (of keys and values), head_width and width of a backbone."""
-    config = backbone.config
-    n_query_heads = config.num_attention_heads
-    return {
-        "n_layers": config.num_hidden_layers,
-        "n_heads": getattr(config, "num_key_value_heads", None) or n_query_heads,
-        "head_width": getattr(config, "head_dim", None) or config.hidden_size // n_query_heads,
-        "width": config.hidden_size,
-    }
 
 
 def takes_keys_values(backbone: Any) -> bool:

@@ -8,12 +8,44 @@ cost without a prompt. A plain ``DynamicCache`` would grow with every batch.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 LayerKeysValues = tuple[torch.Tensor, torch.Tensor]  # each (1, n_heads, n_prompt, head_width)
+
+
+class BackboneShape(NamedTuple):
+    """What a prompt must fit.
+
+    Attributes:
+        n_layers: number of layers.
+        n_heads: number of heads of keys and values, which may be fewer than those of queries.
+        head_width: features of a head.
+        width: features of a hidden state.
+    """
+
+    n_layers: int
+    n_heads: int
+    head_width: int
+    width: int
+
+    @classmethod
+    def of(cls, backbone: Any) -> BackboneShape:
+        """Read it off a backbone's configuration."""
+        config = backbone.config
+        n_query_heads = config.num_attention_heads
+        return cls(
+            config.num_hidden_layers,
+            getattr(config, "num_key_value_heads", None) or n_query_heads,
+            getattr(config, "head_dim", None) or config.hidden_size // n_query_heads,
+            config.hidden_size,
+        )
+
+    def prompted_layers(self, weight: torch.Tensor) -> int:
+        """Return how many layers a deep prompt, in PEFT's layout, has keys and values for."""
+        return weight.shape[1] // (2 * self.n_heads * self.head_width)
 
 
 class PrefixLayer(DynamicLayer):
@@ -54,17 +86,16 @@ def keys_values_of_embeddings(backbone: Any, embeddings: torch.Tensor) -> list[L
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def split_deep_prompt(weight: torch.Tensor, *, n_layers: int, n_heads: int) -> list[LayerKeysValues]:
-    """Cut PEFT's prefix-tuning matrix into keys and values per layer.
+def split_deep_prompt(weight: torch.Tensor, shape: BackboneShape) -> list[LayerKeysValues]:
+    """Cut PEFT's prefix-tuning matrix into keys and values per layer that has a prompt.
 
     Args:
         weight: *Shape:* ``(n_prompt, n_layers * 2 * n_heads * head_width)``, PEFT's own layout.
-        n_layers: number of the backbone's layers.
-        n_heads: number of its key-value heads.
+        shape: that of the backbone, of whose layers the upper ones alone may have a prompt.
     """
-    n_prompt = weight.shape[0]
+    n_prompt, n_layers = weight.shape[0], shape.prompted_layers(weight)
     # (n_layers * 2, 1, n_heads, n_prompt, head_width)
-    parts = weight.view(1, n_prompt, n_layers * 2, n_heads, -1).permute(2, 0, 3, 1, 4)
+    parts = weight.view(1, n_prompt, n_layers * 2, shape.n_heads, -1).permute(2, 0, 3, 1, 4)
     return [(parts[2 * layer], parts[2 * layer + 1]) for layer in range(n_layers)]
 
 

@@ -5,9 +5,12 @@ Every key gets a fate, decided by text hashes alone, with or without a change da
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ptec_udf.engine.result import ERROR
 from ptec_udf.text import quoted, text_hash
 from ptec_udf.warehouse.schemas import SCORES
 
@@ -84,8 +87,9 @@ def marked(
         retry_errors: whether rows with status error are scored again.
 
     Returns:
-        key, n_rows, fate, text, text_hash, conflict, corrected; text is null where nothing is to be scored. Keys
-        that are gone since an earlier run and still not in the source have no row.
+        key, n_rows, fate, text, text_hash, conflict, corrected, had_error; text is null where nothing is to be scored,
+        and ``had_error`` tells that the same text stands with an error. Keys that are gone since an earlier run and
+        still not in the source have no row.
     """
     none = F.array().cast(SCORES["corrected"].dataType)
     old = standing.select(
@@ -102,6 +106,8 @@ def marked(
     new = new.withColumn("corrected", F.coalesce("corrected", none))
     both = new.join(old, on="key", how="full_outer")
     fate = _fate(source_id, run_id, retry_errors)
+    is_same = F.col("text_hash").eqNullSafe(F.col("old_hash"))
+    had_error = is_same & (F.col("old_status") == ERROR) & ~F.col("was_gone")
     return (
         both.withColumn("fate", fate)
         .where(F.col("fate").isNotNull())
@@ -113,8 +119,14 @@ def marked(
             "text_hash",
             "conflict",
             "corrected",
+            had_error.alias("had_error"),
         )
     )
+
+
+def has_texts(fates: Mapping[str, int]) -> bool:
+    """Tell whether there are companies to write from the source, those that left it apart."""
+    return any(fates.get(fate) for fate in TO_WRITE)
 
 
 def count_fates(changes: DataFrame) -> tuple[dict[str, int], int]:
@@ -128,7 +140,7 @@ def _fate(source_id: str, run_id: str, retry_errors: bool) -> Column:
     """Decide a key's fate; null for one that is gone and was."""
     was_there = F.col("stands").isNotNull() & ~F.col("was_gone")
     is_there = F.col("is_there").isNotNull()
-    failed = F.lit(retry_errors) & (F.col("old_status") == "error")
+    failed = F.lit(retry_errors) & (F.col("old_status") == ERROR)
     return (
         F.when(F.col("key").isNull(), F.lit(NO_KEY))
         .when(~is_there & was_there, F.lit(GONE))

@@ -27,6 +27,7 @@ from ptec_udf.drift.judge import (
     sums_by_key,
 )
 from ptec_udf.drift.training import training_reference
+from ptec_udf.engine.result import ERROR, OK, TRUNCATED
 from ptec_udf.engine.udf import task_slots
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night
@@ -85,12 +86,19 @@ def _companies(night: Night) -> DataFrame:
     is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected
     companies = scores.where(F.col("removed_in").isNull())
     if night.config.retry_errors:
-        failed = (
-            night.standing().where(F.col("status") == "error").select("key", "text_hash", F.lit(True).alias("failed"))
-        )
+        failed = _before(night).where(F.col("status") == ERROR).select("key", "text_hash", F.lit(True).alias("failed"))
         companies = companies.join(failed, on=["key", "text_hash"], how="left")
         is_fresh &= F.col("failed").isNull()
     return companies.withColumn("is_fresh", is_fresh)
+
+
+def _before(night: Night) -> DataFrame:
+    """Return scores as they stood before this run's MERGE, also where the run was killed after it."""
+    version, of_model = night.scores_version, F.col("model_id") == F.lit(night.record.model_id)
+    of_run = of_model & (F.col("run_id") == F.lit(night.record.run_id))
+    while not night.warehouse.read("scores", version).where(of_run).isEmpty():
+        version -= 1
+    return night.warehouse.read("scores", version).where(of_model)
 
 
 def _distributions(companies: DataFrame, labels: list[Label], n_tasks: int) -> dict[Key, Distribution]:
@@ -109,7 +117,7 @@ def _distributions(companies: DataFrame, labels: list[Label], n_tasks: int) -> d
 
 
 def _count_texts(companies: DataFrame) -> list[Row]:
-    """Count companies by all that is known of their texts; lengths by half doublings: 0, 1, 2, 3, 4, 6, 8, 12."""
+    """Count companies by all that is known of their texts; lengths by half doublings: 1, 2, 3, 4, 6, 8, 12."""
     tokens = F.col("n_tokens") + F.col("n_truncated")
     power = F.pow(F.lit(2.0), F.floor(F.log2(F.greatest(tokens, F.lit(1)).cast("double"))))
     half = F.when(tokens >= 1.5 * power, F.ceil(1.5 * power)).otherwise(power)
@@ -117,7 +125,8 @@ def _count_texts(companies: DataFrame) -> list[Row]:
         "is_fresh",
         F.col("status").alias(STATUS),
         LANGUAGE,
-        F.when(tokens == 0, F.lit(0)).otherwise(half).cast("int").alias(TOKENS),
+        # A text that is not there, or failed, has no length: statuses are a figure of their own.
+        F.when(F.col("status").isin(OK, TRUNCATED), half).cast("int").alias(TOKENS),
         F.size("labels").alias(LABELS),
     )
     return grouped.agg(F.count("*").alias("count"), F.sum(tokens).alias("all_tokens")).collect()
@@ -145,12 +154,11 @@ def _of_population(
     corrected: dict[str, dict[str, Any]] | None = None,
 ) -> dict[Key, Distribution]:
     """Gather the distributions of a population; none of one that is empty."""
-    n_companies = sum(row["count"] for row in texts)
     found: dict[Key, Distribution] = {}
-    if not n_companies:
+    if not texts:
         return found
     totals = {
-        TOKENS: sum(row["all_tokens"] for row in texts),
+        TOKENS: sum(row["all_tokens"] for row in texts if row[TOKENS] is not None),
         LABELS: sum(row[LABELS] * row["count"] for row in texts),
     }
     for figure in (STATUS, LANGUAGE, TOKENS, LABELS):
@@ -158,10 +166,10 @@ def _of_population(
         for row in texts:
             if row[figure] is not None:  # of a text that there is not, or that was scored before languages were told
                 counts[str(row[figure])] += row["count"]
-        if not counts:
+        if not (n_companies := sum(counts.values())):
             continue
         mean = totals[figure] / n_companies if figure in totals else None
-        found[Key(population, figure)] = Distribution(sum(counts.values()), dict(sorted(counts.items())), mean)
+        found[Key(population, figure)] = Distribution(n_companies, dict(sorted(counts.items())), mean)
     return found | _of_labels(population, counted, labels, corrected or {})
 
 

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from ptec_udf.errors import HeldError
 from ptec_udf.progress import say
 from ptec_udf.remote import go_first
-from ptec_udf.warehouse.session import FOLDER_SETTING
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
 
 LEASE = timedelta(minutes=10)

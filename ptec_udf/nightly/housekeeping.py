@@ -55,7 +55,7 @@ class HousekeepingConfig(Section):
 
     warehouse: WarehouseConfig = WarehouseConfig()
     keep_days: KeepDays = KeepDays()
-    optimize: bool = Field(True, description="join small files of all tables")
+    optimize: bool = Field(True, description="join small files of all tables but corrections")
     vacuum_hours: int | None = Field(
         WEEK_HOURS,
         ge=WEEK_HOURS,
@@ -151,8 +151,11 @@ def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
         row["model_id"] for row in moves.groupBy("alias").agg(F.max_by("model_id", "at").alias("model_id")).collect()
     }
     left = moves.where((F.col("at") >= F.lit(since)) & F.col("previous").isNotNull()).select("previous")
-    scored = warehouse.read("runs").where(F.col("ended") >= F.lit(since)).select("model_id")
-    used = newest | {row[0] for row in left.union(scored).distinct().collect()}
+    ended = warehouse.read("runs").where(F.col("ended") >= F.lit(since)).select("model_id")
+    scored = (
+        warehouse.read("scores").where(F.col("scored_at") >= F.lit(since)).select("model_id")
+    )  # by killed nights too
+    used = newest | {row[0] for row in left.union(ended).union(scored).distinct().collect()}
     known = warehouse.read("scores").select("model_id").distinct().collect()
     return [row["model_id"] for row in known if row["model_id"] not in used]
 

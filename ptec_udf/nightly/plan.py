@@ -9,7 +9,7 @@ from functools import cached_property
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.config import ScoreConfig
+from ptec_udf.config import ScoreConfig, ShadowConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
@@ -21,6 +21,21 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.corrections import corrections_by_company
 from ptec_udf.warehouse.source import PinnedSource, pin
 from ptec_udf.warehouse.tables import Warehouse
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Scores of a model, seen from a source.
+
+    Attributes:
+        companies: number of them.
+        newest: version of the source that the newest were made from; None where none was.
+        of_another: whether scores of another source stand.
+    """
+
+    companies: int
+    newest: int | None
+    of_another: bool
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,17 @@ class Night:
         scores = self.warehouse.read("scores", self.scores_version)
         return scores.where(F.col("model_id") == self.artifact.model_id)
 
+    @cached_property
+    def stands(self) -> Standing:
+        """What stands of the model, whatever became of the nights that wrote it."""
+        of_this = F.col("source_id") == F.lit(self.source.source_id)
+        row = self.standing().agg(
+            F.count("*").alias("companies"),
+            F.max(F.when(of_this, F.col("source_version"))).alias("newest"),
+            F.coalesce(F.bool_or(~of_this & F.col("removed_in").isNull()), F.lit(False)).alias("of_another"),
+        )
+        return Standing(**row.first().asDict())  # type: ignore[union-attr]
+
     def known(self) -> DataFrame:
         """Texts that need no scoring (any more): logits stand, under this model or one that shares them."""
         scores = self.warehouse.read("scores", self.scores_version)
@@ -80,7 +106,7 @@ class Night:
 def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
     """Fix model, source version and scores version; no table is scanned."""
     choice = config.model
-    model = registry.find(warehouse, alias=None if choice.id else choice.alias, model_id=choice.id)
+    model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
     artifact = load_artifact(model["location"], model["model_id"])
     return night_of(warehouse, config, artifact, pin(warehouse.spark, config.source, warehouse))
 
@@ -137,7 +163,9 @@ def nothing_to_do(night: Night) -> str | None:
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
     now = (source.source_id, source.version, record.model_id, record.text_id, record.corrections_version)
-    if seen != now or night.standing().isEmpty():  # housekeeping may have removed a model's scores
+    if seen != now or not night.stands.companies:  # housekeeping may have removed a model's scores
+        return None
+    if night.stands.of_another or (night.stands.newest or 0) > source.version:  # by a night that was killed
         return None
     return (
         f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"
@@ -148,12 +176,7 @@ def superseded(night: Night) -> str | None:
     """Tell whether scores of a newer version of this source stand already."""
     if night.config.source.version is None:
         return None  # the newest version is what was pinned
-    model_id, source = night.record.model_id, night.source
-    recorded = night.history.newest_version(model_id, source.source_id)
-    # A night that was killed after its MERGE left newer rows but no run.
-    of_source = night.standing().where(F.col("source_id") == source.source_id)
-    merged = of_source.agg(F.max("source_version")).first()[0]  # type: ignore[index]
-    newest = max((version for version in (recorded, merged) if version is not None), default=-1)
+    source, newest = night.source, _newest_version(night)
     if source.version >= newest:
         return None
     return (
@@ -174,14 +197,13 @@ def check(night: Night) -> None:
 def source_faults(night: Night) -> list[str]:
     """Say why a model cannot score this source; nothing if it can."""
     faults = []
-    last = night.history.last_of_model(night.record.model_id)
-    if last and last["source_id"] != night.source.source_id and not night.config.source.accept_new:
+    if not night.config.source.accept_new and _was_another_source(night):
         faults.append(
-            f"source: earlier nights of this model read another source than {night.source.name} (a table that was "
-            "dropped and made again is another one); give --accept-new-source if that is meant"
+            f"source: earlier nights of this model or alias read another source than {night.source.name} (a table that "
+            "was dropped and made again is another one); give --accept-new-source if that is meant"
         )
-    newest = night.history.newest_version(night.record.model_id, night.source.source_id)
-    if night.source.version < (newest or 0):  # MERGE would refuse each of its rows
+    newest = _newest_version(night)
+    if night.source.version < newest:  # MERGE would refuse each of its rows
         faults.append(
             f"source: {night.source.name} stands at version {night.source.version}, and version {newest} of it was "
             "scored: it was put back from a copy; write it anew as a table of its own, and give --accept-new-source"
@@ -192,3 +214,19 @@ def source_faults(night: Night) -> list[str]:
     if unknown := sorted(set(night.config.source.columns) - set(template.fields)):
         faults.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
     return faults
+
+
+def _newest_version(night: Night) -> int:
+    """Return the newest version of the source that the model has scored; 0 if none."""
+    recorded = night.history.newest_version(night.record.model_id, night.source.source_id) or 0
+    # A night that was killed after its MERGE left scores and no run. Of other sources it is given another version.
+    return max(recorded, night.stands.newest or 0) if night.source.kind == "delta" else recorded
+
+
+def _was_another_source(night: Night) -> bool:
+    """Tell whether the model, or the alias before it was promoted, was last scored on another source."""
+    history, record = night.history, night.record
+    last = [history.last_of_model(record.model_id)]
+    if record.alias and not isinstance(night.config, ShadowConfig):  # a shadow reads what its champion does
+        last.append(history.last_done(alias=record.alias, model_id=record.model_id))
+    return any(run and run["source_id"] != night.source.source_id for run in last) or night.stands.of_another

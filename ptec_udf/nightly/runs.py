@@ -13,7 +13,6 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from ptec_udf.progress import say
-from ptec_udf.warehouse.schemas import RUNS
 from ptec_udf.warehouse.source import PinnedSource
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -185,8 +184,7 @@ class RunRecord:
             "drifted": self.drifted,
             "retrain": self.retrain,
         }
-        row = tuple(values[name] for name in RUNS.names)
-        warehouse.append("runs", warehouse.spark.createDataFrame([row], RUNS))
+        warehouse.append_rows("runs", [values])
         values.pop("config")
         return values | {name: values[name].isoformat(timespec="seconds") for name in ("started", "ended")}
 

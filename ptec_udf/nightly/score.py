@@ -19,18 +19,18 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ptec_udf.config import ScoreConfig
+from ptec_udf.config import ScoreConfig, ShadowConfig
 from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import BudgetError, HeldError, PtecError
 from ptec_udf.nightly import diff
+from ptec_udf.nightly.budget import check_removed, fates_of_screen
 from ptec_udf.nightly.drift import measure_drift
-from ptec_udf.nightly.failures import check_removed, fates_of_screen
 from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.runs import DONE, NOTHING, NULL_KEY, SUPERSEDED
-from ptec_udf.nightly.shadows import Shadow, ShadowConfig, find_shadows, nights_beside, score_shadows
+from ptec_udf.nightly.shadows import Shadow, find_shadows, nights_beside, score_shadows
 from ptec_udf.nightly.stage import Beside, Staged, fresh_texts, stage
 from ptec_udf.nightly.write import write
 from ptec_udf.progress import say
@@ -64,7 +64,7 @@ def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
     with held(night.warehouse, night.record.model_id, night.record.run_id) as still_held:
         night = as_it_is_now(night)  # another run may have ended before this one had its hold
         if result := _needless(night):
-            _clear_staging(night)
+            _cleared(night)
             return result
         check(night)
         ensure_views(night.warehouse)
@@ -123,14 +123,13 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         if not night.config.source.accept_new:  # the companies of an earlier source may all be gone
             check_removed(fates_of_screen(night, changes, fates), night.config.max_removed_fraction)
-        scores = any(fates.get(fate) for fate in diff.TO_WRITE)
-        staged = _stage(night, todo, n_texts) if scores else Staged()
+        staged = _stage(night, todo, n_texts) if diff.has_texts(fates) else Staged()
         still_held()
-        write(night, todo, fates if scores else {}, writes=scores or bool(fates.get(diff.GONE)))
+        write(night, todo, fates)
         _summarise(night, staged)
         if night.config.drift.measure and record.has_written:
             _afterwards("drift was not measured", lambda: measure_drift(night))
-        _afterwards("what was staged was not cleared away, a later night does it", lambda: _clear_staging(night))
+        _cleared(night)
     finally:
         changes.unpersist()
 
@@ -199,6 +198,11 @@ def _clear_staging(night: Night) -> None:
     is_shadow = isinstance(night.config, ShadowConfig)
     night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
     night.warehouse.delete_left(before=record.started - timedelta(days=night.config.keep_staged_days))
+
+
+def _cleared(night: Night) -> None:
+    """Clear staging, if it can be done."""
+    _afterwards("what was staged was not cleared away, a later night does it", lambda: _clear_staging(night))
 
 
 def _summarise(night: Night, staged: Staged) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ptec_udf.config import ModelChoice, ScoreConfig
+from ptec_udf.config import ModelChoice, ScoreConfig, ShadowConfig
 from ptec_udf.engine.worker import MOST_BACKBONES, MOST_MODELS
 from ptec_udf.errors import HeldError, PtecError, RegistryError, UserError
 from ptec_udf.model.artifact import load_artifact
@@ -29,12 +29,6 @@ from ptec_udf.warehouse.tables import Warehouse
 
 _TOLD = ("run_id", "model_id", "outcome", "counts", "error")
 _MODEL_ID = re.compile(r"[0-9a-f]{6,64}")
-
-
-class ShadowConfig(ScoreConfig):
-    """Configuration of a shadow's run: the night's, with its own model."""
-
-    shadow_of: str  # run_id of the champion's run, so that the table runs says what the run was
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,18 @@ from dataclasses import dataclass
 from py4j.protocol import Py4JError
 from pyspark import StorageLevel, inheritable_thread_target
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, rows_of_models, scoring_udf, task_slots, together_udf
+from ptec_udf.engine.udf import Counters, rows_of_models, scoring_udf, task_slots, together_udf
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.nightly.deal import deal, scored_slice, slices_of
 from ptec_udf.nightly.reason import worker_died
 from ptec_udf.progress import say, seconds_left, watched
 from ptec_udf.remote import describe_jobs, is_remote, off_its_tables
 from ptec_udf.warehouse.tables import Warehouse
 
-# Many small tasks let fast cores take over work, and move the line of progress.
-_ROWS_OF_A_TASK = 512
-_TASKS_PER_SLOT = 2
 # While a slice is being committed, and its last tasks leave cores idle, the next one is scored.
 _SLICES_AT_ONCE = 2
 _FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
@@ -177,53 +175,6 @@ def _together(
     score = together_udf(warehouse.spark, artifacts, engine, counters)
     model_ids = [one.model_id for one in artifacts]
     return lambda dealt, one: rows_of_models(scored_slice(dealt, one, score("text", "wanted")), model_ids)
-
-
-def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | None) -> DataFrame:
-    """Deal texts to slices by their hash, and those of a slice to tasks of equal work and like length.
-
-    Args:
-        texts: text_hash and text, each hash once.
-        n_slices: number of slices.
-        n_slots: number of tasks that run at once.
-        most_tokens: of a text, that the model reads; None: all.
-
-    Returns:
-        The texts with slice, task (0 has the longest texts of the slice), and cost, by which work is equal.
-    """
-    # The hash is uniform, so its first digits deal texts evenly.
-    slice_of = F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("long"), F.lit(n_slices))
-    of_slice = Window.partitionBy("slice")
-    longest_first = of_slice.orderBy(F.desc("cost"), "text_hash").rowsBetween(Window.unboundedPreceding, 0)
-    n_tasks = F.greatest(F.lit(n_slots * _TASKS_PER_SLOT), F.ceil(F.count("*").over(of_slice) / _ROWS_OF_A_TASK))
-    # The middle of a text's work, so that the last one's task is below n_tasks.
-    share = (F.sum("cost").over(longest_first) - F.col("cost") / 2) / F.sum("cost").over(of_slice)
-    dealt = texts.withColumn("slice", slice_of).withColumn("cost", cost(most_tokens))
-    return dealt.withColumn("n_tasks", n_tasks.cast("int")).withColumn("task", F.floor(share * n_tasks).cast("int"))
-
-
-def cost(most_tokens: int | None) -> Column:
-    """Say how much work a text is, as ``udf.cost_of`` does."""
-    n_bytes = F.octet_length("text").cast("long")
-    most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * BYTES_OF_A_TOKEN))
-    return most + F.lit(BYTES_OF_A_TOKEN)
-
-
-def slices_of(dealt: DataFrame) -> list[Row]:
-    """Say of each slice of ``deal``: slice, n_tasks, texts, cost."""
-    sums = [F.count("*").alias("texts"), F.sum("cost").alias("cost")]
-    return dealt.groupBy("slice", "n_tasks").agg(*sums).orderBy("slice").collect()
-
-
-def scored_slice(dealt: DataFrame, one: Row, scored: Column) -> DataFrame:
-    """Score a slice of ``deal``, each task's texts in one order; return text_hash and what ``scored`` holds."""
-    return (
-        dealt.where(F.col("slice") == one["slice"])
-        .repartitionById(one["n_tasks"], "task")
-        .sortWithinPartitions(F.desc("cost"), "text_hash")
-        .select("text_hash", scored.alias("scored"))
-        .select("text_hash", "scored.*")
-    )
 
 
 def _in_turn(

@@ -10,8 +10,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.nightly import diff
+from ptec_udf.nightly.budget import check_budget
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
-from ptec_udf.nightly.failures import check_budget, kinds_of
+from ptec_udf.nightly.failures import kinds_of
 from ptec_udf.nightly.plan import Night
 from ptec_udf.nightly.rows import gone_rows, scored_rows
 from ptec_udf.progress import say
@@ -19,20 +20,33 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import with_retries
 
 
-def write(night: Night, changes: DataFrame, fates: Mapping[str, int], *, writes: bool) -> None:
-    """Write changes and scores, unless errors are too many; all read the rows several times, so these are kept."""
+def write(night: Night, changes: DataFrame, fates: Mapping[str, int]) -> None:
+    """Write changes and scores; all read the rows several times, so these are kept.
+
+    Args:
+        night: whose logits are all known by now.
+        changes: rows of ``diff.marked``.
+        fates: companies by fate, which decide what is to be written.
+
+    Raises:
+        ErrorBudgetError: if errors are too many; then nothing is written.
+    """
     rows = _rows(night, changes).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        if fates:
-            retried = changes.where(F.col("fate") == diff.RETRY).select("key") if fates.get(diff.RETRY) else None
-            _check_errors(night, rows, retried, sum(fates.get(fate, 0) for fate in diff.TO_WRITE if fate != diff.RETRY))
-        _write_changes(night, rows, writes)
-        if writes:
+        if diff.has_texts(fates):
+            _check_errors(night, rows, changes.where(F.col("had_error") & F.col("fate").isin(*diff.TO_WRITE)), fates)
+        _write_changes(night, rows, fates)
+        if _writes(fates):
             model_id, accept = night.record.model_id, night.config.source.accept_new
             # MERGE reads the table afresh each time, and replaces no row of a newer version.
             with_retries(lambda: night.warehouse.merge_scores(rows, model_id, accept_new_source=accept))
     finally:
         rows.unpersist()
+
+
+def _writes(fates: Mapping[str, int]) -> bool:
+    """Tell whether scores change: MERGE has rows."""
+    return diff.has_texts(fates) or bool(fates.get(diff.GONE))
 
 
 def _rows(night: Night, changes: DataFrame) -> DataFrame:
@@ -46,20 +60,22 @@ def _rows(night: Night, changes: DataFrame) -> DataFrame:
     return scored.unionByName(gone_rows(changes, night.standing(), **origin))
 
 
-def _check_errors(night: Night, rows: DataFrame, retried: DataFrame | None, n_companies: int) -> None:
+def _check_errors(night: Night, rows: DataFrame, retried: DataFrame, fates: Mapping[str, int]) -> None:
     """End the night where more of its companies have errors than may have them; of fewer, say which they are.
 
     Errors that stand already and are tried again do not count, or one that lasts would keep all that are mended away.
     """
-    kinds = kinds_of(rows if retried is None else rows.join(retried, on="key", how="left_anti"))
-    if kinds:
+    if not kinds_of(rows):
+        return
+    n_companies = sum(fates.get(fate, 0) for fate in diff.TO_WRITE) - retried.count()
+    if kinds := kinds_of(rows.join(retried, on="key", how="left_anti")):
         night.record.counts["error"] = sum(kind.companies for kind in kinds)
     check_budget(kinds, n_companies, night.config.max_error_fraction)
     for kind in kinds:
         say(f"warning: {kind}")
 
 
-def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
+def _write_changes(night: Night, rows: DataFrame, fates: Mapping[str, int]) -> None:
     """Write why companies entered or left labels; before MERGE, so that a killed night writes them again."""
     model_id = night.record.model_id
     last = night.history.last_done(alias=night.record.alias, model_id=model_id)
@@ -74,7 +90,10 @@ def _write_changes(night: Night, rows: DataFrame, writes: bool) -> None:
         # The screen's first night: a run of another name may have scored, and has told nobody who came in.
         before, old, after = night.standing().limit(0), new, everything
     elif old_id == model_id:
-        if not writes:
+        if not _writes(fates):
+            # Killed before MERGE, this run may have told of a source or of corrections that have changed since.
+            if not fates.get(diff.WRITTEN):
+                night.warehouse.delete("score_changes", F.col("run_id") == F.lit(night.record.run_id))
             return
         # Only written keys can differ; the others stand on both sides.
         before = night.standing().join(rows.select("key"), on="key", how="left_semi")

@@ -19,10 +19,11 @@ from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.udf import engine_settings, task_slots
 from ptec_udf.errors import PtecError
 from ptec_udf.nightly import diff
+from ptec_udf.nightly.deal import cost
 from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.runs import ESTIMATE
-from ptec_udf.nightly.stage import cost, fresh_texts
+from ptec_udf.nightly.stage import fresh_texts
 from ptec_udf.progress import say
 from ptec_udf.rehearsal.memory import workers_memory
 from ptec_udf.rehearsal.timing import Pass, Rate, timed_passes

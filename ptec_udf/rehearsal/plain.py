@@ -24,8 +24,7 @@ from ptec_udf.model import mpnet
 from ptec_udf.model.artifact import Artifact, Member
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.lora import add_into
-from ptec_udf.model.network import prompt_shape
-from ptec_udf.model.prefix import split_deep_prompt
+from ptec_udf.model.prefix import BackboneShape, split_deep_prompt
 from ptec_udf.model.terms import TermsHead
 from ptec_udf.progress import progress
 
@@ -121,9 +120,7 @@ class PlainModel:
 
     def _behind_deep_prompt(self, prompt: torch.Tensor, ids: torch.Tensor, wanted: dict[str, bool]) -> object:
         """Run one text behind keys and values that are laid out for it alone."""
-        shape = prompt_shape(self._backbone)
-        n_layers = prompt.shape[1] // (2 * shape["n_heads"] * shape["head_width"])
-        prefix = split_deep_prompt(prompt, n_layers=n_layers, n_heads=shape["n_heads"])
+        prefix = split_deep_prompt(prompt, BackboneShape.of(self._backbone))
         if mpnet.is_mpnet(self._backbone):
             return mpnet.run(self._backbone, ids, torch.ones_like(ids), prefix)
         cache = DynamicCache(config=self._backbone.config)

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.udf import Counters, scoring_udf, task_slots
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.nightly.stage import deal, scored_slice, slices_of
+from ptec_udf.nightly.deal import deal, scored_slice, slices_of
 
 _PASSES = 5
 _MOST_GROWTH = 8.0  # of a pass over the one before, whose rate says the less the shorter it was

@@ -1,4 +1,4 @@
-"""Files of a source, wherever Spark's file systems reach."""
+"""Files of a source, wherever Spark's file systems reach: by Hadoop, on Spark Connect by a query."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from ptec_udf.remote import all_there, is_remote, list_remote_files, remote_location
+from ptec_udf.remote import is_remote
 
 
 def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:
@@ -24,7 +26,7 @@ def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | N
         folders do not begin with ``_`` or ``.``; None if there is no such path.
     """
     if is_remote(spark):
-        return list_remote_files(spark, path)
+        return _list_by_query(spark, path)
     place, system = _open(spark, path)
     if not system.exists(place):
         return None
@@ -41,7 +43,7 @@ def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | N
 def qualified(spark: SparkSession, path: str) -> str:
     """The absolute location of a path, file system included."""
     if is_remote(spark):
-        return remote_location(spark, path)
+        return _location_by_query(spark, path)
     place, system = _open(spark, path)
     return str(system.makeQualified(place).toString())
 
@@ -49,7 +51,7 @@ def qualified(spark: SparkSession, path: str) -> str:
 def are_there(spark: SparkSession, paths: Iterable[str]) -> bool:
     """Whether a Delta table's files, as ``DataFrame.inputFiles`` names them, are all there."""
     if is_remote(spark):
-        return all_there(spark, paths)
+        return _are_there_by_query(spark, paths)
     return all(system.exists(place) for place, system in (_open(spark, path) for path in paths))
 
 
@@ -76,3 +78,36 @@ def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
 def _hadoop(spark: SparkSession) -> Any:
     """Hadoop's configuration of the session."""
     return spark._jsparkSession.sessionState().newHadoopConf()
+
+
+def _list_by_query(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:
+    """As ``list_files``."""
+    names = ("path", "length", F.unix_millis("modificationTime").alias("at"))
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+    try:
+        rows = files.load(path).select(*names).collect()
+    except AnalysisException as error:
+        if error.getCondition() != "PATH_NOT_FOUND":
+            raise
+        return None
+    root = path.rstrip("/") + "/"
+    return [
+        (row["path"].partition(root)[2] or row["path"].rpartition("/")[2], row["length"], row["at"]) for row in rows
+    ]
+
+
+def _location_by_query(spark: SparkSession, path: str) -> str:
+    """As ``qualified``, of a folder that holds a file."""
+    row = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path).select("path").first()
+    assert row is not None
+    place = path.rstrip("/")
+    return str(row["path"]).partition(place)[0] + place
+
+
+def _are_there_by_query(spark: SparkSession, paths: Iterable[str]) -> bool:
+    """As ``are_there``."""
+    wanted = list(paths)
+    try:
+        return not wanted or bool(spark.read.format("binaryFile").load(wanted).columns)
+    except AnalysisException:
+        return False

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Any
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from ptec_udf.errors import ArtifactError, RegistryError, noting
+from ptec_udf.errors import RegistryError, noting
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.progress import say
+from ptec_udf.warehouse import registered
 from ptec_udf.warehouse.tables import Warehouse
 
 PROMOTE, ROLLBACK = "promote", "rollback"
@@ -41,19 +40,19 @@ def register(warehouse: Warehouse, artifact_folder: Path, keep: Path, name: str)
         The model_id.
 
     Raises:
-        ArtifactError: if the artifact is broken.
+        ArtifactError: if the artifact is broken, or something else lies where it was registered before.
     """
     artifact = load_artifact(artifact_folder)
     model_id = artifact.model_id
     known = warehouse.read("models").where(F.col("model_id") == F.lit(model_id)).first()
     location = Path(known.location) if known else keep.absolute() / model_id
-    _keep(artifact, location)
+    registered.keep(artifact, location)
     if known:
         say(f"model {model_id} is registered already, as {known.name!r}; nothing was changed")
         return model_id
     # A model counts once it is in models, so a stop between the two leaves nothing half done.
-    warehouse.replace_model("labels", _label_rows(artifact), model_id)
-    warehouse.replace_model("models", [_model_row(artifact, location, name)], model_id)
+    warehouse.replace_model("labels", registered.label_rows(artifact), model_id)
+    warehouse.replace_model("models", [registered.model_row(artifact, location, name)], model_id)
     return model_id
 
 
@@ -237,63 +236,3 @@ def _move(
     moved = {"alias": alias, "model_id": model_id, "previous": previous, "gate": judged.get("gate")}
     warehouse.append_rows("aliases", [{**judged, **moved, "move": move, "at": at, "who": who, "why": why}])
     return moved
-
-
-def _keep(artifact: Artifact, location: Path) -> None:
-    """Write the checked files of an artifact, all or none; a whole copy that is there stays."""
-    if location.exists():
-        try:
-            load_artifact(location, artifact.model_id)
-        except ArtifactError:
-            shutil.rmtree(location)
-        else:
-            return
-    draft = location.with_name(f".{location.name}.{uuid.uuid4().hex}")
-    draft.mkdir(parents=True)
-    try:
-        for name, data in artifact.files.items():
-            (draft / name).write_bytes(data)
-        draft.rename(location)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
-    """The row of ``models``."""
-    manifest = artifact.manifest
-    return {
-        "model_id": artifact.model_id,
-        "name": name,
-        "location": str(location),
-        "backbone": manifest.backbone and manifest.backbone.name,
-        "backbone_hash": manifest.backbone and manifest.backbone.content_hash,
-        "template": manifest.template,
-        "labels": [label.name for label in manifest.labels],
-        "metrics": json.dumps(artifact.metrics, ensure_ascii=False),
-        "extract_fingerprint": manifest.extract.fingerprint,
-        "extract_source": manifest.extract.source,
-        "extract_version": manifest.extract.version,
-        "format_version": manifest.format_version,
-        "created": datetime.fromisoformat(manifest.created),
-        "registered": datetime.now(UTC),
-        "logits_id": artifact.logits_id,
-    }
-
-
-def _label_rows(artifact: Artifact) -> list[dict[str, Any]]:
-    """The rows of ``labels``; figures of the dev split where training measured them."""
-    measured = artifact.metrics.get("splits", {}).get("dev", {}).get("per_label", {})
-    return [
-        {
-            "model_id": artifact.model_id,
-            "position": position,
-            "name": label.name,
-            "threshold": label.threshold,
-            "scale": label.scale,
-            "offset": label.offset,
-            "training_positives": label.training_positives,
-            "dev_f1": measured.get(label.name, {}).get("f1"),
-            "dev_ap": measured.get(label.name, {}).get("ap"),
-        }
-        for position, label in enumerate(artifact.manifest.labels)
-    ]

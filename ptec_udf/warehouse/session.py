@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sys
-import time
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,14 +15,11 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.errors import ConfigError, PtecError, WarehouseBusyError
-from ptec_udf.jars import keep_from_python, remember_jars, remembered_jars
-from ptec_udf.progress import say
+from ptec_udf.errors import ConfigError, PtecError
+from ptec_udf.jars import keep_from_python, remember_jars
 from ptec_udf.remote import remote_session
+from ptec_udf.warehouse.embedded import FOLDER_SETTING, check_free, embedded_settings, open_metastore
 from ptec_udf.warehouse.java import check_java, start_java
-
-# Where the session that this package built keeps its tables; absent in a session of the site.
-FOLDER_SETTING = "spark.ptec.folder"
 
 _DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 _REQUIRED = {
@@ -33,20 +28,6 @@ _REQUIRED = {
     "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
     "spark.python.worker.reuse": "true",
 }
-
-# Sizes for one machine; Spark's own (200, 50 and 10,000 partitions) are made for a cluster.
-_EMBEDDED_SIZES = {
-    "spark.sql.shuffle.partitions": "8",
-    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM lists each table in so many tasks
-    "spark.databricks.delta.snapshotPartitions": "2",
-    "spark.driver.memory": "2g",  # the driver is the executor too; 1g, Spark's own, fills up in one night
-}
-
-DAEMON = "ptec_udf.engine.daemon"
-"""Module that imports what Python workers need before it forks them."""
-
-# The JVM of a command that has just ended holds the catalog for some seconds more.
-_LOCK_WAIT_S = 20.0
 
 
 def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSession:
@@ -113,14 +94,16 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
     if not is_submitted and SparkContext._gateway is None:
         check_java()
         if folder is not None:
-            _check_free(folder)
-    settings = default_settings() | _embedded_settings(config, folder)
+            check_free(folder)
+    settings = default_settings() | {"spark.master": config.master}
+    if folder is not None:
+        settings |= embedded_settings(folder, settings["spark.jars.packages"])
     settings |= {name: _text(value) for name, value in config.spark.items()} | given
     if folder is not None:
         make_folder(folder, "warehouse.folder")
     spark = _launch(settings, app_name, folder)
     if folder is not None:
-        _open_metastore(spark, folder)
+        open_metastore(spark, folder)
         remember_jars(spark, folder)
         # Names without a database mean the same in every command: tables of ours, and sources beside them.
         make_database(spark, config.database)
@@ -148,22 +131,6 @@ def _submitted_settings() -> dict[str, str]:
     return dict(SparkConf().getAll())
 
 
-def _embedded_settings(config: WarehouseConfig, folder: Path | None) -> dict[str, str]:
-    """Where the tables, the catalog and its log of an embedded warehouse are."""
-    settings = {"spark.master": config.master}
-    if folder is None:
-        return settings
-    return {
-        **settings,
-        **_EMBEDDED_SIZES,
-        **remembered_jars(folder, default_settings()["spark.jars.packages"]),
-        "spark.python.daemon.module": DAEMON,
-        FOLDER_SETTING: str(folder),
-        "spark.sql.warehouse.dir": str(folder / "tables"),
-        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
-    }
-
-
 def _text(value: str | int | float | bool) -> str:
     """A YAML value as Spark spells it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -188,49 +155,6 @@ def _launch(settings: dict[str, str], app_name: str, folder: Path | None) -> Spa
         # Derby reads it when the first table is looked up; its default is the current folder.
         spark._jvm.java.lang.System.setProperty("derby.stream.error.file", str(folder / "derby.log"))
     return spark
-
-
-def _open_metastore(spark: SparkSession, folder: Path) -> None:
-    """Connect to the catalog now, so that a busy one is said in one sentence."""
-    try:
-        spark.catalog.databaseExists("default")
-    except Exception as error:
-        spark.stop()
-        if "SessionHiveMetaStoreClient" in str(error) or "Another instance of Derby" in str(error):
-            raise _busy(folder) from None
-        raise
-
-
-def _check_free(folder: Path) -> None:
-    """Raise if another process holds the lock that Derby keeps on an open database, and does not let go."""
-    lock = folder / "metastore" / "dbex.lck"
-    until = time.monotonic() + _LOCK_WAIT_S
-    if _is_locked(lock):
-        say(f"the warehouse {str(folder)!r} is in use by another process: waiting for it, {_LOCK_WAIT_S:.0f} s at most")
-    while _is_locked(lock):
-        if time.monotonic() > until:
-            raise _busy(folder)
-        time.sleep(0.2)
-
-
-def _is_locked(lock: Path) -> bool:
-    """Whether another process holds a lock file."""
-    if not lock.exists():
-        return False
-    with lock.open("r+b") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
-def _busy(folder: Path) -> WarehouseBusyError:
-    """The one sentence for a warehouse that is in use."""
-    return WarehouseBusyError(
-        f"the warehouse {str(folder)!r} is in use by another process, and an embedded warehouse takes one at a time: "
-        "wait until that process has ended, or end it"
-    )
 
 
 def _check(spark: SparkSession, folder: Path | None) -> None:

@@ -84,7 +84,7 @@ def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None =
         more = ", ..." if len(columns) > _MOST_COLUMNS_NAMED else ""
         faults.append(
             f"source.key must be a column of {source.name!r}, was {config.key!r}; "
-            f"its columns are: {', '.join(columns[:_MOST_COLUMNS_NAMED])}{more}"
+            f"its columns are: {', '.join(map(repr, columns[:_MOST_COLUMNS_NAMED]))}{more}"
         )
     if faults:
         raise SourceError(faults)

@@ -20,9 +20,10 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
 from ptec_udf.remote import DeltaLog
 from ptec_udf.text import quote
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.files import remove_without_data
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
-from ptec_udf.warehouse.session import FOLDER_SETTING, make_database
+from ptec_udf.warehouse.session import make_database
 
 # Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
 PROPERTIES = {

@@ -1,8 +1,7 @@
-"""One Spark session for all tests of this folder; a database of its own for each test that asks."""
+"""One Spark session for all tests of this folder, and one database, whose tables are put back before each test."""
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +10,15 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.schemas import SCHEMAS
-from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
+from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.warehouse.views import VIEWS
+from tests.quick import QUICK
 from tests.spark.nights import Site, companies
 
-# Queries over a few rows are done before their code is compiled; the commands of tests/e2e compile it. A catalog that
-# is thrown away need not reach the disk.
-QUICK_JVM = {
-    "spark.driver.extraJavaOptions": "-Dderby.system.durability=test",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.driver.memory": "3g",
-}
-
-_NUMBERS = itertools.count()
+DATABASE = "test"
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +27,13 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     config = WarehouseConfig(
         folder=str(folder),
         master="local[2]",
-        spark={"spark.sql.shuffle.partitions": 2, "spark.default.parallelism": 2, **QUICK_JVM},
+        spark={
+            **QUICK,  # the commands of tests/e2e compile
+            "spark.default.parallelism": 2,
+            # A catalog that is thrown away need not reach the disk.
+            "spark.driver.extraJavaOptions": "-Dderby.system.durability=test",
+            "spark.driver.memory": "3g",
+        },
     )
     session = build_session(config, "ptec-tests")
     yield session
@@ -43,21 +42,30 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="session")
 def empty_tables(spark: SparkSession) -> Path:
-    """Folders of our tables, all empty; making them anew for each test would take most of its time."""
-    Warehouse(spark, "template").ensure()
-    return Path(spark.conf.get(FOLDER_SETTING)) / "tables" / "template.db"
+    """A copy of the folders of our tables, all empty; making them anew for each test would take most of its time."""
+    made = Warehouse(spark, DATABASE)
+    made.ensure()
+    return _kept(made, "empty")
+
+
+@pytest.fixture(scope="session")
+def scored_tables(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of our tables and the source's after a night of thirty companies."""
+    made = Warehouse(spark, DATABASE)
+    _put(made, empty_tables)
+    site = Site(made, tmp_path_factory.mktemp("scored"))
+    site.write(companies(20))
+    site.champion()
+    site.night()
+    return _kept(made, "scored")
 
 
 @pytest.fixture
-def warehouse(spark: SparkSession, empty_tables: Path) -> Iterator[Warehouse]:
-    made = Warehouse(spark, f"test_{next(_NUMBERS)}")
-    folder = empty_tables.with_name(f"{made.database}.db")
-    shutil.copytree(empty_tables, folder)
-    spark.sql(f"CREATE DATABASE `{made.database}`")
-    for table in SCHEMAS:
-        spark.sql(f"CREATE TABLE {made.name(table)} USING delta LOCATION '{folder / table}'")
-    yield made
-    spark.sql(f"DROP DATABASE `{made.database}` CASCADE")
+def warehouse(spark: SparkSession, empty_tables: Path) -> Warehouse:
+    """Our tables, all empty."""
+    made = Warehouse(spark, DATABASE)
+    _put(made, empty_tables)
+    return made
 
 
 @pytest.fixture
@@ -66,3 +74,40 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
     made = Site(warehouse, tmp_path)
     made.write(companies(20))
     return made
+
+
+@pytest.fixture
+def scored(spark: SparkSession, scored_tables: Path, tmp_path: Path) -> Site:
+    """A warehouse with thirty companies and a champion, after its first night."""
+    made = Warehouse(spark, DATABASE)
+    _put(made, scored_tables)
+    return Site(made, tmp_path)
+
+
+def _folder(warehouse: Warehouse) -> Path:
+    return Path(warehouse.spark.conf.get(FOLDER_SETTING)) / "tables" / f"{warehouse.database}.db"
+
+
+def _kept(warehouse: Warehouse, name: str) -> Path:
+    """Copy the folders of all tables as they stand."""
+    return Path(shutil.copytree(_folder(warehouse), _folder(warehouse).parent / f"{name}.kept"))
+
+
+def _put(warehouse: Warehouse, tables: Path) -> None:
+    """Put folders of tables in place of those that stand; what else is in the database goes, but our views."""
+    spark, database, folder = warehouse.spark, warehouse.database, _folder(warehouse)
+    found = spark.sql(f"SHOW VIEWS IN `{database}`").collect()
+    views = {row["viewName"] for row in found if not row["isTemporary"]}
+    found = spark.sql(f"SHOW TABLES IN `{database}`").collect()
+    there = {row["tableName"] for row in found if not row["isTemporary"]} - views
+    for view in views - VIEWS.keys():
+        spark.sql(f"DROP VIEW `{database}`.`{view}`")
+    for table in there - SCHEMAS.keys():
+        spark.sql(f"DROP TABLE `{database}`.`{table}`")
+    shutil.rmtree(folder)
+    shutil.copytree(tables, folder)
+    for table in sorted({place.name for place in tables.iterdir()} - (there & SCHEMAS.keys())):
+        spark.sql(f"CREATE TABLE `{database}`.`{table}` USING delta LOCATION '{folder / table}'")
+    assert spark._jvm is not None
+    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    spark.catalog.clearCache()

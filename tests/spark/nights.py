@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from ptec_udf.config import ScoreConfig, load_config
+from ptec_udf.config import ScoreConfig
+from ptec_udf.config_file import load_config
 from ptec_udf.nightly.score import score
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
@@ -80,9 +81,9 @@ def companies(n: int = 60) -> list[tuple[Any, ...]]:
     return rows + repeated
 
 
-def changed_companies() -> list[tuple[Any, ...]]:
+def changed_companies(n: int = 60) -> list[tuple[Any, ...]]:
     """The same a night later: c0000 has another text, c0005 is gone, fresh is new."""
-    first, *others = companies()
+    first, *others = companies(n)
     kept = [row for row in others if row[0] != "c0005"]
     return [(first[0], "other", "text about other things"), *kept, ("fresh", "fresh", "a new one")]
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from jobs.cli import app
 from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST, load_artifact
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.session import FOLDER_SETTING
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_artifact
 from tests.variants import variant

@@ -182,6 +182,16 @@ def test_parquet_folder_that_is_put_back_gives_its_old_scores_again(site: Site, 
     again = site.scores()["a"]
     assert (again["text_hash"], again["source_version"]) == (first["text_hash"], 2)
 
+    site.spark.createDataFrame([("a", "n", "a bank")], schema).coalesce(1).write.mode("overwrite").parquet(str(folder))
+    kill_after_merge(site, *source)
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    correction = {"key": "a", "label": "media", "is_true": True, "at": datetime.now(UTC)}
+    site.warehouse.append_rows("corrections", [correction])
+    assert site.night(*source)["counts"] == {"ok": 1}
+    again = site.scores()["a"]
+    assert (again["text_hash"], "media" in again["labels"]) == (first["text_hash"], True)
+
 
 def test_artifact_that_another_one_was_put_over_is_refused(site: Site, tmp_path: Path) -> None:
     site.champion(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ptec_udf.drift.distribution import count_probabilities, probability_counts
 from ptec_udf.language import language
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site
+from tests.spark.test_commands import run
 from tests.tiny import LABELS
 
 N_FIRST, N_NIGHTLY = 300, 120
@@ -111,6 +114,7 @@ def test_a_shift_signals_within_two_nights_and_quiet_ones_before_it_do_not(
 def test_corrections_are_held_against_probabilities_and_are_not_fresh(site: Site) -> None:
     growing = Growing(site)
     growing.night(N_FIRST)
+    before = site.scores()
     rows = [(f"k{at}", LABELS[0], at % 4 == 0) for at in range(40)]
     frame = site.spark.createDataFrame(rows, "key string, label string, is_true boolean")
     site.warehouse.append("corrections", frame.withColumn("at", F.current_timestamp()))
@@ -123,6 +127,55 @@ def test_corrections_are_held_against_probabilities_and_are_not_fresh(site: Site
     assert (row["corrected"], row["corrected_true"]) == (40, 10)
     assert row["corrected_expected"] == pytest.approx(expected)
     assert found["all", "probability", LABELS[1]]["corrected"] is None
+
+    said = {key: is_true for key, _, is_true in rows}
+    assert {key: LABELS[0] in scores[key]["labels"] for key in said} == said
+    changes = site.warehouse.read("score_changes").where(F.col("run_id") == night["run_id"]).collect()
+    assert {(row["key"], row["label"], row["entered"], row["reason"]) for row in changes} == {
+        (key, LABELS[0], is_true, "correction")
+        for key, is_true in said.items()
+        if is_true is not (LABELS[0] in before[key]["labels"])
+    }
+    shown = site.spark.table(site.warehouse.name("label_scores")).where(F.col("label") == LABELS[0]).collect()
+    assert {row["key"]: row["has_label"] for row in shown if row["key"] in said} == said
+    screen = site.spark.sql(f"SELECT key, corrected FROM {site.warehouse.name('screen')}('{LABELS[0]}', 1.0)")
+    assert {row["key"]: row["corrected"] for row in screen.collect()} == {key: True for key in said if said[key]}
+
+
+def test_the_signal_is_an_exit_code_and_a_field_and_another_models_nights_are_not_shown(site: Site) -> None:
+    growing = Growing(site)
+    growing.night(20)
+    another = site.night(f"model.id={site.model(1)}")
+    assert another["drifted"] == []
+    done = run(site, "drift", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["retrain"]) == (0, False)
+    (champion,) = site.warehouse.read("runs").where(F.col("alias") == "champion").collect()
+    for at, outcome in enumerate(("done", "failed"), start=1):
+        later = {name: champion[name] + timedelta(days=at) for name in ("started", "ended")}
+        signal = {"run_id": f"signal-{at}", "outcome": outcome, "drifted": ["a figure"], "retrain": True}
+        site.warehouse.append_rows("runs", [champion.asDict() | later | signal])
+    done = run(site, "drift", "--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["retrain"]) == (1, True)
+    assert [night["run_id"] for night in found["nights"]] == ["signal-1", champion["run_id"]]
+    for view in ("drift_summary", "label_drift"):
+        rows = site.spark.table(site.warehouse.name(view)).select("run_id").distinct().collect()
+        assert [row["run_id"] for row in rows] == [champion["run_id"]]
+
+
+def test_a_text_that_is_not_there_has_no_length_and_no_language(site: Site) -> None:
+    growing = Growing(site)
+    growing.night(20)
+    site.write([*growing.rows, *((f"none{at}", None, None) for at in range(5))])
+    night = site.night()
+    found = drift_of(site, night["run_id"])
+    assert found["all", "status", None]["counts"] == {"empty": 5, "truncated": 20}
+    assert (found["all", "tokens", None]["companies"], found["all", "language", None]["companies"]) == (20, 20)
+    assert ("fresh", "tokens", None) not in found
+    summary = site.spark.table(site.warehouse.name("drift_summary")).where(F.col("run_id") == night["run_id"]).collect()
+    all_of_them, fresh = sorted(summary, key=lambda row: row["population"])
+    assert (all_of_them["empty"], sum(all_of_them["languages"].values())) == (0.2, pytest.approx(1))
+    assert (fresh["empty"], fresh["languages"], fresh["tokens_per_text"]) == (1.0, None, None)
 
 
 def test_a_night_without_measuring_leaves_no_rows(site: Site) -> None:

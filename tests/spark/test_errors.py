@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ptec_udf.config import ScoreConfig, load_config
+from ptec_udf.config import ScoreConfig
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ErrorBudgetError, RemovalBudgetError
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY
 from ptec_udf.nightly.failures import KEPT, STANDING, list_errors
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
+from tests.tiny import LABELS
 
 N_TWICE = 12
 SECRET = "zqxsecret"
@@ -67,6 +69,9 @@ def test_a_small_night_may_have_some_errors(site: Site, capsys: pytest.CaptureFi
 def test_errors_that_last_do_not_keep_away_what_a_retry_mends(site: Site) -> None:
     site.night("max_error_fraction=1")
     assert site.night("retry_errors=true", "max_error_fraction=0")["counts"] == {"error": 12}
+    of_each = ", ".join(f"('c{at:04d}', '{LABELS[0]}', true, 'analyst', now(), NULL)" for at in range(N_TWICE))
+    site.spark.sql(f"INSERT INTO {site.warehouse.name('corrections')} VALUES {of_each}")
+    assert site.night("max_error_fraction=0")["counts"] == {"error": 12}
 
 
 def test_mended_source_leaves_no_error(site: Site) -> None:

@@ -11,7 +11,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.text import parse_template, with_text
+from ptec_udf.text import parse_template
+from tests.spark.texts import with_text
 from training.extract.config import ExtractConfig
 from training.extract.extract import extract
 from training.extract.folder import read_extract_record

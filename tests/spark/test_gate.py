@@ -12,9 +12,9 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import RegistryError
-from ptec_udf.warehouse.session import FOLDER_SETTING
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_backbone, tiny_extract

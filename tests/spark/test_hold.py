@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from ptec_udf.errors import HeldError
 from ptec_udf.nightly import hold as module
+from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly.hold import Hold, held
-from ptec_udf.warehouse.session import FOLDER_SETTING
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site
 
 
 def holders(warehouse: Warehouse) -> dict[str, str]:
@@ -76,3 +80,31 @@ def test_two_takers_of_one_empty_place(warehouse: Warehouse, monkeypatch) -> Non
     (row,) = warehouse.read("holds").collect()
     assert row["run_id"] == "run-2"
     assert timedelta(0) < row["until"].astimezone(UTC) - datetime.now(UTC) <= module.LEASE
+
+
+def test_a_run_at_work_gives_signs_of_life(on_a_site: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_RENEWALS", 0.05)
+    with held(on_a_site, "model", "run-1"):
+        first = on_a_site.read("holds").first()["until"]
+        end = time.monotonic() + 120
+        while on_a_site.read("holds").first()["until"] == first:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_a_night_whose_hold_another_run_has_taken_writes_nothing(
+    on_a_site: Warehouse, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion()
+    stage = score_module.stage
+
+    def taken_over(*args: Any, **kwargs: Any) -> Any:
+        staged = stage(*args, **kwargs)
+        row = on_a_site.read("holds").first().asDict()
+        on_a_site.put_hold(row | {"holder": "another", "run_id": "run-2"}, row["holder"])
+        return staged
+
+    monkeypatch.setattr(score_module, "stage", taken_over)
+    with pytest.raises(HeldError, match="another one has taken its place"):
+        site.night()
+    assert (site.rows("scores"), site.rows("score_changes"), site.rows("runs")) == ([], [], [])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
 from ptec_udf.nightly.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse import registry
@@ -111,6 +111,8 @@ def test_scores_of_models_that_are_long_out_of_use_go(site: Site) -> None:
     age(site, "aliases", "at", f"model_id = '{first}'")
     assert keep(site, *limit)["scores"]["rows_removed"] == 0  # nights have scored with them
     age(site, "runs", "ended", "true")
+    assert keep(site, *limit)["scores"]["rows_removed"] == 0  # a night that was killed has scores and no run
+    age(site, "scores", "scored_at", "true")
     assert keep(site, *limit)["scores"]["rows_removed"] == 2 * 30
     assert {row["model_id"] for row in site.warehouse.read("scores").collect()} == {second}
     assert site.night(f"model.id={shadow}")["counts"] == {"ok": 30}  # not "nothing to do", although its run stands

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve

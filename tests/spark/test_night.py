@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from delta.exceptions import ConcurrentAppendException
 
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.errors import ConfigError, PtecError, RemovalBudgetError
+from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly import stage as stage_module
-from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies
 from tests.tiny import tiny_artifact
@@ -40,60 +40,68 @@ def test_first_night_scores_every_company_and_equal_texts_once(site: Site) -> No
     assert {row["model_id"] for row in scores.values()} == {model_id}
 
 
-def test_logits_equal_a_plain_pass_of_each_text_alone(site: Site, models: Path) -> None:
-    site.champion()
-    site.night()
+def test_logits_equal_a_plain_pass_of_each_text_alone(scored: Site, models: Path) -> None:
     artifact = load_artifact(tiny_artifact(models, "bert", "deep"))
     backbone, tokenizer = resolve(artifact.manifest.backbone.name).load()
     alone = Scorer.from_artifact(artifact, backbone, tokenizer)
-    scores = site.scores()
+    scores = scored.scores()
     for key, name, about in companies()[:20]:
         text = artifact.manifest.template.format(name=name, about=about)
         assert_logits_close(scores[key]["logits"], alone.score([text])[0].logits)
 
 
-def test_probabilities_and_labels_follow_from_logits(site: Site, models: Path) -> None:
-    site.champion()
-    site.night()
+def test_probabilities_and_labels_follow_from_logits(scored: Site, models: Path) -> None:
     labels = load_artifact(tiny_artifact(models, "bert", "deep")).manifest.labels
-    for row in site.scores().values():
+    for row in scored.scores().values():
         for label, logit, probability in zip(labels, row["logits"], row["probabilities"], strict=True):
             assert probability == pytest.approx(1 / (1 + 2.718281828459045**-logit), abs=1e-6)
             assert (label.name in row["labels"]) == (probability >= label.threshold)
 
 
-def test_unchanged_source_is_nothing_to_do_and_loads_no_model(site: Site, monkeypatch: Any) -> None:
-    site.champion()
-    site.night()
-    before = site.rows("scores")
+def test_unchanged_source_is_nothing_to_do_and_loads_no_model(scored: Site, monkeypatch: Any) -> None:
+    before = scored.rows("scores")
     monkeypatch.setattr(stage_module, "scoring_udf", None)
-    result = site.night()
+    result = scored.night()
     assert result["outcome"] == "nothing_to_do"
-    assert site.rows("scores") == before
+    assert scored.rows("scores") == before
 
 
-def test_only_new_and_changed_companies_are_scored(site: Site) -> None:
-    site.champion()
-    site.night()
-    old = site.scores()
-    site.write(changed_companies())
-    result = site.night()
+def test_only_new_and_changed_companies_are_scored(scored: Site) -> None:
+    old = scored.scores()
+    scored.write(changed_companies(20))
+    result = scored.night()
     assert result["counts"] == {"ok": 2, "removed": 1}
-    assert result["skipped"] == 68
-    new = site.scores()
+    assert result["skipped"] == 28
+    new = scored.scores()
     assert new["c0005"]["removed_in"] == 1
     assert new["c0005"]["logits"] == old["c0005"]["logits"]
     assert new["c0001"] == old["c0001"]
 
 
-def test_changes_say_why(site: Site) -> None:
-    site.champion()
-    site.night()
-    site.write(changed_companies())
-    old = site.scores()
-    result = site.night()
-    new = site.scores()
-    changes = site.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
+def test_another_writer_in_the_way_of_merge_is_waited_for_and_other_models_are_none(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_id = site.champion()
+    merge, todo = Warehouse.merge_scores, [True]
+
+    def met(*args: Any, **kwargs: Any) -> None:
+        if todo:
+            todo.clear()
+            raise ConcurrentAppendException("another writer")
+        merge(*args, **kwargs)
+
+    monkeypatch.setattr(Warehouse, "merge_scores", met)
+    assert (site.night()["counts"], todo) == ({"ok": 70}, [])
+    history = site.spark.sql(f"DESCRIBE HISTORY {site.warehouse.name('scores')}").where("operation = 'MERGE'").first()
+    assert model_id in history["operationParameters"]["predicate"]  # else nights of two models are in each other's way
+
+
+def test_changes_say_why(scored: Site) -> None:
+    scored.write(changed_companies(20))
+    old = scored.scores()
+    result = scored.night()
+    new = scored.scores()
+    changes = scored.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
     found = {(row["key"], row["label"], row["entered"], row["reason"]) for row in changes}
     expected = {("c0005", label, False, "removed") for label in old["c0005"]["labels"]}
     expected |= {("fresh", label, True, "new") for label in new["fresh"]["labels"]}
@@ -103,71 +111,14 @@ def test_changes_say_why(site: Site) -> None:
     assert found == expected
 
 
-def test_older_version_never_overwrites_newer_scores(site: Site, monkeypatch: Any) -> None:
-    site.champion()
-    site.night()
-    site.write([("c0000", "other", "text"), *companies()[1:]])
-    site.night()
-    before = site.rows("scores")
+def test_older_version_never_overwrites_newer_scores(scored: Site, monkeypatch: Any) -> None:
+    scored.write([("c0000", "other", "text"), *companies(20)[1:]])
+    scored.night()
+    before = scored.rows("scores")
     monkeypatch.setattr(stage_module, "scoring_udf", None)
-    result = site.night("source.version=0")
+    result = scored.night("source.version=0")
     assert result["outcome"] == "superseded"
-    assert site.rows("scores") == before
-
-
-def test_new_champion_scores_all_and_old_scores_stay(site: Site) -> None:
-    first = site.champion(0)
-    site.night()
-    second = site.champion(1)
-    result = site.night()
-    assert result["counts"] == {"ok": 70}
-    rows = site.warehouse.read("scores").collect()
-    assert sorted({row["model_id"] for row in rows}) == sorted({first, second})
-    changes = site.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
-    assert changes
-    assert {(row["reason"], row["previous_model_id"]) for row in changes} == {("model", first)}
-
-
-def test_first_night_of_a_screen_says_who_came_in_although_another_run_has_scored(site: Site) -> None:
-    model_id = site.champion()
-    site.night(f"model.id={model_id}")
-    shown = site.spark.table(site.warehouse.name("why_changed"))
-    assert shown.count() == 0
-    assert site.night()["counts"] == {}
-    entered = {(row["key"], row["label"], row["reason"], row["entered"]) for row in shown.collect()}
-    assert (
-        entered == {(key, label, "new", True) for key, row in site.scores().items() for label in row["labels"]} != set()
-    )
-
-
-@pytest.mark.long
-def test_half_written_source_is_refused_of_a_new_champion_too(site: Site) -> None:
-    site.champion()
-    site.write(companies(200))
-    site.night()
-    site.champion(1)
-    site.write(companies(90))
-    with pytest.raises(RemovalBudgetError, match="110 of 210 companies are gone"):
-        site.night()
-    assert site.night("max_removed_fraction=1")["counts"] == {"ok": 100}
-
-
-@pytest.mark.long
-def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monkeypatch: Any) -> None:
-    first = site.champion(0)
-    site.night()
-    site.champion(1)
-    forth = site.night()
-    registry.rollback(site.warehouse, alias="champion", who="test", why="", check=lambda *_: None)
-    monkeypatch.setattr(stage_module, "scoring_udf", None)
-    back = site.night()
-    assert (back["outcome"], back["model_id"], back["skipped"]) == ("done", first, 70)
-
-    def moves(run_id: str) -> set[tuple[str, str, bool]]:
-        rows = site.warehouse.read("score_changes").where(f"run_id = '{run_id}'").collect()
-        return {(row["key"], row["label"], row["entered"]) for row in rows}
-
-    assert moves(back["run_id"]) == {(key, label, not entered) for key, label, entered in moves(forth["run_id"])}
+    assert scored.rows("scores") == before
 
 
 @pytest.mark.long
@@ -181,21 +132,6 @@ def test_company_that_returns_with_its_old_text_is_not_scored_again(site: Site, 
     result = site.night()
     assert result["counts"] == {"ok": 1}
     assert site.scores()["c0000"]["removed_in"] is None
-
-
-@pytest.mark.long
-def test_another_source_is_refused_until_it_is_accepted(site: Site) -> None:
-    site.champion()
-    site.night()
-    site.spark.sql(f"DROP TABLE {site.table}")
-    site.write(companies()[:30])
-    with pytest.raises(ConfigError, match="--accept-new-source"):
-        site.night()
-    result = site.night("source.accept_new=true")
-    assert result["counts"] == {"ok": 30, "removed": 40}
-    # From now on it is the known source: no row is stuck with the old one.
-    site.write(companies()[:29])
-    assert site.night()["counts"] == {"removed": 1}
 
 
 def test_ambiguous_and_missing_keys_are_seen(site: Site) -> None:

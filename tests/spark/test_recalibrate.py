@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.nightly import stage as stage_module
@@ -67,6 +67,8 @@ def test_night_of_a_recalibrated_model_is_one_merge_of_stored_logits(site: Site,
     for row in new.values():
         log_odds = [one.scale * z + one.offset for one, z in zip(labels, row["logits"], strict=True)]
         np.testing.assert_allclose(row["probabilities"], 1 / (1 + np.exp(-np.array(log_odds))), atol=1e-6)
+        pairs = zip(labels, row["probabilities"], strict=True)
+        assert set(row["labels"]) == {one.name for one, value in pairs if value >= np.float32(one.threshold)}
 
     changes = site.warehouse.read("score_changes").where(f"run_id = '{night['run_id']}'").collect()
     moved = {(row["key"], row["label"], row["entered"]) for row in changes}
@@ -76,6 +78,9 @@ def test_night_of_a_recalibrated_model_is_one_merge_of_stored_logits(site: Site,
     for row in changes:
         assert (row["reason"], row["previous_model_id"], row["old_threshold"]) == ("threshold", old_id, 0.5)
         assert row["new_threshold"] == thresholds[row["label"]]
+        at = list(thresholds).index(row["label"])
+        assert row["old_probability"] == old[row["key"]]["probabilities"][at]
+        assert row["new_probability"] == new[row["key"]]["probabilities"][at]
 
     assert site.night()["outcome"] == "nothing_to_do"
     registry.rollback(site.warehouse, alias="champion", who="test", why="", check=lambda *_: None)

@@ -2,49 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pyspark.sql import functions as F
 
-from tests.spark.nights import Site, changed_companies, companies, kill_after_merge
+from ptec_udf.errors import ConfigError
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import SCHEMA, Site, changed_companies, companies, kill_after_merge
 
 
-def test_night_killed_after_merge_is_explained_although_the_source_moved_on(site: Site) -> None:
-    site.champion()
-    site.night()
-    site.write(changed_companies()[:20])
-    kill_after_merge(site)
-    site.write([*changed_companies()[:20], ("later", "later", "another new one")])
-    result = site.night()
+def test_night_killed_after_merge_is_explained_although_the_source_moved_on(scored: Site) -> None:
+    scored.write(changed_companies()[:20])
+    kill_after_merge(scored)
+    scored.write([*changed_companies()[:20], ("later", "later", "another new one")])
+    result = scored.night()
     assert result["counts"] == {"ok": 1}
-    runs = site.spark.table(site.warehouse.name("run_summary")).orderBy("source_version").collect()
+    runs = scored.spark.table(scored.warehouse.name("run_summary")).orderBy("source_version").collect()
     assert [(row["outcome"], row["source_version"]) for row in runs] == [("done", 0), ("done", 1), ("done", 2)]
-    assert runs[1]["companies"] == len(site.warehouse.read("scores").where("source_version = 1").collect())
-    explained = site.spark.table(site.warehouse.name("why_changed")).where("source_version = 1").count()
-    assert explained == site.warehouse.read("score_changes").where("source_version = 1").count() > 0
+    assert runs[1]["companies"] == len(scored.warehouse.read("scores").where("source_version = 1").collect())
+    explained = scored.spark.table(scored.warehouse.name("why_changed")).where("source_version = 1").count()
+    assert explained == scored.warehouse.read("score_changes").where("source_version = 1").count() > 0
 
 
-def test_night_killed_after_merge_is_explained_although_another_model_was_promoted(site: Site) -> None:
-    first = site.champion(0)
-    site.night()
-    site.write(changed_companies()[:20])
-    kill_after_merge(site)
-    second = site.champion(1)
-    kill_after_merge(site)
-    promoted = site.champion(2)
-    site.night()
-    runs = site.spark.table(site.warehouse.name("run_summary")).orderBy("started").collect()
+def test_night_killed_after_merge_is_explained_although_another_model_was_promoted(scored: Site) -> None:
+    first = registry.find(scored.warehouse, alias="champion")["model_id"]
+    scored.write(changed_companies()[:20])
+    kill_after_merge(scored)
+    second = scored.champion(1)
+    kill_after_merge(scored)
+    promoted = scored.champion(2)
+    scored.night()
+    runs = scored.spark.table(scored.warehouse.name("run_summary")).orderBy("started").collect()
     of_each = [(row["model_id"], row["alias"], row["source_version"], row["outcome"]) for row in runs]
     assert of_each == [
         (model_id, "champion", version, "done")
         for model_id, version in ((first, 0), (first, 1), (second, 1), (promoted, 1))
     ]
-    changes = site.warehouse.read("score_changes")
-    explained = site.spark.table(site.warehouse.name("why_changed"))
+    changes = scored.warehouse.read("score_changes")
+    explained = scored.spark.table(scored.warehouse.name("why_changed"))
     assert explained.count() == changes.count()
     assert {row["run_id"] for row in explained.collect()} == {row["run_id"] for row in changes.collect()}
     # What came in and went over all nights is what stands, whoever wrote the nights' rows.
     last = explained.groupBy("key", "label").agg(F.max_by("entered", "changed_at").alias("is_in"))
-    stands = site.spark.table(site.warehouse.name("current_scores")).select("key", F.explode("labels").alias("label"))
+    stands = scored.spark.table(scored.warehouse.name("current_scores")).select(
+        "key", F.explode("labels").alias("label")
+    )
     assert set(last.where("is_in").select("key", "label").collect()) == set(stands.collect())
 
 
@@ -85,3 +89,45 @@ def test_first_night_that_was_killed_is_of_the_alias_although_columns_and_model_
     runs = site.warehouse.read("runs").orderBy("started").collect()
     assert [(row["alias"], row["outcome"]) for row in runs] == [("champion", "done"), ("champion", "done")]
     assert site.spark.table(site.warehouse.name("why_changed")).select("run_id").distinct().count() == 2
+
+
+def test_scores_that_a_killed_night_took_from_another_source_are_not_taken_for_this_ones(scored: Site) -> None:
+    other = f"{scored.warehouse.database}.others"
+    rows = [(key, name, f"of others, {about}") for key, name, about in companies(10)]
+    frame = scored.spark.createDataFrame(rows, SCHEMA)
+    frame.write.format("delta").saveAsTable(other)
+    kill_after_merge(scored, f"source.table={other}", "source.accept_new=true")
+    assert {row["source_version"] for row in scored.scores().values()} == {0}
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        scored.night()  # of the version that was scored last
+    scored.write(companies(21))
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        scored.night()
+    assert scored.night("source.accept_new=true")["outcome"] == "done"
+    standing = [row for row in scored.scores().values() if row["removed_in"] is None]
+    assert {row["key"] for row in standing} == {key for key, *_ in companies(21)}
+    assert len({row["text_hash"] for row in standing}) == 21
+    assert len({row["source_id"] for row in standing}) == 1
+    assert scored.night()["outcome"] == "nothing_to_do"
+
+
+def test_a_rerun_forgets_what_a_killed_night_told_of_a_source_that_is_whole_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion()
+    view = f"{site.warehouse.database}.shown"
+    site.spark.sql(f"CREATE VIEW {view} AS SELECT * FROM {site.table}")
+    site.night(f"source.table={view}")
+    explained = site.rows("score_changes")
+    site.write(companies(20)[5:])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Warehouse, "merge_scores", _stop)
+        site.night(f"source.table={view}")
+    assert len(site.rows("score_changes")) > len(explained)
+    site.write(companies(20))
+    assert site.night(f"source.table={view}")["skipped"] == 30
+    assert site.rows("score_changes") == explained
+
+
+def _stop(*args: Any, **kwargs: Any) -> None:
+    raise KeyboardInterrupt

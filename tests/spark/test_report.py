@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pyspark.sql import Row
 
 from jobs.report.collect import collect, find_run
 from jobs.report.render import render
@@ -26,6 +27,10 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
 
 
 def test_a_night_is_reported_as_its_tables_tell_it(site: Site) -> None:
+    for key in ("c0010", "c0011", "c0012", "c0013"):
+        row = site.scores()[key]
+        correction = {"key": key, "label": LABELS[0], "is_true": LABELS[0] not in row["labels"]}
+        site.warehouse.append_rows("corrections", [correction | {"at": datetime.now(UTC)}])
     night = site.night()
     run = find_run(site.warehouse, run_id=None, model_id=None, alias="champion")
     assert run["run_id"] == night["run_id"]
@@ -47,6 +52,8 @@ def test_a_night_is_reported_as_its_tables_tell_it(site: Site) -> None:
     }
     assert [(kind["companies"], kind["keys"]) for kind in facts["errors"]] == [(1, ["twice"])]
     assert [len(shares) for shares in facts["shares"].values()] == [2] * len(LABELS)
+    failed = collect(site.warehouse, Row(**(run.asDict() | {"outcome": "failed"})))
+    assert {(row["entered"], row["left"]) for row in failed["labels"]} == {(None, None)}
     page = render(facts)
     assert night["run_id"] in page
     assert "text about other things" not in page

@@ -157,4 +157,4 @@ def test_key_and_version_are_both_faults(spark: SparkSession, tmp_path: Path) ->
     with pytest.raises(SourceError) as caught:
         pin(spark, source(path=str(tmp_path / "p"), key="id", version=3))
     assert "source.version must be null" in caught.value.faults[0]
-    assert "was 'id'; its columns are: key" in caught.value.faults[1]
+    assert "was 'id'; its columns are: 'key'" in caught.value.faults[1]

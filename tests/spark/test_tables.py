@@ -18,8 +18,9 @@ from pyspark.sql import types as T
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.schemas import ADDED, PARTITIONED_BY, SCHEMAS
-from ptec_udf.warehouse.session import FOLDER_SETTING, build_session
+from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse, with_retries
 from ptec_udf.warehouse.views import ensure_views
 

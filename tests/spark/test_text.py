@@ -9,7 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.text import parse_template, with_text
+from ptec_udf.text import parse_template
+from tests.spark.texts import with_text
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
 SCHEMA = "name string, tags array<string>, one_liner string, long_description string"

@@ -15,7 +15,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from typer.testing import Result
 
-from ptec_udf.config import EngineConfig, ScoreConfig, load_config
+from ptec_udf.config import EngineConfig, ScoreConfig
+from ptec_udf.config_file import load_config
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night, pin_night

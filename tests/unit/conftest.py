@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_backbone, tiny_extract

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.errors import ConfigError, SourceError

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.axes import Axes
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from tests.tiny import tiny_backbone, write_rows
 from tests.variants import seen_of, variant

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ptec_udf.config import ScoreConfig, load_config
+from ptec_udf.config import ScoreConfig
+from ptec_udf.config_file import load_config
 from ptec_udf.drift.config import DriftConfig
 from ptec_udf.drift.count import add_up, counting
 from ptec_udf.drift.judge import Distribution, Key, Reference, judge, reference_runs, retrain, sums_by_key

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
 from training.extract.config import ExtractConfig
 

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model import artifact

@@ -10,14 +10,10 @@ from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from ptec_udf.errors import TrainingError
+from training.bootstrap import bootstrap_interval
 from training.decisions.calibrate import Calibration
-from training.metrics import (
-    bootstrap_interval,
-    calibration_error,
-    evaluate,
-    macro_f1,
-    mean_average_precision,
-)
+from training.metrics import calibration_error, macro_f1, mean_average_precision
+from training.report import report_on
 
 SAME = Calibration(np.ones(8), np.zeros(8))
 LABELS = [f"label {i}" for i in range(8)]
@@ -36,12 +32,12 @@ def cells():
 def only(column):
     """Evaluate one label at threshold .5 without calibration: (logits, targets) as lists."""
     logits, targets = (np.array(values, float)[:, None] for values in column)
-    return evaluate(logits, targets, Calibration(np.ones(1), np.zeros(1)), np.array([0.5]), ["a"])
+    return report_on(logits, targets, Calibration(np.ones(1), np.zeros(1)), np.array([0.5]), ["a"])
 
 
 def test_figures_over_labels_equal_scikit_learn(cells):
     logits, targets = cells
-    overall = evaluate(logits, targets, SAME, HALF, LABELS)["overall"]
+    overall = report_on(logits, targets, SAME, HALF, LABELS)["overall"]
     decisions, occur, both = logits >= 0, slice(1, None), slice(1, 7)
     assert (overall["n_rows"], overall["n_labels"], overall["n_labels_that_occur"]) == (300, 8, 7)
     expected = {
@@ -57,7 +53,7 @@ def test_figures_over_labels_equal_scikit_learn(cells):
 
 def test_figures_of_each_label_equal_scikit_learn(cells):
     logits, targets = cells
-    per_label = evaluate(logits, targets, SAME, HALF, LABELS)["per_label"]
+    per_label = report_on(logits, targets, SAME, HALF, LABELS)["per_label"]
     for i in range(1, 7):
         figures, y, decided = per_label[LABELS[i]], targets[:, i], logits[:, i] >= 0
         assert (figures["positives"], figures["predicted"]) == (y.sum(), decided.sum())
@@ -105,24 +101,24 @@ def test_ranking_does_not_suffer_from_saturated_probabilities():
 def test_calibration_and_thresholds_decide_together():
     calibration = Calibration(np.array([1.0, 2.0]), np.array([0.0, -2.0]))
     logits = np.array([[0.5, 0.9], [-0.5, 1.1]])
-    report = evaluate(logits, logits > 0, calibration, np.array([0.7, 0.5]), ["a", "b"])["per_label"]
+    report = report_on(logits, logits > 0, calibration, np.array([0.7, 0.5]), ["a", "b"])["per_label"]
     assert (report["a"]["predicted"], report["b"]["predicted"]) == (0, 1)
 
 
 def test_report_is_plain_json_with_six_digits(cells):
-    report = evaluate(cells[0].astype(np.float32), cells[1].astype(np.int64), SAME, HALF, LABELS)
+    report = report_on(cells[0].astype(np.float32), cells[1].astype(np.int64), SAME, HALF, LABELS)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert report["overall"]["brier"] == round(report["overall"]["brier"], 6)
 
 
 def test_names_must_be_as_many_as_columns(cells):
     with pytest.raises(ValueError, match="zip"):
-        evaluate(*cells, SAME, HALF, LABELS[:-1])
+        report_on(*cells, SAME, HALF, LABELS[:-1])
 
 
 def test_shapes_that_differ_are_refused(cells):
     with pytest.raises(TrainingError, match="same shape"):
-        evaluate(cells[0], cells[1][:-1], SAME, HALF, LABELS)
+        report_on(cells[0], cells[1][:-1], SAME, HALF, LABELS)
 
 
 def test_constant_base_rate_has_no_brier_skill():
@@ -130,16 +126,16 @@ def test_constant_base_rate_has_no_brier_skill():
     rates = np.linspace(0.05, 0.4, 8)
     targets = random.random((20_000, 8)) < rates
     constant = Calibration(np.ones(8), logit(rates))
-    overall = evaluate(np.zeros(targets.shape), targets, constant, HALF, LABELS)["overall"]
+    overall = report_on(np.zeros(targets.shape), targets, constant, HALF, LABELS)["overall"]
     assert overall["brier_skill"] == pytest.approx(0.0, abs=1e-3)
-    exact = evaluate(np.zeros(targets.shape), targets, constant, HALF, LABELS, base_rates=rates)["overall"]
+    exact = report_on(np.zeros(targets.shape), targets, constant, HALF, LABELS, base_rates=rates)["overall"]
     assert exact["brier_skill"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_brier_skill_is_measured_against_the_given_base_rates(cells):
     logits, targets = cells
     rates = np.full(8, 0.25)
-    overall = evaluate(logits, targets, SAME, HALF, LABELS, base_rates=rates)["overall"]
+    overall = report_on(logits, targets, SAME, HALF, LABELS, base_rates=rates)["overall"]
     expected = 1 - np.mean((expit(logits) - targets) ** 2) / np.mean((rates - targets) ** 2)
     assert overall["brier_skill"] == pytest.approx(expected, abs=1e-5)
 
@@ -174,7 +170,7 @@ def test_equal_probabilities_share_a_bin_whatever_the_order_of_rows():
 
 
 def test_calibration_error_without_cells_is_none(cells):
-    overall = evaluate(np.full((300, 8), -20.0), cells[1], SAME, HALF, LABELS)["overall"]
+    overall = report_on(np.full((300, 8), -20.0), cells[1], SAME, HALF, LABELS)["overall"]
     assert (overall["ece"], overall["ece_by_chance"], overall["n_cells_ece"]) == (None, None, 0)
 
 

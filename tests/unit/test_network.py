@@ -14,8 +14,8 @@ from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.network import PtecNetwork, is_causal, prompt_shape, takes_keys_values
-from ptec_udf.model.prefix import join_deep_prompt, split_deep_prompt
+from ptec_udf.model.network import PtecNetwork, is_causal, takes_keys_values
+from ptec_udf.model.prefix import BackboneShape, join_deep_prompt, split_deep_prompt
 from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from training.args import Recipe
@@ -196,9 +196,9 @@ def test_backbones_that_take_keys_and_values(load_tiny, family):
 
 
 def test_shape_counts_the_heads_of_keys_and_values(load_tiny):
-    assert prompt_shape(load_tiny("llama")[0]) == {"n_layers": 2, "n_heads": 2, "head_width": 8, "width": 32}
-    bloom = prompt_shape(load_tiny("bloom")[0])
-    assert bloom == prompt_shape(load_tiny("bert")[0]) == {"n_layers": 2, "n_heads": 4, "head_width": 8, "width": 32}
+    assert BackboneShape.of(load_tiny("llama")[0]) == BackboneShape(n_layers=2, n_heads=2, head_width=8, width=32)
+    expected = BackboneShape(n_layers=2, n_heads=4, head_width=8, width=32)
+    assert BackboneShape.of(load_tiny("bloom")[0]) == BackboneShape.of(load_tiny("bert")[0]) == expected
 
 
 def test_splitting_a_deep_prompt_undoes_joining():
@@ -206,6 +206,6 @@ def test_splitting_a_deep_prompt_undoes_joining():
     layers = [tuple(torch.randn(1, 2, 5, 8, generator=generator) for _ in range(2)) for _ in range(3)]
     joined = join_deep_prompt(layers)
     assert joined.shape == (5, 3 * 2 * 2 * 8)
-    for made, given in zip(split_deep_prompt(joined, n_layers=3, n_heads=2), layers, strict=True):
+    for made, given in zip(split_deep_prompt(joined, BackboneShape(3, 2, 8, 16)), layers, strict=True):
         assert torch.equal(made[0], given[0])
         assert torch.equal(made[1], given[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.drift.distribution import count_probabilities, probability_counts
 from ptec_udf.drift.training import training_reference
 from ptec_udf.errors import ConfigError

@@ -9,7 +9,7 @@ from training.benchmark.resample import resampled
 from training.benchmark.results import Facts, Run
 from training.decisions.calibrate import Calibration
 from training.decisions.decide import Decisions
-from training.metrics import evaluate
+from training.report import report_on
 
 N_ROWS, N_LABELS, N_SAMPLES = 60, 6, 40
 CALIBRATION = Calibration(np.linspace(0.6, 1.4, N_LABELS), np.linspace(-0.5, 0.5, N_LABELS))
@@ -37,7 +37,7 @@ def test_figures_are_those_of_the_drawn_rows(run, targets):
     for at in range(N_SAMPLES):
         rows = random.integers(0, N_ROWS, N_ROWS)
         thresholds = run.decisions.thresholds
-        report = evaluate(run.logits[rows], targets[rows], CALIBRATION, thresholds, list("abcdef"), base_rates)
+        report = report_on(run.logits[rows], targets[rows], CALIBRATION, thresholds, list("abcdef"), base_rates)
         for name, values in found.items():
             assert values[at] == pytest.approx(report["overall"][name], abs=2e-6), name
     assert set(found) == {"macro_f1", "micro_f1", "weighted_f1", "map", "auroc", "brier", "brier_skill", "ece"}

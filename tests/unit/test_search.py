@@ -13,7 +13,7 @@ import pytest
 import yaml
 from optuna.pruners import MedianPruner, NopPruner
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, TrainingError
 from tests.tiny import tiny_backbone, tiny_extract
 from training.args import TrainConfig

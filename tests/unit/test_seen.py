@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import SEEN, load_artifact, read_artifact
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_extract

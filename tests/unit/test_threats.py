@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from jobs.command import show_rows
-from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
+from ptec_udf.config import ScoreConfig, WarehouseConfig
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
 from ptec_udf.model.artifact import HEAD, MANIFEST, load_artifact, seal
 from ptec_udf.model.backbone import resolve

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError
 from tests.tiny import LABELS, tiny_network

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.model.prefix import keys_values_of_embeddings, split_deep_prompt
+from ptec_udf.model.prefix import BackboneShape, keys_values_of_embeddings, split_deep_prompt
 from tests.tiny import LABELS, tiny_extract, tiny_network, write_rows
 from training.args import PromptConfig, TrainConfig
 from training.extract.data import drop_tokens, read_splits, tokenised, training_steps
@@ -239,7 +239,7 @@ def test_deep_prompt_starts_as_one_pass_over_the_embeddings(load_tiny):
     model = load_tiny("llama")[0]
     deep = prompt_of(load_tiny, "llama", kind="deep", n_tokens=5)
     expected = keys_values_of_embeddings(model, prompt_of(load_tiny, "llama", n_tokens=5))
-    for made, given in zip(split_deep_prompt(deep, n_layers=2, n_heads=2), expected, strict=True):
+    for made, given in zip(split_deep_prompt(deep, BackboneShape.of(model)), expected, strict=True):
         assert torch.equal(made[0], given[0])
         assert torch.equal(made[1], given[1])
 

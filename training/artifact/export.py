@@ -15,7 +15,8 @@ from safetensors.torch import save
 from ptec_udf.model import artifact
 from ptec_udf.model.manifest import LoraForm, Manifest
 from ptec_udf.model.members import MeanNetwork
-from ptec_udf.model.network import PtecNetwork, prompt_shape
+from ptec_udf.model.network import PtecNetwork
+from ptec_udf.model.prefix import BackboneShape
 from training.artifact.folder import write_files
 from training.fitting.terms import Beside
 from training.network import lora
@@ -110,21 +111,20 @@ def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
     """Let PEFT write the prompt's weights and its configuration."""
     if network.prompt is None:
         raise TypeError("a network without a prompt must have LoRA")
-    shape = prompt_shape(network.backbone)
+    shape = BackboneShape.of(network.backbone)
     prompt = prompts_of(network)[artifact.PROMPT]
     # Given in full, since PEFT looks for these in the configuration under names that some families lack.
     options: dict[str, Any] = {
         "task_type": "FEATURE_EXTRACTION",
         "num_virtual_tokens": len(prompt),
-        "num_layers": shape["n_layers"],
-        "num_attention_heads": shape["n_heads"],
+        "num_layers": shape.n_layers,
+        "num_attention_heads": shape.n_heads,
     }
     if network.kind != "input":
-        width = shape["n_heads"] * shape["head_width"]
-        options["num_layers"] = prompt.shape[1] // (2 * width)  # those that have a prompt
-        config: Any = PrefixTuningConfig(**options, token_dim=width)
+        options["num_layers"] = shape.prompted_layers(prompt)
+        config: Any = PrefixTuningConfig(**options, token_dim=shape.n_heads * shape.head_width)
     else:
-        config = PromptTuningConfig(**options, token_dim=shape["width"])
+        config = PromptTuningConfig(**options, token_dim=shape.width)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # PEFT warns that a local backbone has no hub card
         wrapped = get_peft_model(network.backbone, config)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from training.benchmark.resample import Figures, resampled
 from training.benchmark.results import Run
+from training.bootstrap import bootstrap_interval, without_bias
 from training.decisions.calibrate import Calibration
-from training.metrics import bootstrap_interval, evaluate, without_bias
+from training.report import report_on
 
 OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
 OF_SCORES = ("map", "auroc", "brier", "brier_skill", "ece", "ece_by_chance")
@@ -41,10 +42,10 @@ class Judge:
         n_labels = len(self.names)
         if run.decisions is None:
             no_shift, thresholds = Calibration(np.ones(n_labels), np.zeros(n_labels)), np.full(n_labels, 0.5)
-            report = evaluate(2 * run.logits - 1, self.targets, no_shift, thresholds, self.names)
+            report = report_on(2 * run.logits - 1, self.targets, no_shift, thresholds, self.names)
         else:
             calibration, thresholds = run.decisions.calibration, run.decisions.thresholds
-            report = evaluate(run.logits, self.targets, calibration, thresholds, self.names, self._base_rates)
+            report = report_on(run.logits, self.targets, calibration, thresholds, self.names, self._base_rates)
         figures = {name: report["overall"][name] for name in OF_DECISIONS}
         figures |= {name: report["overall"][name] if run.decisions else None for name in OF_SCORES}
         per_label = list(report["per_label"].values())

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from ptec_udf.config import Section
+from ptec_udf.section import Section
 from training.args import Seed
 from training.methods.artifact import Trained
 from training.methods.compression import Compression

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ptec_udf.config import Section, WarehouseConfig
+from ptec_udf.config import WarehouseConfig
+from ptec_udf.section import Section
 
 
 class GateConfig(Section):

@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.bootstrap import bootstrap_interval, resampled_differences
 from training.decisions.calibrate import Calibration
 from training.evaluation.comparison import LABEL_FIGURE, Difference
 from training.methods.method import Learned
-from training.metrics import (
-    average_precision_per_label,
-    bootstrap_interval,
-    evaluate,
-    f1_per_label,
-    resampled_differences,
-)
+from training.metrics import average_precision_per_label, f1_per_label
+from training.report import report_on
 
 FIGURES = ("map", "macro_f1", "micro_f1", "weighted_f1", "auroc", "brier_skill", "ece", "ece_by_chance")
 
@@ -45,7 +41,7 @@ class Said:
 
     def figures(self, targets: NDArray[np.floating], labels: Sequence[str]) -> dict[str, float | None]:
         """Measure the model; base rates are those of the rows."""
-        overall = evaluate(self.logits, targets, self.calibration, self.thresholds, labels)["overall"]
+        overall = report_on(self.logits, targets, self.calibration, self.thresholds, labels)["overall"]
         return {name: overall[name] for name in FIGURES}
 
 

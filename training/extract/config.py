@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator, model_validator
 
-from ptec_udf.config import Section, SourceConfig, WarehouseConfig
+from ptec_udf.config import SourceConfig, WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.faults import refuse
+from ptec_udf.section import Section
 from ptec_udf.text import parse_template
 
 

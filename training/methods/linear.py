@@ -27,7 +27,8 @@ from training.extract.seen import seen_in
 from training.fitting.logistic import Lines, fit_logistic
 from training.methods.artifact import learned_artifact
 from training.methods.method import Learned, Method, Task
-from training.metrics import evaluate, mean_average_precision
+from training.metrics import mean_average_precision
+from training.report import report_on
 
 Penalties = Annotated[
     list[Annotated[float, Field(gt=0)]],
@@ -152,4 +153,4 @@ def say_if_at_edge(best: float, tried: Iterable[float]) -> None:
 def _figures(logits: NDArray[np.floating], decisions: Decisions, task: Task) -> dict[str, Any]:
     """Report tune."""
     base_rates = task.train.targets.mean(axis=0)
-    return evaluate(logits, task.tune.targets, decisions.calibration, decisions.thresholds, task.names, base_rates)
+    return report_on(logits, task.tune.targets, decisions.calibration, decisions.thresholds, task.names, base_rates)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ptec_udf.config import Section
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LONGEST_SEGMENT
+from ptec_udf.section import Section
 from training.decisions.decide import Decisions, fit_decisions
 from training.extract.data import Examples
 from training.extract.seen import Seen

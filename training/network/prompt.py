@@ -16,8 +16,8 @@ from ptec_udf.model.artifact import prompt_names
 from ptec_udf.model.manifest import PromptForm
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.mpnet import is_mpnet
-from ptec_udf.model.network import PtecNetwork, keys_values, prompt_shape, takes_keys_values
-from ptec_udf.model.prefix import join_deep_prompt
+from ptec_udf.model.network import PtecNetwork, keys_values, takes_keys_values
+from ptec_udf.model.prefix import BackboneShape, join_deep_prompt
 from training.args import PromptConfig, Recipe
 
 
@@ -108,7 +108,7 @@ def check_layers(layers: Sequence[int] | None, backbone: Any) -> None:
     Raises:
         ConfigError: naming those that it has.
     """
-    n_layers = prompt_shape(backbone)["n_layers"]
+    n_layers = BackboneShape.of(backbone).n_layers
     there = [layer for layer in layers or [] if -n_layers - 1 <= layer <= n_layers]
     if len({layer % (n_layers + 1) for layer in there}) < len(layers or []):
         raise ConfigError(
@@ -124,7 +124,7 @@ def check_upper_layers(config: Recipe, backbone: Any) -> None:
         ConfigError: naming the number and what it may be.
     """
     n_layers, name = config.adapter.upper_layers, config.upper_layers_name
-    there = prompt_shape(backbone)["n_layers"]
+    there = BackboneShape.of(backbone).n_layers
     if n_layers is not None and not is_mpnet(backbone):
         raise ConfigError(f"{name} must be null but for MPNet, was: {n_layers} for {backbone.config.model_type}")
     if n_layers is not None and n_layers > there:
@@ -143,8 +143,8 @@ def check_room(n_prompt: int, backbone: Any, max_tokens: int) -> None:
     if most is not None and padding is not None:
         most -= padding + 1  # the RoBERTa family's positions begin after the padding's
     if most is not None and max_tokens + n_prompt > most:
-        shape = prompt_shape(backbone)
+        shape = BackboneShape.of(backbone)
         raise ConfigError(
             f"max_tokens + prompt.n_tokens must be at most {most}, the positions of this backbone "
-            f"({shape['n_layers']} layers, width {shape['width']}), was: {max_tokens} + {n_prompt}"
+            f"({shape.n_layers} layers, width {shape.width}), was: {max_tokens} + {n_prompt}"
         )

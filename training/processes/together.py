@@ -136,11 +136,12 @@ def _on_executors(work: Work, config: TrainConfig) -> Any:
     """Start the processes by pyspark's TorchDistributor, which sends what they say to this one's standard error."""
     from pyspark.ml.torch.distributor import TorchDistributor
 
-    spark = _session()
-    gpus = int(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
+    from ptec_udf.engine.udf import gpus_of_a_task
+
+    use_gpu = gpus_of_a_task(_session()) > 0
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    distributor = TorchDistributor(num_processes=config.processes, local_mode=False, use_gpu=gpus > 0)
+    distributor = TorchDistributor(num_processes=config.processes, local_mode=False, use_gpu=use_gpu)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as shared:
         try:
             outcome: dict[str, Any] | None = distributor.run(_executor_process, work, config, shared)

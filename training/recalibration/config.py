@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ptec_udf.config import ModelChoice, Section, WarehouseConfig
+from ptec_udf.config import ModelChoice, WarehouseConfig
+from ptec_udf.section import Section
 from training.args import CalibratorName, ThresholdsName
 
 Probability = Annotated[float, Field(gt=0, lt=1)]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ptec_udf.drift.training import PREDICTED, PROBABILITIES, figures_by_label
 from training.decisions.cross_fit import FOLDS, folds
-from training.metrics import calibration_error, counts_by_label, macro_f1
+from training.metrics import calibration_error, macro_f1
 from training.recalibration.parameters import Parameters
 from training.recalibration.rows import LabelledLogits
+from training.report import counts_by_label
 
 # Of a report of training, what is drawn from probabilities.
 _DRAWN = ("probabilities", "curves")

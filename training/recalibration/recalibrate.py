@@ -53,7 +53,7 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
         TrainingError: when a logit is not finite.
     """
     choice = config.model
-    model = registry.find(warehouse, alias=None if choice.id else choice.alias, model_id=choice.id)
+    model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
     artifact = load_artifact(model["location"], model["model_id"])
     earlier = _unregistered(warehouse, config)
     check(config, artifact, goes_on=earlier is not None)

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW `{database}`.current_scores (
   key COMMENT 'company',
   model_id COMMENT 'champion',
-  status COMMENT 'ok, truncated (only the beginning was read), empty (no text) or error',
+  status COMMENT 'ok, truncated (too long, so not all of it was read), empty (no text) or error',
   labels COMMENT 'labels whose probability is at or over their threshold, corrections applied',
   probabilities COMMENT 'one calibrated probability a label, in the order of position in labels',
   logits COMMENT 'one raw score a label, in the same order',

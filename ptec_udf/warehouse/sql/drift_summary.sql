@@ -4,11 +4,11 @@ CREATE OR REPLACE VIEW `{database}`.drift_summary (
   population COMMENT 'all: every company that stands; fresh: those that the run scored, where these are the fewer',
   companies COMMENT 'companies',
   labels_per_company COMMENT 'mean number of labels of a company, corrections applied',
-  tokens_per_text COMMENT 'mean length of a text in tokens, those that were cut off among them',
+  tokens_per_text COMMENT 'mean length of a text that was scored in tokens, those that were cut off among them',
   empty COMMENT 'share without a text, 0 to 1',
-  truncated COMMENT 'share whose text was too long to be read to its end',
+  truncated COMMENT 'share whose text was too long to be read whole',
   error COMMENT 'share without a score since something failed',
-  languages COMMENT 'share of each language, told roughly',
+  languages COMMENT 'share of each language among companies with a text, told roughly',
   mix_psi_training COMMENT 'population stability index of how often labels are given beside each other, against the training extract; null: not compared',
   mix_psi_nights COMMENT 'the same against the nights before',
   drifted COMMENT 'what drifted over its limit that night, of either population, the farthest first',
@@ -24,7 +24,7 @@ SELECT
   coalesce(d.status['empty'], 0) / d.companies AS empty,
   coalesce(d.status['truncated'], 0) / d.companies AS truncated,
   coalesce(d.status['error'], 0) / d.companies AS error,
-  transform_values(d.language, (name, n) -> n / d.companies) AS languages,
+  transform_values(d.language, (name, n) -> n / d.told) AS languages,
   d.mix_psi_training, d.mix_psi_nights, r.drifted, r.retrain, d.run_id, d.model_id
 FROM (
   SELECT
@@ -35,7 +35,8 @@ FROM (
     max(psi_training) FILTER (WHERE figure = 'mix') AS mix_psi_training,
     max(psi_nights) FILTER (WHERE figure = 'mix') AS mix_psi_nights,
     first(counts) FILTER (WHERE figure = 'status') AS status,
-    first(counts) FILTER (WHERE figure = 'language') AS language
+    first(counts) FILTER (WHERE figure = 'language') AS language,
+    max(companies) FILTER (WHERE figure = 'language') AS told
   FROM `{database}`.drift
   WHERE figure <> 'probability'
   GROUP BY run_id, model_id, population

@@ -7,7 +7,7 @@ CREATE OR REPLACE VIEW `{database}`.label_scores (
   at_or_over COMMENT 'true: the probability is at or over the threshold',
   corrected COMMENT 'true or false: whether the company has the label, as an analyst says; null: nobody says',
   has_label COMMENT 'true: the company has the label, by what an analyst says, else by the threshold',
-  status COMMENT 'ok or truncated (only the beginning was read)',
+  status COMMENT 'ok or truncated (too long, so not all of it was read)',
   scored_at COMMENT 'moment of scoring',
   model_id COMMENT 'champion'
 )

@@ -10,7 +10,7 @@ RETURNS TABLE (
   key STRING COMMENT 'company',
   probability FLOAT COMMENT 'calibrated probability that the label is true of the company',
   threshold FLOAT COMMENT 'probability from which the label is assigned',
-  status STRING COMMENT 'ok or truncated (only the beginning was read)',
+  status STRING COMMENT 'ok or truncated (too long, so not all of it was read)',
   scored_at TIMESTAMP COMMENT 'moment of scoring',
   model_id STRING COMMENT 'champion',
   corrected BOOLEAN COMMENT 'true: it is here since an analyst says so; null: nobody says anything'

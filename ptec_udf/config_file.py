@@ -1,0 +1,87 @@
+"""Read a YAML configuration with overrides; name all its faults at once.
+
+Every command takes ``--config FILE`` and any number of ``--set dotted.key=value``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.faults import sentences, switches_for_numbers
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read ``file``, apply ``overrides`` in order and validate the result.
+
+    Args:
+        kind: the configuration class.
+        file: a YAML file; None starts from the defaults.
+        overrides: texts of the form ``dotted.key=value``; the value is read as YAML.
+
+    Raises:
+        ConfigError: with every fault that was found, each with rule, value and what to do.
+    """
+    values = _read_yaml(file) if file is not None else {}
+    faults = [fault for text in overrides if (fault := _apply(values, text))]
+    faults += switches_for_numbers(kind, values)
+    try:
+        config = kind.model_validate(values)
+    except ValidationError as error:
+        faults += [sentence for fault in error.errors() for sentence in sentences(kind, fault)]
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def _read_yaml(file: str | Path) -> dict[str, Any]:
+    """Read a mapping from a YAML file."""
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration file {str(file)!r} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {str(file)!r} is not YAML: {_place(error)}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"configuration file {str(file)!r} must hold keys and values, found a {type(values).__name__}"
+        )
+    return values
+
+
+def _place(error: Exception) -> str:
+    """Say what is wrong and where, and quote nothing: the line may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or type(error).__name__
+    return f"{problem}, line {mark.line + 1}" if mark else str(problem)
+
+
+def _apply(values: dict[str, Any], override: str) -> str | None:
+    """Set one dotted key in place; return a fault or None."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted.strip():
+        begin = re.split(r"[^\w.]", override, maxsplit=1)[0]  # what follows may be a secret
+        return f"--set takes dotted.key=value, there is no '=' after the key in {begin!r}"
+    *parents, last = dotted.strip().split(".")
+    place = values
+    for name in parents:
+        if place.get(name) is None:
+            place[name] = {}
+        place = place[name]
+        if not isinstance(place, dict):
+            return f"--set {dotted}: {name!r} is a value, not a section"
+    try:
+        place[last] = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        return f"--set {dotted}: the value is not YAML; put quotes around a text"
+    return None

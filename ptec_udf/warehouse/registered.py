@@ -1,0 +1,75 @@
+"""What registering a model leaves: a copy of its artifact, and its rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ptec_udf.errors import ArtifactError
+from ptec_udf.model.artifact import Artifact, load_artifact
+
+
+def keep(artifact: Artifact, location: Path) -> None:
+    """Write the checked files of an artifact, all or none; a whole copy that is there stays."""
+    if location.exists():
+        try:
+            load_artifact(location, artifact.model_id)
+        except ArtifactError:
+            if location.name != artifact.model_id:  # whoever writes to `models` is not to choose what is removed
+                raise
+            shutil.rmtree(location)
+        else:
+            return
+    draft = location.with_name(f".{location.name}.{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        for name, data in artifact.files.items():
+            (draft / name).write_bytes(data)
+        draft.rename(location)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
+    """The row of ``models``."""
+    manifest = artifact.manifest
+    return {
+        "model_id": artifact.model_id,
+        "name": name,
+        "location": str(location),
+        "backbone": manifest.backbone and manifest.backbone.name,
+        "backbone_hash": manifest.backbone and manifest.backbone.content_hash,
+        "template": manifest.template,
+        "labels": [label.name for label in manifest.labels],
+        "metrics": json.dumps(artifact.metrics, ensure_ascii=False),
+        "extract_fingerprint": manifest.extract.fingerprint,
+        "extract_source": manifest.extract.source,
+        "extract_version": manifest.extract.version,
+        "format_version": manifest.format_version,
+        "created": datetime.fromisoformat(manifest.created),
+        "registered": datetime.now(UTC),
+        "logits_id": artifact.logits_id,
+    }
+
+
+def label_rows(artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of ``labels``; figures of the dev split where training measured them."""
+    measured = artifact.metrics.get("splits", {}).get("dev", {}).get("per_label", {})
+    return [
+        {
+            "model_id": artifact.model_id,
+            "position": position,
+            "name": label.name,
+            "threshold": label.threshold,
+            "scale": label.scale,
+            "offset": label.offset,
+            "training_positives": label.training_positives,
+            "dev_f1": measured.get(label.name, {}).get("f1"),
+            "dev_ap": measured.get(label.name, {}).get("ap"),
+        }
+        for position, label in enumerate(artifact.manifest.labels)
+    ]

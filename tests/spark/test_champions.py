@@ -1,0 +1,132 @@
+"""Nights around a promotion or rollback: what is scored, what is explained, and what the next champion may read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ptec_udf.errors import ConfigError, RemovalBudgetError
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.manifest import Label
+from ptec_udf.nightly import stage as stage_module
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
+from tests.spark.nights import Site, companies
+from tests.tiny import LABELS, tiny_artifact
+from tests.variants import variant
+
+
+@pytest.fixture
+def site(warehouse: Warehouse, tmp_path: Path) -> Site:
+    made = Site(warehouse, tmp_path)
+    made.write(companies())
+    return made
+
+
+def test_new_champion_scores_all_and_old_scores_stay(scored: Site) -> None:
+    first = registry.find(scored.warehouse, alias="champion")["model_id"]
+    second = scored.champion(1)
+    result = scored.night()
+    assert result["counts"] == {"ok": 30}
+    rows = scored.warehouse.read("scores").collect()
+    assert sorted({row["model_id"] for row in rows}) == sorted({first, second})
+    changes = scored.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
+    assert changes
+    assert {(row["reason"], row["previous_model_id"]) for row in changes} == {("model", first)}
+
+
+def test_a_champion_of_other_labels_and_another_template_moves_companies_as_a_model(site: Site, tmp_path: Path) -> None:
+    site.champion()
+    gone, renamed = LABELS[0], "renamed"
+    values = f"('c0001', '{gone}', true, 'analyst', now(), NULL), ('c0002', '{gone}', false, 'analyst', now(), NULL)"
+    site.spark.sql(f"INSERT INTO {site.warehouse.name('corrections')} VALUES {values}")
+    site.night()
+    old = site.scores()
+    made = tiny_artifact(site.folder, "bert", "deep", seed=1)
+    labels = [one.model_copy(update={"name": renamed}) if one.name == gone else one for one in made_labels(made)]
+    other = variant(made, tmp_path / "other", template="About: {about}", labels=labels)
+    model_id = registry.register(site.warehouse, other, tmp_path / "keep", "other")
+    registry.promote(site.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
+    night = site.night()
+    new = {row["key"]: row for row in site.warehouse.read("scores").where(f"model_id = '{model_id}'").collect()}
+    changes = site.warehouse.read("score_changes").where(f"run_id = '{night['run_id']}'").collect()
+    moves = {(row["key"], row["label"], row["entered"]) for row in changes}
+    pairs = [(key, set(old[key]["labels"]), set(row["labels"])) for key, row in new.items()]
+    assert moves == {
+        (key, label, label in after) for key, before, after in pairs for label in before.symmetric_difference(after)
+    }
+    # The text of no company has changed, and of a label that is gone nobody says anything any more.
+    assert {row["reason"] for row in changes} == {"model"}
+    of_gone, of_renamed = ([row for row in changes if row["label"] == label] for label in (gone, renamed))
+    assert "c0001" in {row["key"] for row in of_gone}
+    nothing = (None, None)
+    assert {(row["entered"], row["new_probability"], row["new_threshold"]) for row in of_gone} == {(False, *nothing)}
+    assert {(row["entered"], row["old_probability"], row["old_threshold"]) for row in of_renamed} == {(True, *nothing)}
+    assert all(row["new_probability"] == new[row["key"]]["probabilities"][0] for row in of_renamed)
+
+
+def made_labels(folder: Path) -> list[Label]:
+    return load_artifact(folder).manifest.labels
+
+
+def test_first_night_of_a_screen_says_who_came_in_although_another_run_has_scored(site: Site) -> None:
+    model_id = site.champion()
+    site.night(f"model.id={model_id}")
+    shown = site.spark.table(site.warehouse.name("why_changed"))
+    assert shown.count() == 0
+    assert site.night()["counts"] == {}
+    entered = {(row["key"], row["label"], row["reason"], row["entered"]) for row in shown.collect()}
+    assert (
+        entered == {(key, label, "new", True) for key, row in site.scores().items() for label in row["labels"]} != set()
+    )
+
+
+@pytest.mark.long
+def test_half_written_source_is_refused_of_a_new_champion_too(site: Site) -> None:
+    site.champion()
+    site.write(companies(200))
+    site.night()
+    site.champion(1)
+    site.write(companies(90))
+    with pytest.raises(RemovalBudgetError, match="110 of 210 companies are gone"):
+        site.night()
+    assert site.night("max_removed_fraction=1")["counts"] == {"ok": 100}
+
+
+@pytest.mark.long
+def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monkeypatch: Any) -> None:
+    first = site.champion(0)
+    site.night()
+    site.champion(1)
+    forth = site.night()
+    registry.rollback(site.warehouse, alias="champion", who="test", why="", check=lambda *_: None)
+    monkeypatch.setattr(stage_module, "scoring_udf", None)
+    back = site.night()
+    assert (back["outcome"], back["model_id"], back["skipped"]) == ("done", first, 70)
+
+    def moves(run_id: str) -> set[tuple[str, str, bool]]:
+        rows = site.warehouse.read("score_changes").where(f"run_id = '{run_id}'").collect()
+        return {(row["key"], row["label"], row["entered"]) for row in rows}
+
+    assert moves(back["run_id"]) == {(key, label, not entered) for key, label, entered in moves(forth["run_id"])}
+
+
+@pytest.mark.long
+def test_another_source_is_refused_until_it_is_accepted(site: Site) -> None:
+    site.champion()
+    site.night()
+    site.spark.sql(f"DROP TABLE {site.table}")
+    site.write(companies()[:30])
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        site.night()
+    site.champion(1)  # which no night has scored with: the screen's source is what counts
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        site.night()
+    site.champion(0)
+    result = site.night("source.accept_new=true")
+    assert result["counts"] == {"ok": 30, "removed": 40}
+    # From now on it is the known source: no row is stuck with the old one.
+    site.write(companies()[:29])
+    assert site.night()["counts"] == {"removed": 1}

@@ -19,8 +19,12 @@ import json, sys
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(dag_folder=sys.argv[1])
 dag = bag.dags["ptec_nightly"]
+sys.path.insert(0, sys.argv[1])
+from ptec_nightly import began
+signals = ([], [0], [0, 1], [1], [1, 0], [1, 1, 0, 1])
+nights = [[{"run_id": f"run-{at}", "retrain": bool(says)} for at, says in enumerate(each)] for each in signals]
 after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
-print(json.dumps({"errors": bag.import_errors, "after": after}))
+print(json.dumps({"errors": bag.import_errors, "after": after, "began": [began(each) for each in nights]}))
 """
 
 READ_BUNDLE = """
@@ -65,9 +69,10 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
     }
     found = read(schedulers / "python", READ_DAG, EXAMPLES / "airflow", **home)
     assert found["errors"] == {}
-    assert found["after"]["score"] == ["report", "says_train_again"]
-    assert found["after"]["says_train_again"] == ["extract"]
-    assert found["after"]["evaluate"] == []
+    assert found["after"]["score"] == ["report", "signal"]
+    assert found["after"]["is_new"] == ["extract"]
+    assert found["after"]["evaluate"] == ["remember"]
+    assert found["began"] == [None, None, None, "run-0", "run-0", "run-1"]
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ import pyspark
 import pytest
 import torch
 
-from ptec_udf.config import load_config
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from tests.e2e.processes import ROOT, TIMEOUT_S

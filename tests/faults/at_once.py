@@ -1,14 +1,17 @@
 """Nights at once, in four processes, on the same tables: ``python -m tests.faults.at_once --rounds 20 --out FOLDER``.
 
-Before each round the source changes. Whatever the four nights make of each other, the tables must be those of nights
-that came one after the other, and what was refused must have named the run that was in the way.
+Before each round the source changes, in every second one also while the nights run. Whatever the four make of each
+other, the tables must be those of nights that came one after the other, and what was refused must have named the run
+that was in the way.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,13 +27,40 @@ from ptec_udf.progress import say
 from tests.faults.driver import Driver
 from tests.faults.driver_process import FAILED, REFUSED
 from tests.faults.site import FaultSite
+from tests.tiny import TEMPLATE
 
 N_DRIVERS = 4
 N_COMPANIES = 120
+SECONDS = 10.0
+"""Within which the source changes once more after four nights have begun."""
+
 OVERRIDES = ("engine.dtype=float32", "slice_texts=60")
 RETRIED = "another writer was in the way"
 
 app = typer.Typer(add_completion=False)
+
+
+Rows = list[dict[str, Any]]
+Companies = dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands after a round.
+
+    Attributes:
+        models: their ids, the champion's first.
+        sources: name and text of companies, by version of the source.
+        scores: rows of our table, as the others are.
+    """
+
+    models: list[str]
+    sources: dict[int, Companies]
+    scores: Rows
+    runs: Rows
+    changes: Rows
+    holds: Rows
+    staging: Rows
 
 
 @dataclass
@@ -40,15 +70,16 @@ class Site:
     tables: FaultSite
     models: list[str]
     drivers: list[Driver]
-    companies: dict[str, tuple[str, str]]
+    companies: Companies
     draw: random.Random
     rounds: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    sources: dict[int, Companies] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, seed: int = 0) -> Site:
         """Make the tables and start the drivers."""
-        tables = FaultSite.prepare(folder / "site", N_COMPANIES, n_models=2)
+        tables = FaultSite.prepare(folder / "site", N_COMPANIES, n_models=2, n_before=0)
         drivers = [Driver.start(tables, folder / f"driver-{number}") for number in range(N_DRIVERS)]
         site = cls(tables, [], drivers, {}, random.Random(seed))
         site.models = [row["model_id"] for row in sorted(site.rows("models"), key=lambda row: row["registered"])]
@@ -57,10 +88,15 @@ class Site:
             driver.wait()
         return site
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
+    def rows(self, name: str) -> Rows:
         return deltalake.DeltaTable(self.tables.table(name)).to_pyarrow_table().to_pylist()
 
-    def round(self) -> list[dict[str, Any]]:
+    def state(self) -> State:
+        """Read what stands."""
+        names = ("scores", "runs", "score_changes", "holds", "score_staging")
+        return State(self.models, self.sources, *map(self.rows, names))
+
+    def round(self) -> Rows:
         """Change the source, let all score at once, return how each ended."""
         self.change_source()
         champion, other = [], [f"model.id={self.models[1]}"]
@@ -71,6 +107,9 @@ class Site:
         ][self.rounds % 3]
         for driver, overrides in zip(self.drivers, orders, strict=True):
             driver.order([*OVERRIDES, *overrides])
+        if self.rounds % 2:
+            time.sleep(self.draw.uniform(0.0, SECONDS))
+            self.change_source()
         found = [driver.answer() for driver in self.drivers]
         self.rounds += 1
         self.outcomes.update(one["outcome"] for one in found)
@@ -84,9 +123,11 @@ class Site:
         for key in self.draw.sample(keys, 2):
             del self.companies[key]
         for at in range(3):
-            self.companies[f"new-{self.rounds}-{at}"] = ("new", f"a company of round {self.rounds}, {at}")
+            self.companies[f"new-{len(self.sources)}-{at}"] = ("new", f"a company of round {self.rounds}, {at}")
         rows = [{"key": key, "name": name, "about": about} for key, (name, about) in self.companies.items()]
-        deltalake.write_deltalake(self.tables.table("companies"), pa.Table.from_pylist(rows), mode="overwrite")
+        table = self.tables.table("companies")
+        deltalake.write_deltalake(table, pa.Table.from_pylist(rows), mode="overwrite")
+        self.sources[deltalake.DeltaTable(table).version()] = dict(self.companies)
 
     def retries(self) -> int:
         """Count commits that met another one and were tried again."""
@@ -98,36 +139,38 @@ class Site:
             driver.close()
 
 
-def anomalies(site: Site, ended: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what is wrong with the tables after a round; nothing in a good one."""
+def anomalies(state: State, ended: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what is wrong with the tables after a round, and with what its nights said; nothing in a good one."""
     found = [one["error"] for one in ended if one["outcome"] == FAILED]
     found += [
         f"no run is named: {one['error']}" for one in ended if one["outcome"] == REFUSED and "run " not in one["error"]
     ]
     if not any(one["outcome"] == "done" for one in ended):
         found.append("no night was done")
-    scores, runs = site.rows("scores"), site.rows("runs")
-    for model_id in site.models:
-        of_model = [row for row in scores if row["model_id"] == model_id]
-        found += _of_scores(site, model_id, of_model, runs)
-    done = Counter((row["run_id"]) for row in runs if row["outcome"] == "done")
+    for model_id in state.models:
+        found += [*_of_scores(state, model_id), *_of_changes(state, model_id)]
+    done = Counter((row["run_id"]) for row in state.runs if row["outcome"] == "done")
     found += [f"run {run_id} is done {n} times" for run_id, n in done.items() if n > 1]
-    found += _of_changes(site, [row for row in scores if row["model_id"] == site.models[0]])
-    found += [f"{len(rows)} rows left in {name}" for name in ("holds", "score_staging") if (rows := site.rows(name))]
-    return found
+    left = {"holds": state.holds, "score_staging": state.staging}
+    return found + [f"{len(rows)} rows left in {name}" for name, rows in left.items() if rows]
 
 
-def _of_scores(site: Site, model_id: str, rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
-    """Compare a model's scores with the source, if a night of this version has scored with it."""
-    version = deltalake.DeltaTable(site.tables.table("companies")).version()
+def _of_scores(state: State, model_id: str) -> list[str]:
+    """Compare a model's scores with the newest version of the source that a night of it was done with."""
+    rows = [row for row in state.scores if row["model_id"] == model_id]
     keys = Counter(row["key"] for row in rows)
     found = [f"{key} stands {n} times under {model_id[:8]}" for key, n in keys.items() if n > 1]
-    newest = [row for row in runs if row["model_id"] == model_id and row["source_version"] == version]
-    if not any(row["outcome"] == "done" for row in newest):
-        return found
-    standing = {row["key"] for row in rows if row["removed_in"] is None}
-    if standing != set(site.companies):
-        found.append(f"{len(standing ^ set(site.companies))} companies are lost or left over under {model_id[:8]}")
+    versions = [row["source_version"] for row in state.runs if row["outcome"] == "done" and row["model_id"] == model_id]
+    if versions:
+        hashes = {
+            key: hashlib.sha256(TEMPLATE.format(name=name, about=about).encode()).hexdigest()
+            for key, (name, about) in state.sources[max(versions)].items()
+        }
+        standing = {row["key"]: row["text_hash"] for row in rows if row["removed_in"] is None}
+        if odd := standing.keys() ^ hashes.keys():
+            found.append(f"{len(odd)} companies are lost or left over under {model_id[:8]}")
+        stale = [key for key in standing.keys() & hashes.keys() if standing[key] != hashes[key]]
+        found += [f"{key} stands with another text under {model_id[:8]}" for key in sorted(stale)]
     logits: dict[str, list[float]] = {}
     for row in rows:
         if row["logits"] is not None and logits.setdefault(row["text_hash"], row["logits"]) != row["logits"]:
@@ -135,23 +178,23 @@ def _of_scores(site: Site, model_id: str, rows: list[dict[str, Any]], runs: list
     return found
 
 
-def _of_changes(site: Site, scores: list[dict[str, Any]]) -> list[str]:
-    """Play the champion's changes back: they must lead to the labels that stand, each step from where it was."""
-    ended = {row["run_id"]: row["ended"] for row in site.rows("runs") if row["outcome"] == "done" and row["alias"]}
-    changes = [
-        row for row in site.rows("score_changes") if row["run_id"] in ended and row["model_id"] == site.models[0]
-    ]
+def _of_changes(state: State, model_id: str) -> list[str]:
+    """Play a model's changes back: they must lead to the labels that stand, each step from where it was."""
+    is_champion = model_id == state.models[0]  # of it those by its alias, which the others have none of
+    done = [row for row in state.runs if row["outcome"] == "done" and row["model_id"] == model_id]
+    ended = {row["run_id"]: row["ended"] for row in done if bool(row["alias"]) is is_champion}
+    changes = [row for row in state.changes if row["run_id"] in ended]
     labels: dict[str, set[str]] = {}
     found = []
     for row in sorted(changes, key=lambda row: ended[row["run_id"]]):
         of_company = labels.setdefault(row["key"], set())
         if row["entered"] == (row["label"] in of_company):
-            found.append(f"{row['key']} enters or leaves a label twice")
+            found.append(f"{row['key']} enters or leaves a label twice under {model_id[:8]}")
         (of_company.add if row["entered"] else of_company.discard)(row["label"])
-    for row in scores:
+    for row in state.scores:
         standing = set(row["labels"]) if row["removed_in"] is None else set()
-        if standing != labels.get(row["key"], set()):
-            found.append(f"{row['key']}: changes do not lead to its labels")
+        if row["model_id"] == model_id and standing != labels.get(row["key"], set()):
+            found.append(f"{row['key']}: changes do not lead to its labels under {model_id[:8]}")
     return found
 
 
@@ -168,7 +211,7 @@ def run(
         site = Site.open(Path(folder), seed)
         for at in range(rounds):
             ended = site.round()
-            here = anomalies(site, ended)
+            here = anomalies(site.state(), ended)
             wrong += [f"round {at + 1}: {one}" for one in here]
             say(f"round {at + 1} of {rounds}: {dict(Counter(one['outcome'] for one in ended))}, {len(here)} anomalies")
         result = {"rounds": rounds, "nights": dict(site.outcomes), "retried": site.retries(), "anomalies": wrong}

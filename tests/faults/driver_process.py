@@ -15,12 +15,15 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from ptec_udf.config import ScoreConfig, WarehouseConfig, load_config
+from ptec_udf.config import ScoreConfig, WarehouseConfig
+from ptec_udf.config_file import load_config
 from ptec_udf.errors import HeldError, PtecError
 from ptec_udf.nightly.score import score
+from ptec_udf.warehouse.embedded import DAEMON
 from ptec_udf.warehouse.schemas import SCHEMAS
-from ptec_udf.warehouse.session import DAEMON, build_session
-from tests.faults.site import QUICK, FaultSite
+from ptec_udf.warehouse.session import build_session
+from tests.faults.site import FaultSite
+from tests.quick import QUICK
 
 TABLES = (*SCHEMAS, "companies")
 STOP = "stop"

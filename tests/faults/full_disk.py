@@ -29,8 +29,9 @@ def main(folder: Path, kilobytes: int) -> None:
     shutil.copytree(folder / "before", warehouse, dirs_exist_ok=True)
     used = shutil.disk_usage(warehouse).used // 1024
     _mount(warehouse, f"remount,size={used + kilobytes}k")
+    before = site.tables()
     night = ptec(*score(), cwd=folder)
-    found = {"code": night.returncode, "said": night.stderr, "after": site.tables()}
+    found = {"before": before, "code": night.returncode, "said": night.stderr, "after": site.tables()}
     _mount(warehouse, f"remount,size={_ROOM}")
     found["rerun"] = site.night()
     print(json.dumps(found | {"tables": site.tables()}, default=str))  # noqa: T201

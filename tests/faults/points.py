@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.site import FaultSite
+from tests.faults.site import ENDED, EXPLAINED, MERGED, NOTHING, STAGED, FaultSite
+
+STEPS = (NOTHING, STAGED, EXPLAINED, MERGED, ENDED)
 
 IN_ONE_PROCESS, ON_EXECUTORS = "warehouse.master=local[2,4]", "warehouse.master=local-cluster[2,1,1024]"
 
@@ -30,6 +32,7 @@ class Point:
         name: says both.
         reached: asks a site whether the moment has come.
         chosen: of the processes of a night those that are killed; all others stay.
+        steps: how far the night may have come by then.
         master: where Spark runs.
         ends: whether the night cannot go on by itself.
         again_by_command: whether it is run again by a command of its own, which opens the catalog that the killed one
@@ -39,6 +42,7 @@ class Point:
     name: str
     reached: Callable[[FaultSite], bool]
     chosen: Callable[[list[Process]], list[Process]]
+    steps: tuple[str, ...]
     master: str = IN_ONE_PROCESS
     ends: bool = True
     again_by_command: bool = False
@@ -60,72 +64,73 @@ def driver_jvm(processes: list[Process]) -> list[Process]:
 
 
 def workers(processes: list[Process]) -> list[Process]:
-    """Choose a Python worker: a daemon's child."""
-    daemons = {process.pid for process in processes if "ptec_udf.engine.daemon" in process.command}
-    found = [process for process in processes if process.parent in daemons and process.pid not in _parents(processes)]
-    return found[:1]
+    """Choose all Python workers of a host, since one alone may be idle: a daemon's children."""
+    parents = {process.parent for process in processes}
+    for daemon in (process for process in processes if "ptec_udf.engine.daemon" in process.command):
+        if found := [child for child in processes if child.parent == daemon.pid and child.pid not in parents]:
+            return found
+    return []
 
 
 def executors(processes: list[Process]) -> list[Process]:
-    """Choose an executor's JVM."""
+    """Choose an executor's JVM, of which each has one slot and so is at work while texts are scored."""
     return [process for process in processes if "CoarseGrainedExecutorBackend" in process.command][:1]
 
 
-def _parents(processes: list[Process]) -> set[int]:
-    return {process.parent for process in processes}
-
-
 def slices_staged(n_slices: int) -> Callable[[FaultSite], bool]:
-    """Wait for slices in staging; the commit of the table itself comes before."""
-    return lambda site: site.commits("score_staging") > n_slices
+    """Wait for slices in staging."""
+    return lambda site: site.commits("score_staging") >= n_slices
 
 
 def changes_written(site: FaultSite) -> bool:
-    """Wait until why companies entered their labels is written, after staging and before MERGE."""
-    return site.commits("score_changes") > 1
+    """Wait until why companies entered or left their labels is written, after staging and before MERGE."""
+    return site.commits("score_changes") > 0
 
 
 def merging(site: FaultSite) -> bool:
-    """Wait until MERGE has written a file that no commit names."""
-    return next(site.table("scores").rglob("*.parquet"), None) is not None
+    """Wait until MERGE has written a file; it may be committed when the night dies."""
+    return site.has_new_file("scores")
 
 
 def merged(site: FaultSite) -> bool:
     """Wait until MERGE is committed; the run's row comes after it."""
-    return site.commits("scores") > 1
+    return site.commits("scores") > 0
 
 
 def scoring(site: FaultSite) -> bool:
     """Wait for the first text to be scored: staging gets a file."""
-    return next(site.table("score_staging").rglob("*.parquet"), None) is not None
+    return site.has_new_file("score_staging")
 
 
+AT_RANDOM = "all, at random"
+_SCORING = (NOTHING, STAGED)
 POINTS = (
-    Point("all, first slice staged", slices_staged(1), all_of, again_by_command=True),
-    Point("driver's Python, second slice staged", slices_staged(2), driver_python),
-    Point("driver's JVM, third slice staged", slices_staged(3), driver_jvm, again_by_command=True),
-    Point("all, between staging and MERGE", changes_written, all_of),
-    Point("driver's JVM, between staging and MERGE", changes_written, driver_jvm),
-    Point("all, during MERGE", merging, all_of),
-    Point("driver's Python, during MERGE", merging, driver_python),
-    Point("all, between MERGE and the run's row", merged, all_of),
-    Point("driver's JVM, between MERGE and the run's row", merged, driver_jvm),
-    Point("a Python worker, while scoring", scoring, workers, ends=False),
-    Point("a Python worker of an executor, while scoring", scoring, workers, ON_EXECUTORS, ends=False),
-    Point("an executor, while scoring", scoring, executors, ON_EXECUTORS, ends=False),
+    Point("all, first slice staged", slices_staged(1), all_of, (STAGED,), again_by_command=True),
+    Point("driver's Python, second slice staged", slices_staged(2), driver_python, (STAGED,)),
+    Point("driver's JVM, third slice staged", slices_staged(3), driver_jvm, (STAGED,), again_by_command=True),
+    Point("all, between staging and MERGE", changes_written, all_of, (EXPLAINED,)),
+    Point("driver's JVM, between staging and MERGE", changes_written, driver_jvm, (EXPLAINED,)),
+    Point("all, during MERGE", merging, all_of, (EXPLAINED, MERGED)),
+    Point("driver's Python, during MERGE", merging, driver_python, (EXPLAINED, MERGED)),
+    Point("all, between MERGE and the run's row", merged, all_of, (MERGED,)),
+    Point("driver's JVM, between MERGE and the run's row", merged, driver_jvm, (MERGED,)),
+    Point("Python workers, while scoring", scoring, workers, _SCORING, ends=False),
+    Point("Python workers of an executor, while scoring", scoring, workers, _SCORING, ON_EXECUTORS, ends=False),
+    Point("an executor, while scoring", scoring, executors, _SCORING, ON_EXECUTORS, ends=False),
 )
 
 
 def at_random(draw: random.Random, seconds: float) -> Point:
-    """Kill the whole night at any time of the ``seconds`` that one takes, whatever it does then."""
+    """Kill the whole night at any time of the ``seconds`` from the first scored text to its end."""
     after = draw.uniform(0.0, seconds)
     begun: list[float] = []
 
-    def reached(_: FaultSite) -> bool:
-        begun.append(time.monotonic())
-        return begun[-1] - begun[0] >= after
+    def reached(site: FaultSite) -> bool:
+        if not begun and scoring(site):
+            begun.append(time.monotonic())
+        return bool(begun) and time.monotonic() - begun[0] >= after
 
-    return Point("all, at random", reached, all_of, again_by_command=True)
+    return Point(AT_RANDOM, reached, all_of, STEPS, again_by_command=True)
 
 
 def processes_of(pid: int) -> list[Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,35 @@ from typing import Any
 from tests.e2e.processes import TIMEOUT_S, command_of, environment
 from tests.faults.driver import Driver
 from tests.faults.driver_process import FAILED, REFUSED
-from tests.faults.points import Point, Process, processes_of
+from tests.faults.points import Point, Process, processes_of, scoring
 from tests.faults.site import FaultSite, score
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A night that nothing is killed of.
+
+    Attributes:
+        tables: what it leaves.
+        reused: companies whose texts had a score before it.
+        seconds: from the first scored text to its end.
+    """
+
+    tables: dict[str, Any]
+    reused: int
+    seconds: float
+
+    @classmethod
+    def of(cls, site: FaultSite, master: str) -> Undisturbed:
+        """Run it."""
+        site.restore()
+        night, begun = _start(site, master, subprocess.PIPE), time.monotonic()
+        while night.poll() is None and not scoring(site):
+            begun = time.monotonic()
+            time.sleep(0.02)
+        printed, _ = night.communicate(timeout=TIMEOUT_S)
+        assert night.returncode == 0, "the undisturbed night failed"
+        return cls(site.tables(), json.loads(printed)["reused"], time.monotonic() - begun)
 
 
 @dataclass(frozen=True)
@@ -23,6 +51,7 @@ class Round:
 
     Attributes:
         point: its name.
+        step: how far the night had come when it was killed.
         killed: number of processes that were killed; 0: the night had ended before.
         survived: whether the night went on and ended well.
         staged: number of texts that were in staging when the rerun began.
@@ -31,6 +60,7 @@ class Round:
     """
 
     point: str
+    step: str
     killed: int
     survived: bool
     staged: int
@@ -39,39 +69,42 @@ class Round:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, doubled, or done twice."""
-        return self.equal and not self.rescored
+        """Whether something was killed, and nothing lost, doubled, or done twice."""
+        return self.killed > 0 and self.equal and not self.rescored
 
 
-def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: dict[str, Any]) -> Round:
+def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: Undisturbed) -> Round:
     """Restore the site, kill a command at the point, score again, compare with the tables of an undisturbed night."""
     site.restore()
-    night = _start(site, point)
+    night = _start(site, point.master)
     n_killed = _kill_at(night, site, point)
+    step = site.how_far()
     survived = night.wait(TIMEOUT_S) == 0
     staged = 0 if survived else site.staged()
+    is_merged = site.commits("scores") > 0
     # Beside what is left of the killed night, which may still be writing.
     result = site.night(point.master) if point.again_by_command else driver.night()
     _end(night)
     assert result["outcome"] not in (REFUSED, FAILED), result
-    scored = result["outcome"] == "done" and result["rows_per_second"] is not None
-    rescored = scored and result["reused"] < staged
-    return Round(point.name, n_killed, survived, staged, rescored, site.tables() == undisturbed)
+    scored = result["rows_per_second"] is not None
+    # Each text in staging is one that the undisturbed night scored, for a company that the rerun counts as reused.
+    rescored = scored and (is_merged or result["reused"] - undisturbed.reused < staged)
+    return Round(point.name, step, n_killed, survived, staged, rescored, site.tables() == undisturbed.tables)
 
 
-def _start(site: FaultSite, point: Point) -> subprocess.Popen[bytes]:
+def _start(site: FaultSite, master: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command_of(score(point.master)),
+        command_of(score(master)),
         cwd=site.folder,
         env=environment(),
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
 
 
 def _kill_at(night: subprocess.Popen[bytes], site: FaultSite, point: Point) -> int:
-    """Wait for the moment and kill; return the number of processes."""
+    """Wait for the moment and kill; return the number of processes that were there to be killed."""
     end = time.monotonic() + TIMEOUT_S
     victims: list[Process] = []
     while night.poll() is None and not victims:
@@ -79,10 +112,12 @@ def _kill_at(night: subprocess.Popen[bytes], site: FaultSite, point: Point) -> i
         if point.reached(site):
             victims = point.chosen(processes_of(night.pid))
         time.sleep(0.005)
+    n_killed = 0
     for victim in victims:
         with suppress(ProcessLookupError):
             os.kill(victim.pid, signal.SIGKILL)
-    return len(victims)
+            n_killed += 1
+    return n_killed
 
 
 def _end(night: subprocess.Popen[bytes]) -> None:

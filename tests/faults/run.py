@@ -1,30 +1,33 @@
 """Kill many nights, and say how their reruns ended: ``python -m tests.faults.run --kills 200 --out FOLDER``.
 
 Half of the kills are at named points, in turn, the others at random moments. What is done stands in
-``FOLDER/rounds.jsonl``: the same command goes on after the last round.
+``FOLDER/rounds.jsonl``: the same command goes on after the last round, if what it kills is the same code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from ptec_udf.progress import say
+from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
-from tests.faults.points import IN_ONE_PROCESS, POINTS, Point, at_random
-from tests.faults.rounds import Round, run_round
+from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, ON_EXECUTORS, POINTS, STEPS, Point, at_random
+from tests.faults.rounds import Round, Undisturbed, run_round
 from tests.faults.site import FaultSite
+
+_MOST_TRIES = 5
 
 app = typer.Typer(add_completion=False)
 
@@ -38,7 +41,7 @@ def kill(
 ) -> None:
     """Kill nights until there are so many rounds; exit code 1 if one of them lost, doubled or repeated anything."""
     out.mkdir(parents=True, exist_ok=True)
-    record = Record(out / "rounds.jsonl")
+    record = Record(out / "rounds.jsonl", code_of(ROOT / "ptec_udf"))
     left = iter(sorted(set(range(kills)) - record.rounds.keys()))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(sites) as pool:
         folders = [Path(folder, f"{number}") for number in range(sites)]
@@ -50,21 +53,32 @@ def kill(
     raise SystemExit(0 if all(one.passed for one in record.rounds.values()) else 1)
 
 
-class Record:
-    """What rounds came to, by their numbers, in a file that is read by the next call."""
+def code_of(folder: Path) -> str:
+    """Hash all that a folder of code holds."""
+    digest = hashlib.sha256()
+    for file in sorted(file for kind in ("*.py", "*.sql") for file in folder.rglob(kind)):
+        digest.update(f"{file.relative_to(folder)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
 
-    def __init__(self, file: Path) -> None:
+
+class Record:
+    """What rounds came to, by their numbers, in a file that is read by the next call; those of other code go."""
+
+    def __init__(self, file: Path, code: str) -> None:
         """Read what is there."""
-        self._file, self._lock = file, Lock()
+        self._file, self._code, self._lock = file, code, Lock()
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        self.rounds = {found.pop("at"): Round(**found) for found in map(json.loads, lines)}
+        rounds = [line for line in map(json.loads, lines) if line.pop("code", None) == code]
+        self.rounds = {found.pop("at"): Round(**found) for found in rounds}
 
     def add(self, at: int, found: Round) -> None:
         """Write a round down."""
         with self._lock:
             self.rounds[at] = found
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"at": at, **asdict(found)}) + "\n")
+            lines = [{"at": at, "code": self._code, **asdict(one)} for at, one in sorted(self.rounds.items())]
+            part = self._file.with_suffix(".part")
+            part.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+            part.rename(self._file)
         say(f"round {at + 1}, the {len(self.rounds)}th to end: {found}")
 
 
@@ -73,26 +87,25 @@ def _kill(folder: Path, left: Iterator[int], record: Record, seed: int) -> None:
     folder.mkdir()
     site = FaultSite.prepare(folder / "site")
     driver = Driver.start(site, folder / "driver")
-    undisturbed, seconds = _undisturbed(site)
+    undisturbed = {master: Undisturbed.of(site, master) for master in (IN_ONE_PROCESS, ON_EXECUTORS)}
     driver.wait()
     for at in left:  # whoever is free takes the next one
-        point = point_of(at, seed, seconds)
-        record.add(at, run_round(site, driver, point, undisturbed[point.master]))
+        record.add(at, _hit(site, driver, undisturbed, at, seed))
     driver.close()
 
 
-def _undisturbed(site: FaultSite) -> tuple[dict[str, Any], float]:
-    """Return the tables of an undisturbed night by its master, and the seconds that one takes in one process."""
-    tables, seconds = {}, {}
-    for master in sorted({point.master for point in POINTS}):
-        site.restore()
-        begun = time.monotonic()
-        site.night(master)
-        tables[master], seconds[master] = site.tables(), time.monotonic() - begun
-    return tables, seconds[IN_ONE_PROCESS]
+def _hit(site: FaultSite, driver: Driver, undisturbed: Mapping[str, Undisturbed], at: int, seed: int) -> Round:
+    """Run a round; where its night had ended before the moment came, run it again with another moment."""
+    for attempt in range(_MOST_TRIES):
+        point = point_of(at, f"{seed}-{attempt}", undisturbed[IN_ONE_PROCESS].seconds)
+        found = run_round(site, driver, point, undisturbed[point.master])
+        if found.killed:
+            break
+        say(f"round {at + 1}: the night had ended before it was killed")
+    return found
 
 
-def point_of(at: int, seed: int, seconds: float) -> Point:
+def point_of(at: int, seed: str, seconds: float) -> Point:
     """Choose the point of a round: the same in each call."""
     if at % 2:
         return at_random(random.Random(f"{seed}-{at}"), seconds)
@@ -100,18 +113,20 @@ def point_of(at: int, seed: int, seconds: float) -> Point:
 
 
 def table_of(rounds: Sequence[Round]) -> list[str]:
-    """Lay rounds out as Markdown, a line for each point."""
+    """Lay rounds out as Markdown, a line for each point and how far its nights had come."""
     lines = [
-        "| killed | rounds | night went on | night had ended | texts in staging, mean | scored again | equal |",
+        "| killed | how far the night was | rounds | night went on | texts in staging, mean | scored again | equal |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in dict.fromkeys(one.point for one in rounds):
-        of_point = [one for one in rounds if one.point == name]
-        counts = [sum(one.survived for one in of_point), sum(not one.killed for one in of_point)]
-        staged = sum(one.staged for one in of_point) / len(of_point)
-        ends = [sum(one.rescored for one in of_point), sum(one.equal for one in of_point)]
-        lines.append(f"| {name} | {len(of_point)} | {counts[0]} | {counts[1]} | {staged:.0f} | {ends[0]} | {ends[1]} |")
-    lines.append(f"| all | {len(rounds)} | | | | | {sum(one.equal for one in rounds)} |")
+    order = [*(point.name for point in POINTS), AT_RANDOM]
+    alike: dict[tuple[str, str], list[Round]] = {}
+    for one in sorted(rounds, key=lambda one: (order.index(one.point), STEPS.index(one.step))):
+        alike.setdefault((one.point, one.step), []).append(one)
+    for (point, step), found in alike.items():
+        staged = sum(one.staged for one in found) / len(found)
+        counts = [sum(getattr(one, name) for one in found) for name in ("survived", "rescored", "equal")]
+        lines.append(f"| {point} | {step} | {len(found)} | {counts[0]} | {staged:.0f} | {counts[1]} | {counts[2]} |")
+    lines.append(f"| all | | {len(rounds)} | | | | {sum(one.equal for one in rounds)} |")
     return lines
 
 

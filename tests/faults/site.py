@@ -12,21 +12,19 @@ from typing import Any
 import yaml
 
 from tests.e2e.processes import ROOT, TIMEOUT_S, n_commits, ptec, result_of, table_rows
+from tests.quick import QUICK
 
-N_COMPANIES = 400
-"""And ten whose texts are those of others."""
-
-# Queries over a few rows are done before their code is compiled.
-QUICK = {
-    "spark.sql.shuffle.partitions": 2,
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
+N_COMPANIES, N_BEFORE = 400, 100
+"""Companies now, beside eleven whose texts are those of others; and those that have had a night, ten beside them."""
 
 _TIMES = ("scored_at", "changed_at", "started", "ended", "rows_per_second", "measured_at")
 # Sums over tasks, which end in any order: their last bits differ.
 _SUMS = ("mean", "corrected_expected")
-_OF_A_RUN = ("run_id", "outcome", "counts", "model_id")
+_OF_A_RUN = ("run_id", "outcome", "counts", "model_id", "alias", "source_version", "text_id", "drifted", "retrain")
+_ALL = ("scores", "score_changes", "score_staging", "holds", "aliases", "corrections")
+
+# How far a night has come.
+NOTHING, STAGED, EXPLAINED, MERGED, ENDED = "nothing yet", "texts staged", "changes written", "merged", "row written"
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,12 @@ class FaultSite:
     folder: Path
 
     @classmethod
-    def prepare(cls, folder: Path, n_companies: int = N_COMPANIES, n_models: int = 1) -> FaultSite:
+    def prepare(
+        cls, folder: Path, n_companies: int = N_COMPANIES, n_models: int = 1, n_before: int = N_BEFORE
+    ) -> FaultSite:
         """Make one, in a process of its own."""
-        command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), str(n_companies), str(n_models)]
+        numbers = map(str, (n_companies, n_models, n_before))
+        command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), *numbers]
         subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
         made = cls(folder)
         settings = yaml.safe_load(made.config.read_text(encoding="utf-8"))
@@ -57,17 +58,29 @@ class FaultSite:
         shutil.rmtree(self.folder / "warehouse")
         shutil.copytree(self.folder / "before", self.folder / "warehouse")
 
-    def table(self, name: str) -> Path:
+    def table(self, name: str, warehouse: str = "warehouse") -> Path:
         """Folder of a table of ours."""
-        return self.folder / "warehouse" / "tables" / "ptec.db" / name
+        return self.folder / warehouse / "tables" / "ptec.db" / name
 
     def commits(self, name: str) -> int:
-        """Number of commits of a table, creating it among them."""
-        return n_commits(self.table(name))
+        """Number of commits of a table since the site was made."""
+        return n_commits(self.table(name)) - n_commits(self.table(name, "before"))
+
+    def has_new_file(self, name: str) -> bool:
+        """Whether a data file is there that was not when the site was made, whether or not a commit names it."""
+        return any(
+            not (self.table(name, "before") / file.relative_to(self.table(name))).exists()
+            for file in self.table(name).rglob("*.parquet")
+        )
+
+    def how_far(self) -> str:
+        """What the night has committed last."""
+        steps = {ENDED: "runs", MERGED: "scores", EXPLAINED: "score_changes", STAGED: "score_staging"}
+        return next((step for step, name in steps.items() if self.commits(name)), NOTHING)
 
     def staged(self) -> int:
-        """Number of texts in staging."""
-        return len(table_rows(self.table("score_staging"), ()))
+        """Number of distinct texts in staging."""
+        return len({row["text_hash"] for row in table_rows(self.table("score_staging"), ())})
 
     def night(self, *overrides: str) -> dict[str, Any]:
         """Run a night of the command to its end and return its result."""
@@ -75,7 +88,7 @@ class FaultSite:
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """What an undisturbed night and a killed one with its rerun must agree in: all but times and vain runs."""
-        tables = {name: table_rows(self.table(name), _TIMES) for name in ("scores", "score_changes", "score_staging")}
+        tables = {name: table_rows(self.table(name), _TIMES) for name in _ALL}
         tables["drift"] = table_rows(self.table("drift"), (*_TIMES, *_SUMS))
         done = [run for run in table_rows(self.table("runs"), _TIMES) if run["outcome"] == "done"]
         return tables | {"runs": [{name: run[name] for name in _OF_A_RUN} for run in done]}

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from tests.faults.points import POINTS
+from tests.e2e.processes import ROOT
+from tests.faults.points import AT_RANDOM, POINTS
 from tests.faults.rounds import Round
-from tests.faults.run import Record, point_of, table_of
+from tests.faults.run import Record, code_of, point_of, table_of
 
-GOOD = Round("all, at random", 3, survived=False, staged=100, rescored=False, equal=True)
+GOOD = Round(AT_RANDOM, "texts staged", 3, survived=False, staged=100, rescored=False, equal=True)
 
 
 def test_next_call_goes_on_after_rounds_that_have_ended(tmp_path: Path) -> None:
-    first = Record(tmp_path / "rounds.jsonl")
+    first = Record(tmp_path / "rounds.jsonl", "code")
     first.add(5, GOOD)
     first.add(2, GOOD)
-    assert Record(tmp_path / "rounds.jsonl").rounds == {5: GOOD, 2: GOOD}
+    assert Record(tmp_path / "rounds.jsonl", "code").rounds == {5: GOOD, 2: GOOD}
+
+
+def test_rounds_of_other_code_do_not_count(tmp_path: Path) -> None:
+    Record(tmp_path / "rounds.jsonl", "code").add(5, GOOD)
+    other = Record(tmp_path / "rounds.jsonl", "other")
+    assert other.rounds == {}
+    other.add(1, GOOD)
+    assert Record(tmp_path / "rounds.jsonl", "code").rounds == {}
+
+
+def test_code_is_told_by_what_its_files_hold(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("one", "utf-8")
+    (tmp_path / "b.sql").write_text("two", "utf-8")
+    before = code_of(tmp_path)
+    assert code_of(tmp_path) == before
+    (tmp_path / "b.sql").write_text("three", "utf-8")
+    assert code_of(tmp_path) != before
 
 
 def test_half_of_the_rounds_are_at_named_points_each_in_turn() -> None:
-    names = [point_of(at, seed=0, seconds=10).name for at in range(4 * len(POINTS))]
-    assert names[1::2] == ["all, at random"] * 2 * len(POINTS)
+    names = [point_of(at, seed="0", seconds=10).name for at in range(4 * len(POINTS))]
+    assert names[1::2] == [AT_RANDOM] * 2 * len(POINTS)
     assert names[::2] == [point.name for point in POINTS] * 2
 
 
 def test_table_counts_what_went_wrong() -> None:
-    lost = Round("all, at random", 3, survived=False, staged=300, rescored=True, equal=False)
-    ended = Round("an executor, while scoring", 0, survived=True, staged=0, rescored=False, equal=True)
-    assert table_of([GOOD, lost, ended])[2:] == [
-        "| all, at random | 2 | 0 | 0 | 200 | 1 | 1 |",
-        "| an executor, while scoring | 1 | 1 | 1 | 0 | 0 | 1 |",
-        "| all | 3 | | | | | 2 |",
+    lost = replace(GOOD, staged=300, rescored=True, equal=False)
+    late = replace(GOOD, step="merged", staged=0)
+    went_on = Round("an executor, while scoring", "nothing yet", 1, survived=True, staged=0, rescored=False, equal=True)
+    missed = replace(GOOD, killed=0)
+    assert table_of([late, GOOD, lost, went_on])[2:] == [
+        "| an executor, while scoring | nothing yet | 1 | 1 | 0 | 0 | 1 |",
+        "| all, at random | texts staged | 2 | 0 | 200 | 1 | 1 |",
+        "| all, at random | merged | 1 | 0 | 0 | 0 | 1 |",
+        "| all | | 4 | | | | 3 |",
     ]
-    assert [one.passed for one in (GOOD, lost, ended)] == [True, False, True]
+    assert [one.passed for one in (GOOD, lost, went_on, missed)] == [True, False, True, False]
+
+
+def test_the_record_is_laid_out_as_its_table_shows() -> None:
+    folder = ROOT / "docs" / "benchmarks" / "kills"
+    lines = (folder / "rounds.jsonl").read_text("utf-8").splitlines()
+    code = lines[0].partition('"code": "')[2][:12]
+    rounds = Record(folder / "rounds.jsonl", code).rounds
+    assert len(rounds) == len(lines)
+    assert table_of(list(rounds.values())) == (folder / "table.md").read_text("utf-8").splitlines()
+    assert all(one.passed for one in rounds.values())

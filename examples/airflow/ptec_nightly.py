@@ -1,12 +1,14 @@
 """A DAG for Airflow 3: score every night, look at drift, and train a challenger when it says so.
 
 ``PTEC_HOME`` is a folder with ``conf/`` as this project ships it, edited, and with ``.venv``, where the package is
-installed with its extras ``train`` and ``report``. A person promotes what the gate has passed: ``ptec promote``. While
-the signal stands, and the nights before have trained for it already, nothing is trained again.
+installed with its extras ``train`` and ``report``. A person promotes what the gate has passed: ``ptec promote``. The
+variable ``ptec_trained_for`` names the night whose signal was trained for: while that signal stands, nothing is trained
+again, and a training that failed is tried again on the next night.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Variable, task
 
 HOME = Path(os.environ.get("PTEC_HOME", "/srv/ptec"))
 PTEC = HOME / ".venv" / "bin" / "ptec"
+TRAINED_FOR = "ptec_trained_for"
 
 
 def step(name: str, arguments: str, **how: object) -> BashOperator:
@@ -32,6 +35,12 @@ def ask(*arguments: str) -> dict[str, Any]:
     if not done.stdout:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout)
+
+
+def began(nights: list[dict[str, Any]]) -> str | None:
+    """Return the run of the first night of a signal that stands; nights come newest first."""
+    signalling = itertools.takewhile(lambda night: night["retrain"], nights)
+    return next((night["run_id"] for night in reversed(list(signalling))), None)
 
 
 with DAG(
@@ -49,11 +58,20 @@ with DAG(
     score = step("score", "score --config conf/score.yaml", execution_timeout=timedelta(hours=6))
     report = step("report", "report --config conf/score.yaml --out reports/{{ ds }}.html")
 
+    @task
+    def signal() -> str | None:
+        """Return the night with which the signal began, if it stands."""
+        return began(ask("drift", "--nights", "365", "--config", "conf/score.yaml")["nights"])
+
     @task.short_circuit
-    def says_train_again() -> bool:
-        """Read the signal from what ptec drift prints, and whether it is a new one."""
-        nights = ask("drift", "--nights", "2", "--config", "conf/score.yaml")["nights"]
-        return [night["retrain"] for night in nights[:2]] in ([True], [True, False])
+    def is_new(night: str | None) -> bool:
+        """Say whether there is a signal that was not trained for yet."""
+        return night is not None and night != Variable.get(TRAINED_FOR, default=None)
+
+    @task
+    def remember(night: str) -> None:
+        """Write down that this signal was trained for."""
+        Variable.set(TRAINED_FOR, night)
 
     extract = step("extract", "extract --config conf/extract.yaml --set overwrite=true")
     train = step("train", "train --config conf/train.yaml --set overwrite=true", execution_timeout=timedelta(hours=12))
@@ -64,6 +82,8 @@ with DAG(
     )
 
     score >> report
-    score >> says_train_again() >> extract >> train >> register >> evaluate
+    night = signal()
+    score >> night
+    is_new(night) >> extract >> train >> register >> evaluate >> remember(night)
 
     dag.user_defined_filters = {"fromjson": json.loads}

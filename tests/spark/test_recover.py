@@ -26,6 +26,7 @@ def test_night_killed_after_merge_is_explained_although_the_source_moved_on(scor
     assert explained == scored.warehouse.read("score_changes").where("source_version = 1").count() > 0
 
 
+@pytest.mark.long
 def test_night_killed_after_merge_is_explained_although_another_model_was_promoted(scored: Site) -> None:
     first = registry.find(scored.warehouse, alias="champion")["model_id"]
     scored.write(changed_companies()[:20])

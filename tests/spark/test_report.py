@@ -64,19 +64,19 @@ def _by_probability(changes: list, entered: bool) -> list[str]:
     return [row["key"] for row in sorted(changes, key=lambda row: (-(row[name] or 0), row["key"]))][:10]
 
 
-def test_a_whole_id_is_not_taken_for_the_beginning_of_another(site: Site) -> None:
-    first = site.warehouse.read("runs").first().asDict()
-    site.warehouse.append_rows("runs", [first | {"run_id": f"{first['run_id']}0", "ended": datetime.now(UTC)}])
-    found = find_run(site.warehouse, run_id=first["run_id"], model_id=None, alias="x")
+def test_a_whole_id_is_not_taken_for_the_beginning_of_another(scored: Site) -> None:
+    first = scored.warehouse.read("runs").first().asDict()
+    scored.warehouse.append_rows("runs", [first | {"run_id": f"{first['run_id']}0", "ended": datetime.now(UTC)}])
+    found = find_run(scored.warehouse, run_id=first["run_id"], model_id=None, alias="x")
     assert found["run_id"] == first["run_id"]
 
 
-def test_runs_are_found_by_their_beginning_and_by_model(site: Site) -> None:
-    first = site.warehouse.read("runs").first()
+def test_runs_are_found_by_their_beginning_and_by_model(scored: Site) -> None:
+    first = scored.warehouse.read("runs").first()
     model_id = first["model_id"]
-    assert find_run(site.warehouse, run_id=first["run_id"][:8], model_id=None, alias="x")["run_id"] == first["run_id"]
-    assert find_run(site.warehouse, run_id=None, model_id=model_id[:8], alias="x")["run_id"] == first["run_id"]
+    assert find_run(scored.warehouse, run_id=first["run_id"][:8], model_id=None, alias="x")["run_id"] == first["run_id"]
+    assert find_run(scored.warehouse, run_id=None, model_id=model_id[:8], alias="x")["run_id"] == first["run_id"]
     with pytest.raises(RegistryError, match="there is no run of alias 'x' that is done"):
-        find_run(site.warehouse, run_id=None, model_id=None, alias="x")
+        find_run(scored.warehouse, run_id=None, model_id=None, alias="x")
     with pytest.raises(RegistryError, match="begins with 'zz'"):
-        find_run(site.warehouse, run_id="zz", model_id=None, alias="champion")
+        find_run(scored.warehouse, run_id="zz", model_id=None, alias="champion")

@@ -37,7 +37,9 @@ def prepare(folder: Path, n_companies: int, n_models: int = 1, n_before: int = 0
     if n_before:
         score(warehouse.spark, load_config(ScoreConfig, folder / "score.yaml"))
         site.write(changed(companies(n_companies), n_before))
-        correct(site)
+        # Of two companies whose texts stay, that a label is given or left out by mistake.
+        scores, said = site.scores(), (("c0001", LABELS[0]), ("c0002", LABELS[1]))
+        site.correct(*((key, label, label not in scores[key]["labels"]) for key, label in said))
 
 
 def changed(rows: list[tuple[Any, ...]], n_before: int) -> list[tuple[Any, ...]]:
@@ -45,17 +47,6 @@ def changed(rows: list[tuple[Any, ...]], n_before: int) -> list[tuple[Any, ...]]
     kept = [row for at, row in enumerate(rows) if at >= n_before or at % 10 != 5]
     texts = {row[0]: f"other {row[2]}" for row in rows[:n_before:3]}
     return [*((key, name, texts.get(key, about)) for key, name, about in kept), ("alike", *rows[1][1:])]
-
-
-def correct(site: Site) -> None:
-    """Let an analyst say of two companies, whose texts stay, that a label is given or left out by mistake."""
-    scores = site.scores()
-    for key, label in (("c0001", LABELS[0]), ("c0002", LABELS[1])):
-        values = {"key": key, "label": label, "is_true": label not in scores[key]["labels"]}
-        site.spark.sql(
-            f"INSERT INTO {site.warehouse.name('corrections')} VALUES (:key, :label, :is_true, 'analyst', now(), NULL)",
-            args=values,
-        )
 
 
 if __name__ == "__main__":

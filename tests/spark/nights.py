@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ class Site:
         model_id = self.model(seed)
         registry.promote(self.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
         return model_id
+
+    def correct(self, *said: tuple[str, str, bool]) -> None:
+        """Let an analyst say of companies whether they have a label."""
+        rows = [{"key": key, "label": label, "is_true": is_true} for key, label, is_true in said]
+        self.warehouse.append_rows("corrections", [row | {"at": datetime.now(UTC)} for row in rows])
 
     def night(self, *overrides: str) -> dict[str, Any]:
         """Run one night."""

@@ -12,17 +12,9 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import LABELS, tiny_artifact
 from tests.variants import variant
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.write(companies())
-    return made
 
 
 def test_new_champion_scores_all_and_old_scores_stay(scored: Site) -> None:
@@ -40,8 +32,7 @@ def test_new_champion_scores_all_and_old_scores_stay(scored: Site) -> None:
 def test_a_champion_of_other_labels_and_another_template_moves_companies_as_a_model(site: Site, tmp_path: Path) -> None:
     site.champion()
     gone, renamed = LABELS[0], "renamed"
-    values = f"('c0001', '{gone}', true, 'analyst', now(), NULL), ('c0002', '{gone}', false, 'analyst', now(), NULL)"
-    site.spark.sql(f"INSERT INTO {site.warehouse.name('corrections')} VALUES {values}")
+    site.correct(("c0001", gone, True), ("c0002", gone, False))
     site.night()
     old = site.scores()
     made = tiny_artifact(site.folder, "bert", "deep", seed=1)
@@ -104,7 +95,7 @@ def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monk
     registry.rollback(site.warehouse, alias="champion", who="test", why="", check=lambda *_: None)
     monkeypatch.setattr(stage_module, "scoring_udf", None)
     back = site.night()
-    assert (back["outcome"], back["model_id"], back["skipped"]) == ("done", first, 70)
+    assert (back["outcome"], back["model_id"], back["skipped"]) == ("done", first, 30)
 
     def moves(run_id: str) -> set[tuple[str, str, bool]]:
         rows = site.warehouse.read("score_changes").where(f"run_id = '{run_id}'").collect()
@@ -118,7 +109,7 @@ def test_another_source_is_refused_until_it_is_accepted(site: Site) -> None:
     site.champion()
     site.night()
     site.spark.sql(f"DROP TABLE {site.table}")
-    site.write(companies()[:30])
+    site.write(companies(20)[:15])
     with pytest.raises(ConfigError, match="--accept-new-source"):
         site.night()
     site.champion(1)  # which no night has scored with: the screen's source is what counts
@@ -126,7 +117,7 @@ def test_another_source_is_refused_until_it_is_accepted(site: Site) -> None:
         site.night()
     site.champion(0)
     result = site.night("source.accept_new=true")
-    assert result["counts"] == {"ok": 30, "removed": 40}
+    assert result["counts"] == {"ok": 15, "removed": 15}
     # From now on it is the known source: no row is stuck with the old one.
-    site.write(companies()[:29])
+    site.write(companies(20)[:14])
     assert site.night()["counts"] == {"removed": 1}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +73,7 @@ def test_correction_after_a_kill_leaves_what_a_night_of_removals_alone_explained
     site.write(companies(20)[5:])
     kill_after_merge(site)
     explained = site.rows("score_changes")
-    correction = {"key": "c0010", "label": "media", "is_true": True, "at": datetime.now(UTC)}
-    site.warehouse.append_rows("corrections", [correction])
+    site.correct(("c0010", "media", True))
     assert site.night()["counts"] == {"removed": 5}
     assert site.rows("score_changes") == explained
     assert site.night()["counts"] == {"ok": 1}
@@ -104,14 +102,14 @@ def test_correction_after_a_kill_leaves_the_killed_nights_changes(site: Site) ->
     explained = site.rows("score_changes")
     row = site.scores()["c0010"]
     label = "media"
-    correction = {"key": "c0010", "label": label, "is_true": label not in row["labels"], "at": datetime.now(UTC)}
-    site.warehouse.append_rows("corrections", [correction])
+    is_true = label not in row["labels"]
+    site.correct(("c0010", label, is_true))
     assert site.night()["outcome"] == "done"
     assert site.rows("score_changes") == explained
     assert site.night()["counts"] == {"ok": 1}
     (change,) = [row for row in site.rows("score_changes") if row not in explained]
     assert {"c0010", label, "correction"} <= set(change)
-    assert (label in site.scores()["c0010"]["labels"]) is correction["is_true"]
+    assert (label in site.scores()["c0010"]["labels"]) is is_true
     assert site.night()["outcome"] == "nothing_to_do"
 
 
@@ -186,8 +184,7 @@ def test_parquet_folder_that_is_put_back_gives_its_old_scores_again(site: Site, 
     kill_after_merge(site, *source)
     shutil.rmtree(folder)
     shutil.copytree(kept, folder)
-    correction = {"key": "a", "label": "media", "is_true": True, "at": datetime.now(UTC)}
-    site.warehouse.append_rows("corrections", [correction])
+    site.correct(("a", "media", True))
     assert site.night(*source)["counts"] == {"ok": 1}
     again = site.scores()["a"]
     assert (again["text_hash"], "media" in again["labels"]) == (first["text_hash"], True)

@@ -69,8 +69,7 @@ def test_a_small_night_may_have_some_errors(site: Site, capsys: pytest.CaptureFi
 def test_errors_that_last_do_not_keep_away_what_a_retry_mends(site: Site) -> None:
     site.night("max_error_fraction=1")
     assert site.night("retry_errors=true", "max_error_fraction=0")["counts"] == {"error": 12}
-    of_each = ", ".join(f"('c{at:04d}', '{LABELS[0]}', true, 'analyst', now(), NULL)" for at in range(N_TWICE))
-    site.spark.sql(f"INSERT INTO {site.warehouse.name('corrections')} VALUES {of_each}")
+    site.correct(*((f"c{at:04d}", LABELS[0], True) for at in range(N_TWICE)))
     assert site.night("max_error_fraction=0")["counts"] == {"error": 12}
 
 

@@ -27,10 +27,8 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
 
 
 def test_a_night_is_reported_as_its_tables_tell_it(site: Site) -> None:
-    for key in ("c0010", "c0011", "c0012", "c0013"):
-        row = site.scores()[key]
-        correction = {"key": key, "label": LABELS[0], "is_true": LABELS[0] not in row["labels"]}
-        site.warehouse.append_rows("corrections", [correction | {"at": datetime.now(UTC)}])
+    scores, keys = site.scores(), ("c0010", "c0011", "c0012", "c0013")
+    site.correct(*((key, LABELS[0], LABELS[0] not in scores[key]["labels"]) for key in keys))
     night = site.night()
     run = find_run(site.warehouse, run_id=None, model_id=None, alias="champion")
     assert run["run_id"] == night["run_id"]

@@ -149,7 +149,8 @@ def test_workers_that_start_together_convert_once(bert):
 
 def in_processes(work, backbone, n):
     """Let processes of their own do something with a backbone at once; what each has found."""
-    context = multiprocessing.get_context("fork")
+    # Not by a fork: torch's threads do not live on in one, and loading then fails now and again.
+    context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     workers = [context.Process(target=work, args=(backbone, backbone.content_hash(), results)) for _ in range(n)]
     for worker in workers:

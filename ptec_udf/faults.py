@@ -116,7 +116,7 @@ def _holds_secret(section: type[BaseModel]) -> bool:
 def _may_be_secret(field: FieldInfo) -> bool:
     """Tell whether a field is a secret, or is marked as one that may hold some among others."""
     marks = field.json_schema_extra
-    return SecretStr in _plain_types(field.annotation) or (isinstance(marks, dict) and marks == SECRET)
+    return SecretStr in _plain_types(field.annotation) or marks == SECRET
 
 
 def _place(kind: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[str], list[type[BaseModel]]]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.result import ERROR
-from ptec_udf.errors import PtecError
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, TO_WRITE
 from ptec_udf.nightly.plan import Night, pin_night
-from ptec_udf.nightly.reason import reason_of
+from ptec_udf.nightly.reason import failures_of
 from ptec_udf.warehouse.tables import Warehouse
 
 KEYS_SHOWN = 10
@@ -79,12 +76,10 @@ def list_errors(spark: SparkSession, config: ScoreConfig, n_keys: int = KEYS_SHO
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
     night = pin_night(warehouse, config)
-    try:
+    with failures_of("errors"):
         found = {STANDING: kinds_of(night.standing(), n_keys)}
         if night.history.has_failed(alias=night.record.alias, model_id=night.record.model_id):
             found[KEPT] = kinds_of(_kept(night), n_keys)
-    except (PySparkException, Py4JError) as error:
-        raise PtecError(f"errors failed with {reason_of(error)}, see Spark's own log") from error
     rows = [{"where": where} | asdict(kind) for where, kinds in found.items() for kind in kinds]
     return {"model_id": night.record.model_id, "errors": rows}
 

@@ -152,9 +152,8 @@ def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
     }
     left = moves.where((F.col("at") >= F.lit(since)) & F.col("previous").isNotNull()).select("previous")
     ended = warehouse.read("runs").where(F.col("ended") >= F.lit(since)).select("model_id")
-    scored = (
-        warehouse.read("scores").where(F.col("scored_at") >= F.lit(since)).select("model_id")
-    )  # by killed nights too
+    # By killed nights too.
+    scored = warehouse.read("scores").where(F.col("scored_at") >= F.lit(since)).select("model_id")
     used = newest | {row[0] for row in left.union(ended).union(scored).distinct().collect()}
     known = warehouse.read("scores").select("model_id").distinct().collect()
     return [row["model_id"] for row in known if row["model_id"] not in used]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from ptec_udf.errors import says_full_disk
+from ptec_udf.errors import PtecError, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
 
@@ -25,6 +27,22 @@ def reason_of(error: PySparkException | Py4JError) -> str:
     if unread:
         return f"a file that cannot be read, {unread[1]}"
     return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
+
+
+@contextmanager
+def failures_of(command: str) -> Iterator[None]:
+    """Let a command that only reads end with a line when Spark fails.
+
+    Args:
+        command: its name.
+
+    Raises:
+        PtecError: in place of Spark's own error.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        raise PtecError(f"{command} failed with {reason_of(error)}, see Spark's own log") from error
 
 
 def worker_died(error: PySparkException | Py4JError) -> bool:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from py4j.protocol import Py4JError
 from pyspark import StorageLevel
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -21,7 +19,7 @@ from ptec_udf.errors import PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.deal import cost
 from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
-from ptec_udf.nightly.reason import reason_of
+from ptec_udf.nightly.reason import failures_of
 from ptec_udf.nightly.runs import ESTIMATE
 from ptec_udf.nightly.stage import fresh_texts
 from ptec_udf.progress import say
@@ -67,9 +65,8 @@ def estimate(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
         say(f"shadows are not in it: {', '.join(config.shadows)}")
     changes = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        found = _estimated(night, changes, started)
-    except (PySparkException, Py4JError) as error:
-        raise PtecError(f"estimate failed with {reason_of(error)}, see Spark's own log") from error
+        with failures_of("estimate"):
+            found = _estimated(night, changes, started)
     finally:
         changes.unpersist()
     _record(night, found["seconds"])

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import ScoreConfig
@@ -19,7 +17,7 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.errors import PtecError, SourceError
 from ptec_udf.nightly.plan import Night, check, pin_night
-from ptec_udf.nightly.reason import reason_of
+from ptec_udf.nightly.reason import failures_of
 from ptec_udf.progress import progress, say
 from ptec_udf.rehearsal.arrangements import Arrangement, arrangements, score_in_driver, score_on_spark
 from ptec_udf.rehearsal.comparison import Compared, compare
@@ -48,10 +46,8 @@ def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     warehouse.ensure()
     night = pin_night(warehouse, config)
     check(night)
-    try:
+    with failures_of("verify"):
         compared, without_scores = _compared(night)
-    except (PySparkException, Py4JError) as error:
-        raise PtecError(f"verify failed with {reason_of(error)}, see Spark's own log") from error
     return {
         "model_id": night.artifact.model_id,
         "source": night.source.name,

@@ -120,7 +120,7 @@ POINTS = (
 )
 
 
-def at_random(draw: random.Random, seconds: float) -> Point:
+def at_random(draw: random.Random, seconds: float, *, again_by_command: bool) -> Point:
     """Kill the whole night at any time of the ``seconds`` from the first scored text to its end."""
     after = draw.uniform(0.0, seconds)
     begun: list[float] = []
@@ -130,7 +130,7 @@ def at_random(draw: random.Random, seconds: float) -> Point:
             begun.append(time.monotonic())
         return bool(begun) and time.monotonic() - begun[0] >= after
 
-    return Point(AT_RANDOM, reached, all_of, STEPS, again_by_command=True)
+    return Point(AT_RANDOM, reached, all_of, STEPS, again_by_command=again_by_command)
 
 
 def processes_of(pid: int) -> list[Process]:

@@ -111,7 +111,7 @@ def _kill_at(night: subprocess.Popen[bytes], site: FaultSite, point: Point) -> i
         assert time.monotonic() < end, f"{point.name}: the moment to kill did not come"
         if point.reached(site):
             victims = point.chosen(processes_of(night.pid))
-        time.sleep(0.005)
+        time.sleep(0.01)
     n_killed = 0
     for victim in victims:
         with suppress(ProcessLookupError):

@@ -28,6 +28,7 @@ from tests.faults.rounds import Round, Undisturbed, run_round
 from tests.faults.site import FaultSite
 
 _MOST_TRIES = 5
+_BY_COMMAND = 8  # one of four random rounds
 
 app = typer.Typer(add_completion=False)
 
@@ -108,7 +109,8 @@ def _hit(site: FaultSite, driver: Driver, undisturbed: Mapping[str, Undisturbed]
 def point_of(at: int, seed: str, seconds: float) -> Point:
     """Choose the point of a round: the same in each call."""
     if at % 2:
-        return at_random(random.Random(f"{seed}-{at}"), seconds)
+        # A command of its own takes as long to start as the driver's whole night does.
+        return at_random(random.Random(f"{seed}-{at}"), seconds, again_by_command=at % _BY_COMMAND == 1)
     return POINTS[at // 2 % len(POINTS)]
 
 

@@ -43,6 +43,10 @@ def test_half_of_the_rounds_are_at_named_points_each_in_turn() -> None:
     assert names[::2] == [point.name for point in POINTS] * 2
 
 
+def test_some_reruns_open_the_catalog_that_the_killed_night_left() -> None:
+    assert [point_of(at, seed="0", seconds=10).again_by_command for at in range(1, 16, 2)] == [True, *[False] * 3] * 2
+
+
 def test_table_counts_what_went_wrong() -> None:
     lost = replace(GOOD, staged=300, rescored=True, equal=False)
     late = replace(GOOD, step="merged", staged=0)

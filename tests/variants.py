@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from ptec_udf.model import artifact
-from ptec_udf.model.artifact import load_artifact, seal
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
 from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import LoraForm
 from training.extract.data import read_judging
@@ -40,18 +40,18 @@ def variant(
         changes: other fields of the manifest.
     """
     before = load_artifact(made)
-    files = {name: data for name, data in before.files.items() if name != artifact.MANIFEST}
+    files = {name: data for name, data in before.files.items() if name != MANIFEST}
     if head is not None:
-        files[artifact.HEAD] = save(dict(head))
+        files[HEAD] = save(dict(head))
     if adapter is not None:
-        files[artifact.ADAPTER] = save(dict(adapter))
+        files[ADAPTER] = save(dict(adapter))
     if seen is False:
-        files.pop(artifact.SEEN, None)
+        files.pop(SEEN, None)
     elif seen is not None:
-        files[artifact.SEEN] = save(seen)
+        files[SEEN] = save(seen)
     if metrics is not None:
-        files[artifact.METRICS] = json.dumps({**before.metrics, **metrics}).encode()
-    _, files[artifact.MANIFEST] = seal(before.manifest.model_copy(update=changes), files)
+        files[METRICS] = json.dumps({**before.metrics, **metrics}).encode()
+    _, files[MANIFEST] = seal(before.manifest.model_copy(update=changes), files)
     out.mkdir()
     for name, data in files.items():
         (out / name).write_bytes(data)
@@ -60,13 +60,13 @@ def variant(
 
 def shuffled(made: Path, out: Path) -> Path:
     """Write a worse model: each label is given for what another label should be given for."""
-    head = load(load_artifact(made).files[artifact.HEAD])
+    head = load(load_artifact(made).files[HEAD])
     return variant(made, out, head={name: value.roll(1, dims=0).contiguous() for name, value in head.items()})
 
 
 def same_prompt(made: Path, other: Path, out: Path) -> Path:
     """Write a model with the prompt of one and the head of another."""
-    return variant(made, out, head=load(load_artifact(other).files[artifact.HEAD]))
+    return variant(made, out, head=load(load_artifact(other).files[HEAD]))
 
 
 def with_lora(made: Path, out: Path, layer: str = "encoder.layer.0.attention.self.query") -> Path:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ptec_udf.errors import ArtifactError
-from ptec_udf.model.artifact import MANIFEST, load_artifact
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import MANIFEST
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
 from ptec_udf.progress import say
 from training.args import TrainConfig

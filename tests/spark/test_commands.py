@@ -13,7 +13,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
-from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST, load_artifact
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from tests.spark.nights import Site, companies

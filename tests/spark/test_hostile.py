@@ -79,8 +79,8 @@ def _poison_tokenizer(site: Site) -> str:
     """Make a champion whose tokeniser knows a word that its embeddings do not."""
     import json
 
-    from ptec_udf.model import artifact as format
-    from ptec_udf.model.artifact import load_artifact, seal
+    from ptec_udf.model.artifact import load_artifact
+    from ptec_udf.model.artifact_format import MANIFEST, seal
     from ptec_udf.model.backbone import resolve
     from ptec_udf.warehouse import registry
     from tests.tiny import tiny_artifact
@@ -93,9 +93,9 @@ def _poison_tokenizer(site: Site) -> str:
     tokenizer["model"]["vocab"]["poisonword"] = 99_999
     file.write_text(json.dumps(tokenizer), encoding="utf-8")
     named = loaded.manifest.backbone.model_copy(update={"content_hash": backbone.content_hash()})
-    others = {name: data for name, data in loaded.files.items() if name != format.MANIFEST}
+    others = {name: data for name, data in loaded.files.items() if name != MANIFEST}
     _, manifest = seal(loaded.manifest.model_copy(update={"backbone": named}), others)
-    (folder / format.MANIFEST).write_bytes(manifest)
+    (folder / MANIFEST).write_bytes(manifest)
     model_id = registry.register(site.warehouse, folder, site.folder / "keep", "poisoned")
     registry.promote(site.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
     return "poisonword"

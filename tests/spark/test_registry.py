@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 from safetensors.torch import save
 
 from ptec_udf.errors import ArtifactError, BackboneError, RegistryError
-from ptec_udf.model import artifact as format
 from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, seal
 from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest, PromptForm
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
@@ -47,15 +47,15 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
         }
     }
     files = {
-        format.HEAD: save({"weight": torch.full((2, 2), float(seed)), "bias": torch.zeros(2)}),
-        format.ADAPTER: save({"prompt_embeddings": torch.zeros(1, 2)}),
-        format.ADAPTER_CONFIG: b"{}",
-        format.METRICS: json.dumps(metrics).encode(),
+        HEAD: save({"weight": torch.full((2, 2), float(seed)), "bias": torch.zeros(2)}),
+        ADAPTER: save({"prompt_embeddings": torch.zeros(1, 2)}),
+        ADAPTER_CONFIG: b"{}",
+        METRICS: json.dumps(metrics).encode(),
     }
-    _, data = format.seal(manifest, files)
+    _, data = seal(manifest, files)
     place = folder / f"model-{seed}"
     place.mkdir(parents=True)
-    for name, content in {**files, format.MANIFEST: data}.items():
+    for name, content in {**files, MANIFEST: data}.items():
         (place / name).write_bytes(content)
     return place
 
@@ -99,7 +99,7 @@ def test_registering_twice_changes_nothing_but_mends_a_broken_copy(
 ) -> None:
     (model_id,) = register(warehouse, keep, 1)
     versions = [warehouse.version(table) for table in ("models", "labels")]
-    (keep / model_id / format.HEAD).write_bytes(b"broken")
+    (keep / model_id / HEAD).write_bytes(b"broken")
     assert registry.register(warehouse, keep.parent / "made" / "model-1", keep, "other name") == model_id
     assert "is registered already, as 'model-1'" in capsys.readouterr().err
     assert [warehouse.version(table) for table in ("models", "labels")] == versions
@@ -108,7 +108,7 @@ def test_registering_twice_changes_nothing_but_mends_a_broken_copy(
 
 def test_a_changed_artifact_is_not_registered(warehouse: Warehouse, keep: Path) -> None:
     folder = make_artifact(keep.parent / "made")
-    (folder / format.METRICS).write_bytes(b"{}")
+    (folder / METRICS).write_bytes(b"{}")
     with pytest.raises(ArtifactError, match=r"metrics\.json: file was changed"):
         registry.register(warehouse, folder, keep, "changed")
     assert not keep.exists()

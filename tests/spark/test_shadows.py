@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.model.artifact import HEAD
+from ptec_udf.model.artifact_format import HEAD
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse

@@ -11,13 +11,19 @@ import torch
 from safetensors.torch import load, save
 
 from ptec_udf.errors import ArtifactError
-from ptec_udf.model import artifact
-from ptec_udf.model.artifact import load_artifact, read_artifact, seal
+from ptec_udf.model.artifact import load_artifact, read_artifact
+from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, _canonical, _checksum, seal
 from ptec_udf.model.manifest import LoraForm, Manifest
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
 from training.artifact.export import export
 
-ALL_FILES = (artifact.MANIFEST, artifact.ADAPTER, artifact.ADAPTER_CONFIG, artifact.HEAD, artifact.METRICS)
+ALL_FILES = (
+    MANIFEST,
+    ADAPTER,
+    ADAPTER_CONFIG,
+    HEAD,
+    METRICS,
+)
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def folder(tiny_folder, tmp_path):
 def resealed(folder, **changes):
     """Seal an artifact's manifest again with other fields; return its model_id."""
     made = load_artifact(folder)
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
     return seal(made.manifest.model_copy(update=changes), files)[0].model_id
 
 
@@ -53,7 +59,7 @@ def test_round_trip(load_tiny, tiny_folder, tmp_path):
 
 def test_executor_is_sent_what_it_needs_and_no_more(folder):
     made = read_artifact(load_artifact(folder).scoring_files)
-    assert set(made.files) == {artifact.MANIFEST, artifact.ADAPTER, artifact.HEAD}
+    assert set(made.files) == {MANIFEST, ADAPTER, HEAD}
     assert made.metrics == {}
     assert torch.equal(made.prompt, load_artifact(folder).prompt)
 
@@ -61,8 +67,8 @@ def test_executor_is_sent_what_it_needs_and_no_more(folder):
 @pytest.mark.parametrize("change", [{"model_id": "/home"}, {"model_id": ""}, {"threshold_logit": 9.0}, {"files": {}}])
 def test_manifest_that_was_changed_with_a_fitting_checksum_is_refused(folder, change):
     manifest = load_artifact(folder).manifest.model_copy(update=change)
-    manifest = manifest.model_copy(update={"checksum": artifact._checksum(manifest)})
-    (folder / artifact.MANIFEST).write_bytes(artifact._canonical(manifest))
+    manifest = manifest.model_copy(update={"checksum": _checksum(manifest)})
+    (folder / MANIFEST).write_bytes(_canonical(manifest))
     with pytest.raises(ArtifactError, match="model_id and files do not fit"):
         load_artifact(folder)
 
@@ -85,7 +91,7 @@ def test_changed_byte_is_refused_with_the_name_of_the_file(folder, name, at):
 
 
 def test_all_changed_files_are_named(folder):
-    for name in (artifact.HEAD, artifact.ADAPTER):
+    for name in (HEAD, ADAPTER):
         (folder / name).write_bytes(b"")
     with pytest.raises(ArtifactError) as caught:
         load_artifact(folder)
@@ -93,18 +99,16 @@ def test_all_changed_files_are_named(folder):
 
 
 def test_all_missing_files_are_named(folder):
-    for name in (artifact.HEAD, artifact.METRICS):
+    for name in (HEAD, METRICS):
         (folder / name).unlink()
     with pytest.raises(ArtifactError) as caught:
         load_artifact(folder)
-    assert caught.value.faults == [
-        f"{folder / name}: file of the artifact is missing" for name in (artifact.HEAD, artifact.METRICS)
-    ]
+    assert caught.value.faults == [f"{folder / name}: file of the artifact is missing" for name in (HEAD, METRICS)]
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
 def test_unknown_format_version_is_refused(folder, version):
-    place = folder / artifact.MANIFEST
+    place = folder / MANIFEST
     values = json.loads(place.read_text("utf-8")) | {"format_version": version}
     place.write_text(json.dumps(values), "utf-8")
     with pytest.raises(ArtifactError, match=rf"format_version must be 1, was: {version!r}"):
@@ -122,7 +126,7 @@ def test_unknown_format_version_is_refused(folder, version):
     ],
 )
 def test_manifest_that_was_edited_is_refused(folder, change, rule):
-    place = folder / artifact.MANIFEST
+    place = folder / MANIFEST
     values = json.loads(place.read_text("utf-8")) | change
     place.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
     with pytest.raises(ArtifactError, match=rule):
@@ -131,7 +135,7 @@ def test_manifest_that_was_edited_is_refused(folder, change, rule):
 
 def test_manifest_that_is_no_object_is_refused(folder):
     for content in ("[]", "{", ""):
-        (folder / artifact.MANIFEST).write_text(content)
+        (folder / MANIFEST).write_text(content)
         with pytest.raises(ArtifactError, match="must be a JSON object"):
             load_artifact(folder)
 
@@ -146,14 +150,14 @@ def test_adapter_of_another_form_than_the_manifest_says_is_refused(folder):
     cases = [({}, lora), (of_lora, made.adapter), (of_lora, half), (of_lora, {}), ({}, lora | made.adapter)]
     cases.append(({"prompt": None, "lora": LoraForm(rank=3, alpha=2)}, lora))
     for changes, adapter in cases:
-        files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
-        files[artifact.ADAPTER] = save(dict(adapter))
+        files = {name: data for name, data in made.files.items() if name != MANIFEST}
+        files[ADAPTER] = save(dict(adapter))
         _, manifest = seal(made.manifest.model_copy(update=changes), files)
         with pytest.raises(ArtifactError, match=r"must hold what manifest\.json says, a prompt or LoRA"):
-            read_artifact(files | {artifact.MANIFEST: manifest})
-    files[artifact.ADAPTER] = save(lora)
+            read_artifact(files | {MANIFEST: manifest})
+    files[ADAPTER] = save(lora)
     _, manifest = seal(made.manifest.model_copy(update=of_lora), files)
-    assert read_artifact(files | {artifact.MANIFEST: manifest}).prompt is None
+    assert read_artifact(files | {MANIFEST: manifest}).prompt is None
 
 
 def test_label_names_of_any_script_come_back(tiny_folder, load_tiny):
@@ -161,7 +165,7 @@ def test_label_names_of_any_script_come_back(tiny_folder, load_tiny):
     manifest = tiny_manifest(tiny_backbone(tiny_folder, "bert"), network)
     names = ["Énergie 'verte'", "金融", 'a"b\\c\n', "x.y", "\u2028"]
     labels = [label.model_copy(update={"name": name}) for label, name in zip(manifest.labels, names, strict=True)]
-    files = {name: b"" for name in ALL_FILES if name != artifact.MANIFEST}
+    files = {name: b"" for name in ALL_FILES if name != MANIFEST}
     sealed, data = seal(manifest.model_copy(update={"labels": labels}), files)
     assert Manifest.model_validate_json(data) == sealed
     assert [label.name for label in sealed.labels] == names
@@ -179,8 +183,8 @@ def test_model_id_does_not_depend_on_how_and_where_a_model_came_to_be(folder, tm
         {"extract": read_elsewhere},
     ):
         assert resealed(folder, **change) == made.model_id
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
-    assert seal(manifest, files | {artifact.METRICS: b"{}"})[0].model_id == made.model_id
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
+    assert seal(manifest, files | {METRICS: b"{}"})[0].model_id == made.model_id
 
 
 def test_model_id_changes_with_everything_that_decides_a_score(folder):
@@ -201,8 +205,8 @@ def test_model_id_changes_with_everything_that_decides_a_score(folder):
         {"curve": [(-1.0, -2.0), (1.0, 1.5)]},
     ]
     found = [resealed(folder, **change) for change in changes]
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
-    for name in (artifact.ADAPTER, artifact.HEAD):
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
+    for name in (ADAPTER, HEAD):
         found.append(seal(manifest, files | {name: files[name][:-1] + b"\x01"})[0].model_id)
     assert found[0] == made.model_id
     assert len(set(found)) == len(found)
@@ -213,7 +217,7 @@ def test_exporting_equal_networks_twice_gives_equal_files(tiny_folder, tmp_path,
     other = load_artifact(tiny_artifact(tmp_path))
     made = load_artifact(folder)
     assert other.model_id == made.model_id
-    for name in (artifact.ADAPTER, artifact.HEAD, artifact.METRICS):
+    for name in (ADAPTER, HEAD, METRICS):
         assert other.files[name] == made.files[name]
 
 
@@ -222,7 +226,7 @@ def test_no_pickle_and_no_local_path_in_the_files(folder, tiny_folder):
     assert set(files) == set(ALL_FILES)
     for name, data in files.items():
         assert json.loads(data) if name.endswith(".json") else load(data)
-    config = json.loads(files[artifact.ADAPTER_CONFIG])
+    config = json.loads(files[ADAPTER_CONFIG])
     assert config["base_model_name_or_path"] == tiny_backbone(tiny_folder, "bert")
     assert config["peft_type"] == "PREFIX_TUNING"
 
@@ -261,7 +265,7 @@ def test_logits_id_is_that_of_what_decides_logits(folder):
         logits_id(labels=manifest.labels[::-1]),
         logits_id(template="{name}"),
         logits_id(max_tokens=16),
-        logits_id(files={**manifest.files, artifact.HEAD: "0" * 64}),
-        logits_id(files={**manifest.files, artifact.ADAPTER: "0" * 64}),
+        logits_id(files={**manifest.files, HEAD: "0" * 64}),
+        logits_id(files={**manifest.files, ADAPTER: "0" * 64}),
     ]
     assert len({made.logits_id, *others}) == 1 + len(others)

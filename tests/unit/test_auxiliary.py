@@ -14,7 +14,7 @@ from ptec_udf.config_file import load_config
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.model import artifact
+from ptec_udf.model.artifact_format import ADAPTER, CHOICE
 from tests.tiny import LABELS, tiny_backbone, tiny_extract, write_rows
 from tests.unit.trainings import QUICK, weights_of
 from training.args import TrainConfig
@@ -98,11 +98,11 @@ def test_rows_without_auxiliary_labels_contribute_their_labels_alone(prepared):
 def test_auxiliary_labels_shape_the_prompt_and_are_not_in_the_artifact(run, tmp_path, tagged):
     alone = run(tmp_path / "alone", epochs=1, extract=tagged)  # tags are there, and not wanted
     beside = run(tmp_path / "beside", WEIGHT, "stopping.refit=true", epochs=1, extract=tagged)
-    assert weights_of(beside)[artifact.ADAPTER] != weights_of(alone)[artifact.ADAPTER]
+    assert weights_of(beside)[ADAPTER] != weights_of(alone)[ADAPTER]
     assert [label.name for label in beside.manifest.labels] == list(LABELS)
     assert beside.head_weight.shape == alone.head_weight.shape == (len(LABELS), 32)
-    assert set(load(beside.files[artifact.CHOICE])) == {"prompt_embeddings", "head.weight", "head.bias"}
-    assert load(beside.files[artifact.CHOICE])["head.weight"].shape == (len(LABELS), 32)
+    assert set(load(beside.files[CHOICE])) == {"prompt_embeddings", "head.weight", "head.bias"}
+    assert load(beside.files[CHOICE])["head.weight"].shape == (len(LABELS), 32)
     assert set(beside.metrics["splits"]["dev"]["per_label"]) == set(LABELS)
 
 

@@ -13,8 +13,8 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import OK, TRUNCATED
 from ptec_udf.engine.together import score_together
-from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import MANIFEST
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.rehearsal.plain import score_alone
 from tests.tiny import TEMPLATE, tiny_artifact, tiny_backbone, tiny_extract, write_rows
@@ -34,7 +34,7 @@ from training.metrics import mean_average_precision
 
 def test_an_artifact_without_the_field_is_cut_at_the_end_and_says_nothing_of_it(tiny_folder):
     made = load_artifact(tiny_artifact(tiny_folder))
-    assert b'"cut"' not in made.files[artifact.MANIFEST]
+    assert b'"cut"' not in made.files[MANIFEST]
     assert made.manifest.cut == "end"
     scorer = load_scorer(made)
     assert scorer.encoder.encode([LONG]) == Encoder(scorer.encoder.tokenizer, 32).encode([LONG])

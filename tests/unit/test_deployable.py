@@ -20,8 +20,8 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.engine.worker import EngineSettings, scorer_for
 from ptec_udf.errors import ArtifactError, BackboneError
-from ptec_udf.model import artifact
-from ptec_udf.model.artifact import load_artifact, seal
+from ptec_udf.model.artifact import load_artifact, read_artifact
+from ptec_udf.model.artifact_format import HEAD, MANIFEST, METRICS, SEEN, TERMS, seal
 from ptec_udf.model.manifest import Manifest, PromptForm
 from tests.tiny import tiny_backbone
 from tests.tolerance import assert_logits_close
@@ -34,7 +34,7 @@ from training.methods.tfidf import Tfidf
 from training.metrics import mean_average_precision
 
 SETTINGS = EngineSettings(dtype="float32", batch_tokens=512, window_rows=10, window_bytes=1000, threads=1)
-COMMON = {artifact.MANIFEST, artifact.HEAD, artifact.METRICS, artifact.SEEN}
+COMMON = {MANIFEST, HEAD, METRICS, SEEN}
 KINDS = ("head", "tfidf")
 
 
@@ -73,10 +73,10 @@ def folder(learned, kind, tmp_path) -> Path:
 
 
 def test_artifact_holds_its_files_and_no_more(folder, kind):
-    expected = COMMON | ({artifact.TERMS} if kind == "tfidf" else set())
+    expected = COMMON | ({TERMS} if kind == "tfidf" else set())
     assert {file.name for file in folder.iterdir()} == expected
     made = load_artifact(folder)
-    assert set(made.scoring_files) == expected - {artifact.METRICS, artifact.SEEN}
+    assert set(made.scoring_files) == expected - {METRICS, SEEN}
     assert (made.manifest.backbone is None) == (kind == "tfidf")
     assert (made.manifest.prompt, made.manifest.lora, made.prompt, dict(made.adapter)) == (None, None, None, {})
 
@@ -154,21 +154,21 @@ def test_changed_byte_and_missing_file_are_refused_with_the_name(folder):
 
 def test_terms_decide_the_model_id_and_fit_the_head(learned):
     made = load_artifact(learned["tfidf"][1])
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
-    files[artifact.TERMS] = files[artifact.TERMS].replace(b'"characters": {', b'"characters": {"zq": 3,')
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
+    files[TERMS] = files[TERMS].replace(b'"characters": {', b'"characters": {"zq": 3,')
     sealed, manifest = seal(made.manifest, files)
     assert sealed.model_id != made.model_id
     with pytest.raises(ArtifactError, match=r"head\.safetensors: must hold a weight for each term of terms\.json"):
-        artifact.read_artifact(files | {artifact.MANIFEST: manifest})
+        read_artifact(files | {MANIFEST: manifest})
 
 
 def test_head_needs_its_backbone_and_tfidf_none(learned):
     made = load_artifact(learned["head"][1])
     elsewhere = made.manifest.backbone.model_copy(update={"name": "path:/nowhere"})
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
     _, manifest = seal(made.manifest.model_copy(update={"backbone": elsewhere}), files)
     with pytest.raises(BackboneError, match="must have"):
-        load_scorer(artifact.read_artifact(files | {artifact.MANIFEST: manifest}))
+        load_scorer(read_artifact(files | {MANIFEST: manifest}))
     assert isinstance(load_scorer(load_artifact(learned["tfidf"][1])), TermsScorer)
 
 

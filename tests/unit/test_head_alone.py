@@ -8,7 +8,7 @@ import torch
 
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import ADAPTER, HEAD
+from ptec_udf.model.artifact_format import ADAPTER, HEAD
 from tests.tiny import tiny_backbone
 from tests.unit.test_methods import task_of
 from training.extract.data import read_splits

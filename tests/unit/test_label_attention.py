@@ -10,8 +10,8 @@ from safetensors.torch import load, save
 from ptec_udf.engine.encode import Encoder
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ArtifactError, ConfigError
-from ptec_udf.model import artifact
-from ptec_udf.model.artifact import read_artifact, seal
+from ptec_udf.model.artifact import read_artifact
+from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.head import Head, LabelAttention
 from ptec_udf.model.network import pooled
@@ -124,12 +124,12 @@ def test_attention_learns_at_its_own_rate(run, tmp_path, few):
 @pytest.mark.parametrize("kept", ["none", "fewer"])
 def test_artifact_without_a_query_of_each_label_is_refused(run, tmp_path, few, kept):
     made = run(tmp_path / "out", "pooling=label_attention", epochs=1, extract=few)
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
-    head = load(files[artifact.HEAD])
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
+    head = load(files[HEAD])
     queries = head.pop("queries")
-    files[artifact.HEAD] = save(head | ({} if kept == "none" else {"queries": queries[1:].clone()}))
+    files[HEAD] = save(head | ({} if kept == "none" else {"queries": queries[1:].clone()}))
     with pytest.raises(ArtifactError, match="must hold a query of each label with label_attention"):
-        read_artifact(files | {artifact.MANIFEST: seal(made.manifest, files)[1]})
+        read_artifact(files | {MANIFEST: seal(made.manifest, files)[1]})
 
 
 def test_auxiliary_labels_are_refused_beside_it(run, tmp_path):

@@ -13,8 +13,8 @@ from safetensors.torch import load
 from ptec_udf.config_file import load_config
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ArtifactError, ConfigError
-from ptec_udf.model import artifact
-from ptec_udf.model.artifact import load_artifact, read_artifact, seal
+from ptec_udf.model.artifact import load_artifact, read_artifact
+from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.members import MeanNetwork
 from tests.tiny import LABELS, tiny_backbone, tiny_companies, tiny_extract, tiny_manifest, tiny_network, tiny_text
@@ -93,18 +93,18 @@ def test_peft_loads_the_first_member(exported, load_tiny, tiny_folder):
 
 def test_artifact_that_lacks_a_member_is_refused(exported):
     made = load_artifact(exported("bert", "deep")[2])
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
     _, manifest = seal(made.manifest.model_copy(update={"members": 3}), files)
     with pytest.raises(ArtifactError, match=r"must hold what manifest\.json says"):
-        read_artifact(files | {artifact.MANIFEST: manifest})
+        read_artifact(files | {MANIFEST: manifest})
 
 
 def test_artifact_whose_head_has_other_labels_is_refused(exported):
     made = load_artifact(exported("bert", "deep")[2])
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
     fewer = made.manifest.model_copy(update={"labels": made.manifest.labels[:-1]})
     with pytest.raises(ArtifactError, match="must hold a head of all labels for each member"):
-        read_artifact(files | {artifact.MANIFEST: seal(fewer, files)[1]})
+        read_artifact(files | {MANIFEST: seal(fewer, files)[1]})
 
 
 @pytest.mark.parametrize(("combine", "refit", "killed"), [("weights", False, "choice-1"), ("logits", True, "refit")])
@@ -158,7 +158,7 @@ def test_mean_of_logits_decides_and_can_be_started_from(run, tmp_path, few):
     start = (*settings, *still, f"start_from={tmp_path / 'earlier'}")
     later = run(tmp_path / "later", *start, epochs=1, extract=few)
     assert (earlier.adapter["prompt_embeddings"] - earlier.adapter["prompt_embeddings.1"]).abs().max() > 0.1
-    for name, value in load(later.files[artifact.ADAPTER]).items():
+    for name, value in load(later.files[ADAPTER]).items():
         torch.testing.assert_close(value, earlier.adapter[name])
     torch.testing.assert_close(later.head_bias, earlier.head_bias, rtol=1e-4, atol=1e-4)
     with pytest.raises(ConfigError, match="members with combine: logits must be that of the model to start from, 2"):

@@ -13,8 +13,8 @@ from ptec_udf.config_file import load_config
 from ptec_udf.drift.distribution import count_probabilities, probability_counts
 from ptec_udf.drift.training import training_reference
 from ptec_udf.errors import ConfigError
-from ptec_udf.model import artifact as format
-from ptec_udf.model.artifact import load_artifact, read_artifact, seal
+from ptec_udf.model.artifact import load_artifact, read_artifact
+from ptec_udf.model.artifact_format import MANIFEST, METRICS, seal
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import seen_of, variant
 from training.decisions.decide import Decisions
@@ -32,10 +32,10 @@ WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
 def model(tiny_folder):
     """A tiny model that tells the weights of its positives."""
     made = load_artifact(tiny_artifact(tiny_folder))
-    files = {name: data for name, data in made.files.items() if name != format.MANIFEST}
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
     told = made.metrics | {"log_pos_weights": dict(zip(LABELS, WEIGHTS.tolist(), strict=True))}
-    files[format.METRICS] = json.dumps(told).encode()
-    return read_artifact({**files, format.MANIFEST: seal(made.manifest, files)[1]})
+    files[METRICS] = json.dumps(told).encode()
+    return read_artifact({**files, MANIFEST: seal(made.manifest, files)[1]})
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_only_calibration_and_thresholds_differ(model, rows):
     made, _ = made_of(model, rows, "extract=x", "calibrator=temperature")
     assert made.model_id != model.model_id
     assert made.logits_id == model.logits_id
-    unchanged = set(model.files) - {format.MANIFEST, format.METRICS}
+    unchanged = set(model.files) - {MANIFEST, METRICS}
     assert {name: made.files[name] for name in unchanged} == {name: model.files[name] for name in unchanged}
     assert made.manifest.extract == model.manifest.extract
     assert made.metrics["splits"]["dev"]["overall"]["map"] == model.metrics["splits"]["dev"]["overall"]["map"]
@@ -130,7 +130,7 @@ def test_figures_that_no_longer_hold_are_not_carried_over(model):
     }
     like = SimpleNamespace(manifest=model.manifest, model_id=model.model_id, files=model.files, metrics=told)
     new = recalibrated(like, config_of("set_thresholds.energy=0.25"), None)
-    dev = json.loads(new.files[format.METRICS])["splits"]["dev"]
+    dev = json.loads(new.files[METRICS])["splits"]["dev"]
     assert dev == {"overall": {"map": 0.5, "macro_f1": None}, "per_label": {"energy": {"ap": 0.3, "f1": None}}}
 
 

@@ -7,7 +7,8 @@ import torch
 
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError
-from ptec_udf.model.artifact import SEEN, load_artifact, read_artifact
+from ptec_udf.model.artifact import load_artifact, read_artifact
+from ptec_udf.model.artifact_format import SEEN
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
 from tests.variants import seen_of, variant

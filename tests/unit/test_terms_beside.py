@@ -7,8 +7,8 @@ import pytest
 
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ArtifactError
-from ptec_udf.model import artifact
-from ptec_udf.model.artifact import read_artifact, seal
+from ptec_udf.model.artifact import read_artifact
+from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, TERMS, seal
 from ptec_udf.model.terms import TermsHead
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import stop_after, weights_of
@@ -73,7 +73,7 @@ def test_network_is_the_one_without_words_and_a_killed_training_takes_them_up(ru
         stop_after(patched, epoch=2)
         run(tmp_path / "made")
     made = run(tmp_path / "made", WORDS)
-    assert weights_of(made)[artifact.ADAPTER] == weights_of(alone)[artifact.ADAPTER]
+    assert weights_of(made)[ADAPTER] == weights_of(alone)[ADAPTER]
     np.testing.assert_array_equal(made.head_weight, alone.head_weight)
     assert made.logits_id != alone.logits_id
     assert made.metrics["learning"]["flop"] > alone.metrics["learning"]["flop"]
@@ -82,7 +82,7 @@ def test_network_is_the_one_without_words_and_a_killed_training_takes_them_up(ru
 
 def test_weights_of_other_terms_are_refused(run, tmp_path):
     made = run(tmp_path / "made", WORDS, epochs=1)
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
-    files[artifact.TERMS] = files[artifact.TERMS].replace(b'"wind": ', b'"wind": 1,\n"zzz": ', 1)
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
+    files[TERMS] = files[TERMS].replace(b'"wind": ', b'"wind": 1,\n"zzz": ', 1)
     with pytest.raises(ArtifactError, match=r"head\.safetensors: must hold a weight for each term of terms\.json"):
-        read_artifact(files | {artifact.MANIFEST: seal(made.manifest, files)[1]})
+        read_artifact(files | {MANIFEST: seal(made.manifest, files)[1]})

@@ -16,7 +16,8 @@ from jobs.command import show_rows
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
-from ptec_udf.model.artifact import HEAD, MANIFEST, load_artifact, seal
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import Manifest
 from tests.tiny import tiny_artifact, tiny_backbone

@@ -11,7 +11,8 @@ import torch
 
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.errors import ConfigError, TrainingError, UserError
-from ptec_udf.model import artifact
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraForm
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
@@ -97,8 +98,8 @@ def test_second_lora_in_a_backbone_is_as_fresh_as_the_first(load_tiny, tiny_fold
 def test_alpha_makes_another_model(run, tmp_path):
     made = run(tmp_path / "out", "lora={rank: 4}", epochs=1)
     changed = made.manifest.model_copy(update={"lora": LoraForm(rank=4, alpha=17)})
-    files = {name: data for name, data in made.files.items() if name != artifact.MANIFEST}
-    assert artifact.seal(changed, files)[0].model_id != made.model_id
+    files = {name: data for name, data in made.files.items() if name != MANIFEST}
+    assert seal(changed, files)[0].model_id != made.model_id
 
 
 def test_backbone_with_added_lora_takes_no_other_model(run, tmp_path):
@@ -126,7 +127,7 @@ def test_equal_seeds_give_equal_models_and_another_seed_another(run, tmp_path):
     assert first.model_id == again.model_id
     assert weights_of(first) == weights_of(again)
     assert other.model_id != first.model_id
-    assert weights_of(other)[artifact.ADAPTER] != weights_of(first)[artifact.ADAPTER]
+    assert weights_of(other)[ADAPTER] != weights_of(first)[ADAPTER]
 
 
 def test_best_epoch_is_the_one_that_is_kept(run, tmp_path):
@@ -223,7 +224,7 @@ def test_out_may_be_a_link_and_no_mount(run, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     first = run(tmp_path / "link", epochs=1)
     second = run(tmp_path / "link", "overwrite=true", "seed=1", epochs=1)
-    assert first.model_id != second.model_id == artifact.load_artifact(tmp_path / "real").model_id
+    assert first.model_id != second.model_id == load_artifact(tmp_path / "real").model_id
     assert (tmp_path / "link").is_symlink()
     assert sorted(place.name for place in tmp_path.iterdir()) == ["link", "real"]
     monkeypatch.setattr("os.path.ismount", lambda place: str(place) == str(tmp_path / "disk"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ptec_udf.errors import UserError
-from ptec_udf.model import artifact
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import HEAD
 from tests.unit.trainings import stop_after, weights_of
 from training.artifact.export import export
 
@@ -56,7 +57,7 @@ def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_p
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("training.train.export", _export_then_stop)
         run(tmp_path / "out", epochs=1)
-    whole = artifact.load_artifact(tmp_path / "out")
+    whole = load_artifact(tmp_path / "out")
     assert (tmp_path / ".out.training").is_dir()
     with pytest.raises(UserError, match="must be absent or empty"):
         run(tmp_path / "out", "calibrator=none", epochs=1)  # another model
@@ -82,7 +83,7 @@ def test_state_that_is_damaged_is_left_and_training_starts_anew(run, tmp_path, m
 
 def test_broken_artifact_beside_a_killed_training_is_replaced_where_told(run, tmp_path, monkeypatch):
     whole = run(tmp_path / "out", epochs=1)
-    (tmp_path / "out" / artifact.HEAD).write_bytes(b"")
+    (tmp_path / "out" / HEAD).write_bytes(b"")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1)
         run(tmp_path / "out", "overwrite=true", epochs=1)

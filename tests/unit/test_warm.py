@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load
 
 from ptec_udf.errors import ArtifactError, ConfigError
-from ptec_udf.model import artifact
 from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import CHOICE
 from tests.tiny import LABELS, tiny_extract, write_rows
 from training.extract.folder import DATA
 
@@ -41,14 +41,14 @@ def test_training_starts_where_the_earlier_one_ended(run, tmp_path, form):
 def test_training_starts_from_weights_that_have_not_seen_tune(run, tmp_path):
     alone = run(tmp_path / "alone")
     refitted = run(tmp_path / "refitted", "stopping.refit=true")
-    choice = load(refitted.files[artifact.CHOICE])
+    choice = load(refitted.files[CHOICE])
     assert torch.equal(choice["prompt_embeddings"], alone.prompt)
     assert torch.equal(choice["head.weight"], alone.head_weight)
     from_alone, from_refitted = (
         run(tmp_path / f"from-{name}", f"start_from={tmp_path / name}") for name in ("alone", "refitted")
     )
     assert from_alone.model_id == from_refitted.model_id
-    assert artifact.CHOICE not in alone.files
+    assert CHOICE not in alone.files
 
 
 def test_labels_may_come_and_go(run, tmp_path, companies):
@@ -119,7 +119,7 @@ def test_lora_on_other_layers_is_refused(run, tmp_path):
 
 def test_lost_weights_of_the_first_training_are_named(run, tmp_path):
     run(tmp_path / "made", "stopping.refit=true", epochs=1)
-    (tmp_path / "made" / artifact.CHOICE).unlink()
+    (tmp_path / "made" / CHOICE).unlink()
     with pytest.raises(ArtifactError, match=r"choice\.safetensors: file of the artifact is missing"):
         load_artifact(tmp_path / "made")
 

@@ -11,8 +11,8 @@ import pytest
 from ptec_udf.engine import host, worker
 from ptec_udf.engine.worker import EngineSettings, load_count, scorer_beside, scorer_for
 from ptec_udf.errors import ArtifactError, BackboneError
-from ptec_udf.model import artifact
-from ptec_udf.model.artifact import load_artifact, seal
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact
 from tests.variants import with_lora
@@ -113,7 +113,7 @@ def test_a_model_that_others_can_do_without_is_tried_once(models, monkeypatch):
     )
     tried, load = [], worker._load
     monkeypatch.setattr(worker, "_load", lambda *args: tried.append(1) or load(*args))
-    broken = models[1].scoring_files | {artifact.HEAD: b""}
+    broken = models[1].scoring_files | {HEAD: b""}
     assert [scorer_beside(models[1].model_id, broken, SETTINGS) for _ in range(3)] == [None] * 3
     assert len(tried) == 1
     assert loads_of(models[1]) == 1  # a run of its own tries again
@@ -144,9 +144,9 @@ def test_backbone_is_hashed_once(models, monkeypatch):
 
 
 def test_changed_bytes_are_refused_and_nothing_is_kept(models):
-    files = models[0].scoring_files | {artifact.HEAD: b""}
+    files = models[0].scoring_files | {HEAD: b""}
     before = load_count()
-    with pytest.raises(ArtifactError, match=artifact.HEAD):
+    with pytest.raises(ArtifactError, match=HEAD):
         scorer_for(models[0].model_id, files, SETTINGS)
     assert (load_count(), worker._scorers) == (before, {})
     assert loads_of(models[0]) == 1
@@ -159,8 +159,8 @@ def test_changed_bytes_are_refused_and_nothing_is_kept(models):
 def test_another_or_missing_backbone_is_refused(models, change, rule):
     manifest = models[0].manifest
     other = manifest.model_copy(update={"backbone": manifest.backbone.model_copy(update=change)})
-    files = {name: data for name, data in models[0].files.items() if name != artifact.MANIFEST}
-    sealed, files[artifact.MANIFEST] = seal(other, files)
+    files = {name: data for name, data in models[0].files.items() if name != MANIFEST}
+    sealed, files[MANIFEST] = seal(other, files)
     with pytest.raises(BackboneError, match=rule):
         scorer_for(sealed.model_id, files, SETTINGS)
     assert worker._scorers == {}

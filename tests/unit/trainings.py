@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.model import artifact
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.artifact_format import ADAPTER, HEAD
 from training.fitting.checkpoint import Checkpoint
 
 QUICK = (
@@ -24,7 +24,7 @@ CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mea
 
 def weights_of(made: Artifact) -> dict[str, bytes]:
     """What was trained, as it stands in the artifact."""
-    return {name: made.files[name] for name in (artifact.ADAPTER, artifact.HEAD)}
+    return {name: made.files[name] for name in (ADAPTER, HEAD)}
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int, training: str = "choice") -> None:

@@ -12,7 +12,20 @@ import torch
 from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save
 
-from ptec_udf.model import artifact
+from ptec_udf.model.artifact_format import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    CHOICE,
+    HEAD,
+    MANIFEST,
+    METRICS,
+    PROMPT,
+    SEEN,
+    TERMS,
+    TERMS_BIAS,
+    TERMS_WEIGHT,
+    seal,
+)
 from ptec_udf.model.manifest import LoraForm, Manifest
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
@@ -50,14 +63,14 @@ def export(
     head = fused_head(network)
     if terms is not None:
         weights, biases = (torch.from_numpy(values).float() for values in (terms.lines.weights, terms.lines.biases))
-        head |= {artifact.TERMS_WEIGHT: weights.contiguous(), artifact.TERMS_BIAS: biases}
+        head |= {TERMS_WEIGHT: weights.contiguous(), TERMS_BIAS: biases}
     files = adapter_files(network, manifest) | head_files(head, metrics)
     if terms is not None:
-        files[artifact.TERMS] = terms.terms.to_json()
+        files[TERMS] = terms.terms.to_json()
     if choice is not None:
-        files[artifact.CHOICE] = save(choice)
+        files[CHOICE] = save(choice)
     if seen is not None:
-        files[artifact.SEEN] = save(seen)
+        files[SEEN] = save(seen)
     return write_artifact(manifest, files, out)
 
 
@@ -69,7 +82,7 @@ def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> Ma
         files: bytes of all other files, by name.
         out: the folder; an earlier artifact there is replaced.
     """
-    sealed, files[artifact.MANIFEST] = artifact.seal(manifest, files)
+    sealed, files[MANIFEST] = seal(manifest, files)
     write_files(files, out)
     return sealed
 
@@ -77,8 +90,8 @@ def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> Ma
 def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[str, bytes]:
     """Make the two files that every artifact has beside its manifest; for the head's shapes see ``Artifact``."""
     return {
-        artifact.HEAD: save(head),
-        artifact.METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(),
+        HEAD: save(head),
+        METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(),
     }
 
 
@@ -92,8 +105,8 @@ def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dic
         weights = save({name: prompt.contiguous() for name, prompt in prompts_of(network).items()})
     values["base_model_name_or_path"] = manifest.backbone and manifest.backbone.name
     return {
-        artifact.ADAPTER: weights,
-        artifact.ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),
+        ADAPTER: weights,
+        ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),
     }
 
 
@@ -102,7 +115,7 @@ def _lora_in_peft(network: PtecNetwork, form: LoraForm) -> tuple[bytes, dict[str
     layers = lora.changed_layers(network.backbone)
     with tempfile.TemporaryDirectory() as folder:
         lora.peft_config(form.rank, form.alpha, layers).save_pretrained(folder)
-        values = json.loads((Path(folder) / artifact.ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        values = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     values |= {"target_modules": layers, "inference_mode": True}  # PEFT writes a set, in any order
     return save({name: value.cpu().contiguous() for name, value in lora.weights(network.backbone).items()}), values
 
@@ -112,7 +125,7 @@ def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
     if network.prompt is None:
         raise TypeError("a network without a prompt must have LoRA")
     shape = BackboneShape.of(network.backbone)
-    prompt = prompts_of(network)[artifact.PROMPT]
+    prompt = prompts_of(network)[PROMPT]
     # Given in full, since PEFT looks for these in the configuration under names that some families lack.
     options: dict[str, Any] = {
         "task_type": "FEATURE_EXTRACTION",
@@ -131,7 +144,7 @@ def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
         with torch.no_grad():
             wrapped.prompt_encoder["default"].embedding.weight.copy_(prompt)
         wrapped.save_pretrained(folder)
-        weights = (Path(folder) / artifact.ADAPTER).read_bytes()
-        values = json.loads((Path(folder) / artifact.ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        weights = (Path(folder) / ADAPTER).read_bytes()
+        values = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     network.backbone.requires_grad_(False)
     return weights, values

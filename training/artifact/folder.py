@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import MANIFEST
+from ptec_udf.model.artifact_format import MANIFEST
 from training.folders import check_replaceable, put_in_place
 
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
 
-from ptec_udf.model.artifact import SEEN, Artifact
+from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.artifact_format import SEEN
 from training.extract.data import Examples
 
 TEXTS, KEYS = "texts", "keys"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 from safetensors.torch import save
 
-from ptec_udf.model.artifact import SEEN, load_artifact
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact_format import SEEN
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.progress import say
 from training.args import CalibratorName, ThresholdsName

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ptec_udf.model.artifact import TERMS
+from ptec_udf.model.artifact_format import TERMS
 from ptec_udf.model.manifest import TermsForm
 from training.args import TermsCounts
 from training.extract.data import Examples

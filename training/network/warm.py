@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import CHOICE, PROMPT, Artifact, load_artifact, prompt_names
+from ptec_udf.model.artifact import Artifact, load_artifact, prompt_names
+from ptec_udf.model.artifact_format import CHOICE, PROMPT
 from ptec_udf.model.head import LabelAttention
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork

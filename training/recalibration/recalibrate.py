@@ -17,7 +17,8 @@ import numpy as np
 
 from ptec_udf.drift.training import REFERENCE
 from ptec_udf.errors import ArtifactError, ConfigError, SourceError, did_you_mean
-from ptec_udf.model.artifact import MANIFEST, METRICS, Artifact, load_artifact, seal
+from ptec_udf.model.artifact import Artifact, load_artifact
+from ptec_udf.model.artifact_format import MANIFEST, METRICS, seal
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse

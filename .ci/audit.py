@@ -1,6 +1,6 @@
 """Compare installed packages with known vulnerabilities: exit code 1 if there are any, 0 where nobody can be asked.
 
-Run by ``make audit``.
+Run by ``make audit``. Exit code 2: what asks cannot be run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 _TIMEOUT_S = 300
+_USAGE = 2
 
 
 def main() -> int:
@@ -17,10 +18,15 @@ def main() -> int:
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off", "--timeout", "10"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-        packages = json.loads(done.stdout)["dependencies"]
-    except (subprocess.TimeoutExpired, ValueError, KeyError):
-        print("audit: nobody could be asked for known vulnerabilities; nothing was compared")
+    except subprocess.TimeoutExpired:
+        print(f"audit: nobody answered in {_TIMEOUT_S} s; nothing was compared")
         return 0
+    try:
+        packages = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError):
+        print("audit: nothing was compared:", *done.stderr.strip().splitlines()[-1:])
+        cannot_run = done.returncode == _USAGE or "No module named" in done.stderr
+        return 2 if cannot_run else 0
     compared = [package for package in packages if "vulns" in package]
     if not compared:
         print(f"audit: none of {len(packages)} packages could be compared: {packages[0]['skip_reason']}")

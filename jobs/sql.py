@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException, PythonException
+from pyspark.errors import AnalysisException, PySparkException, UnsupportedOperationException
 
 from jobs.site import AnyConfig
 from ptec_udf.config_file import load_config
@@ -46,21 +46,21 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
-    except (PythonException, Py4JJavaError) as error:  # a task failed each time: a worker, or reading a file
+    except (AnalysisException, UnsupportedOperationException) as error:  # before a row was read
+        # Not getMessage(), which fails on some of Delta's refusals.
+        message = str(error).strip().split("\n\nJVM stacktrace")[0]
+        raise SourceError(f"the statement cannot be run: {message}") from None
+    except (PySparkException, Py4JJavaError) as error:  # a task failed each time: a row, a worker, or reading a file
         from ptec_udf.nightly.reason import reason_of  # only here, as above
 
         # Its own message may quote a company's text.
         hint = "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""
         raise SourceError(f"the statement cannot be run, a task of it failed: {reason_of(error)}{hint}") from None
-    except PySparkException as error:
-        # Not getMessage(), which fails on some of Delta's refusals.
-        message = str(error).strip().split("\n\nJVM stacktrace")[0]
-        raise SourceError(f"the statement cannot be run: {message}") from None
     if len(rows) > limit:
         say(f"only the first {limit} rows are shown; --limit shows more")
     return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}
 
 
-def _is_of_utf8(error: PythonException) -> bool:
+def _is_of_utf8(error: Exception) -> bool:
     """Tell whether a worker failed since Spark hands no text to Python that is not valid UTF-8."""
     return any(words in str(error) for words in ("UnicodeDecodeError", "ArrowException", "ArrowInvalid"))

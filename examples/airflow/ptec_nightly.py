@@ -84,6 +84,7 @@ with DAG(
     score >> report
     night = signal()
     score >> night
-    is_new(night) >> extract >> train >> register >> evaluate >> remember(night)
+    is_new(night) >> extract >> train >> register >> evaluate
+    register >> remember(night)  # whatever comes of evaluate: a wrong conf/evaluate.yaml is no reason to train again
 
     dag.user_defined_filters = {"fromjson": json.loads}

@@ -28,12 +28,10 @@ class Standing:
     """Scores of a model, seen from a source.
 
     Attributes:
-        companies: number of them.
         newest: version of the source that the newest were made from; None where none was.
         of_another: whether scores of another source stand.
     """
 
-    companies: int
     newest: int | None
     of_another: bool
 
@@ -85,11 +83,20 @@ class Night:
         """What stands of the model, whatever became of the nights that wrote it."""
         of_this = F.col("source_id") == F.lit(self.source.source_id)
         row = self.standing().agg(
-            F.count("*").alias("companies"),
             F.max(F.when(of_this, F.col("source_version"))).alias("newest"),
             F.coalesce(F.bool_or(~of_this & F.col("removed_in").isNull()), F.lit(False)).alias("of_another"),
         )
         return Standing(**row.first().asDict())  # type: ignore[union-attr]
+
+    def contradicting(self) -> DataFrame:
+        """Scores that stand of another source, or of a newer version: a night that was killed wrote them.
+
+        Where there are none, statistics in the table's log say so, and no file is read.
+        """
+        of_this = F.col("source_id") == F.lit(self.source.source_id)
+        of_another = ~of_this & F.col("removed_in").isNull()
+        is_newer = of_this & (F.col("source_version") > F.lit(self.source.version))
+        return self.standing().where(of_another | is_newer)
 
     def known(self) -> DataFrame:
         """Texts that need no scoring (any more): logits stand, under this model or one that shares them."""
@@ -163,10 +170,8 @@ def nothing_to_do(night: Night) -> str | None:
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
     now = (source.source_id, source.version, record.model_id, record.text_id, record.corrections_version)
-    if seen != now or not night.stands.companies:  # housekeeping may have removed a model's scores
-        return None
-    if night.stands.of_another or (night.stands.newest or 0) > source.version:  # by a night that was killed
-        return None
+    if seen != now or night.standing().isEmpty() or not night.contradicting().isEmpty():
+        return None  # housekeeping may have removed a model's scores
     return (
         f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"
     )
@@ -182,6 +187,20 @@ def superseded(night: Night) -> str | None:
     return (
         f"version {source.version} of {source.name} is older than version {newest}, whose scores stand; "
         "they stay, nothing was written"
+    )
+
+
+def lost_alias(night: Night) -> str | None:
+    """Tell whether the alias points to another model by now, whose nights tell what its screens show."""
+    record = night.record
+    if record.alias is None:
+        return None
+    model_id = registry.find(night.warehouse, alias=record.alias)["model_id"]
+    if model_id == record.model_id:
+        return None
+    return (
+        f"{record.alias!r} points to model {model_id[:12]} by now: nothing was merged, and what was scored is kept for "
+        f"a later night of model {record.model_id[:12]}"
     )
 
 
@@ -229,4 +248,9 @@ def _was_another_source(night: Night) -> bool:
     last = [history.last_of_model(record.model_id)]
     if record.alias and not isinstance(night.config, ShadowConfig):  # a shadow reads what its champion does
         last.append(history.last_done(alias=record.alias, model_id=record.model_id))
-    return any(run and run["source_id"] != night.source.source_id for run in last) or night.stands.of_another
+    if night.stands.of_another:
+        return True
+    # Nothing of the model but scores of this source: a night accepted it, and was killed before it wrote its row.
+    is_accepted = night.stands.newest is not None
+    others = [run for run in last if run and run["source_id"] != night.source.source_id]
+    return any(run["model_id"] != record.model_id or not is_accepted for run in others)

@@ -57,7 +57,7 @@ def _earlier_models(night: Night) -> Mapping[str, str]:
     last, model_ids = _last(night), set()
     for move in reversed(registry.moves_of(night.warehouse, night.record.alias)):
         model_ids.add(move["model_id"])
-        if last and move["model_id"] == last["model_id"] and move["at"] <= last["started"]:
+        if last and move["model_id"] == last["model_id"] and move["at"].timestamp() <= last["started"].timestamp():
             break
     if not (others := model_ids - {night.record.model_id}):
         return {}
@@ -84,7 +84,8 @@ def _killed(night: Night, model_id: str) -> list[Row]:
 def _killed_since_last(night: Night, model_id: str) -> list[Row]:
     """Return those after which no night of the alias has told what changed: it did so without them."""
     last = _last(night)
-    return [row for row in _killed(night, model_id) if last is None or row["started"] > last["started"]]
+    since = last["started"].timestamp() if last else 0
+    return [row for row in _killed(night, model_id) if row["started"].timestamp() > since]
 
 
 def _finish(night: Night, killed: Sequence[Row], columns: str) -> None:

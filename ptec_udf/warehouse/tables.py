@@ -51,6 +51,7 @@ _NEW = "new_rows"
 """Name of what is merged, which no table of ours has."""
 
 _FIRST_WAIT_S = 2.0
+_TRIES_TO_CREATE = 6
 
 ResultT = TypeVar("ResultT")
 
@@ -241,16 +242,21 @@ class Warehouse:
         say(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
 
     def _create(self, table: str) -> None:
-        """Create a table of ours; what a process that was killed has left of one without rows is cleared away."""
-        try:
-            self._build(table)
-        except (AnalysisException, Py4JError) as error:
-            if not any(name in str(error) for name in _HALF_CREATED):
-                raise
+        """Create a table of ours, or let another process end that is creating it.
+
+        What a process that was killed has left of one without rows is cleared away.
+        """
+        for _ in range(1, _TRIES_TO_CREATE):
+            try:
+                with_retries(partial(self._build, table))
+                return
+            except (AnalysisException, Py4JError) as error:
+                if not any(name in str(error) for name in _HALF_CREATED):
+                    raise
             folder = f"{self.spark.catalog.getDatabase(self.database).locationUri}/{table}"
             if not remove_without_data(self.spark, folder, older_than=self._least_age()):
-                raise
-            self._build(table)
+                time.sleep(_FIRST_WAIT_S)
+        self._build(table)
 
     def _least_age(self) -> timedelta:
         """Say how old what a killed process has left must be: on a site, another one may be creating the table."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import time
 from importlib.resources import files
+
+from pyspark.errors import AnalysisException
 
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -12,6 +16,10 @@ _NAMES = ("current_scores", "label_scores", "run_summary", "why_changed", "label
 VIEWS = {name: name for name in _NAMES}
 FUNCTIONS = {"screen": "screen", "why_changed_of": "why_changed"}
 
+_TRIES = 5
+# Of Spark, and of Hive's catalog.
+_CHANGED_MEANWHILE = ("_ALREADY_EXISTS", "_NOT_FOUND", "AlreadyExistsException", "NoSuchObjectException")
+
 
 def ensure_views(warehouse: Warehouse) -> list[str]:
     """Create views and functions that are missing or whose text has changed.
@@ -19,14 +27,29 @@ def ensure_views(warehouse: Warehouse) -> list[str]:
     Returns:
         Files of those that were created, in the folder sql.
     """
-    created = []
-    for file, name in (VIEWS | FUNCTIONS).items():
-        statement, definition = _statement(warehouse, file)
-        described = _described_function(warehouse, name) if file in FUNCTIONS else _described_view(warehouse, name)
-        if definition not in described:
-            warehouse.spark.sql(statement)
-            created.append(file)
-    return created
+    return [file for file, name in (VIEWS | FUNCTIONS).items() if _ensure(warehouse, file, name)]
+
+
+def _ensure(warehouse: Warehouse, file: str, name: str) -> bool:
+    """Create one of them unless it is there; say whether it was not."""
+    for attempt in range(1, _TRIES):
+        try:
+            return _create(warehouse, file, name)
+        except AnalysisException as error:
+            # To replace is to drop and to create, and another run may do so too, and be between the two.
+            if not any(words in str(error) for words in _CHANGED_MEANWHILE):
+                raise
+            time.sleep(attempt * random.uniform(0.5, 1.5))
+    return _create(warehouse, file, name)
+
+
+def _create(warehouse: Warehouse, file: str, name: str) -> bool:
+    statement, definition = _statement(warehouse, file)
+    described = _described_function(warehouse, name) if file in FUNCTIONS else _described_view(warehouse, name)
+    if definition in described:
+        return False
+    warehouse.spark.sql(statement)
+    return True
 
 
 def _statement(warehouse: Warehouse, file: str) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
     assert found["errors"] == {}
     assert found["after"]["score"] == ["report", "signal"]
     assert found["after"]["is_new"] == ["extract"]
-    assert found["after"]["evaluate"] == ["remember"]
+    assert found["after"]["register"] == ["evaluate", "remember"]
     assert found["began"] == [None, None, None, "run-0", "run-0", "run-1"]
 
 

@@ -49,9 +49,19 @@ def expected(site: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def port(site: Path, expected: dict[str, Any]) -> Iterator[int]:
+def screens(site: Path) -> list[tuple[str, int, float]]:
+    """What Spark itself says of each label: its companies, and its threshold."""
+    columns = "label, count(*) AS companies, min(threshold) AS threshold"
+    query = f"SELECT {columns} FROM label_scores WHERE has_label GROUP BY label ORDER BY label"
+    rows = result_of(ptec("sql", query, "--config", "score.yaml", "--json", cwd=site))["rows"]
+    assert len(rows) > 1
+    return [tuple(row.values()) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def port(site: Path, expected: dict[str, Any], screens: list[tuple[str, int, float]]) -> Iterator[int]:
     """A port on which the page's own command serves the warehouse."""
-    del expected  # asked before the server has the warehouse
+    del expected, screens  # asked before the server has the warehouse
     number = free_port()
     with (site / "server.log").open("w") as log:
         command = f"exec {ROOT}/{block('serve', 'sh').replace('10000', str(number))}"
@@ -102,14 +112,19 @@ def test_a_db_api_client_sees_views_functions_and_parameters(site: Path, port: i
         assert label in {row[1] for row in ask("SELECT * FROM why_changed(%s)", key)}
 
 
-def test_deltalake_duckdb_and_polars_give_the_same_counts_and_sums(site: Path, expected: dict[str, Any]) -> None:
+def test_deltalake_duckdb_and_polars_give_the_same_counts_sums_and_joins(
+    site: Path, expected: dict[str, Any], screens: list[tuple[str, int, float]]
+) -> None:
     code = block("files", "python")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=site, env=shell(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    found: dict[str, list[list[tuple[Any, ...]]]] = {}
+    for line in done.stdout.splitlines():
+        reader, printed = line.split(" ", 1)
+        found.setdefault(reader, []).append(ast.literal_eval(printed))
     assert found.keys() == {"deltalake", "DuckDB", "Polars"}
-    for reader, printed in found.items():
-        (row,) = ast.literal_eval(printed)
-        assert tuple(row.values() if isinstance(row, dict) else row) == tuple(expected.values()), reader
+    for reader, (counted, joined) in found.items():
+        assert counted == [tuple(expected.values())], reader
+        assert [(name, n, pytest.approx(threshold)) for name, n, threshold in joined] == screens, reader

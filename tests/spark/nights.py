@@ -57,8 +57,8 @@ class Site:
         rows = [{"key": key, "label": label, "is_true": is_true} for key, label, is_true in said]
         self.warehouse.append_rows("corrections", [row | {"at": datetime.now(UTC)} for row in rows])
 
-    def night(self, *overrides: str) -> dict[str, Any]:
-        """Run one night."""
+    def config(self, *overrides: str) -> ScoreConfig:
+        """Make the configuration of a night."""
         mine = [
             f"warehouse.database={self.warehouse.database}",
             f"source.table={self.table}",
@@ -67,7 +67,11 @@ class Site:
             "engine.dtype=float32",
             "drift.measure=false",  # a third of a small night; where it matters it is switched on
         ]
-        return score(self.spark, load_config(ScoreConfig, None, [*mine, *self.overrides, *overrides]))
+        return load_config(ScoreConfig, None, [*mine, *self.overrides, *overrides])
+
+    def night(self, *overrides: str) -> dict[str, Any]:
+        """Run one night."""
+        return score(self.spark, self.config(*overrides))
 
     def rows(self, table: str) -> list[Any]:
         """All rows of a table of ours, without the columns that hold times."""

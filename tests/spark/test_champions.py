@@ -74,6 +74,31 @@ def test_first_night_of_a_screen_says_who_came_in_although_another_run_has_score
     )
 
 
+def test_a_night_whose_alias_was_moved_meanwhile_tells_nothing_and_keeps_what_it_scored(
+    scored: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, before = registry.find(scored.warehouse, alias="champion")["model_id"], scored.rows("scores")
+    scored.write(companies(25))
+
+    def promoted_meanwhile(*args: Any, **kwargs: Any) -> stage_module.Staged:
+        monkeypatch.undo()
+        staged = stage_module.stage(*args, **kwargs)
+        scored.champion(1)
+        return staged
+
+    monkeypatch.setattr("ptec_udf.nightly.score.stage", promoted_meanwhile)
+    late = scored.night()
+    assert (late["outcome"], late["counts"], late["model_id"]) == ("superseded", {}, first)
+    assert scored.rows("scores") == before
+    assert scored.warehouse.read("score_changes").where(f"run_id = '{late['run_id']}'").isEmpty()
+    new = scored.night()
+    assert (new["outcome"], new["counts"]) == ("done", {"ok": 35})
+    registry.rollback(scored.warehouse, alias="champion", who="test", why="", check=lambda *_: None)
+    back = scored.night()
+    assert (back["outcome"], back["model_id"], back["counts"]) == ("done", first, {"ok": 5})
+    assert (back["reused"], back["rows_per_second"]) == (5, None)
+
+
 @pytest.mark.long
 def test_half_written_source_is_refused_of_a_new_champion_too(site: Site) -> None:
     site.champion()

@@ -144,6 +144,9 @@ def test_sql_runs_and_explains(site: Site) -> None:
     assert all(0 <= value <= 1 for value in row["p"].values())
     assert row["n"] is None
     refused(run(site, "sql", "SELECT nothing FROM nowhere"), "nowhere")
+    quoting = run(site, "sql", f"SELECT CAST(about AS INT) FROM {site.table}")  # Spark's own message is of the text
+    refused(quoting, "a task of it failed: CAST_INVALID_INPUT")
+    assert not any(about in quoting.output for _, _, about in companies(20))
     # Delta's refusal of a subquery has no message that PySpark could ask for.
     subquery = f"UPDATE {site.table} SET name = 'x' WHERE key IN (SELECT key FROM {site.table} ORDER BY key LIMIT 2)"
     refused(run(site, "sql", subquery), "[Ss]ubquer")

@@ -13,6 +13,7 @@ from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly import stage as stage_module
+from ptec_udf.nightly.plan import pin_night
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies
 from tests.tiny import tiny_artifact
@@ -64,6 +65,13 @@ def test_unchanged_source_is_nothing_to_do_and_loads_no_model(scored: Site, monk
     result = scored.night()
     assert result["outcome"] == "nothing_to_do"
     assert scored.rows("scores") == before
+
+
+def test_that_no_score_contradicts_a_night_is_seen_without_reading_a_file(scored: Site) -> None:
+    found = pin_night(scored.warehouse, scored.config()).contradicting()
+    assert found.collect() == []
+    scan = found._jdf.queryExecution().executedPlan().collectLeaves().apply(0)
+    assert scan.metrics().apply("numFiles").value() == 0
 
 
 def test_only_new_and_changed_companies_are_scored(scored: Site) -> None:

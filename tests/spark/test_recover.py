@@ -92,11 +92,25 @@ def test_first_night_that_was_killed_is_of_the_alias_although_columns_and_model_
     assert site.spark.table(site.warehouse.name("why_changed")).select("run_id").distinct().count() == 2
 
 
-def test_scores_that_a_killed_night_took_from_another_source_are_not_taken_for_this_ones(scored: Site) -> None:
-    other = f"{scored.warehouse.database}.others"
+@pytest.fixture
+def other(scored: Site) -> str:
+    """A table of other companies."""
+    name = f"{scored.warehouse.database}.others"
     rows = [(key, name, f"of others, {about}") for key, name, about in companies(10)]
-    frame = scored.spark.createDataFrame(rows, SCHEMA)
-    frame.write.format("delta").saveAsTable(other)
+    scored.spark.createDataFrame(rows, SCHEMA).write.format("delta").saveAsTable(name)
+    return name
+
+
+def test_another_source_that_a_killed_night_was_told_to_accept_is_accepted(scored: Site, other: str) -> None:
+    kill_after_merge(scored, f"source.table={other}", "source.accept_new=true")
+    assert scored.night(f"source.table={other}")["outcome"] == "done"
+    runs = scored.warehouse.read("runs").where(f"source_name = '{other}'").collect()
+    assert [(row["outcome"], row["counts"]["ok"]) for row in runs] == [("done", 20)]
+
+
+def test_scores_that_a_killed_night_took_from_another_source_are_not_taken_for_this_ones(
+    scored: Site, other: str
+) -> None:
     kill_after_merge(scored, f"source.table={other}", "source.accept_new=true")
     assert {row["source_version"] for row in scored.scores().values()} == {0}
     with pytest.raises(ConfigError, match="--accept-new-source"):

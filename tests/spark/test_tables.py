@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -232,6 +234,27 @@ def test_a_second_process_is_told_that_the_warehouse_is_busy(spark: SparkSession
     ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process" in ended.stderr
+
+
+def test_first_runs_that_begin_at_once_create_everything_together(spark: SparkSession) -> None:
+    begin, ended = Barrier(3), []
+
+    def run() -> None:
+        own = spark.newSession()
+        own.conf.unset(FOLDER_SETTING)  # as on a site, where several processes have the catalog
+        made = Warehouse(own, "together")
+        begin.wait(60)
+        made.ensure()
+        ensure_views(made)
+        ended.append(made)
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(run) for _ in range(3)]:
+            done.result()
+    for made in ended:
+        assert [made.version(table) for table in SCHEMAS] == [0] * len(SCHEMAS)
+        assert ensure_views(made) == []
+    spark.sql("DROP DATABASE together CASCADE")
 
 
 @pytest.mark.parametrize("log", [b"", None], ids=["empty commit", "no commit"])

@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from ptec_udf.errors import HeldError
 from ptec_udf.progress import say
 from ptec_udf.remote import go_first
-from ptec_udf.warehouse.embedded import FOLDER_SETTING
+from ptec_udf.warehouse.embedded import FOLDER_SETTING, tell_runs
 from ptec_udf.warehouse.tables import Warehouse
 
 LEASE = timedelta(minutes=10)
@@ -104,8 +104,9 @@ def held(warehouse: Warehouse, model_id: str, run_id: str) -> Iterator[Callable[
     Raises:
         HeldError: when another run has the hold.
     """
-    with _held_in_process(warehouse.database, model_id, run_id):
-        if warehouse.spark.conf.get(FOLDER_SETTING, None):
+    folder = warehouse.spark.conf.get(FOLDER_SETTING, None)
+    with _held_in_process(warehouse.database, model_id, run_id, folder):
+        if folder:
             yield lambda: None
         else:
             with _held_in_table(warehouse.spark, Hold(warehouse, model_id, run_id)) as hold:
@@ -113,17 +114,24 @@ def held(warehouse: Warehouse, model_id: str, run_id: str) -> Iterator[Callable[
 
 
 @contextmanager
-def _held_in_process(database: str, model_id: str, run_id: str) -> Iterator[None]:
-    """Hold scores among the threads of this process."""
+def _held_in_process(database: str, model_id: str, run_id: str, folder: str | None) -> Iterator[None]:
+    """Hold scores among the threads of this process, and tell others of an embedded warehouse in a folder who does."""
+
+    def tell() -> None:
+        if folder:
+            tell_runs(folder, _in_process.values())
+
     with _lock:
         if other := _in_process.get((database, model_id)):
             raise _held(other, model_id)
         _in_process[database, model_id] = run_id
+        tell()
     try:
         yield
     finally:
         with _lock:
             del _in_process[database, model_id]
+            tell()
 
 
 @contextmanager

@@ -91,7 +91,7 @@ class Night:
     def contradicting(self) -> DataFrame:
         """Scores that stand of another source, or of a newer version: a night that was killed wrote them.
 
-        Where there are none, statistics in the table's log say so, and no file is read.
+        Where there are none, statistics in the files say so, and no row is read.
         """
         of_this = F.col("source_id") == F.lit(self.source.source_id)
         of_another = ~of_this & F.col("removed_in").isNull()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -25,6 +27,9 @@ _SIZES = {
 
 DAEMON = "ptec_udf.engine.daemon"
 """Module that imports what Python workers need before it forks them."""
+
+_RUNS = "runs_at_work"
+"""File of a warehouse that names the runs which write scores."""
 
 # The JVM of a command that has just ended holds the catalog for some seconds more.
 _LOCK_WAIT_S = 20.0
@@ -60,6 +65,13 @@ def open_metastore(spark: SparkSession, folder: Path) -> None:
         if "SessionHiveMetaStoreClient" in str(error) or "Another instance of Derby" in str(error):
             raise _busy(folder) from None
         raise
+    tell_runs(folder, [])  # those of a process that was killed
+
+
+def tell_runs(folder: str | Path, run_ids: Iterable[str]) -> None:
+    """Write down which runs write scores, for another process that finds the warehouse in use."""
+    with suppress(OSError):  # nothing depends on it
+        Path(folder, _RUNS).write_text("\n".join(run_ids), encoding="utf-8")
 
 
 def check_free(folder: Path) -> None:
@@ -92,7 +104,11 @@ def _is_locked(lock: Path) -> bool:
 
 def _busy(folder: Path) -> WarehouseBusyError:
     """The one sentence for a warehouse that is in use."""
+    run_ids: list[str] = []
+    with suppress(OSError):
+        run_ids = (folder / _RUNS).read_text(encoding="utf-8").split("\n")
+    runs = f" (run {', '.join(run_ids)})" if any(run_ids) else ""
     return WarehouseBusyError(
-        f"the warehouse {str(folder)!r} is in use by another process, and an embedded warehouse takes one at a time: "
-        "wait until that process has ended, or end it"
+        f"the warehouse {str(folder)!r} is in use by another process{runs}, and an embedded warehouse takes one at a "
+        "time: wait until that process has ended, or end it"
     )

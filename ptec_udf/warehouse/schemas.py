@@ -247,7 +247,7 @@ PARTITIONED_BY: dict[str, tuple[str, ...]] = {table: ("model_id",) for table in 
 
 ADDED: dict[str, tuple[str, ...]] = {
     "scores": ("corrected", "language"),
-    "runs": ("corrections_version", "drifted", "retrain"),
+    "runs": ("dtype", "estimated_seconds", "corrections_version", "drifted", "retrain"),
 }
 """Columns that tables of earlier releases lack, and get; null, which they may hold, stands in rows that are there."""
 

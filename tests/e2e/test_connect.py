@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ptec_udf.warehouse.session import default_settings
-from tests.e2e.processes import ROOT, TIMEOUT_S, environment, free_port, wait_for_port
+from tests.e2e.processes import ROOT, TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
+from tests.tiny import LABELS, tiny_artifact
 from tests.tolerance import assert_logits_close
 
 
@@ -65,6 +67,32 @@ def test_nights_and_ptec_score_are_the_same_on_connect(server: str, tmp_path: Pa
     for key, (status, labels, logits) in scores[0].items():
         assert [status, labels] == scores[1][key][:2]
         assert_logits_close(logits, scores[1][key][2])
+
+
+@pytest.mark.long
+def test_commands_run_on_connect(server: str, tmp_path: Path) -> None:
+    where = {"folder": None, "remote": server, "artifacts": str(tmp_path / "artifacts"), "database": "commands"}
+    source = {"table": "commands.companies", "key": "key"}
+    settings = {"warehouse": where, "source": source, "engine": {"dtype": "float32"}}
+    (tmp_path / "score.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+
+    def run(*arguments: str) -> dict[str, Any]:
+        return result_of(ptec(*arguments, "--config", "score.yaml", "--json", cwd=tmp_path))
+
+    columns = "concat('c', id) AS key, concat('name ', id) AS name, concat('about ', id) AS about"
+    run("sql", f"CREATE TABLE commands.companies USING delta AS SELECT {columns} FROM range(20)")
+    artifacts = [tiny_artifact(tmp_path / f"{seed}", "bert", "deep", seed=seed) for seed in (0, 1)]
+    first, second = (run("register", str(artifact))["model_id"] for artifact in artifacts)
+    for model_id in (first, second):
+        run("promote", model_id)
+        night = run("score")
+        assert (night["outcome"], night["model_id"], night["counts"]) == ("done", model_id, {"ok": 20})
+    query = "SELECT count(*) AS n, any_value(size(ptec_score(key))) AS labels FROM current_scores"
+    assert run("sql", query)["rows"] == [{"n": 20, "labels": len(LABELS)}]
+    assert run("score")["outcome"] == "nothing_to_do"
+    run("rollback")
+    back = run("score")
+    assert (back["outcome"], back["model_id"], back["counts"]) == ("done", first, {})
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -42,6 +42,21 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a copy of this checkout: building leaves files beside the code."""
+    folder = tmp_path_factory.mktemp("wheel")
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "docs", "tests", "benchmarks")
+    shutil.copytree(ROOT, folder / "source", ignore=left_out)
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, folder / "source")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def _pip(*arguments: str | Path) -> None:
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", *arguments], check=True, timeout=TIMEOUT_S)
+
+
 def _environment(folder: Path, *paths: str) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (_site_packages(folder) / "paths.pth").write_text("\n".join(paths) + "\n", encoding="utf-8")
@@ -95,12 +110,14 @@ def test_a_zip_in_py_files_is_enough(site: Path, driver: Path, bare: Path, tmp_p
 
 
 @pytest.mark.long
-def test_an_environment_in_archives_is_enough(site: Path, driver: Path, bare: Path, tmp_path: Path) -> None:
-    inside = _site_packages(bare) / "ptec_udf"
-    shutil.copytree(ROOT / "ptec_udf", inside, ignore=shutil.ignore_patterns("__pycache__"))
+def test_an_environment_with_the_wheel_in_archives_is_enough(
+    site: Path, driver: Path, wheel: Path, tmp_path: Path
+) -> None:
+    environment = _environment(tmp_path / "env", sysconfig.get_path("purelib"))
+    _pip("install", "--no-deps", "--target", _site_packages(environment), wheel)
     packed = tmp_path / "env.tar.gz"
     with tarfile.open(packed, "w:gz") as archive:
-        archive.add(bare, ".")
-    shutil.rmtree(inside)
+        archive.add(environment, ".")
+    shutil.rmtree(environment)
     done = night(site, driver, "./environment/bin/python", archives=f"{packed}#environment")
     assert counts_of(done) == {"ok": 70}

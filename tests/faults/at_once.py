@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import tempfile
 import time
 from collections import Counter
@@ -61,6 +62,9 @@ class State:
     changes: Rows
     holds: Rows
     staging: Rows
+
+
+_NAMES_ANOTHER = re.compile(r"run [0-9a-f]{12}-\d+ is writing scores of model")
 
 
 @dataclass
@@ -142,9 +146,8 @@ class Site:
 def anomalies(state: State, ended: Sequence[dict[str, Any]]) -> list[str]:
     """Say what is wrong with the tables after a round, and with what its nights said; nothing in a good one."""
     found = [one["error"] for one in ended if one["outcome"] == FAILED]
-    found += [
-        f"no run is named: {one['error']}" for one in ended if one["outcome"] == REFUSED and "run " not in one["error"]
-    ]
+    refused = [one["error"] for one in ended if one["outcome"] == REFUSED]
+    found += [f"no other run is named: {error}" for error in refused if not _NAMES_ANOTHER.match(error)]
     if not any(one["outcome"] == "done" for one in ended):
         found.append("no night was done")
     for model_id in state.models:

@@ -30,10 +30,10 @@ class Driver:
     orders: int = 0
 
     @classmethod
-    def start(cls, site: FaultSite, own: Path) -> Driver:
-        """Start one; ``wait`` says when it is ready."""
+    def start(cls, site: FaultSite, own: Path, *lease_s: str) -> Driver:
+        """Start one, whose holds last so many seconds, or as they do everywhere; ``wait`` says when it is ready."""
         own.mkdir()
-        command = [sys.executable, "-m", "tests.faults.driver_process", str(site.folder), str(own)]
+        command = [sys.executable, "-m", "tests.faults.driver_process", str(site.folder), str(own), *lease_s]
         with (own / "log").open("wb") as log:
             return cls(own, subprocess.Popen(command, cwd=own, env=environment(), stdout=log, stderr=log))
 

@@ -1,7 +1,7 @@
-"""A process that scores when it is told to: ``python -m tests.faults.driver_process SITE OWN``.
+"""A process that scores when it is told to: ``python -m tests.faults.driver_process SITE OWN [LEASE]``.
 
 It has a Spark and a catalog of its own, as a driver on a site has, over the tables of SITE. Orders and answers are
-files in OWN.
+files in OWN. A hold ends so many seconds after it was last kept up.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pyspark.sql import SparkSession
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import HeldError, PtecError
+from ptec_udf.nightly import hold
 from ptec_udf.nightly.score import score
 from ptec_udf.warehouse.embedded import DAEMON
 from ptec_udf.warehouse.schemas import SCHEMAS
@@ -32,8 +34,10 @@ MASTER = "local[2,4]"
 _PARENT = os.getppid()
 
 
-def main(site: FaultSite, own: Path) -> None:
+def main(site: FaultSite, own: Path, lease_s: str | None = None) -> None:
     """Score once for each order until there is one to stop."""
+    if lease_s:
+        hold.LEASE, hold._SECONDS_BETWEEN_RENEWALS = timedelta(seconds=int(lease_s)), int(lease_s) / 10
     spark = _session(site, own)
     (own / "ready").touch()
     at = 0
@@ -89,4 +93,4 @@ def _write(file: Path, value: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(FaultSite(Path(sys.argv[1])), Path(sys.argv[2]))
+    main(FaultSite(Path(sys.argv[1])), Path(sys.argv[2]), *sys.argv[3:])

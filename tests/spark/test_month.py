@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -38,6 +38,22 @@ class Shown:
     logits_of: str
     labels: frozenset[str]
     said: dict[str, bool]
+    probabilities: dict[str, float]
+
+
+class Move(NamedTuple):
+    """A company enters or leaves a label."""
+
+    entered: bool
+    reason: str
+    previous_model_id: str
+    model_id: str
+    numbers: list[float | None]
+    """Old and new probability, old and new threshold."""
+
+
+Moves = dict[tuple[str, str], Move]
+"""By company and label."""
 
 
 @dataclass
@@ -50,6 +66,7 @@ class Month:
     gone: dict[str, dict[str, Any]] = field(default_factory=dict)
     corrections: dict[str, dict[str, bool]] = field(default_factory=dict)
     champion: str = ""
+    champion_before: str = ""
     shown: dict[str, Shown] = field(default_factory=dict)
     scorers: dict[str, tuple[Artifact, Scorer]] = field(default_factory=dict)
 
@@ -100,38 +117,42 @@ class Month:
         self.companies[fresh["key"]] = fresh
         self.write()
 
-    def expect(self) -> set[tuple[Any, ...]]:
-        """Work out who enters and leaves which label, and why: key, label, entered, reason."""
-        after = self._shown_now()
-        moves = set()
+    def expect(self) -> Moves:
+        """Work out who enters and leaves which label, and why."""
+        after, moves = self._shown_now(), {}
+        models = (self.champion_before or self.champion, self.champion)
+        thresholds = [{one.name: one.threshold for one in self._loaded(model)[0].manifest.labels} for model in models]
         for key in self.shown.keys() | after.keys():
-            old, new = self.shown.get(key), after.get(key)
-            before, now = (one.labels if one else frozenset() for one in (old, new))
-            moves |= {(key, label, label in now, _reason(old, new, label)) for label in before ^ now}
-        self.shown = after
+            sides = old, new = self.shown.get(key), after.get(key)
+            before, now = (one.labels if one else frozenset() for one in sides)
+            for label in before ^ now:
+                numbers = [one and one.probabilities[label] for one in sides] + [each[label] for each in thresholds]
+                moves[key, label] = Move(label in now, _reason(old, new, label), *models, numbers)
+        self.shown, self.champion_before = after, self.champion
         return moves
 
     def _shown_now(self) -> dict[str, Shown]:
-        artifact, scorer = self._loaded()
+        artifact, scorer = self._loaded(self.champion)
         keys = sorted(self.companies)
         texts = [TEMPLATE.format(**self.companies[key]) for key in keys]
         found = {}
         for key, text, scored in zip(keys, texts, scorer.score(texts), strict=True):
             said = self.corrections.get(key, {})
-            labels = set()
+            labels, probabilities = set(), {}
             for one, logit in zip(artifact.manifest.labels, scored.logits, strict=True):
                 probability = np.float32(1 / (1 + np.exp(-(one.scale * float(logit) + one.offset))))
+                probabilities[one.name] = float(probability)
                 if said.get(one.name, probability >= np.float32(one.threshold)):
                     labels.add(one.name)
-            found[key] = Shown(text, artifact.logits_id, frozenset(labels), dict(said))
+            found[key] = Shown(text, artifact.logits_id, frozenset(labels), dict(said), probabilities)
         return found
 
-    def _loaded(self) -> tuple[Artifact, Scorer]:
-        if self.champion not in self.scorers:
-            artifact = load_artifact(registry.find(self.site.warehouse, model_id=self.champion)["location"])
+    def _loaded(self, model_id: str) -> tuple[Artifact, Scorer]:
+        if model_id not in self.scorers:
+            artifact = load_artifact(registry.find(self.site.warehouse, model_id=model_id)["location"])
             backbone = resolve(artifact.manifest.backbone.name).load()
-            self.scorers[self.champion] = (artifact, Scorer.from_artifact(artifact, *backbone))
-        return self.scorers[self.champion]
+            self.scorers[model_id] = (artifact, Scorer.from_artifact(artifact, *backbone))
+        return self.scorers[model_id]
 
 
 def _reason(old: Shown | None, new: Shown | None, label: str) -> str:
@@ -159,19 +180,19 @@ def month(warehouse: Warehouse, tmp_path: Path) -> Month:
 def test_every_entry_and_exit_has_its_reason(month: Month) -> None:
     site, models = month.site, [month.site.model(0), month.site.model(1)]
     month.promote(models[0])
-    expected: dict[str, set[tuple[Any, ...]]] = {}
+    expected: dict[str, Moves] = {}
     for night in range(N_NIGHTS):
         happens(month, night, models)
         result = site.night()
         assert result["outcome"] == "done"
         if moves := month.expect():
             expected[result["run_id"]] = moves
-    assert {move[3] for moves in expected.values() for move in moves} == {
+    assert {move.reason for moves in expected.values() for move in moves.values()} == {
         "new", "removed", "correction", "text", "model", "threshold",
     }  # fmt: skip
-    assert _found(site) == expected
+    _check(_found(site), expected)
     with_vacuum(site)
-    assert _found(site) == expected
+    _check(_found(site), expected)
     shown = {
         row["key"]: set(row["labels"]) for row in site.spark.table(site.warehouse.name("current_scores")).collect()
     }
@@ -207,11 +228,25 @@ def with_vacuum(site: Site) -> None:
         site.spark.conf.unset(setting)
 
 
-def _found(site: Site) -> dict[str, set[tuple[Any, ...]]]:
+def _check(found: dict[str, Moves], expected: dict[str, Moves]) -> None:
+    """Compare what is told of each run; logits of a text may differ in their last bits."""
+    assert found.keys() == expected.keys()
+    for run_id, moves in expected.items():
+        assert found[run_id].keys() == moves.keys()
+        for which, move in moves.items():
+            one = found[run_id][which]
+            assert one == move._replace(numbers=one.numbers)
+            assert one.numbers == pytest.approx(move.numbers, abs=2e-5)
+
+
+def _found(site: Site) -> dict[str, Moves]:
     """What ``why_changed`` says of each run; nothing may stand there twice."""
     rows = site.spark.table(site.warehouse.name("why_changed")).collect()
-    found: dict[str, set[tuple[Any, ...]]] = {}
+    found: dict[str, Moves] = {}
+    numbers = ("old_probability", "new_probability", "old_threshold", "new_threshold")
+    facts = ("entered", "reason", "previous_model_id", "model_id")
     for row in rows:
-        found.setdefault(row["run_id"], set()).add((row["key"], row["label"], row["entered"], row["reason"]))
+        move = Move(*[row[name] for name in facts], [row[name] for name in numbers])
+        found.setdefault(row["run_id"], {})[row["key"], row["label"]] = move
     assert sum(map(len, found.values())) == len(rows)
     return found

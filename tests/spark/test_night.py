@@ -67,11 +67,11 @@ def test_unchanged_source_is_nothing_to_do_and_loads_no_model(scored: Site, monk
     assert scored.rows("scores") == before
 
 
-def test_that_no_score_contradicts_a_night_is_seen_without_reading_a_file(scored: Site) -> None:
+def test_that_no_score_contradicts_a_night_is_seen_without_reading_a_row(scored: Site) -> None:
     found = pin_night(scored.warehouse, scored.config()).contradicting()
     assert found.collect() == []
     scan = found._jdf.queryExecution().executedPlan().collectLeaves().apply(0)
-    assert scan.metrics().apply("numFiles").value() == 0
+    assert scan.metrics().apply("numOutputRows").value() == 0
 
 
 def test_only_new_and_changed_companies_are_scored(scored: Site) -> None:

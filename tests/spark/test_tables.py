@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,10 @@ from deltalake import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
+from ptec_udf.nightly.hold import held
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.schemas import ADDED, PARTITIONED_BY, SCHEMAS
 from ptec_udf.warehouse.session import build_session
@@ -27,6 +28,8 @@ from ptec_udf.warehouse.tables import Warehouse, with_retries
 from ptec_udf.warehouse.views import ensure_views
 
 MODEL = "m1"
+EARLIER_TABLES = Path(__file__).parents[1] / "data" / "earlier_tables.json"
+"""Columns as they were before there were corrections on screens: tables that stand somewhere, whatever changes here."""
 
 
 def score(key: str, version: int, probability: float = 0.5, **more: Any) -> dict[str, Any]:
@@ -67,18 +70,17 @@ def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession) -> None
 
 def test_tables_of_an_earlier_release_get_what_they_lack(spark: SparkSession, capsys: Any) -> None:
     old = Warehouse(spark, "earlier")
-    old.ensure()
-    merge(old, score("a", 1))
-    for table, columns in ADDED.items():
-        kept = [field for field in SCHEMAS[table].fields if field.name not in columns]
-        rows = spark.createDataFrame(
-            old.read(table).select(*[field.name for field in kept]).collect(), T.StructType(kept)
-        )
-        spark.sql(f"DROP TABLE {old.name(table)}")
-        rows.write.format("delta").partitionBy(*PARTITIONED_BY.get(table, ())).saveAsTable(old.name(table))
+    spark.sql("CREATE DATABASE earlier")
+    company = {"key": "a", "model_id": MODEL, "source_id": "crm", "source_version": 1}
+    for table, columns in json.loads(EARLIER_TABLES.read_text("utf-8")).items():
+        rows = [tuple(map(company.get, columns))] if table == "scores" else []
+        frame = spark.createDataFrame(rows, ", ".join(f"{name} {kind}" for name, kind in columns.items()))
+        frame.write.format("delta").partitionBy(*PARTITIONED_BY.get(table, ())).saveAsTable(old.name(table))
     capsys.readouterr()
     old.ensure()
-    assert "table earlier.scores is of an earlier release; it has corrected, language now" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for table, columns in ADDED.items():
+        assert f"table earlier.{table} is of an earlier release; it has {', '.join(columns)} now" in said
     merge(old, score("b", 1, corrected=[("media", True)]))
     assert {row.key: row.corrected for row in old.read("scores").collect()} == {"a": None, "b": [("media", True)]}
     ensure_views(old)
@@ -225,15 +227,20 @@ def test_the_running_session_is_used_and_checked(spark: SparkSession) -> None:
     assert f"warehouse.folder must be {folder!r}" in caught.value.faults[1]
 
 
-def test_a_second_process_is_told_that_the_warehouse_is_busy(spark: SparkSession) -> None:
+def test_a_second_process_is_told_that_the_warehouse_is_busy_and_with_which_run(
+    spark: SparkSession, warehouse: Warehouse
+) -> None:
     folder = Path(spark.conf.get(FOLDER_SETTING))
     code = (
         "import sys; from ptec_udf.config import WarehouseConfig; "
         "from ptec_udf.warehouse.session import build_session; build_session(WarehouseConfig(folder=sys.argv[1]))"
     )
-    ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    with held(warehouse, MODEL, "run-7"):
+        ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process" in ended.stderr
+    said = f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process (run run-7), and"
+    assert said in ended.stderr
+    assert (folder / "runs_at_work").read_text() == ""
 
 
 def test_first_runs_that_begin_at_once_create_everything_together(spark: SparkSession) -> None:

@@ -65,13 +65,13 @@ PLANTED: dict[str, tuple[State, list[dict[str, Any]], str]] = {
     "hold": (replace(GOOD, holds=[{}]), DONE, "1 rows left in holds"),
     "staging": (replace(GOOD, staging=[{}]), DONE, "1 rows left in score_staging"),
     "failed": (GOOD, [*DONE, {"outcome": "failed", "error": "why"}], "why"),
-    "nobody is named": (GOOD, [*DONE, {"outcome": "refused", "error": "busy"}], "no run is named: busy"),
+    "nobody is named": (GOOD, [*DONE, {"outcome": "refused", "error": "busy"}], "no other run is named: busy"),
     "none done": (GOOD, [{"outcome": "nothing_to_do"}], "no night was done"),
 }
 
 
 def test_a_good_state_has_none() -> None:
-    refused = {"outcome": "refused", "error": "run run-1 is writing"}
+    refused = {"outcome": "refused", "error": "run 0123456789ab-1 is writing scores of model m; start again"}
     assert anomalies(GOOD, [*DONE, refused]) == []
 
 

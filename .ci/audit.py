@@ -10,7 +10,8 @@ import subprocess
 import sys
 
 _TIMEOUT_S = 300
-_USAGE = 2
+_USAGE = 2  # of pip-audit
+_CANNOT_RUN = 2
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     except (ValueError, KeyError):
         print("audit: nothing was compared:", *done.stderr.strip().splitlines()[-1:])
         cannot_run = done.returncode == _USAGE or "No module named" in done.stderr
-        return 2 if cannot_run else 0
+        return _CANNOT_RUN if cannot_run else 0
     compared = [package for package in packages if "vulns" in package]
     if not compared:
         print(f"audit: none of {len(packages)} packages could be compared: {packages[0]['skip_reason']}")

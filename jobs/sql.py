@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException, PySparkException, UnsupportedOperationException
+from pyspark.errors import (
+    AnalysisException,
+    IllegalArgumentException,
+    PySparkException,
+    UnsupportedOperationException,
+)
 
 from jobs.site import AnyConfig
 from ptec_udf.config_file import load_config
@@ -17,12 +22,15 @@ from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
+_QUOTING = ("DELTA_REPLACE_WHERE_MISMATCH",)
+"""Of Delta's refusals those that quote a row."""
+
 
 def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Run ``query`` in our database; return at most ``limit`` rows, each a mapping of column to value.
 
     Raises:
-        SourceError: when the statement cannot be run, with Spark's own explanation.
+        SourceError: when the statement cannot be run, with Spark's own explanation, but where it may quote a row.
     """
     config = load_config(AnyConfig, config_file, overrides)
     warehouse = Warehouse(build_session(config.warehouse, "ptec sql"), config.warehouse.database)
@@ -46,19 +54,39 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
         rows = warehouse.spark.sql(query).limit(limit + 1).collect()
-    except (AnalysisException, UnsupportedOperationException) as error:  # before a row was read
-        # Not getMessage(), which fails on some of Delta's refusals.
-        message = str(error).strip().split("\n\nJVM stacktrace")[0]
-        raise SourceError(f"the statement cannot be run: {message}") from None
-    except (PySparkException, Py4JJavaError) as error:  # a task failed each time: a row, a worker, or reading a file
-        from ptec_udf.nightly.reason import reason_of  # only here, as above
-
-        # Its own message may quote a company's text.
-        hint = "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""
-        raise SourceError(f"the statement cannot be run, a task of it failed: {reason_of(error)}{hint}") from None
+    except (PySparkException, Py4JJavaError) as error:
+        if _is_of_the_statement(error):
+            # Not getMessage(), which fails on some of Delta's refusals.
+            message = str(error).strip().split("\n\nJVM stacktrace")[0]
+            raise SourceError(f"the statement cannot be run: {message}") from None
+        raise SourceError(f"the statement failed while it ran: {_why(error, query)}") from None
     if len(rows) > limit:
         say(f"only the first {limit} rows are shown; --limit shows more")
     return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}
+
+
+def _is_of_the_statement(error: Exception) -> bool:
+    """Tell whether Spark, or Delta, refused a statement as it is written, before it read a row that it could quote."""
+    if isinstance(error, AnalysisException | UnsupportedOperationException):
+        return error.getCondition() not in _QUOTING
+    # Of the driver, such as a version whose files are gone; those that tasks raise have a condition.
+    return isinstance(error, IllegalArgumentException) and error.getCondition() is None
+
+
+def _why(error: PySparkException | Py4JJavaError, query: str) -> str:
+    """Say why a statement failed while it ran, and where, without quoting a row."""
+    from ptec_udf.nightly.reason import reason_of  # only here, as above
+
+    reason = reason_of(error)
+    if isinstance(error, PySparkException):
+        said = (error.getMessageParameters() or {}).get("errorMessage", "")
+        if said and said in query:  # of assert_true and raise_error
+            reason = said
+        fragments = [one.fragment() for one in error.getQueryContext()]
+        reason += "".join(f", at {fragment}" for fragment in fragments if fragment in query)
+    return reason + (
+        "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""
+    )
 
 
 def _is_of_utf8(error: Exception) -> bool:

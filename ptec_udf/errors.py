@@ -13,7 +13,7 @@
     ├── BudgetError           a night of which more goes wrong than may; nothing is merged
     │   ├── ErrorBudgetError      more of its companies have errors
     │   └── RemovalBudgetError    more of the companies that stand are gone from its source
-    ├── HeldError             another run is writing scores of the same model
+    ├── HeldError             another run writes scores of the same model, or is of the same alias
     └── TrainingError         training that cannot go on
 """
 
@@ -89,7 +89,7 @@ class RemovalBudgetError(BudgetError):
 
 
 class HeldError(PtecError):
-    """Raised when another run is writing scores of the same model, or has taken over from this one."""
+    """Raised when another run of the same model or alias is at work, or has taken over from this one."""
 
 
 class TrainingError(PtecError):

@@ -1,4 +1,7 @@
-"""One run at a time writes the scores of a model: a run takes a hold of them, keeps it up, and gives it back.
+"""One run at a time writes the scores of a model, or tells what an alias shows.
+
+A run takes a hold of both, keeps it up, and gives it back. Of two nights of an alias, which a promotion may give two
+models, each would else compare with the same night before them, and tell some moves twice.
 
 Within a process a set of names is enough, and an embedded warehouse takes one process. On a metastore of the site a
 hold is a row of the table ``holds``, which of two at once only one can write. One that is not kept up ends by itself,
@@ -11,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Row, SparkSession
@@ -34,15 +37,18 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 
 _lock = threading.Lock()
 _in_process: dict[tuple[str, str], str] = {}
-"""Runs of this process, by the database and the model whose scores they write."""
+"""Runs of this process, by the database and what they hold."""
+
+_ALIAS = "alias "
+"""Begins the name of what is held of an alias; of a model it is the model_id."""
 
 
 class Hold:
     """A run's row in ``holds``."""
 
-    def __init__(self, warehouse: Warehouse, model_id: str, run_id: str) -> None:
-        """Name the scores and the run that is to write them; nothing is taken yet."""
-        self._warehouse, self._model_id, self._run_id = warehouse, model_id, run_id
+    def __init__(self, warehouse: Warehouse, name: str, run_id: str) -> None:
+        """Name what is to be held, and the run; nothing is taken yet."""
+        self._warehouse, self._name, self._run_id = warehouse, name, run_id
         self._holder = uuid.uuid4().hex
         self._since = datetime.now(UTC)
 
@@ -54,14 +60,14 @@ class Hold:
         """
         first: Row | None = None
         while (row := self._row()) is None or row["holder"] != self._holder:
-            if row is None or row["until"].astimezone(UTC) < datetime.now(UTC):
+            if row is None or row["until"] < time.time():
                 self._put(row["holder"] if row is not None else None)
                 continue
             if first is not None and row["until"] > first["until"]:
-                raise _held(row["run_id"], self._model_id)
+                raise _held(row["run_id"], self._name)
             if first is None:
                 first = row
-                say(f"run {row['run_id']} holds the scores of this model; waiting to see whether it is at work")
+                say(f"run {row['run_id']} holds {_told(self._name)}; waiting to see whether it is at work")
             sleep(_SECONDS_BETWEEN_LOOKS)
 
     def renew(self) -> None:
@@ -77,15 +83,17 @@ class Hold:
 
     def give_back(self) -> None:
         """End the hold."""
-        self._warehouse.delete_hold(self._model_id, self._holder)
+        self._warehouse.delete_hold(self._name, self._holder)
 
     def _row(self) -> Row | None:
-        return self._warehouse.read("holds").where(F.col("model_id") == self._model_id).first()
+        """Return run and holder, and until when, in seconds since 1970: local times come twice where clocks go back."""
+        of_this = self._warehouse.read("holds").where(F.col("model_id") == self._name)
+        return of_this.select("run_id", "holder", (F.unix_micros("until") / 1e6).alias("until")).first()
 
     def _put(self, expected: str | None) -> None:
         """Write this hold in the place of the expected one; where another one is, nothing changes."""
         row = {
-            "model_id": self._model_id,
+            "model_id": self._name,
             "run_id": self._run_id,
             "holder": self._holder,
             "since": self._since,
@@ -95,42 +103,49 @@ class Hold:
 
 
 @contextmanager
-def held(warehouse: Warehouse, model_id: str, run_id: str) -> Iterator[Callable[[], None]]:
-    """Hold the scores of a model while the block runs.
+def held(warehouse: Warehouse, model_id: str, run_id: str, alias: str | None = None) -> Iterator[Callable[[], None]]:
+    """Hold the scores of a model while the block runs, and an alias, if one is given.
 
     Yields:
-        What is to be called right before scores are written: it raises HeldError if the hold is lost.
+        What is to be called right before scores are written: it raises HeldError if a hold is lost.
 
     Raises:
-        HeldError: when another run has the hold.
+        HeldError: when another run has a hold.
     """
+    names = [f"{_ALIAS}{alias}", model_id] if alias else [model_id]
     folder = warehouse.spark.conf.get(FOLDER_SETTING, None)
-    with _held_in_process(warehouse.database, model_id, run_id, folder):
-        if folder:
-            yield lambda: None
-        else:
-            with _held_in_table(warehouse.spark, Hold(warehouse, model_id, run_id)) as hold:
-                yield hold.renew
+    with ExitStack() as stack:
+        holds = []
+        for name in names:
+            stack.enter_context(_held_in_process(warehouse.database, name, run_id, folder))
+            if not folder:
+                holds.append(stack.enter_context(_held_in_table(warehouse.spark, Hold(warehouse, name, run_id))))
+
+        def still_held() -> None:
+            for hold in holds:
+                hold.renew()
+
+        yield still_held
 
 
 @contextmanager
-def _held_in_process(database: str, model_id: str, run_id: str, folder: str | None) -> Iterator[None]:
-    """Hold scores among the threads of this process, and tell others of an embedded warehouse in a folder who does."""
+def _held_in_process(database: str, name: str, run_id: str, folder: str | None) -> Iterator[None]:
+    """Hold something among this process's threads, and tell others, if there is a folder for them, that it is held."""
 
     def tell() -> None:
         if folder:
             tell_runs(folder, _in_process.values())
 
     with _lock:
-        if other := _in_process.get((database, model_id)):
-            raise _held(other, model_id)
-        _in_process[database, model_id] = run_id
+        if other := _in_process.get((database, name)):
+            raise _held(other, name)
+        _in_process[database, name] = run_id
         tell()
     try:
         yield
     finally:
         with _lock:
-            del _in_process[database, model_id]
+            del _in_process[database, name]
             tell()
 
 
@@ -158,6 +173,10 @@ def _keep_up(spark: SparkSession, hold: Hold, ended: threading.Event) -> None:
             hold.renew()
 
 
-def _held(run_id: str, model_id: str) -> HeldError:
+def _held(run_id: str, name: str) -> HeldError:
     """Name the run that has the hold."""
-    return HeldError(f"run {run_id} is writing scores of model {model_id[:12]}; start again when it has ended")
+    return HeldError(f"run {run_id} holds {_told(name)}; start again when it has ended")
+
+
+def _told(name: str) -> str:
+    return name if name.startswith(_ALIAS) else f"the scores of model {name[:12]}"

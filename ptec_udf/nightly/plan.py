@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig, ShadowConfig
@@ -28,11 +28,14 @@ class Standing:
     """Scores of a model, seen from a source.
 
     Attributes:
-        newest: version of the source that the newest were made from; None where none was.
+        newest: version of the source that the newest were made from, of companies that are gone too; None where none
+            was.
+        of_this: whether scores of this source stand.
         of_another: whether scores of another source stand.
     """
 
     newest: int | None
+    of_this: bool
     of_another: bool
 
 
@@ -81,22 +84,29 @@ class Night:
     @cached_property
     def stands(self) -> Standing:
         """What stands of the model, whatever became of the nights that wrote it."""
-        of_this = F.col("source_id") == F.lit(self.source.source_id)
+        is_there = self._of_this & F.col("removed_in").isNull()
         row = self.standing().agg(
-            F.max(F.when(of_this, F.col("source_version"))).alias("newest"),
-            F.coalesce(F.bool_or(~of_this & F.col("removed_in").isNull()), F.lit(False)).alias("of_another"),
+            F.max(F.when(self._of_this, F.col("source_version"))).alias("newest"),
+            F.coalesce(F.bool_or(is_there), F.lit(False)).alias("of_this"),
+            F.coalesce(F.bool_or(self._of_another), F.lit(False)).alias("of_another"),
         )
         return Standing(**row.first().asDict())  # type: ignore[union-attr]
 
     def contradicting(self) -> DataFrame:
         """Scores that stand of another source, or of a newer version: a night that was killed wrote them.
 
-        Where there are none, statistics in the files say so, and no row is read.
+        Where there are none, statistics in the files say so, and no row is read, but in files of both sources.
         """
-        of_this = F.col("source_id") == F.lit(self.source.source_id)
-        of_another = ~of_this & F.col("removed_in").isNull()
-        is_newer = of_this & (F.col("source_version") > F.lit(self.source.version))
-        return self.standing().where(of_another | is_newer)
+        is_newer = self._of_this & (F.col("source_version") > F.lit(self.source.version))
+        return self.standing().where(self._of_another | is_newer)
+
+    @property
+    def _of_this(self) -> Column:
+        return F.col("source_id") == F.lit(self.source.source_id)
+
+    @property
+    def _of_another(self) -> Column:
+        return ~self._of_this & F.col("removed_in").isNull()
 
     def known(self) -> DataFrame:
         """Texts that need no scoring (any more): logits stand, under this model or one that shares them."""
@@ -190,20 +200,6 @@ def superseded(night: Night) -> str | None:
     )
 
 
-def lost_alias(night: Night) -> str | None:
-    """Tell whether the alias points to another model by now, whose nights tell what its screens show."""
-    record = night.record
-    if record.alias is None:
-        return None
-    model_id = registry.find(night.warehouse, alias=record.alias)["model_id"]
-    if model_id == record.model_id:
-        return None
-    return (
-        f"{record.alias!r} points to model {model_id[:12]} by now: nothing was merged, and what was scored is kept for "
-        f"a later night of model {record.model_id[:12]}"
-    )
-
-
 def check(night: Night) -> None:
     """Refuse what can be seen to fail, all faults at once, before anything is written."""
     if faults := source_faults(night):
@@ -244,13 +240,13 @@ def _newest_version(night: Night) -> int:
 
 def _was_another_source(night: Night) -> bool:
     """Tell whether the model, or the alias before it was promoted, was last scored on another source."""
+    if night.stands.of_another:
+        return True
     history, record = night.history, night.record
     last = [history.last_of_model(record.model_id)]
     if record.alias and not isinstance(night.config, ShadowConfig):  # a shadow reads what its champion does
         last.append(history.last_done(alias=record.alias, model_id=record.model_id))
-    if night.stands.of_another:
-        return True
-    # Nothing of the model but scores of this source: a night accepted it, and was killed before it wrote its row.
-    is_accepted = night.stands.newest is not None
-    others = [run for run in last if run and run["source_id"] != night.source.source_id]
-    return any(run["model_id"] != record.model_id or not is_accepted for run in others)
+    others = [run if run and run["source_id"] != night.source.source_id else None for run in last]
+    # Scores of this source although the model's last row is of another: a night that accepted it was killed.
+    is_accepted = others[0] is not None and night.stands.of_this
+    return any(run and not (is_accepted and run["model_id"] == record.model_id) for run in others)

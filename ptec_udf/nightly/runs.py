@@ -40,8 +40,8 @@ class History:
         columns = ("command", "run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias")
         facts = ("started", "estimated_seconds", "corrections_version", "drifted")
         runs = warehouse.read("runs").select(*columns, *facts)
-        # Not by local times, which come twice in the hour that a clock is put back.
-        rows = sorted(runs.collect(), key=lambda row: row["started"].timestamp())
+        # Not sorted here, by local times, which come twice in the hour that a clock is put back.
+        rows = runs.orderBy("started").collect()
         return cls(*[[row for row in rows if row["command"] == command] for command in (COMMAND, ESTIMATE)])
 
     def last_done(self, *, alias: str | None, model_id: str) -> Row | None:

@@ -26,7 +26,7 @@ from ptec_udf.nightly import diff
 from ptec_udf.nightly.budget import check_removed, fates_of_screen
 from ptec_udf.nightly.drift import measure_drift
 from ptec_udf.nightly.hold import held
-from ptec_udf.nightly.plan import Night, as_it_is_now, check, lost_alias, nothing_to_do, pin_night, superseded
+from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.runs import DONE, NOTHING, NULL_KEY, SUPERSEDED
@@ -61,7 +61,7 @@ def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
     """Score with one model, and in its pass with shadows that can; returns and raises as ``score``."""
     if not _is_staged_beside(night) and (result := _needless(night)):
         return result
-    with held(night.warehouse, night.record.model_id, night.record.run_id) as still_held:
+    with held(night.warehouse, night.record.model_id, night.record.run_id, night.record.alias) as still_held:
         night = as_it_is_now(night)  # another run may have ended before this one had its hold
         if result := _needless(night):
             _cleared(night)
@@ -87,7 +87,7 @@ def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], 
     warehouse = night.warehouse
     try:
         night = finish_killed(night)
-        outcome = _run(replace(night, beside=nights_beside(night, shadows)), still_held)
+        _run(replace(night, beside=nights_beside(night, shadows)), still_held)
     except (PySparkException, Py4JError) as error:
         kind = reason_of(error)
         night.record.write_failed(warehouse, kind)
@@ -102,11 +102,11 @@ def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], 
     except Exception as error:
         night.record.write_failed(warehouse, type(error).__name__)
         raise
-    return night.record.write(warehouse, outcome)
+    return night.record.write(warehouse, DONE)
 
 
-def _run(night: Night, still_held: Callable[[], None]) -> str:
-    """Do the night's work and return its outcome; for ``still_held`` see ``held``."""
+def _run(night: Night, still_held: Callable[[], None]) -> None:
+    """Do the night's work; for ``still_held`` see ``held``."""
     record = night.record
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
     changes = todo = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
@@ -125,15 +125,11 @@ def _run(night: Night, still_held: Callable[[], None]) -> str:
             check_removed(fates_of_screen(night, changes, fates), night.config.max_removed_fraction)
         staged = _stage(night, todo, n_texts) if diff.has_texts(fates) else Staged()
         still_held()
-        if reason := lost_alias(night):
-            say(reason)
-            return SUPERSEDED
         write(night, todo, fates)
         _summarise(night, staged)
         if night.config.drift.measure and record.has_written:
             _afterwards("drift was not measured", lambda: measure_drift(night))
         _cleared(night)
-        return DONE
     finally:
         changes.unpersist()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,7 +30,7 @@ DAEMON = "ptec_udf.engine.daemon"
 """Module that imports what Python workers need before it forks them."""
 
 _RUNS = "runs_at_work"
-"""File of a warehouse that names the runs which write scores."""
+"""File of a warehouse that names the process which has it, and its runs."""
 
 # The JVM of a command that has just ended holds the catalog for some seconds more.
 _LOCK_WAIT_S = 20.0
@@ -69,9 +70,9 @@ def open_metastore(spark: SparkSession, folder: Path) -> None:
 
 
 def tell_runs(folder: str | Path, run_ids: Iterable[str]) -> None:
-    """Write down which runs write scores, for another process that finds the warehouse in use."""
+    """Write down which runs this process has, for another one that finds the warehouse in use."""
     with suppress(OSError):  # nothing depends on it
-        Path(folder, _RUNS).write_text("\n".join(run_ids), encoding="utf-8")
+        Path(folder, _RUNS).write_text("\n".join([f"{os.getpid()}", *sorted(set(run_ids))]), encoding="utf-8")
 
 
 def check_free(folder: Path) -> None:
@@ -105,9 +106,11 @@ def _is_locked(lock: Path) -> bool:
 def _busy(folder: Path) -> WarehouseBusyError:
     """The one sentence for a warehouse that is in use."""
     run_ids: list[str] = []
-    with suppress(OSError):
-        run_ids = (folder / _RUNS).read_text(encoding="utf-8").split("\n")
-    runs = f" (run {', '.join(run_ids)})" if any(run_ids) else ""
+    with suppress(OSError, ValueError):
+        pid, *told = (folder / _RUNS).read_text(encoding="utf-8").split("\n")
+        os.kill(int(pid), 0)  # else it was killed, and another process has the warehouse now
+        run_ids = told
+    runs = f" (run {', '.join(run_ids)})" if run_ids else ""
     return WarehouseBusyError(
         f"the warehouse {str(folder)!r} is in use by another process{runs}, and an embedded warehouse takes one at a "
         "time: wait until that process has ended, or end it"

@@ -212,8 +212,8 @@ DRIFT = _table(
 )
 
 HOLDS = _table(
-    ("model_id", _STRING, "model whose scores are being written"),
-    ("run_id", _STRING, "run that writes them"),
+    ("model_id", _STRING, "model whose scores are being written, or alias and its name"),
+    ("run_id", _STRING, "run at work"),
     ("holder", _STRING, "what tells its process, and its place there, from all others"),
     ("since", _TIMESTAMP, "begin"),
     ("until", _TIMESTAMP, "moment at which the hold ends unless it is kept up"),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from delta import exceptions as conflicts
 from py4j.protocol import Py4JError
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, UnknownException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -21,7 +21,7 @@ from ptec_udf.progress import say
 from ptec_udf.remote import DeltaLog
 from ptec_udf.text import quote
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
-from ptec_udf.warehouse.files import remove_without_data
+from ptec_udf.warehouse.files import list_files, remove_without_data
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
 from ptec_udf.warehouse.session import make_database
 
@@ -250,13 +250,16 @@ class Warehouse:
             try:
                 with_retries(partial(self._build, table))
                 return
-            except (AnalysisException, Py4JError) as error:
+            except (AnalysisException, Py4JError, UnknownException) as error:
                 if not any(name in str(error) for name in _HALF_CREATED):
                     raise
-            folder = f"{self.spark.catalog.getDatabase(self.database).locationUri}/{table}"
+                folder = f"{self.spark.catalog.getDatabase(self.database).locationUri}/{table}"
+                if list_files(self.spark, folder):
+                    raise  # of somebody else
             if not remove_without_data(self.spark, folder, older_than=self._least_age()):
+                say(f"table {self.database}.{table} is being created by another process; waiting for it")
                 time.sleep(_FIRST_WAIT_S)
-        self._build(table)
+        with_retries(partial(self._build, table))
 
     def _least_age(self) -> timedelta:
         """Say how old what a killed process has left must be: on a site, another one may be creating the table."""

@@ -18,7 +18,13 @@ FUNCTIONS = {"screen": "screen", "why_changed_of": "why_changed"}
 
 _TRIES = 5
 # Of Spark, and of Hive's catalog.
-_CHANGED_MEANWHILE = ("_ALREADY_EXISTS", "_NOT_FOUND", "AlreadyExistsException", "NoSuchObjectException")
+_CHANGED_MEANWHILE = (
+    "_ALREADY_EXISTS",
+    "_NOT_FOUND",
+    "UNRESOLVED_ROUTINE",
+    "AlreadyExistsException",
+    "NoSuchObjectException",
+)
 
 
 def ensure_views(warehouse: Warehouse) -> list[str]:

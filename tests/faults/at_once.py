@@ -64,7 +64,7 @@ class State:
     staging: Rows
 
 
-_NAMES_ANOTHER = re.compile(r"run [0-9a-f]{12}-\d+ is writing scores of model")
+_NAMES_ANOTHER = re.compile(r"run [0-9a-f]{12}-\d+ holds (the scores of model|alias)")
 
 
 @dataclass

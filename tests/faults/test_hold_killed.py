@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,30 @@ from tests.faults.site import FaultSite
 LEASE_S = "40"
 
 
+@pytest.fixture
+def site(tmp_path: Path) -> FaultSite:
+    return FaultSite.prepare(tmp_path / "site")
+
+
+@pytest.fixture
+def first(site: FaultSite, tmp_path: Path) -> Driver:
+    """The one that is killed."""
+    return Driver.start(site, tmp_path / "first", LEASE_S)
+
+
+@pytest.fixture
+def second(site: FaultSite, tmp_path: Path) -> Iterator[Driver]:
+    started = Driver.start(site, tmp_path / "second", LEASE_S)
+    yield started
+    started.close()
+
+
 @pytest.mark.long
-def test_rerun_takes_the_hold_of_a_killed_night_over_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    site = FaultSite.prepare(tmp_path / "site")
+def test_rerun_takes_the_hold_of_a_killed_night_over_and_ends_as_an_undisturbed_one(
+    site: FaultSite, first: Driver, second: Driver
+) -> None:
     undisturbed = Undisturbed.of(site, IN_ONE_PROCESS)
     site.restore()
-    first, second = (Driver.start(site, tmp_path / name, LEASE_S) for name in ("first", "second"))
     first.wait()
     second.wait()
     first.order([])
@@ -33,9 +52,10 @@ def test_rerun_takes_the_hold_of_a_killed_night_over_and_ends_as_an_undisturbed_
         time.sleep(0.01)
     for process in processes_of(first.process.pid):
         os.kill(process.pid, signal.SIGKILL)
-    (left,) = table_rows(site.table("holds"), ())
+    of_alias, of_model = table_rows(site.table("holds"), ("since", "until", "holder"))
+    run_id = of_model["run_id"]
+    assert of_alias == {"model_id": "alias champion", "run_id": run_id}
     result = second.night()
-    assert f"run {left['run_id']} holds the scores of this model; waiting" in second.said()
-    assert (result["outcome"], result["run_id"]) == ("done", left["run_id"])
+    assert f"run {run_id} holds alias champion; waiting" in second.said()
+    assert (result["outcome"], result["run_id"]) == ("done", run_id)
     assert site.tables() == undisturbed.tables
-    second.close()

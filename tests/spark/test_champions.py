@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.errors import ConfigError, RemovalBudgetError
+from ptec_udf.errors import ConfigError, HeldError, RemovalBudgetError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly import stage as stage_module
@@ -74,29 +74,32 @@ def test_first_night_of_a_screen_says_who_came_in_although_another_run_has_score
     )
 
 
-def test_a_night_whose_alias_was_moved_meanwhile_tells_nothing_and_keeps_what_it_scored(
+def test_a_model_that_is_promoted_while_a_night_is_at_work_has_its_own_night_after_it(
     scored: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, before = registry.find(scored.warehouse, alias="champion")["model_id"], scored.rows("scores")
+    first = registry.find(scored.warehouse, alias="champion")["model_id"]
     scored.write(companies(25))
 
     def promoted_meanwhile(*args: Any, **kwargs: Any) -> stage_module.Staged:
         monkeypatch.undo()
-        staged = stage_module.stage(*args, **kwargs)
         scored.champion(1)
-        return staged
+        with pytest.raises(HeldError, match="holds alias champion"):
+            scored.night()
+        return stage_module.stage(*args, **kwargs)
 
     monkeypatch.setattr("ptec_udf.nightly.score.stage", promoted_meanwhile)
-    late = scored.night()
-    assert (late["outcome"], late["counts"], late["model_id"]) == ("superseded", {}, first)
-    assert scored.rows("scores") == before
-    assert scored.warehouse.read("score_changes").where(f"run_id = '{late['run_id']}'").isEmpty()
-    new = scored.night()
+    late, new = scored.night(), scored.night()
+    assert (late["outcome"], late["model_id"], late["counts"]) == ("done", first, {"ok": 5})
     assert (new["outcome"], new["counts"]) == ("done", {"ok": 35})
-    registry.rollback(scored.warehouse, alias="champion", who="test", why="", check=lambda *_: None)
-    back = scored.night()
-    assert (back["outcome"], back["model_id"], back["counts"]) == ("done", first, {"ok": 5})
-    assert (back["reused"], back["rows_per_second"]) == (5, None)
+    told: dict[str, set[str]] = {}
+    for row in scored.spark.table(scored.warehouse.name("why_changed")).orderBy("changed_at").collect():
+        labels = told.setdefault(row["key"], set())
+        assert row["entered"] is not (row["label"] in labels)
+        (labels.add if row["entered"] else labels.remove)(row["label"])
+    shown = scored.spark.table(scored.warehouse.name("current_scores")).collect()
+    assert {key: labels for key, labels in told.items() if labels} == {
+        row["key"]: set(row["labels"]) for row in shown if row["labels"]
+    }
 
 
 @pytest.mark.long

@@ -152,8 +152,10 @@ def test_sql_runs_and_explains(site: Site) -> None:
 def test_sql_that_a_row_makes_fail_is_refused_without_quoting_the_row(site: Site) -> None:
     for function in ("CAST(about AS INT)", "raise_error(about)", "to_timestamp(about, 'yyyy')"):
         result = run(site, "sql", f"SELECT {function} FROM {site.table}")
-        refused(result, "a task of it failed: [A-Z_]+$")
+        refused(result, f"the statement failed while it ran: [A-Z_.0-9]+, at {re.escape(function)}$")
         assert not any(about in result.output for _, _, about in companies(20))
+    result = run(site, "sql", f"SELECT assert_true(about = '', 'no text is empty') FROM {site.table}")
+    refused(result, "the statement failed while it ran: no text is empty, at assert_true")
 
 
 def test_a_version_whose_files_are_gone_is_refused_with_the_file(site: Site) -> None:

@@ -43,9 +43,7 @@ def test_a_second_night_at_once_is_refused_with_the_name_of_the_first(
     before_writing(monkeypatch, night_beside)
     result = site.night()
     assert (result["outcome"], result["counts"]) == ("done", {"ok": 30})
-    assert refused == [
-        f"run {result['run_id']} is writing scores of model {result['model_id'][:12]}; start again when it has ended"
-    ]
+    assert refused == [f"run {result['run_id']} holds alias champion; start again when it has ended"]
     assert site.night()["outcome"] == "nothing_to_do"
 
 

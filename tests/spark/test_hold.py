@@ -39,10 +39,22 @@ def test_row_stands_while_the_run_is_at_work(on_a_site: Warehouse) -> None:
     assert holders(on_a_site) == {}
 
 
+def test_an_alias_is_held_beside_the_model(on_a_site: Warehouse) -> None:
+    with held(on_a_site, "model", "run-1", "champion"):
+        assert holders(on_a_site) == {"model": "run-1", "alias champion": "run-1"}
+        with (
+            pytest.raises(HeldError, match="run run-1 holds alias champion"),
+            held(on_a_site, "another", "run-2", "champion"),
+        ):
+            pass
+        assert holders(on_a_site) == {"model": "run-1", "alias champion": "run-1"}
+    assert holders(on_a_site) == {}
+
+
 def test_run_that_gives_a_sign_of_life_keeps_its_hold(warehouse: Warehouse) -> None:
     first, second = Hold(warehouse, "model", "run-1"), Hold(warehouse, "model", "run-2")
     first.take()
-    with pytest.raises(HeldError, match="run run-1 is writing scores of model model"):
+    with pytest.raises(HeldError, match="run run-1 holds the scores of model model"):
         second.take(sleep=lambda _: first.renew())
     first.give_back()
     second.take()

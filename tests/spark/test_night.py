@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from delta.exceptions import ConcurrentAppendException
+from pyspark.sql import DataFrame
 
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.errors import PtecError
@@ -67,11 +69,20 @@ def test_unchanged_source_is_nothing_to_do_and_loads_no_model(scored: Site, monk
     assert scored.rows("scores") == before
 
 
+def rows_read(frame: DataFrame) -> int:
+    """Return the number of rows that the scan of a frame gave when it was collected."""
+    scan = frame._jdf.queryExecution().executedPlan().collectLeaves().apply(0)
+    return scan.metrics().apply("numOutputRows").value()
+
+
 def test_that_no_score_contradicts_a_night_is_seen_without_reading_a_row(scored: Site) -> None:
-    found = pin_night(scored.warehouse, scored.config()).contradicting()
+    night = pin_night(scored.warehouse, scored.config())
+    found = night.contradicting()
     assert found.collect() == []
-    scan = found._jdf.queryExecution().executedPlan().collectLeaves().apply(0)
-    assert scan.metrics().apply("numOutputRows").value() == 0
+    assert rows_read(found) == 0
+    other = replace(night, source=replace(night.source, source_id="another"))
+    found = other.contradicting()
+    assert len(found.collect()) == rows_read(found) == 30
 
 
 def test_only_new_and_changed_companies_are_scored(scored: Site) -> None:

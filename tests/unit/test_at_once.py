@@ -71,7 +71,7 @@ PLANTED: dict[str, tuple[State, list[dict[str, Any]], str]] = {
 
 
 def test_a_good_state_has_none() -> None:
-    refused = {"outcome": "refused", "error": "run 0123456789ab-1 is writing scores of model m; start again"}
+    refused = {"outcome": "refused", "error": "run 0123456789ab-1 holds alias champion; start again"}
     assert anomalies(GOOD, [*DONE, refused]) == []
 
 

@@ -84,7 +84,7 @@ def test_commands_run_on_connect(server: str, tmp_path: Path) -> None:
     artifacts = [tiny_artifact(tmp_path / f"{seed}", "bert", "deep", seed=seed) for seed in (0, 1)]
     first, second = (run("register", str(artifact))["model_id"] for artifact in artifacts)
     for model_id in (first, second):
-        run("promote", model_id)
+        run("promote", model_id, "--force", "--why", "the other one is judged by nobody")
         night = run("score")
         assert (night["outcome"], night["model_id"], night["counts"]) == ("done", model_id, {"ok": 20})
     query = "SELECT count(*) AS n, any_value(size(ptec_score(key))) AS labels FROM current_scores"

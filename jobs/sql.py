@@ -69,8 +69,8 @@ def _is_of_the_statement(error: Exception) -> bool:
     """Tell whether Spark, or Delta, refused a statement as it is written, before it read a row that it could quote."""
     if isinstance(error, AnalysisException | UnsupportedOperationException):
         return error.getCondition() not in _QUOTING
-    # Of the driver, such as a version whose files are gone; those that tasks raise have a condition.
-    return isinstance(error, IllegalArgumentException) and error.getCondition() is None
+    # Of the driver, such as a version whose files are gone; those that tasks raise have a condition of Spark's.
+    return isinstance(error, IllegalArgumentException) and (error.getCondition() or "DELTA_").startswith("DELTA_")
 
 
 def _why(error: PySparkException | Py4JJavaError, query: str) -> str:
@@ -84,9 +84,9 @@ def _why(error: PySparkException | Py4JJavaError, query: str) -> str:
             reason = said
         fragments = [one.fragment() for one in error.getQueryContext()]
         reason += "".join(f", at {fragment}" for fragment in fragments if fragment in query)
-    return reason + (
-        "; write make_valid_utf8(text) for texts that may not be valid UTF-8" if _is_of_utf8(error) else ""
-    )
+    if _is_of_utf8(error):
+        reason += "; write make_valid_utf8(text) for texts that may not be valid UTF-8"
+    return reason
 
 
 def _is_of_utf8(error: Exception) -> bool:

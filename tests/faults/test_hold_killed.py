@@ -52,6 +52,7 @@ def test_rerun_takes_the_hold_of_a_killed_night_over_and_ends_as_an_undisturbed_
         time.sleep(0.01)
     for process in processes_of(first.process.pid):
         os.kill(process.pid, signal.SIGKILL)
+    first.process.wait(60)
     left = {row["model_id"]: row["run_id"] for row in table_rows(site.table("holds"), ())}
     assert len(left) == 2
     run_id = left["alias champion"]

@@ -16,7 +16,7 @@ from tests.faults.points import IN_ONE_PROCESS, processes_of, slices_staged
 from tests.faults.rounds import Undisturbed
 from tests.faults.site import FaultSite
 
-LEASE_S = "40"
+LEASE_S = "120"
 
 
 @pytest.fixture

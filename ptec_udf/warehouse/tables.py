@@ -56,8 +56,16 @@ _TRIES_TO_CREATE = 6
 ResultT = TypeVar("ResultT")
 
 
+def is_conflict(error: Exception) -> bool:
+    """Tell whether another writer was in the way of a commit."""
+    return isinstance(error, CONFLICTS)
+
+
 def with_retries(
-    action: Callable[[], ResultT], attempts: int = 5, sleep: Callable[[float], None] = time.sleep
+    action: Callable[[], ResultT],
+    attempts: int = 5,
+    sleep: Callable[[float], None] = time.sleep,
+    in_the_way: Callable[[Exception], bool] = is_conflict,
 ) -> ResultT:
     """Call ``action`` until no other writer is in its way, at most ``attempts`` times.
 
@@ -68,14 +76,17 @@ def with_retries(
         action: reads and writes; called from its beginning each time.
         attempts: most calls.
         sleep: waits for seconds.
+        in_the_way: tells by an error whether another writer was.
 
     Raises:
-        Exception: the conflict of the last call.
+        Exception: the conflict of the last call, or what is none.
     """
     for attempt in range(1, attempts):
         try:
             return action()
-        except CONFLICTS as error:
+        except Exception as error:
+            if not in_the_way(error):
+                raise
             say(f"another writer was in the way ({type(error).__name__}); trying again, {attempt} of {attempts - 1}")
             sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
     return action()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import random
-import time
+from functools import partial
 from importlib.resources import files
 
 from pyspark.errors import AnalysisException
 
-from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.warehouse.tables import Warehouse, with_retries
 
 # By the file of their text, in the order in which they need each other. A function may be named as a view is.
 _NAMES = ("current_scores", "label_scores", "run_summary", "why_changed", "label_drift", "drift_summary")
 VIEWS = {name: name for name in _NAMES}
 FUNCTIONS = {"screen": "screen", "why_changed_of": "why_changed"}
 
-_TRIES = 5
 # Of Spark, and of Hive's catalog.
 _CHANGED_MEANWHILE = (
     "_ALREADY_EXISTS",
@@ -33,23 +31,20 @@ def ensure_views(warehouse: Warehouse) -> list[str]:
     Returns:
         Files of those that were created, in the folder sql.
     """
-    return [file for file, name in (VIEWS | FUNCTIONS).items() if _ensure(warehouse, file, name)]
+    return [
+        file
+        for file, name in (VIEWS | FUNCTIONS).items()
+        if with_retries(partial(_ensure, warehouse, file, name), in_the_way=_was_changed)
+    ]
+
+
+def _was_changed(error: Exception) -> bool:
+    """Tell whether another run was replacing a view: that is to drop and to create it, for Spark."""
+    return isinstance(error, AnalysisException) and any(words in str(error) for words in _CHANGED_MEANWHILE)
 
 
 def _ensure(warehouse: Warehouse, file: str, name: str) -> bool:
     """Create one of them unless it is there; say whether it was not."""
-    for attempt in range(1, _TRIES):
-        try:
-            return _create(warehouse, file, name)
-        except AnalysisException as error:
-            # To replace is to drop and to create, and another run may do so too, and be between the two.
-            if not any(words in str(error) for words in _CHANGED_MEANWHILE):
-                raise
-            time.sleep(attempt * random.uniform(0.5, 1.5))
-    return _create(warehouse, file, name)
-
-
-def _create(warehouse: Warehouse, file: str, name: str) -> bool:
     statement, definition = _statement(warehouse, file)
     described = _described_function(warehouse, name) if file in FUNCTIONS else _described_view(warehouse, name)
     if definition in described:

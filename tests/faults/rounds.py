@@ -77,7 +77,7 @@ def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: Undist
     """Restore the site, kill a command at the point, score again, compare with the tables of an undisturbed night."""
     site.restore()
     night = _start(site, point.master)
-    n_killed = _kill_at(night, site, point)
+    n_killed = kill_at(night, site, point)
     step = site.how_far()
     survived = night.wait(TIMEOUT_S) == 0
     staged = 0 if survived else site.staged()
@@ -103,7 +103,7 @@ def _start(site: FaultSite, master: str, stdout: int = subprocess.DEVNULL) -> su
     )
 
 
-def _kill_at(night: subprocess.Popen[bytes], site: FaultSite, point: Point) -> int:
+def kill_at(night: subprocess.Popen[bytes], site: FaultSite, point: Point) -> int:
     """Wait for the moment and kill; return the number of processes that were there to be killed."""
     end = time.monotonic() + TIMEOUT_S
     victims: list[Process] = []

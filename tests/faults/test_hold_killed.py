@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import TIMEOUT_S, table_rows
+from tests.e2e.processes import table_rows
 from tests.faults.driver import Driver
-from tests.faults.points import IN_ONE_PROCESS, processes_of, slices_staged
-from tests.faults.rounds import Undisturbed
+from tests.faults.points import IN_ONE_PROCESS, POINTS
+from tests.faults.rounds import Undisturbed, kill_at
 from tests.faults.site import FaultSite
 
 LEASE_S = "120"
+FIRST_SLICE = next(point for point in POINTS if point.name == "all, first slice staged")
 
 
 @pytest.fixture
@@ -46,12 +44,7 @@ def test_rerun_takes_the_hold_of_a_killed_night_over_and_ends_as_an_undisturbed_
     first.wait()
     second.wait()
     first.order([])
-    end = time.monotonic() + TIMEOUT_S
-    while not slices_staged(1)(site):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    for process in processes_of(first.process.pid):
-        os.kill(process.pid, signal.SIGKILL)
+    assert kill_at(first.process, site, FIRST_SLICE) > 0
     first.process.wait(60)
     left = {row["model_id"]: row["run_id"] for row in table_rows(site.table("holds"), ())}
     assert len(left) == 2

@@ -17,13 +17,7 @@ from ptec_udf.model.manifest import LoraForm, Manifest
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
 from training.artifact.export import export
 
-ALL_FILES = (
-    MANIFEST,
-    ADAPTER,
-    ADAPTER_CONFIG,
-    HEAD,
-    METRICS,
-)
+ALL_FILES = (MANIFEST, ADAPTER, ADAPTER_CONFIG, HEAD, METRICS)
 
 
 @pytest.fixture

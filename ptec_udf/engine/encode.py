@@ -87,7 +87,8 @@ class Encoder:
         try:
             batch = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
         except BaseException as error:
-            if type(error).__module__ == "pyo3_runtime":
+            # Panics of native code are no Exception, and what it refuses is nothing more than one.
+            if type(error).__module__ == "pyo3_runtime" or type(error) is Exception:
                 raise TokeniserPanic from None
             raise
         rows = enumerate(zip(texts, batch["input_ids"], strict=True))

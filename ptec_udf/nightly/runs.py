@@ -54,6 +54,14 @@ class History:
         """Return the last run that wrote scores of a model."""
         return self._last(lambda row: row["model_id"] == model_id)
 
+    def of_others_since(self, last: Row | None) -> list[Row]:
+        """Return later runs by another name that wrote scores of that run's model: what they changed is told there."""
+        if last is None:
+            return []
+        later = self.rows[self.rows.index(last) + 1 :]
+        done = [row for row in later if (row["outcome"], row["model_id"]) == (DONE, last["model_id"])]
+        return [row for row in done if row["alias"] != last["alias"]]
+
     def newest_version(self, model_id: str, source_id: str) -> int | None:
         """Return the newest version of a source that a model's scores have seen."""
         versions = [

@@ -124,8 +124,7 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
         if not night.config.source.accept_new:  # the companies of an earlier source may all be gone
             check_removed(fates_of_screen(night, changes, fates), night.config.max_removed_fraction)
         staged = _stage(night, todo, n_texts) if diff.has_texts(fates) else Staged()
-        still_held()
-        write(night, todo, fates)
+        write(night, todo, fates, still_held)
         _summarise(night, staged)
         if night.config.drift.measure and record.has_written:
             _afterwards("drift was not measured", lambda: measure_drift(night))
@@ -197,7 +196,7 @@ def _clear_staging(night: Night) -> None:
     record = night.record
     is_shadow = isinstance(night.config, ShadowConfig)
     night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
-    night.warehouse.delete_left(before=record.started - timedelta(days=night.config.keep_staged_days))
+    night.warehouse.delete_left(record.model_id, before=record.started - timedelta(days=night.config.keep_staged_days))
 
 
 def _cleared(night: Night) -> None:

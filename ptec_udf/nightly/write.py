@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyspark import StorageLevel
@@ -20,28 +20,37 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import with_retries
 
 
-def write(night: Night, changes: DataFrame, fates: Mapping[str, int]) -> None:
+def write(night: Night, changes: DataFrame, fates: Mapping[str, int], still_held: Callable[[], None]) -> None:
     """Write changes and scores; all read the rows several times, so these are kept.
 
     Args:
         night: whose logits are all known by now.
         changes: rows of ``diff.marked``.
         fates: companies by fate, which decide what is to be written.
+        still_held: as ``hold.held`` yields it.
 
     Raises:
         ErrorBudgetError: if errors are too many; then nothing is written.
+        HeldError: if another run has taken the hold; then scores are as that run leaves them.
     """
     rows = _rows(night, changes).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         if diff.has_texts(fates):
             _check_errors(night, rows, changes.where(F.col("had_error") & F.col("fate").isin(*diff.TO_WRITE)), fates)
+        still_held()
         _write_changes(night, rows, fates)
         if _writes(fates):
-            model_id, accept = night.record.model_id, night.config.source.accept_new
             # MERGE reads the table afresh each time, and replaces no row of a newer version.
-            with_retries(lambda: night.warehouse.merge_scores(rows, model_id, accept_new_source=accept))
+            with_retries(lambda: _merge(night, rows, still_held))
     finally:
         rows.unpersist()
+
+
+def _merge(night: Night, rows: DataFrame, still_held: Callable[[], None]) -> None:
+    """Write scores, if no other run has begun to: changes take a while to write, and this machine may have slept."""
+    still_held()
+    accept = night.config.source.accept_new
+    night.warehouse.merge_scores(rows, night.record.model_id, accept_new_source=accept)
 
 
 def _writes(fates: Mapping[str, int]) -> bool:
@@ -80,6 +89,9 @@ def _write_changes(night: Night, rows: DataFrame, fates: Mapping[str, int]) -> N
     model_id = night.record.model_id
     last = night.history.last_done(alias=night.record.alias, model_id=model_id)
     old_id = last["model_id"] if last else model_id
+    for run in night.history.of_others_since(last):
+        told = f"alias {run['alias']}" if run["alias"] else "its id alone"
+        say(f"warning: run {run['run_id']} has scored model {old_id[:12]} by {told}, and told there what changed")
     new = ModelLabels(
         model_id,
         [label.name for label in night.artifact.manifest.labels],

@@ -146,8 +146,6 @@ def promote(
         say(f"alias {alias} points to no model yet: there is nothing to compare with")
     judged = {"gate": FIRST} if not moves else gate(moves[-1].model_id, row["model_id"]) if gate else {}
     check(row["location"], row["model_id"])
-    if len(moves_of(warehouse, alias)) != len(moves):
-        raise RegistryError(f"alias {alias!r} must not move while a model is judged for it, it did; promote again")
     return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, judged)
 
 
@@ -165,15 +163,15 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Callab
         alias, model_id, previous, gate (null: a way back needs none).
 
     Raises:
-        RegistryError: if there is nothing to go back to, or that does not load.
+        RegistryError: if there is nothing to go back to, or that does not load, or the alias was moved meanwhile.
     """
     moves = moves_of(warehouse, alias)
     standing: list[str] = []
     for row in moves:
-        if row.move == ROLLBACK:
-            standing.pop()
-        else:
+        if row.move != ROLLBACK:
             standing.append(row.model_id)
+        elif standing:  # of two ways back at the same moment, the second finds nothing more
+            standing.pop()
     if len(standing) < 2:
         held = f"stands at its first model, {standing[0]}" if standing else "points to no model"
         raise RegistryError(f"alias {alias!r} cannot go back: it {held}; promote a model instead")
@@ -229,6 +227,8 @@ def _move(
     judged: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Append a move that is later than all before it, whatever the clock says."""
+    if len(moves_of(warehouse, alias)) != len(moves):  # to load a model takes a while
+        raise RegistryError(f"alias {alias!r} must not move while a model is checked for it, it did; start again")
     at, previous = datetime.now(UTC), None
     if moves:
         at = max(at, moves[-1].at.astimezone(UTC) + timedelta(microseconds=1))

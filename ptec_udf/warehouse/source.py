@@ -197,7 +197,7 @@ def _definition(spark: SparkSession, table: str) -> str:
 
 
 def _count(warehouse: Warehouse | None, source_id: str, fingerprint: str | None) -> int:
-    """Version of a source that has none: the last run's if it saw the same files, or one more than the highest.
+    """Version of a source that has none: the highest of runs, if all of these saw the same files, or one more.
 
     Files that were put back count anew: their rows must replace those of the files between.
     """
@@ -211,11 +211,12 @@ def _count(warehouse: Warehouse | None, source_id: str, fingerprint: str | None)
         .agg(F.max("source_version").alias("version"))
         .collect()
     )
-    last = max(seen, key=lambda row: row.version, default=None)
-    if last is None:
+    if not seen:
         return 0
-    is_same = fingerprint is not None and last.source_fingerprint == fingerprint
-    return int(last.version) + (0 if is_same else 1)
+    last = max(int(row.version) for row in seen)
+    # Runs at the same time may have counted alike and seen different files.
+    files = {row.source_fingerprint for row in seen if row.version == last}
+    return last if files == {fingerprint} != {None} else last + 1
 
 
 def _hash(text: str) -> str:

@@ -173,10 +173,15 @@ class Warehouse:
             is_over |= F.col("staged_at") < F.lit(before)
         self.delete("score_staging", (F.col("model_id") == F.lit(model_id)) & is_over)
 
-    def delete_left(self, before: datetime) -> None:
-        """Remove what runs of any model staged that have staged nothing since a time: one at work still does."""
-        runs = self.read("score_staging").groupBy("model_id", "run_id").agg(F.max("staged_at").alias("last"))
-        for row in runs.where(F.col("last") < F.lit(before)).collect():
+    def delete_left(self, model_id: str, before: datetime) -> None:
+        """Remove what runs of any model staged that have staged nothing since a time: one at work still does.
+
+        Models that others than this one's run hold keep all: who is at work counts on what killed runs staged.
+        """
+        is_at_work = (F.col("until") > F.current_timestamp()) & (F.col("model_id") != F.lit(model_id))
+        runs = self.read("score_staging").join(self.read("holds").where(is_at_work), on="model_id", how="left_anti")
+        last = runs.groupBy("model_id", "run_id").agg(F.max("staged_at").alias("last"))
+        for row in last.where(F.col("last") < F.lit(before)).collect():
             self.delete_staged(row["model_id"], row["run_id"])
 
     def merge_scores(self, df: DataFrame, model_id: str, accept_new_source: bool = False) -> None:

@@ -12,7 +12,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
-from tests.spark.nights import Site, companies
+from tests.spark.nights import Site, changed_companies, companies
 from tests.tiny import LABELS, tiny_artifact
 from tests.variants import variant
 
@@ -72,6 +72,16 @@ def test_first_night_of_a_screen_says_who_came_in_although_another_run_has_score
     assert (
         entered == {(key, label, "new", True) for key, row in site.scores().items() for label in row["labels"]} != set()
     )
+
+
+def test_a_run_of_the_champion_by_its_id_is_named_by_the_next_night(scored: Site, capsys: Any) -> None:
+    model_id = registry.find(scored.warehouse, alias="champion")["model_id"]
+    scored.write(changed_companies()[:20])
+    by_id = scored.night(f"model.id={model_id}")
+    assert "has scored model" not in capsys.readouterr().err
+    scored.night()
+    said = f"run {by_id['run_id']} has scored model {model_id[:12]} by its id alone, and told there what changed"
+    assert said in capsys.readouterr().err
 
 
 def test_a_model_that_is_promoted_while_a_night_is_at_work_has_its_own_night_after_it(

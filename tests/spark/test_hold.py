@@ -11,6 +11,7 @@ import pytest
 from ptec_udf.errors import HeldError
 from ptec_udf.nightly import hold as module
 from ptec_udf.nightly import score as score_module
+from ptec_udf.nightly import write as write_module
 from ptec_udf.nightly.hold import Hold, held
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
@@ -120,3 +121,21 @@ def test_a_night_whose_hold_another_run_has_taken_writes_nothing(
     with pytest.raises(HeldError, match="another one has taken its place"):
         site.night()
     assert (site.rows("scores"), site.rows("score_changes"), site.rows("runs")) == ([], [], [])
+
+
+def test_a_hold_that_is_lost_while_changes_are_written_keeps_scores_as_they_are(
+    on_a_site: Warehouse, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion()
+    written = write_module.screen_changes
+
+    def taken_over(*args: Any, **kwargs: Any) -> Any:
+        row = on_a_site.read("holds").first().asDict()
+        on_a_site.put_hold(row | {"holder": "another", "run_id": "run-2"}, row["holder"])
+        return written(*args, **kwargs)
+
+    monkeypatch.setattr(write_module, "screen_changes", taken_over)
+    with pytest.raises(HeldError, match="another one has taken its place"):
+        site.night()
+    assert (site.rows("scores"), site.rows("runs")) == ([], [])
+    assert site.spark.table(on_a_site.name("why_changed")).isEmpty()  # changes of a run without a row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,32 @@ def test_rollback_goes_back_step_by_step_and_not_to_and_fro(warehouse: Warehouse
     assert registry.find(warehouse, alias="champion")["model_id"] == b
     times = [row.at for row in warehouse.read("aliases").orderBy("at").collect()]
     assert len(set(times)) == len(times) == 10
+
+
+def test_two_ways_back_at_once_go_back_once(warehouse: Warehouse, keep: Path) -> None:
+    a, b, c = register(warehouse, keep, 1, 2, 3)
+    for model_id in (a, b, c):
+        promote(warehouse, model_id)
+
+    def another_is_quicker(location: str, model_id: str) -> None:
+        rollback(warehouse)
+
+    with pytest.raises(RegistryError, match="must not move while a model is checked for it"):
+        rollback(warehouse, another_is_quicker)
+    assert registry.find(warehouse, alias="champion")["model_id"] == b
+    assert rollback(warehouse) == a
+
+
+def test_ways_back_that_were_written_twice_do_no_harm(warehouse: Warehouse, keep: Path) -> None:
+    a, b = register(warehouse, keep, 1, 2)
+    for at, (model_id, move) in enumerate([(a, "promote"), (a, "rollback"), (a, "rollback")]):
+        moved = {"alias": "champion", "model_id": model_id, "move": move, "at": datetime(2026, 1, 2, at, tzinfo=UTC)}
+        warehouse.append_rows("aliases", [moved])
+    with pytest.raises(RegistryError, match="it points to no model"):
+        rollback(warehouse)
+    promote(warehouse, b)
+    with pytest.raises(RegistryError, match=f"stands at its first model, {b}"):
+        rollback(warehouse)
 
 
 def test_a_move_is_later_than_one_that_a_fast_clock_wrote(warehouse: Warehouse, keep: Path) -> None:

@@ -98,6 +98,20 @@ def test_a_parquet_folder_keeps_its_version_until_its_files_change(
     assert pin(spark, source(path=str(place)), warehouse).version == 2
 
 
+def test_runs_that_counted_alike_and_saw_other_files_agree_on_nothing(
+    spark: SparkSession, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    place = tmp_path / "companies"
+    seen = []
+    for key in "ab":  # the second begins before the first has a row
+        write(spark, str(place), key, form="parquet")
+        seen.append(pin(spark, source(path=str(place)), warehouse))
+    assert [one.version for one in seen] == [0, 0]
+    for one in seen:
+        record_run(warehouse, one)
+    assert pin(spark, source(path=str(place)), warehouse).version == 1
+
+
 def test_a_view_counts_every_night(spark: SparkSession, warehouse: Warehouse) -> None:
     name = f"{warehouse.database}.recent"
     spark.sql(f"CREATE VIEW {name} AS SELECT 'a' AS key")

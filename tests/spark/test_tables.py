@@ -164,12 +164,15 @@ def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None
     assert left() == set(staged[1:])
     warehouse.delete_staged("m1", "r1", before=at + timedelta(days=1))
     assert left() == {("m2", "r1")}
-    warehouse.delete_left(before=at)
+    warehouse.delete_left("m1", before=at)
     assert left() == {("m2", "r1")}
     warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": at}])
     later = at + timedelta(days=2)
     warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": later}])
-    warehouse.delete_left(before=at + timedelta(days=1))
+    warehouse.put_hold({"model_id": "m2", "holder": "at work", "until": datetime.now(UTC) + timedelta(hours=1)}, None)
+    warehouse.delete_left("m1", before=at + timedelta(days=1))
+    assert left() == {("m2", "r1"), ("m3", "long")}  # a run of m2 counts on what a killed one has staged
+    warehouse.delete_left("m2", before=at + timedelta(days=1))
     assert left() == {("m3", "long")}
     assert warehouse.read("score_staging").count() == 2  # a run that is at work keeps what it staged first
 

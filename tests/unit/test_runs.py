@@ -31,6 +31,14 @@ def test_runs_that_failed_or_were_not_measured_are_no_nights() -> None:
     assert measured(failed, unmeasured, *of_others, run("night")) == ["night"]
 
 
+def test_later_runs_of_the_same_model_by_another_name() -> None:
+    last, by_id, challenger = run("last"), run("by id", alias=None), run("challenger", alias="challenger")
+    others = [run("failed", alias=None, outcome=FAILED), run("other model", alias=None, model_id="n"), run("own")]
+    history = History([run("before", alias=None), last, by_id, *others, challenger])
+    assert history.of_others_since(last) == [by_id, challenger]
+    assert history.of_others_since(None) == []
+
+
 def test_no_name_is_given_twice_although_rows_were_removed() -> None:
     source = PinnedSource("companies", "delta", "s", 1)
     names = {"model_id": "m", "alias": "champion", "source": source, "text_id": "t", "retries_errors": False}

@@ -194,4 +194,8 @@ def demo(
 
 def main() -> None:
     """Entry point of the installed command."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code:  # where a scheduler calls this function itself, Databricks for one, any exit is a failure
+            raise

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +44,10 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object with the result.")]
 
 
+_OWN = ("jobs", "training", "ptec_udf")
+_EXTRAS = "pip install 'ptec-batch-scoring[train]', or connect, report or demo in place of train"
+
+
 def own_config(command: str) -> Any:
     """Make the option for the file of a command that has one of its own."""
     told = f"YAML file; conf/{command}.yaml explains every value. Not given: defaults, and the rest by --set."
@@ -63,6 +69,9 @@ def run_command(
         show: prints it otherwise.
         fault_of: says what is wrong with a result; it is printed all the same, and the exit code is 1. None: nothing.
     """
+    # Spark hands times to Python as local ones, whose hours may come twice; in UTC they are also those of SQL.
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     try:
         result = work()
     except UserError as error:
@@ -76,6 +85,9 @@ def run_command(
         say("stopped; run the same command again to go on")
         raise SystemExit(1) from None
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (package := _of_others(error)):
+            say(f"error: the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}")
+            raise SystemExit(2) from None
         if _is_full_disk(error):
             say(
                 "error: no room is left on a disk, or it is read-only; make room and give the same command again, what "
@@ -93,6 +105,12 @@ def run_command(
     if message := fault_of(result):
         say(f"error: {message}")
         raise SystemExit(1)
+
+
+def _of_others(error: ModuleNotFoundError) -> str | None:
+    """Return the package that is missing, unless it is one of ours, which would be a defect."""
+    package = (error.name or "").partition(".")[0]
+    return package if package not in _OWN else None
 
 
 def _kind_of(error: Exception) -> str:

@@ -72,6 +72,16 @@ def _end(config: NoticeConfig, told: dict[str, Any]) -> None:
         _send(config.webhook.get_secret_value(), {"text": line} | told)
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for an error: what would be sent on is a GET without the message."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        """Return no request."""
+
+
+_opener = urllib.request.build_opener(_NoRedirect)
+
+
 def _send(url: str, message: dict[str, Any]) -> None:
     """Post a message; that it cannot be delivered is said, and changes nothing else.
 
@@ -81,7 +91,7 @@ def _send(url: str, message: dict[str, Any]) -> None:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     for attempt in range(1, _TRIES + 1):
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+            with _opener.open(request, timeout=_TIMEOUT_S):
                 return
         except urllib.error.HTTPError as error:
             fault = f"it answered {error.code}"

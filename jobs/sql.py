@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
 
         register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
-        rows = warehouse.spark.sql(query).limit(limit + 1).collect()
+        answer = warehouse.spark.sql(query)
+        rows = answer.toDF(*_apart(answer.columns)).limit(limit + 1).collect()
     except (PySparkException, Py4JJavaError) as error:
         if _is_of_the_statement(error):
             # Not getMessage(), which fails on some of Delta's refusals.
@@ -63,6 +65,16 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
     if len(rows) > limit:
         say(f"only the first {limit} rows are shown; --limit shows more")
     return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}
+
+
+def _apart(columns: Sequence[str]) -> list[str]:
+    """Number columns of the same name, which a mapping would hold once."""
+    seen: Counter[str] = Counter()
+    names = []
+    for column in columns:
+        seen[column] += 1
+        names.append(column if seen[column] == 1 else f"{column} ({seen[column]})")
+    return names
 
 
 def _is_of_the_statement(error: Exception) -> bool:

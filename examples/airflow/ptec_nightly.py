@@ -56,7 +56,7 @@ with DAG(
     tags=["ptec"],
 ) as dag:
     score = step("score", "score --config conf/score.yaml", execution_timeout=timedelta(hours=6))
-    report = step("report", "report --config conf/score.yaml --out reports/{{ ds }}.html")
+    report = step("report", "report --config conf/score.yaml --out reports/{{ dag_run.run_after | ds }}.html")
 
     @task
     def signal() -> str | None:

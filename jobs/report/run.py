@@ -37,6 +37,8 @@ def run(
         raise PtecError(
             f"ptec report needs {error.name}; install it: pip install 'ptec-batch-scoring[report]'"
         ) from None
+    if not out.name or out.is_dir():
+        raise ConfigError(f"--out must be a file, was the folder {str(out)!r}")
     make_folder(out.absolute().parent, "the folder of --out")  # before anything is asked
     warehouse, _ = open_warehouse(config_file, overrides, "ptec report")
     row = find_run(warehouse, run_id=run_id, model_id=model_id, alias=alias)

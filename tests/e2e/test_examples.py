@@ -16,6 +16,8 @@ EXAMPLES = ROOT / "examples"
 
 READ_DAG = """
 import json, sys
+from datetime import datetime, timezone
+from types import SimpleNamespace
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(dag_folder=sys.argv[1])
 dag = bag.dags["ptec_nightly"]
@@ -24,7 +26,11 @@ from ptec_nightly import began
 signals = ([], [0], [0, 1], [1], [1, 0], [1, 1, 0, 1])
 nights = [[{"run_id": f"run-{at}", "retrain": bool(says)} for at, says in enumerate(each)] for each in signals]
 after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
-print(json.dumps({"errors": bag.import_errors, "after": after, "began": [began(each) for each in nights]}))
+report = dag.get_task("report")
+triggered = {"dag_run": SimpleNamespace(run_after=datetime(2026, 1, 2, tzinfo=timezone.utc))}  # no logical date, no ds
+shown = report.render_template(report.bash_command, triggered)
+found = {"errors": bag.import_errors, "after": after, "began": [began(each) for each in nights], "report": shown}
+print(json.dumps(found))
 """
 
 READ_BUNDLE = """
@@ -72,6 +78,7 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
     assert found["after"]["score"] == ["report", "signal"]
     assert found["after"]["is_new"] == ["extract"]
     assert found["after"]["register"] == ["evaluate", "remember"]
+    assert found["report"].endswith("--out reports/2026-01-02.html")
     assert found["began"] == [None, None, None, "run-0", "run-0", "run-1"]
 
 

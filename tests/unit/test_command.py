@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import time
+from contextlib import nullcontext
+from datetime import UTC, datetime
 
 import pytest
 from py4j.protocol import Py4JError
 from safetensors import SafetensorError
 
+from jobs import cli
 from jobs.command import run_command, show_pairs, show_rows
 
 
@@ -54,6 +58,31 @@ def test_of_an_unexpected_error_the_place_is_told_and_not_the_words(capsys):
     assert "unexpected ValueError at the place above" in told
     assert "in work" in told
     assert "secret" not in told
+
+
+def test_a_package_that_is_missing_is_named_with_what_brings_it(capsys):
+    assert ends(ModuleNotFoundError("No module named 'peft'", name="peft.utils")) == 2
+    assert "the Python package 'peft' is not installed; most come with an extra" in capsys.readouterr().err
+    assert ends(ModuleNotFoundError("No module named 'training.x'", name="training.x")) == 1
+    assert "unexpected ModuleNotFoundError at the place above" in capsys.readouterr().err
+
+
+def test_times_are_utc_wherever_the_machine_is(monkeypatch, capsys):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    at = 1_792_887_200  # in the hour that comes twice
+    run_command(lambda: {"at": datetime.fromtimestamp(at)}, as_json=False, show=show_pairs)
+    assert datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("code", "raises"), [(0, False), (None, False), (1, True), (2, True)])
+def test_an_end_that_is_good_is_no_exception_to_who_calls_the_entry_point(monkeypatch, code, raises):
+    def end() -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(cli, "app", end)
+    with pytest.raises(SystemExit) if raises else nullcontext():
+        cli.main()
 
 
 def test_of_an_error_of_spark_it_is_told_what_is_known_and_not_its_words(capsys):

@@ -41,6 +41,11 @@ class Receiver:
             def do_POST(self) -> None:
                 receiver.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                self.send_header("Location", "/login")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
@@ -153,10 +158,13 @@ def test_a_webhook_that_fails_is_tried_again_and_never_ends_a_night(
     assert len(receiver.got) == 2
     receiver.answers = [500] * 3
     night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
+    receiver.answers = [302] * 3
+    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
     night(NoticeConfig(webhook="http://127.0.0.1:1/secret-token"), NIGHT | {"retrain": True})
     night(NoticeConfig(webhook="http://a..b/secret-token"), NIGHT | {"retrain": True})
     said = capsys.readouterr().err
-    assert "warning: the webhook at 127.0.0.1 could not be told: it answered 500" in said
+    for code in (500, 302):
+        assert f"warning: the webhook at 127.0.0.1 could not be told: it answered {code}" in said
     assert "secret-token" not in said
 
 

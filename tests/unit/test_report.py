@@ -220,6 +220,16 @@ def test_a_run_of_an_earlier_release_has_a_report() -> None:
     assert "artifact holds no figures." in page
 
 
+def test_of_a_recalibrated_model_it_is_said_why_there_are_no_curves() -> None:
+    facts = facts_of()
+    facts["model"]["metrics"]["splits"]["dev"].pop("curves")
+    assert "The release that trained this model kept no curves." in render(facts)
+    facts["model"]["metrics"]["recalibrated"] = {}
+    page = render(facts)
+    assert "Calibration or thresholds were changed after the training" in page
+    assert "kept no curves" not in page
+
+
 def test_hundred_labels_make_a_page_that_one_can_mail(page: str) -> None:
     assert len(page.encode()) < 1_000_000
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.receiver import Receiver
 
 # Must be there before the libraries are imported: no test looks for a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -21,3 +28,14 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedC
 # What .ci/warm_spark.py has made. A JVM that cannot use it goes on without, and is not to say so among results.
 if (archive := Path(sys.prefix) / "classes.jsa").exists():
     os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off")
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A webhook, of which no second is waited for between tries."""
+    from jobs import notice  # not before the settings above
+
+    monkeypatch.setattr(notice, "time", SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic))
+    made = Receiver()
+    yield made
+    made.close()

@@ -174,10 +174,8 @@ class Warehouse:
         self.delete("score_staging", (F.col("model_id") == F.lit(model_id)) & is_over)
 
     def delete_left(self, model_id: str, before: datetime) -> None:
-        """Remove what runs of any model staged that have staged nothing since a time: one at work still does.
-
-        Models that others than this one's run hold keep all: who is at work counts on what killed runs staged.
-        """
+        """Remove what runs have staged that staged nothing since a time, but of other models that are being scored."""
+        # Who is at work stages on, and counts on what killed runs of its model have staged.
         is_at_work = (F.col("until") > F.current_timestamp()) & (F.col("model_id") != F.lit(model_id))
         runs = self.read("score_staging").join(self.read("holds").where(is_at_work), on="model_id", how="left_anti")
         last = runs.groupBy("model_id", "run_id").agg(F.max("staged_at").alias("last"))
@@ -258,10 +256,7 @@ class Warehouse:
         say(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
 
     def _create(self, table: str) -> None:
-        """Create a table of ours, or let another process end that is creating it.
-
-        What a process that was killed has left of one without rows is cleared away.
-        """
+        """Create a table of ours, also where a killed process has left half of it, or another one is creating it."""
         for _ in range(1, _TRIES_TO_CREATE):
             try:
                 with_retries(partial(self._build, table))

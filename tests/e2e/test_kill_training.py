@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recipe(folder: Path) -> str:
     """Settings of a training, without braces."""
-    short = "max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 3}"
+    short = "max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 30, patience: 30}"
     return f"{short}, backbone: '{tiny_backbone(folder, 'bert')}'"
 
 

@@ -79,6 +79,18 @@ def shell() -> dict[str, str]:
     return environment() | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
+def test_who_needs_no_password_is_on_this_machine(port: int) -> None:
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+            address, state = line.split()[1], line.split()[3]
+            if state == "0A" and int(address.rpartition(":")[2], 16) == port:
+                listening.append(address.partition(":")[0])
+    # 127.0.0.1 as the kernel writes it, the same as an address of version 6, and ::1.
+    assert listening
+    assert set(listening) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
 def test_beeline_gives_the_same_counts_and_sums(site: Path, port: int, expected: dict[str, Any]) -> None:
     command = block("client", "sh").replace("10000", str(port))
     done = subprocess.run(["bash", "-euc", command], cwd=site, env=shell(), capture_output=True, text=True, timeout=300)

@@ -37,6 +37,7 @@ SECONDS = 10.0
 
 OVERRIDES = ("engine.dtype=float32", "slice_texts=60")
 RETRIED = "another writer was in the way"
+WAITED = "waiting to see whether it is at work"
 
 app = typer.Typer(add_completion=False)
 
@@ -133,9 +134,9 @@ class Site:
         deltalake.write_deltalake(table, pa.Table.from_pylist(rows), mode="overwrite")
         self.sources[deltalake.DeltaTable(table).version()] = dict(self.companies)
 
-    def retries(self) -> int:
-        """Count commits that met another one and were tried again."""
-        return sum(driver.said().count(RETRIED) for driver in self.drivers)
+    def count(self, said: str) -> int:
+        """Count how often drivers have said something: that a commit met another one, say."""
+        return sum(driver.said().count(said) for driver in self.drivers)
 
     def close(self) -> None:
         """End the processes."""
@@ -217,7 +218,13 @@ def run(
             here = anomalies(site.state(), ended)
             wrong += [f"round {at + 1}: {one}" for one in here]
             say(f"round {at + 1} of {rounds}: {dict(Counter(one['outcome'] for one in ended))}, {len(here)} anomalies")
-        result = {"rounds": rounds, "nights": dict(site.outcomes), "retried": site.retries(), "anomalies": wrong}
+        result = {
+            "rounds": rounds,
+            "nights": dict(site.outcomes),
+            "retried": site.count(RETRIED),
+            "waited": site.count(WAITED),
+            "anomalies": wrong,
+        }
         site.close()
     (out / "at_once.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(result, indent=1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,41 @@ DATABASE = "test"
 
 
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the JVM and its Python workers write to standard error, of which they have their own copy."""
+    return tmp_path_factory.mktemp("log") / "jvm.log"
+
+
+@contextmanager
+def _errors_to(file: Path) -> Iterator[None]:
+    """Let processes that are started in the block write errors to a file."""
+    kept = os.dup(2)
+    with file.open("wb") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@pytest.fixture
+def jvm_log(spark: SparkSession, log_file: Path) -> Callable[[], str]:
+    """Return what the JVM and its workers have written to standard error since the test began."""
+    begin = log_file.stat().st_size
+
+    def said() -> str:
+        assert spark._jvm is not None
+        spark._jvm.java.lang.System.err.println("that is all")
+        written = log_file.read_bytes()[begin:].decode("utf-8", errors="replace")
+        assert "that is all" in written  # else nothing of it comes here
+        return written
+
+    return said
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory, log_file: Path) -> Iterator[SparkSession]:
     folder = tmp_path_factory.mktemp("session")
     config = WarehouseConfig(
         folder=str(folder),
@@ -35,7 +71,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.driver.memory": "3g",
         },
     )
-    session = build_session(config, "ptec-tests")
+    with _errors_to(log_file):
+        session = build_session(config, "ptec-tests")
     yield session
     session.stop()
 

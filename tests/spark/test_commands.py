@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
+from tests.receiver import Receiver
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_artifact
 from tests.variants import variant
@@ -52,6 +54,20 @@ WRONG = (
     ({"model": {"alias": "nobody"}}, ["nobody"]),
 )
 """Changes of a configuration, and what the command must name."""
+
+
+def test_a_night_says_and_tells_how_it_ended(site: Site, receiver: Receiver) -> None:
+    notice = {"webhook": receiver.url, "log": "json"}
+    failed = run(site, "score", notice=notice)
+    assert failed.exit_code == 2
+    assert [(one["event"], one["command"]) for one in receiver.got] == [("failed", "ptec score")]
+    said = [json.loads(line)["message"] for line in failed.stderr.splitlines() if line.startswith("{")]
+    assert said[-2].startswith("ptec score ended: outcome failed")
+    assert said[-1].startswith("error: no model has the alias 'champion'")
+    site.champion()
+    done = run(site, "score", notice=notice)
+    assert (done.exit_code, len(receiver.got)) == (0, 1)
+    assert json.loads(done.stderr.splitlines()[-1])["message"].startswith("ptec score ended: outcome done")
 
 
 def test_wrong_configurations_of_score(site: Site) -> None:
@@ -149,7 +165,7 @@ def test_sql_runs_and_explains(site: Site) -> None:
     refused(run(site, "sql", subquery), "[Ss]ubquer")
 
 
-def test_sql_that_a_row_makes_fail_is_refused_without_quoting_the_row(site: Site) -> None:
+def test_sql_that_a_row_makes_fail_is_refused_without_quoting_the_row(site: Site, jvm_log: Callable[[], str]) -> None:
     said = {
         "CAST(about AS INT)": r"CAST_INVALID_INPUT, at CAST\(about AS INT\)",
         "to_timestamp(about, 'yyyy')": "CANNOT_PARSE_TIMESTAMP",
@@ -160,6 +176,8 @@ def test_sql_that_a_row_makes_fail_is_refused_without_quoting_the_row(site: Site
         result = run(site, "sql", f"SELECT {function} FROM {site.table}")
         refused(result, f"^error: the statement failed while it ran: {why}$")
         assert not any(about in result.output for _, _, about in companies(20))
+    logged = jvm_log()
+    assert not any(about in logged for _, _, about in companies(20))
 
 
 def test_sql_says_why_delta_refuses(site: Site) -> None:
@@ -177,12 +195,14 @@ def test_a_version_whose_files_are_gone_is_refused_with_the_file(site: Site) -> 
     refused(run(site, "sql", f"SELECT name FROM {site.table} VERSION AS OF 0"), r"cannot be read, \S+\.parquet")
 
 
-def test_ptec_score_of_a_text_that_is_not_valid_is_refused_without_quoting_it(site: Site) -> None:
+def test_ptec_score_of_a_text_that_is_not_valid_is_refused_without_quoting_it(
+    site: Site, jvm_log: Callable[[], str]
+) -> None:
     site.champion()
     broken = "cast(X'5345435245542073756EFF41' AS string)"
     result = run(site, "sql", f"SELECT ptec_score({broken}) AS p")
     refused(result, r"make_valid_utf8\(text\)")
-    assert "SECRET" not in result.output
+    assert "SECRET" not in result.output + jvm_log()
     mended = run(site, "sql", f"SELECT size(ptec_score(make_valid_utf8({broken}))) AS n", "--json")
     assert json.loads(mended.stdout.strip().splitlines()[-1])["rows"] == [{"n": 5}]
 

@@ -14,7 +14,7 @@ from ptec_udf.errors import ArtifactError, ConfigError, HeldError, PtecError
 from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly.runs import RunRecord
 from tests.spark.nights import Site, changed_companies, companies, kill_after_merge
-from tests.tiny import tiny_artifact
+from tests.tiny import LABELS, tiny_artifact
 
 
 def before_writing(patch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
@@ -206,6 +206,22 @@ def test_challenger_shows_in_no_view_of_the_champion(site: Site) -> None:
 
 
 @pytest.mark.long
+def test_a_correction_that_is_deleted_gives_the_models_own_answer_back(scored: Site) -> None:
+    before = scored.scores()["c0010"]["labels"]
+    label = LABELS[0]
+    scored.correct(("c0010", label, label not in before))
+    scored.night()
+    assert set(scored.scores()["c0010"]["labels"]) == set(before) ^ {label}
+    scored.spark.sql(f"DELETE FROM {scored.warehouse.name('corrections')} WHERE key = 'c0010' AND label = '{label}'")
+    result = scored.night()
+    assert result["counts"] == {"ok": 1}
+    assert scored.scores()["c0010"]["labels"] == before
+    changes = scored.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
+    told = [(row["key"], row["label"], row["entered"], row["reason"]) for row in changes]
+    assert told == [("c0010", label, label in before, "correction")]
+    assert scored.night()["outcome"] == "nothing_to_do"
+
+
 def test_corrected_key_column_is_something_to_do(site: Site) -> None:
     site.champion()
     site.night("source.key=name")

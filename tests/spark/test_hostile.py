@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
     return made
 
 
-def test_every_row_has_its_status(site: Site, capfd: pytest.CaptureFixture[str], caplog: Any) -> None:
+def test_every_row_has_its_status(
+    site: Site, capfd: pytest.CaptureFixture[str], caplog: Any, jvm_log: Callable[[], str]
+) -> None:
     site.write([(key, name, about) for key, (name, about, _) in ROWS.items()])
     with caplog.at_level(logging.DEBUG):
         result = site.night()
@@ -45,7 +48,7 @@ def test_every_row_has_its_status(site: Site, capfd: pytest.CaptureFixture[str],
     assert {key: row["status"] for key, row in site.scores().items()} == {key: row[2] for key, row in ROWS.items()}
     assert site.scores()["megabyte"]["n_truncated"] > 100_000
     printed = capfd.readouterr()
-    assert MARK not in printed.out + printed.err + caplog.text
+    assert MARK not in printed.out + printed.err + caplog.text + jvm_log()
 
 
 def test_bytes_that_are_no_text_are_repaired(site: Site) -> None:
@@ -59,7 +62,7 @@ def test_bytes_that_are_no_text_are_repaired(site: Site) -> None:
 
 
 def test_poisoned_text_is_found_and_its_neighbours_are_scored(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], jvm_log: Callable[[], str]
 ) -> None:
     # The worker is a process of its own: what is patched here must be in the class that it imports, so the
     # poison is a token id outside the vocabulary, put in by the tokeniser's own added tokens.
@@ -70,7 +73,7 @@ def test_poisoned_text_is_found_and_its_neighbours_are_scored(
     row = site.scores()["bad"]
     assert (row["status"], row["error"], row["logits"]) == ("error", "scoring this text alone raised IndexError", None)
     printed = capfd.readouterr()
-    assert MARK not in printed.out + printed.err
+    assert MARK not in printed.out + printed.err + jvm_log()
     monkeypatch.setattr(Scorer, "score", None)
     assert site.night()["outcome"] == "nothing_to_do"
 

@@ -49,7 +49,28 @@ def test_by_default_rows_stay_and_files_are_joined(site: Site) -> None:
     assert tables(site) == before
     assert all(row["rows_removed"] == 0 for row in found.values())
     assert found["runs"]["files_before"] > found["runs"]["files_after"] == 1
-    assert found["scores"]["files_on_disk_after"] >= found["scores"]["files_after"]
+    assert found["scores"]["files_on_disk_after"] > found["scores"]["files_after"]  # none is so old as to go
+    assert site.night()["outcome"] == "nothing_to_do"
+
+
+def test_files_that_no_version_within_the_retention_needs_go(site: Site) -> None:
+    site.champion()
+    for at in range(2):
+        site.correct((f"c000{at}", "media", True))
+        site.write(companies(20 + at))
+        site.night()
+    before = tables(site)
+    setting = "spark.databricks.delta.retentionDurationCheck.enabled"
+    site.spark.conf.set(setting, "false")
+    try:
+        settings = load_config(HousekeepingConfig, None, []).model_copy(update={"vacuum_hours": 0})
+        found = {row["table"]: row for row in housekeep(site.warehouse, settings)}
+    finally:
+        site.spark.conf.unset(setting)
+    assert tables(site) == before
+    assert found["scores"]["files_on_disk_before"] > found["scores"]["files_on_disk_after"]
+    assert found["scores"]["files_on_disk_after"] == found["scores"]["files_after"]
+    assert found["corrections"]["files_before"] == found["corrections"]["files_after"] == 2  # none of them is joined
     assert site.night()["outcome"] == "nothing_to_do"
 
 

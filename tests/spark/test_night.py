@@ -64,6 +64,9 @@ def test_probabilities_and_labels_follow_from_logits(scored: Site, models: Path)
 def test_unchanged_source_is_nothing_to_do_and_loads_no_model(scored: Site, monkeypatch: Any) -> None:
     before = scored.rows("scores")
     monkeypatch.setattr(stage_module, "scoring_udf", None)
+    location = scored.spark.sql(f"DESCRIBE DETAIL {scored.table}").first()["location"]
+    for file in Path(location.removeprefix("file:")).glob("*.parquet"):
+        file.unlink()  # who read the source would see it
     result = scored.night()
     assert result["outcome"] == "nothing_to_do"
     assert scored.rows("scores") == before

@@ -38,6 +38,17 @@ def break_merge(patch: pytest.MonkeyPatch, model_id: str, error: BaseException) 
     patch.setattr(Warehouse, "merge_scores", broken)
 
 
+def test_no_secret_of_a_configuration_comes_into_the_table_of_runs(site: Site) -> None:
+    site.champion(0)
+    point(site, "challenger", site.model(1))
+    secrets = ("warehouse.spark={spark.hadoop.fs.s3a.secret.key: sesame}", "notice.webhook=https://hooks/sesame")
+    site.night("shadows=[challenger]", *secrets)
+    runs = site.warehouse.read("runs").collect()
+    assert {row["alias"] for row in runs} == {"champion", "challenger"}
+    assert all(json.loads(row["config"])["source"]["key"] == "key" for row in runs)
+    assert "sesame" not in repr(runs)
+
+
 def test_a_shadow_is_scored_unseen_and_shows_once_it_is_promoted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = site.champion(0), site.model(1)
     point(site, "challenger", second)

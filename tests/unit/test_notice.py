@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs import notice
 from jobs.notice import noticed
 from ptec_udf.config import NoticeConfig, ScoreConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, ErrorBudgetError
 from ptec_udf.progress import say, say_as
+from tests.receiver import Receiver
 
 NIGHT = {
     "run_id": "abc-1",
@@ -27,42 +25,6 @@ NIGHT = {
     "drifted": ["all language: PSI 2.00 against nights, limit 0.26"],
     "retrain": False,
 }
-
-
-class Receiver:
-    """A webhook on this machine."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.answers: list[int] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                receiver.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
-                self.send_header("Location", "/login")
-                self.end_headers()
-
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/secret-token"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr(notice.time, "sleep", lambda _: None)
-    made = Receiver()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +120,7 @@ def test_a_webhook_that_fails_is_tried_again_and_never_ends_a_night(
     assert len(receiver.got) == 2
     receiver.answers = [500] * 3
     night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
+    assert (len(receiver.got), receiver.answers) == (5, [])
     receiver.answers = [302] * 3
     night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
     night(NoticeConfig(webhook="http://127.0.0.1:1/secret-token"), NIGHT | {"retrain": True})
@@ -206,7 +169,7 @@ def test_a_file_that_is_not_yaml_is_not_quoted(tmp_path: Path) -> None:
     assert "secret-token" not in str(refused.value)
 
 
-def test_secrets_are_in_no_dump_and_not_in_the_table_of_runs() -> None:
+def test_secrets_are_in_no_dump() -> None:
     config = load_config(ScoreConfig, None, ["source.table=x", "notice.webhook=https://host/secret-token"])
     assert "secret-token" not in config.model_dump_json() + str(config)
     again = ScoreConfig.model_validate(config.model_dump())

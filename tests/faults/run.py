@@ -31,6 +31,7 @@ from tests.faults.site import FaultSite
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _MOST_TRIES = 5
 _BY_COMMAND = 8  # one of four random rounds
+_ROUNDS_OF_A_DRIVER = 20  # Spark keeps something of each table that is put back, until its memory is full
 
 app = typer.Typer(add_completion=False)
 
@@ -102,7 +103,12 @@ def _kill(folder: Path, left: Iterator[int], record: Record, seed: int) -> None:
     driver = Driver.start(site, folder / "driver")
     undisturbed = {master: Undisturbed.of(site, master) for master in (IN_ONE_PROCESS, ON_EXECUTORS)}
     driver.wait()
-    for at in left:  # whoever is free takes the next one
+    for done, at in enumerate(left):  # whoever is free takes the next one
+        if done and done % _ROUNDS_OF_A_DRIVER == 0:
+            driver.close()
+            site.restore()
+            driver = Driver.start(site, folder / f"driver-{done}")
+            driver.wait()
         record.add(at, _hit(site, driver, undisturbed, at, seed))
     driver.close()
 

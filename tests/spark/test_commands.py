@@ -63,7 +63,7 @@ def test_a_night_says_and_tells_how_it_ended(site: Site, receiver: Receiver) -> 
     assert [(one["event"], one["command"]) for one in receiver.got] == [("failed", "ptec score")]
     said = [json.loads(line)["message"] for line in failed.stderr.splitlines() if line.startswith("{")]
     assert said[-2].startswith("ptec score ended: outcome failed")
-    assert said[-1].startswith("error: no model has the alias 'champion'")
+    assert said[-1].startswith("no model has the alias 'champion'")
     site.champion()
     done = run(site, "score", notice=notice)
     assert (done.exit_code, len(receiver.got)) == (0, 1)

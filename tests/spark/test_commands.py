@@ -67,7 +67,9 @@ def test_a_night_says_and_tells_how_it_ended(site: Site, receiver: Receiver) -> 
     site.champion()
     done = run(site, "score", notice=notice)
     assert (done.exit_code, len(receiver.got)) == (0, 1)
-    assert json.loads(done.stderr.splitlines()[-1])["message"].startswith("ptec score ended: outcome done")
+    said = json.loads(done.stderr.splitlines()[-1])["message"]
+    assert said.startswith("ptec score ended: run_id ")
+    assert ", outcome done, counts (ok 30), " in said
 
 
 def test_wrong_configurations_of_score(site: Site) -> None:

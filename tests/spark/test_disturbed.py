@@ -205,7 +205,6 @@ def test_challenger_shows_in_no_view_of_the_champion(site: Site) -> None:
         assert site.spark.table(site.warehouse.name(view)).count() == 0
 
 
-@pytest.mark.long
 def test_a_correction_that_is_deleted_gives_the_models_own_answer_back(scored: Site) -> None:
     before = scored.scores()["c0010"]["labels"]
     label = LABELS[0]
@@ -222,6 +221,7 @@ def test_a_correction_that_is_deleted_gives_the_models_own_answer_back(scored: S
     assert scored.night()["outcome"] == "nothing_to_do"
 
 
+@pytest.mark.long
 def test_corrected_key_column_is_something_to_do(site: Site) -> None:
     site.champion()
     site.night("source.key=name")

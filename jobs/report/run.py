@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.report.collect import collect, find_run
 from jobs.site import open_warehouse
-from ptec_udf.errors import ConfigError, PtecError
+from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.session import make_folder
 
 
@@ -27,16 +27,11 @@ def run(
     Raises:
         ConfigError: if the file cannot be written, or a run and a model are named.
         RegistryError: if there is no such run or model.
-        PtecError: if the extra ``report`` is not installed.
     """
     if run_id is not None and model_id is not None:
         raise ConfigError("at most one of --run and --model may be given: a run is of one model")
-    try:
-        from jobs.report.render import render
-    except ModuleNotFoundError as error:
-        raise PtecError(
-            f"ptec report needs {error.name}; install it: pip install 'ptec-batch-scoring[report]'"
-        ) from None
+    from jobs.report.render import render  # needs the extra report
+
     if not out.name or out.is_dir():
         raise ConfigError(f"--out must be a file, was the folder {str(out)!r}")
     make_folder(out.absolute().parent, "the folder of --out")  # before anything is asked

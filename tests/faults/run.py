@@ -58,7 +58,7 @@ def kill(
 
 
 def code_of(folder: Path) -> str:
-    """Hash what a folder of code does: comments and docstrings may change."""
+    """Hash what a folder of code does, by the same version of Python: comments and docstrings may change."""
     digest = hashlib.sha256()
     for file in sorted(file for kind in ("*.py", "*.sql") for file in folder.rglob(kind)):
         text = file.read_text(encoding="utf-8")

@@ -22,6 +22,12 @@ def holders(warehouse: Warehouse) -> dict[str, str]:
     return {row["model_id"]: row["run_id"] for row in warehouse.read("holds").collect()}
 
 
+def give_to_another(warehouse: Warehouse) -> None:
+    """Let another run take the first hold, as one does that has outwaited its holder."""
+    row = warehouse.read("holds").first().asDict()
+    warehouse.put_hold(row | {"holder": "another", "run_id": "run-2"}, row["holder"])
+
+
 @pytest.fixture
 def on_a_site(warehouse: Warehouse):
     """Make the session look like one of a site."""
@@ -113,8 +119,7 @@ def test_a_night_whose_hold_another_run_has_taken_writes_nothing(
 
     def taken_over(*args: Any, **kwargs: Any) -> Any:
         staged = stage(*args, **kwargs)
-        row = on_a_site.read("holds").first().asDict()
-        on_a_site.put_hold(row | {"holder": "another", "run_id": "run-2"}, row["holder"])
+        give_to_another(on_a_site)
         return staged
 
     monkeypatch.setattr(score_module, "stage", taken_over)
@@ -130,8 +135,7 @@ def test_a_hold_that_is_lost_while_changes_are_written_keeps_scores_as_they_are(
     written = write_module.screen_changes
 
     def taken_over(*args: Any, **kwargs: Any) -> Any:
-        row = on_a_site.read("holds").first().asDict()
-        on_a_site.put_hold(row | {"holder": "another", "run_id": "run-2"}, row["holder"])
+        give_to_another(on_a_site)
         return written(*args, **kwargs)
 
     monkeypatch.setattr(write_module, "screen_changes", taken_over)

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ptec_udf.errors import PtecError, UserError, says_full_disk
-from ptec_udf.progress import say
+from ptec_udf.progress import say, say_as
 
 SiteOption = Annotated[
     Path | None,
@@ -72,6 +72,7 @@ def run_command(
     # Spark hands times to Python as local ones, whose hours may come twice; in UTC they are also those of SQL.
     os.environ["TZ"] = "UTC"
     time.tzset()
+    say_as("text", "")  # a scheduler may run several commands in one process, and each has a configuration of its own
     try:
         result = work()
     except UserError as error:

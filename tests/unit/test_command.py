@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 
 from jobs import cli
 from jobs.command import run_command, show_pairs, show_rows
+from ptec_udf.errors import UserError
+from ptec_udf.progress import say_as
 
 
 def ends(error: BaseException) -> int:
@@ -73,6 +75,12 @@ def test_times_are_utc_wherever_the_machine_is(monkeypatch, capsys):
     at = 1_792_887_200  # in the hour that comes twice
     run_command(lambda: {"at": datetime.fromtimestamp(at)}, as_json=False, show=show_pairs)
     assert datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S") in capsys.readouterr().out
+
+
+def test_a_command_does_not_go_on_in_the_form_of_the_one_before(capsys):
+    say_as("json", "ptec score")
+    assert ends(UserError(["scource: unknown key"])) == 2
+    assert capsys.readouterr().err == "error: scource: unknown key\n"
 
 
 @pytest.mark.parametrize(("code", "raises"), [(0, False), (None, False), (1, True), (2, True)])

@@ -121,10 +121,13 @@ def compare(
     fields = parse_template(load_artifact(artifact).manifest.template).fields
     rows = [{name: row.get(name) for name in (*fields, "industries")} for row in pq.read_table(pool).to_pylist()]
     found: dict[str, Any] = {}
+    kinds = _kinds(rows, fields, before, quiet)
+    if unknown := set(shift or []) - set(kinds):
+        raise typer.BadParameter(f"a shift must be one of {list(kinds)}, was: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as folder:
         warehouse = {"folder": f"{folder}/warehouse", "master": master}
         spark = build_session(WarehouseConfig(**warehouse))
-        for name, kind in _kinds(rows, fields, before, quiet).items():
+        for name, kind in kinds.items():
             if shift and name not in shift:
                 continue
             growing = Growing(spark, warehouse, name, dtype)

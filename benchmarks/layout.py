@@ -29,7 +29,6 @@ from ptec_udf.warehouse.tables import Warehouse
 N_LABELS = 57
 MODEL = "m"
 PAGE_ROWS = "spark.hadoop.parquet.page.row.count.limit"
-PARQUETS_OWN = 20_000
 
 app = typer.Typer(add_completion=False)
 

@@ -179,6 +179,7 @@ class Site:
         settings = [
             f"set_thresholds={json.dumps({self.labels[0]: threshold})}",
             f"out={self.folder / str(self.clock.days)}",
+            "overwrite=true",  # a killed night may have made it
         ]
         self.promote(recalibrate.run(self.config("recalibrate"), settings)["model_id"])
 

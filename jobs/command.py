@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ptec_udf.errors import PtecError, UserError, says_full_disk
-from ptec_udf.progress import say, say_as
+from ptec_udf.progress import plain, say, say_as
 
 SiteOption = Annotated[
     Path | None,
@@ -100,7 +100,7 @@ def run_command(
         say(f"error: {_kind_of(error)} at the place above")
         raise SystemExit(1) from None
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, default=str))  # noqa: T201
+        print(plain(json.dumps(result, ensure_ascii=False, default=str)))  # noqa: T201
     else:
         show(result)
     if message := fault_of(result):
@@ -139,7 +139,7 @@ def show_pairs(result: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in result.items():
         if value not in (None, {}, []):
-            table.add_row(name, Text(_plain(value)))
+            table.add_row(name, Text(_shown(value)))
     _console().print(table)
 
 
@@ -150,22 +150,21 @@ def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:
         return
     table = Table()
     for name in rows[0]:
-        table.add_column(Text(_plain(name)), overflow="fold")
+        table.add_column(Text(plain(name)), overflow="fold")
     for row in rows:
-        table.add_row(*[Text(_plain(value)) for value in row.values()])
+        table.add_row(*[Text(_shown(value)) for value in row.values()])
     _console().print(table)
 
 
-def _plain(value: Any) -> str:
-    """Write a value so that a terminal takes nothing in it for a command."""
+def _shown(value: Any) -> str:
+    """Write a value in words."""
     if isinstance(value, float):
-        value = f"{value:.4g}"
-    elif isinstance(value, dict):
-        return ", ".join(f"{_plain(name)} {_plain(part)}" for name, part in value.items())
-    elif isinstance(value, list):
-        return ", ".join(map(_plain, value))
-    # What a terminal would obey in place of showing it stands as its number.
-    return "".join(one if one.isprintable() or one == "\n" else f"\\x{ord(one):02x}" for one in str(value))
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{_shown(name)} {_shown(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return plain(str(value))
 
 
 def _console() -> Console:

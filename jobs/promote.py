@@ -17,6 +17,7 @@ from ptec_udf.config_file import load_config
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
+from ptec_udf.text import parse_template
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.views import ensure_views
 from training.evaluation.record import check_gate
@@ -27,11 +28,11 @@ _ALIAS = re.compile(r"[A-Za-z0-9_]+")  # as configurations name them
 def run_register(
     artifact: Path, name: str | None, config_file: Path | None, overrides: Sequence[str]
 ) -> dict[str, Any]:
-    """Register an artifact; a broken one is refused before Spark starts."""
-    load_artifact(artifact)
+    """Register an artifact, and say which columns it reads; a broken one is refused before Spark starts."""
+    template = parse_template(load_artifact(artifact).manifest.template)
     warehouse, config = open_warehouse(config_file, overrides, "ptec register")
     model_id = registry.register(warehouse, artifact, config.artifact_folder.resolve(), name or artifact.resolve().name)
-    return {"model_id": model_id}
+    return {"model_id": model_id, "reads": list(template.fields)}
 
 
 def run_promote(

@@ -28,7 +28,21 @@ class Step(Protocol):
 
 def say(text: str) -> None:
     """Print one line to standard error; as a JSON object where ``say_as`` has asked for it."""
-    print(_as_json(text) if _FORM["log"] == "json" else text, file=sys.stderr, flush=True)  # noqa: T201
+    line = _as_json(text) if _FORM["log"] == "json" else plain(text)
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def plain(text: str) -> str:
+    """Write what a terminal would obey in place of showing it, but for the end of a line, as its number.
+
+    It is written as JSON would write it, so that JSON means the same afterwards.
+    """
+    return "".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in text)
+
+
+def _escaped(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+    return "".join(f"\\u{unit}" for unit in units)
 
 
 def say_as(log: str, command: str) -> None:
@@ -45,7 +59,7 @@ def _as_json(text: str) -> str:
         level, rest = "info", text
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = {"at": at, "level": level, "command": _FORM["command"], "message": rest}
-    return json.dumps(line, ensure_ascii=False)
+    return plain(json.dumps(line, ensure_ascii=False))
 
 
 @contextmanager

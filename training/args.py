@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ptec_udf.faults import refuse
-from ptec_udf.model.manifest import LEAST_CHARACTERS, LEAST_TOKENS
+from ptec_udf.model.manifest import LEAST_CHARACTERS, LEAST_TOKENS, MOST_CHARACTERS, MOST_WORDS
 from ptec_udf.section import Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -74,10 +74,8 @@ class AuxiliarySettings(Section):
 class TermsCounts(Section):
     """Which terms TF-IDF counts."""
 
-    words: int = Field(2, ge=1, description="most words of a term")
-    characters: int = Field(
-        5, ge=LEAST_CHARACTERS, description="most characters of a term inside a word; they begin at 2"
-    )
+    words: int = Field(2, ge=1, le=MOST_WORDS, description="most words of a term")
+    characters: int = Field(5, ge=LEAST_CHARACTERS, le=MOST_CHARACTERS, description="most characters of one, from 2 on")
 
 
 class TermsSettings(TermsCounts):

@@ -16,7 +16,6 @@ from ptec_udf.engine.encode import Encoder
 from ptec_udf.errors import ConfigError, UserError, noting
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import Cut
 from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.artifact.folder import check_out
@@ -85,16 +84,19 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     for split in set(splits) - {"train", "tune"}:
         examples[split] = _not_learned(split, examples[split], record, earlier)
 
+    start = Start(config, model, encoder, names, earlier, auxiliary, group)
+    facts = [record["fingerprint"], content_hash, encoder.cut, earlier and earlier.model_id, packages()]
+
     def named(config: TrainConfig) -> str:
-        return _fingerprint(config, record, content_hash, encoder.cut, earlier)
+        return _fingerprint(config, [*facts, start.arithmetic])
 
     return Prepared(
         record=record,
         content_hash=content_hash,
-        start=Start(config, model, encoder, names, earlier, auxiliary, group),
+        start=start,
         rows={split: tokenised(examples[split], encoder) for split in splits},
         fingerprints=_of_members(config, earlier, named),
-        identity=_identity(config, named(config)),
+        identity=_identity(config, facts),
         seen=_seen(record, examples, earlier),
     )
 
@@ -167,17 +169,15 @@ def _seen(
     return seen_in(record["source_id"], [examples["train"], examples["tune"]], before)
 
 
-def _fingerprint(
-    config: TrainConfig, record: dict[str, Any], content_hash: str, cut: Cut, earlier: Earlier | None
-) -> str:
+def _fingerprint(config: TrainConfig, facts: Sequence[Any]) -> str:
+    """Hash what decides a training: its settings, and facts that are no settings."""
     # Whether a refit follows makes no difference to what came before it, nor what is made of a network's logits, nor
     # how many processes there are; what lies in a folder counts and not how the folder is called.
     places = ("backbone", "extract", "start_from", "out", "overwrite", "processes", "processes_on")
     unlike: dict[str, Any] = dict.fromkeys((*places, *_AFTER_TRAINING), True)
     # Without what is null, so that trainings outlive settings that are yet to come.
     settings = config.model_dump(mode="json", exclude=unlike | {"stopping": {"refit"}}, exclude_none=True)
-    facts = [settings, record["fingerprint"], content_hash, cut, earlier and earlier.model_id, packages()]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([settings, *facts], sort_keys=True).encode()).hexdigest()
 
 
 def _of_members(config: TrainConfig, earlier: Earlier | None, named: Callable[[TrainConfig], str]) -> list[str]:
@@ -192,7 +192,7 @@ def _of_members(config: TrainConfig, earlier: Earlier | None, named: Callable[[T
     return [hashlib.sha256(f"{whole}-{at}".encode()).hexdigest() for at in range(config.members)]
 
 
-def _identity(config: TrainConfig, fingerprint: str) -> str:
+def _identity(config: TrainConfig, facts: Sequence[Any]) -> str:
     """Hash what decides an artifact: with its trainings also what ``_fingerprint`` leaves out."""
     settings = config.model_dump(mode="json", include={*_AFTER_TRAINING, "stopping"})
-    return hashlib.sha256(json.dumps([fingerprint, settings], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([_fingerprint(config, facts), settings], sort_keys=True).encode()).hexdigest()

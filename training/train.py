@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptec_udf.errors import ArtifactError
+from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import MANIFEST
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
@@ -114,7 +114,11 @@ def _already_done(config: TrainConfig, state: Path) -> dict[str, Any] | None:
             made = load_artifact(out)
         except ArtifactError:  # what is not whole is not done; it may be overwritten
             return None
-        if made.metrics.get("identity") != prepare(config, ()).identity:
+        try:
+            identity = prepare(config, ()).identity
+        except BackboneError:  # executors may have it; where they have not, what comes next says so
+            return None
+        if made.metrics.get("identity") != identity:
             return None
         say("the artifact is there: it was whole when its training was killed")
         shutil.rmtree(state, ignore_errors=True)

@@ -25,8 +25,9 @@ TRAINED_FOR = "ptec_trained_for"
 
 
 def step(name: str, arguments: str, **how: object) -> BashOperator:
-    """Run a command of ptec; its JSON result is the task's return value."""
-    return BashOperator(task_id=name, bash_command=f"{PTEC} {arguments} --json", cwd=str(HOME), **how)
+    """Run a command of ptec; its JSON result is the last line, and so the task's return value, whatever is logged."""
+    command = f'result=$({PTEC} {arguments} --json); code=$?; echo "$result"; exit $code'
+    return BashOperator(task_id=name, bash_command=command, cwd=str(HOME), **how)
 
 
 def ask(*arguments: str) -> dict[str, Any]:
@@ -74,7 +75,13 @@ with DAG(
         Variable.set(TRAINED_FOR, night)
 
     extract = step("extract", "extract --config conf/extract.yaml --set overwrite=true")
-    train = step("train", "train --config conf/train.yaml --set overwrite=true", execution_timeout=timedelta(hours=12))
+    # Nights wait for it: it is tried again, and goes on where it stopped, in the next one.
+    train = step(
+        "train",
+        "train --config conf/train.yaml --set overwrite=true",
+        execution_timeout=timedelta(hours=12),
+        retries=0,
+    )
     register = step("register", "register artifacts/startups --config conf/score.yaml")
     evaluate = step(
         "evaluate",

@@ -85,12 +85,15 @@ class Backbone:
         extra = {"gguf_file": self.gguf_file} if self.gguf_file else {}
         options = {"local_files_only": True, **extra}
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, **options)
+            # Unless told, transformers asks who sits at the terminal whether code beside the weights may run.
+            tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **options)
             if self.weights or not self.gguf_file:
                 options = {"local_files_only": True, "use_safetensors": True}  # a .bin file is a pickle
             kind = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
             where = self.weights or self.folder
-            model, found = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options)
+            model, found = kind.from_pretrained(
+                where, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
+            )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
         if model.config.is_encoder_decoder:

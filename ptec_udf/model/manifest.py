@@ -5,6 +5,7 @@ How its hashes are made and what files lie beside it, artifact.py says.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,7 +23,11 @@ LEAST_TOKENS = 8
 """Of a text that a model reads, special tokens included."""
 
 LEAST_CHARACTERS = 2
+MOST_CHARACTERS = 32
 """Of a term that TF-IDF makes of characters."""
+
+MOST_WORDS = 16
+"""Of a term that TF-IDF makes of words; a text is read once for each number of them."""
 
 
 class _Part(BaseModel):
@@ -62,8 +67,8 @@ class LoraForm(_Part):
 class TermsForm(_Part):
     """TF-IDF of words and characters, in place of a language model or beside it: how long its terms may be."""
 
-    words: int = Field(ge=1)
-    characters: int = Field(ge=LEAST_CHARACTERS)
+    words: int = Field(ge=1, le=MOST_WORDS)
+    characters: int = Field(ge=LEAST_CHARACTERS, le=MOST_CHARACTERS)
 
 
 class Label(_Part):
@@ -131,6 +136,14 @@ class Manifest(_Part):
         except ConfigError as error:
             raise ValueError("; ".join(error.faults)) from error
         return template
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: list[Label]) -> list[Label]:
+        names = Counter(label.name for label in labels)
+        if doubled := [name for name, times in names.items() if times > 1]:
+            raise ValueError(f"each label must be there once, several times were: {', '.join(map(repr, doubled))}")
+        return labels
 
     @field_validator("curve")
     @classmethod

@@ -23,6 +23,7 @@ from ptec_udf.model.manifest import LEAST_CHARACTERS, TermsForm
 _WORD = re.compile(r"\b\w\w+\b")
 _NONE = np.array([], np.int64)
 _MOST_WORDS_REMEMBERED = 100_000
+_LONGEST_WORD_REMEMBERED = 100  # characters; a longer one hardly comes again, and may fill memory
 
 
 class Terms:
@@ -69,13 +70,15 @@ class Terms:
 
     def _known(self, word: str) -> NDArray[np.int64]:
         """Return the known runs of characters of one word, again and again for the same word."""
-        if word not in self._inside:
+        if word in self._inside:
+            return self._inside[word]
+        runs = runs_of_characters(word, self.form.characters)
+        known = np.fromiter((self._of_characters[run] for run in runs if run in self._of_characters), np.int64)
+        if len(word) <= _LONGEST_WORD_REMEMBERED:
             if len(self._inside) >= _MOST_WORDS_REMEMBERED:
                 self._inside.clear()
-            runs = runs_of_characters(word, self.form.characters)
-            known = [self._of_characters[run] for run in runs if run in self._of_characters]
-            self._inside[word] = np.array(known, np.int64)
-        return self._inside[word]
+            self._inside[word] = known
+        return known
 
     def _weighted(self, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Count terms of one kind."""
@@ -114,10 +117,9 @@ def runs_of_words(text: str, most: int) -> Iterator[str]:
             yield " ".join(words[start : start + n])
 
 
-def runs_of_characters(word: str, most: int) -> list[str]:
-    """Return each run of 2 to ``most`` characters of a word with a space on both sides."""
+def runs_of_characters(word: str, most: int) -> Iterator[str]:
+    """Yield each run of 2 to ``most`` characters of a word with a space on both sides."""
     padded = f" {word} "
-    longest = min(most, len(padded))
-    return [
-        padded[start : start + n] for n in range(LEAST_CHARACTERS, longest + 1) for start in range(len(padded) - n + 1)
-    ]
+    for n in range(LEAST_CHARACTERS, min(most, len(padded)) + 1):
+        for start in range(len(padded) - n + 1):
+            yield padded[start : start + n]

@@ -34,8 +34,8 @@ def check_budget(kinds: list[ErrorKind], n_companies: int, max_fraction: float) 
     raise ErrorBudgetError(
         f"{n_errors} of {n_companies} companies have errors, max_error_fraction allows {max_fraction:g} of them "
         f"(of at least {_LEAST_COMPANIES} companies). Nothing was merged, what was scored is kept:\n{told}\n"
-        "'ptec errors' lists them, 'ptec errors --rescore' scores them again; to merge them as they are, give the same "
-        "command with --set max_error_fraction=1",
+        "'ptec errors --config ...' lists them, with --rescore it scores them again; to merge them as they are, give "
+        "the same command with --set max_error_fraction=1",
         f"more than {max_fraction:g} have errors",
     )
 

@@ -12,21 +12,35 @@ from pyspark.errors import PySparkException
 from ptec_udf.errors import PtecError, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
+_QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
+"""Spark's conditions that name a file, or are told around another error."""
+
 
 def reason_of(error: PySparkException | Py4JError) -> str:
     """Say why Spark failed. Its own message may quote a company's text, so only its kind is told; ours may not."""
-    ours = re.search(rf"ptec_udf\.errors\.(\w+: .*)|({STAGING_LOST})", str(error))
+    if STAGING_LOST in str(error):
+        return STAGING_LOST
+    said = _before_a_quote(str(error))
+    ours = re.search(r"^ptec_udf\.errors\.(\w+: .*)", said, re.MULTILINE)  # the end of a worker's traceback
     if ours:
-        return str(ours[1] or ours[2])
-    if says_full_disk(str(error)):
+        return str(ours[1])
+    if says_full_disk(said):
         return "no room left on a disk"
-    lacking = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", str(error))
+    lacking = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", said, re.MULTILINE)
     if lacking:
         return f"workers that lack the Python module {lacking[1]!r} (docs/data-engineer.md, what executors need)"
-    unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (\S+?)\.? ", str(error))
+    unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (\S+?)\.? ", said)
     if unread:
         return f"a file that cannot be read, {unread[1]}"
     return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
+
+
+def _before_a_quote(message: str) -> str:
+    """Return a message up to where it may quote a value, which can be worded like anything that is looked for."""
+    for condition in re.finditer(r"(?:^|: )\[([A-Z][A-Z0-9_]+)(?:\.[A-Z0-9_]+)?\] ", message, re.MULTILINE):
+        if condition[1] not in _QUOTING_NOTHING:
+            return message[: condition.start()]
+    return message
 
 
 @contextmanager

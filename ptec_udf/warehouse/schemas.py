@@ -140,7 +140,7 @@ SCORE_STAGING = _table(
 SCORE_CHANGES = _table(
     ("run_id", _STRING, "run that found the change"),
     ("model_id", _STRING, "model of the new score"),
-    ("previous_model_id", _STRING, "model of the old score; null for a new company"),
+    ("previous_model_id", _STRING, "model that was compared with; of a new company too"),
     ("key", _STRING, "company"),
     ("label", _STRING, "label entered or left"),
     ("entered", T.BooleanType(), "true: the company has the label now; false: it lost it"),

@@ -29,7 +29,9 @@ after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
 report = dag.get_task("report")
 triggered = {"dag_run": SimpleNamespace(run_after=datetime(2026, 1, 2, tzinfo=timezone.utc))}  # no logical date, no ds
 shown = report.render_template(report.bash_command, triggered)
-found = {"errors": bag.import_errors, "after": after, "began": [began(each) for each in nights], "report": shown}
+tries = {one.task_id: one.retries for one in dag.tasks}
+found = {"errors": bag.import_errors, "after": after, "began": [began(each) for each in nights]}
+found |= {"report": shown, "tries": tries}
 print(json.dumps(found))
 """
 
@@ -68,7 +70,12 @@ def read(python: Path, code: str, file: Path, **environment: str) -> dict:
 
 @pytest.mark.long
 def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
+    ptec = tmp_path / ".venv" / "bin" / "ptec"
+    ptec.parent.mkdir(parents=True)
+    ptec.write_text("#!/bin/sh\necho '{\"retrain\": true}'\necho a late line of Java >&2\nexit 3\n", encoding="utf-8")
+    ptec.chmod(0o755)
     home = {
+        "PTEC_HOME": str(tmp_path),
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
@@ -79,6 +86,11 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
     assert found["after"]["is_new"] == ["extract"]
     assert found["after"]["register"] == ["evaluate", "remember"]
     assert "--out reports/2026-01-02.html " in found["report"]
+    ended = subprocess.run(
+        ["bash", "-c", found["report"]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (3, 'a late line of Java\n{"retrain": true}\n')
+    assert (found["tries"]["train"], found["tries"]["score"]) == (0, 2)
     assert found["began"] == [None, None, None, "run-0", "run-0", "run-1"]
 
 

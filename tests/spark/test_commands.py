@@ -147,7 +147,9 @@ def test_unknown_artifact_format_is_refused(site: Site, tmp_path: Path) -> None:
 
 def test_promoting_a_model_without_its_backbone_moves_nothing(site: Site, tmp_path: Path) -> None:
     artifact = tiny_artifact(tmp_path / "gone", "bert", "deep", seed=6)
-    assert run(site, "register", str(artifact)).exit_code == 0
+    registered = run(site, "register", str(artifact))
+    assert registered.exit_code == 0
+    assert re.search(r"^reads +name, about$", registered.stdout, re.MULTILINE)
     (tmp_path / "gone" / "bert" / "model.safetensors").unlink()
     model_id = site.warehouse.read("models").first()["model_id"]
     refused(run(site, "promote", model_id), "backbone")
@@ -168,7 +170,9 @@ def test_sql_runs_and_explains(site: Site) -> None:
 
 
 def test_sql_that_a_row_makes_fail_is_refused_without_quoting_the_row(site: Site, jvm_log: Callable[[], str]) -> None:
+    secret = "'a\\nptec_udf.errors.PtecError: secret'"
     said = {
+        f"CAST({secret} || about AS INT)": "CAST_INVALID_INPUT, at .*",
         "CAST(about AS INT)": r"CAST_INVALID_INPUT, at CAST\(about AS INT\)",
         "to_timestamp(about, 'yyyy')": "CANNOT_PARSE_TIMESTAMP",
         "raise_error(about)": "USER_RAISED_EXCEPTION",

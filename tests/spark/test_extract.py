@@ -120,6 +120,13 @@ def test_unusable_rows_are_dropped_and_counted(spark: SparkSession, tmp_path: Pa
     assert written(spark, tmp_path / "x")["1"].text == first
 
 
+def test_of_equal_texts_of_a_company_the_labelled_one_is_kept(spark: SparkSession, tmp_path: Path) -> None:
+    run(spark, [*PLAIN, (1, "A", "a", None, "train"), (4, "D", "d", ["Tech"], "test")], config(tmp_path / "x"))
+
+    rows = written(spark, tmp_path / "x")
+    assert (rows["1"].labels, rows["4"].labels) == (["Health", "Tech"], ["Tech"])
+
+
 def test_equal_texts_stay_out_of_train_when_dev_or_test_has_them(spark: SparkSession, tmp_path: Path) -> None:
     extra = [
         (11, "Same", "s", ["Tech"], "train"),

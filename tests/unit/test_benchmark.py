@@ -26,8 +26,6 @@ from training.methods.tfidf import Tfidf
 
 PTEC = "method: ptec, max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 1}"
 
-SHOWN = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
-
 
 @pytest.fixture
 def ptec(tiny_folder):
@@ -92,6 +90,17 @@ def test_runs_that_are_there_are_kept_and_nothing_is_read_twice(config, monkeypa
 
 
 @pytest.mark.usefixtures("draws_nothing")
+def test_a_run_goes_when_another_one_may_write_over_its_artifact(config, monkeypatch):
+    benchmark(config())
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("training.benchmark.run._check_not_seen", _stop)
+        benchmark(config("methods.tfidf.words=1"))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Tfidf, "learn", _stop)
+        benchmark(config())
+
+
+@pytest.mark.usefixtures("draws_nothing")
 def test_a_method_with_other_settings_runs_and_is_read_again(config):
     benchmark(config())
     found = benchmark(config("methods.tfidf.words=1"))
@@ -108,15 +117,6 @@ def test_labels_of_the_evaluated_rows_change_no_run(config, companies, tmp_path)
     for name in ("tfidf-1", "gzip-1"):
         first, second = (tmp_path / out / "dev" / "runs" / name / "scores.safetensors" for out in ("out", "again"))
         assert first.read_bytes() == second.read_bytes()
-
-
-@pytest.mark.parametrize("file", sorted(SHOWN.glob("*.yaml")), ids=lambda file: file.stem)
-def test_configurations_of_the_tables_that_are_shown_are_whole(file):
-    config = load_config(BenchmarkConfig, file, [])
-    table = SHOWN / file.stem / "dev" / "results.json"
-    if table.exists():
-        settings = json.loads(table.read_text("utf-8"))["settings"]
-        assert set(settings) <= set(config.methods)
 
 
 def test_evaluated_rows_without_labels_are_refused(config, companies, tmp_path):

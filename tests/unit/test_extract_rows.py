@@ -52,6 +52,7 @@ def with_first(rows: Rows, **values: Any) -> Rows:
         (lambda rows: with_first(rows, labels=[None]), ["how many rows have each label"]),
         (lambda rows: with_first(rows, text=None), ["column 'text' must have no nulls, has 1"]),
         (lambda rows: with_first(rows, text_hash="x"), ["must hold SHA-256"]),
+        (lambda rows: with_first(rows, text="changed"), ["must be that of 'text', is another one in 1 rows"]),
         (lambda rows: without(rows, "text_hash"), ["must be Parquet with the columns of an extract"]),
         (lambda rows: with_first(rows, text=None, key=None), ["column 'key' must", "column 'text' must"]),
     ],

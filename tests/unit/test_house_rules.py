@@ -83,6 +83,8 @@ def unsafe_code(source: str) -> list[str]:
                 found |= {f"{module}.{alias.name}" for alias in names} & UNSAFE_LOADERS
             case ast.Call(func=ast.Name(id=name)) if name in UNSAFE_CALLS:
                 found.add(name)
+            case ast.keyword(value=ast.Constant(value=False)):
+                continue  # said to be off
             case ast.Attribute(attr=name) | ast.keyword(arg=name) | ast.Constant(value=name) if name in UNSAFE_NAMES:
                 found.add(str(name))
     return sorted(found)
@@ -187,6 +189,8 @@ def test_import_of_a_later_room_is_found() -> None:
         ("exec(file.read())", ["exec"]),
         ("numpy.load(file, allow_pickle=True)", ["allow_pickle"]),
         ("AutoModel.from_pretrained(x, trust_remote_code=True)", ["trust_remote_code"]),
+        ("AutoModel.from_pretrained(x, trust_remote_code=may)", ["trust_remote_code"]),
+        ("AutoModel.from_pretrained(x, trust_remote_code=False)", []),
         ("AutoModel.from_pretrained(x, **{'trust_remote_code': True})", ["trust_remote_code"]),
         ("frame.to_pickle(file)", ["to_pickle"]),
         ('"""No pickle and no trust_remote_code."""\n# torch.load is unsafe\njson.load(file)', []),

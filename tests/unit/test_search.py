@@ -146,10 +146,12 @@ def test_finished_search_trains_nothing_and_may_go_on(config, tmp_path, monkeypa
     assert len(before) < len(rows_of(tmp_path / "study"))
 
 
-def test_other_search_in_the_same_folder_is_refused(configured, whole):
-    for other in ("recipe.pooling=last", "random_trials=5", "seeds=[7, 8]"):
+def test_other_search_in_the_same_folder_is_refused(configured, whole, monkeypatch):
+    for other in ("recipe.pooling=last", "random_trials=5", "seeds=[7, 8]", None):
+        if not other:
+            monkeypatch.setattr("training.search.results.packages", lambda: {"torch": "0.1"})
         with pytest.raises(ConfigError, match="must hold trials of the same extract, recipe, backbones, space, first"):
-            search(configured(whole, other))
+            search(configured(whole, *[other] if other else []))
 
 
 def test_diverging_training_counts_as_nothing(config, tmp_path):
@@ -270,6 +272,7 @@ def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
         ("space={head_init: {choices: [labels, mean]}}", "space.head_init: input should be 'labels' or 'random'"),
         ("space={optimiser.head_lr: {low: 3, high: 2}}", "low must be below high, was: 3 and 2"),
         ("space={optimiser.head_lr: {low: 0, high: 2, log: true}}", "low must be over 0 on a logarithmic scale"),
+        ("space={prompt.n_tokens: {low: 4, high: 9.0}}", "space.prompt.n_tokens: input should be a valid integer"),
         ("space={optimiser.head_lr: {low: 1}}", "low and high must be set, or choices in their place"),
         ("space={members: {low: 1, high: 3}}", "space.members: must not be searched, trials do not depend on it"),
         (

@@ -37,6 +37,14 @@ def terms():
     return count_terms(TEXTS, TermsForm(words=2, characters=5))
 
 
+def test_giant_words_are_read_and_not_kept(terms):
+    before = dict(terms._inside)
+    giant = TermsHead(terms, torch.ones(1, len(terms)), torch.zeros(1)).logits("solar" * 200_000)
+    assert np.isfinite(giant).all()
+    assert giant > 0
+    assert terms._inside == before
+
+
 @pytest.mark.parametrize(("words", "characters"), [(1, 2), (2, 5), (3, 9)])
 def test_terms_and_their_worth_are_scikit_learns(words, characters):
     terms = count_terms(TEXTS, TermsForm(words=words, characters=characters))

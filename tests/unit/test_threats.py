@@ -7,19 +7,24 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
+from pyspark.errors import PySparkException
 
-from jobs.command import show_rows
+from jobs.command import run_command, show_rows
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import Manifest
+from ptec_udf.model.manifest import Manifest, TermsForm
+from ptec_udf.nightly.reason import reason_of
+from ptec_udf.progress import say, say_as
 from tests.tiny import tiny_artifact, tiny_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,16 +57,31 @@ def test_a_pickle_in_place_of_tensors_is_refused(folder: Path) -> None:
         load_artifact(folder)
 
 
-def test_code_beside_a_backbone_is_not_run(tmp_path: Path) -> None:
+def test_code_beside_a_backbone_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda _="": "y")  # what transformers would ask, and who would say yes
     made, ran = tmp_path / "backbone", tmp_path / "ran"
     shutil.copytree(tiny_backbone(tmp_path, "bert").removeprefix("path:"), made)
     config = json.loads((made / "config.json").read_text("utf-8"))
     config |= {"auto_map": {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}, "model_type": "evil"}
     (made / "config.json").write_text(json.dumps(config), "utf-8")
     (made / "evil.py").write_text(f"open({str(ran)!r}, 'w')\n", "utf-8")
-    with pytest.raises(BackboneError):
+    with pytest.raises(BackboneError, match="custom code"):
         resolve(f"path:{made}").load()
     assert not ran.exists()
+
+
+def test_an_artifact_names_no_label_twice(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    manifest["labels"][1]["name"] = manifest["labels"][0]["name"]
+    with pytest.raises(ValidationError, match=f"several times were: '{manifest['labels'][0]['name']}'"):
+        Manifest.model_validate(manifest)
+
+
+def test_a_model_of_terms_reads_a_text_so_many_times_and_no_more() -> None:
+    with pytest.raises(ValidationError, match=r"words\n.*less than or equal to 16"):
+        TermsForm(words=10**12, characters=5)
+    with pytest.raises(ValidationError, match=r"characters\n.*less than or equal to 32"):
+        TermsForm(words=2, characters=10**12)
 
 
 def test_a_configuration_makes_no_objects(tmp_path: Path) -> None:
@@ -84,11 +104,38 @@ def test_names_that_stand_in_statements_are_plain(name: str) -> None:
         load_config(ScoreConfig, None, overrides)
 
 
-def test_what_a_table_holds_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    show_rows([{"key": "\x1b]0;owned\x07\x1b[2J[red]x", "label": "a\r\nb\u202e"}])
-    printed = capsys.readouterr().out
-    assert not [letter for letter in printed if letter != "\n" and not letter.isprintable()]
-    assert "[red]x" in printed
+@pytest.mark.parametrize("log", ["text", "json"])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_a_table_holds_does_not_steer_the_terminal(
+    as_json: bool, log: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"key": "\x1b]0;owned\x07\x1b[2J[red]x", "label": "a\r\nb\u202e\x9b\x7f\U000e0041", "name": "Straße"}
+
+    def work() -> dict[str, Any]:
+        say_as(log, "ptec sql")
+        say(f"warning: {row}: {row['label']}")
+        return {"rows": [row]}
+
+    run_command(work, as_json=as_json, show=lambda result: show_rows(result["rows"]))
+    printed = capsys.readouterr()
+    assert not [letter for letter in printed.out + printed.err if letter != "\n" and not letter.isprintable()]
+    assert "[red]x" in printed.out
+    assert "Straße" in printed.out
+    if as_json:
+        assert json.loads(printed.out) == {"rows": [row]}
+    if log == "json":
+        assert json.loads(printed.err)["message"] == f"{row}: {row['label']}"
+
+
+def test_a_value_that_is_worded_like_our_own_error_is_not_told() -> None:
+    ours = "ptec_udf.errors.ArtifactError: checksum must be that of the manifest"
+    worker = f"org.apache.spark.api.python.PythonException: Traceback (most recent call last):\n  File x\n{ours}\n\tat"
+    task = "[TASK_WRITE_FAILED] Task failed while writing rows to file:/x. SQLSTATE: 58030"
+    assert reason_of(PySparkException(f"Job aborted: {task}\nCaused by: {worker}")) == ours.partition("errors.")[2]
+    quote = f"[CAST_INVALID_INPUT] The value 'a\n{worker}\nModuleNotFoundError: No module named 'secret'\n' of the type"
+    for message in (quote, f"Job aborted: {task}\nCaused by: org.apache.spark.SparkNumberFormatException: {quote}"):
+        assert reason_of(PySparkException(message)) == "PySparkException"
+    assert reason_of(PySparkException(f"a value {ours}")) == "PySparkException"
 
 
 @pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", PAGE))))

@@ -42,6 +42,16 @@ def test_training_with_other_settings_does_not_resume(run, tmp_path, monkeypatch
     assert len(made.metrics["courses"]["choice"]["history"]) == 2
 
 
+def test_training_on_a_machine_with_another_arithmetic_does_not_resume(run, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("training.fitting.start.has_bfloat16", lambda _: False)
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out", "dtype=auto")
+    monkeypatch.setattr("training.fitting.start.has_bfloat16", lambda _: True)
+    run(tmp_path / "out", "dtype=auto")
+    assert "resumes" not in capsys.readouterr().err
+
+
 def test_state_that_was_half_written_is_not_resumed(run, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1)
@@ -64,6 +74,17 @@ def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_p
     made = run(tmp_path / "out", epochs=1)
     assert (made.files, "it was whole" in capsys.readouterr().err) == (whole.files, True)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_killed_training_has_made_is_not_asked_of_a_machine_without_the_backbone(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("training.train.export", _export_then_stop)
+        run(tmp_path / "out", epochs=1)
+    begun = []
+    monkeypatch.setattr("training.train.run_together", lambda *_: begun.append("on executors") or {"model_id": ""})
+    with pytest.raises(AssertionError):  # of the fixture: executors made nothing here
+        run(tmp_path / "out", "backbone=path:/none", "processes_on=executors", "overwrite=true", epochs=1)
+    assert begun == ["on executors"]
 
 
 @pytest.mark.parametrize("file", ["state.json", "state.safetensors"])

@@ -92,7 +92,7 @@ def test_models_that_differ_are_refused_with_all_differences(run, tmp_path):
         run(tmp_path / "later", "lora={rank: 4}", f"start_from={tmp_path / 'earlier'}")
 
 
-def test_another_template_of_the_same_table_is_refused(run, tmp_path, companies):
+def test_another_template_of_the_same_table_is_refused(run, tmp_path, companies, capsys):
     """It would part rows otherwise, so that the earlier model may have learned from those that are tune."""
     made = run(tmp_path / "earlier", epochs=1)
     record = json.loads((companies / "extract.json").read_text())
@@ -107,6 +107,7 @@ def test_another_template_of_the_same_table_is_refused(run, tmp_path, companies)
         else:
             later = run(tmp_path / "later", f"start_from={tmp_path / 'earlier'}", **settings)
             assert later.metrics["started_from"] == made.model_id
+            assert "warning: the extract has another template than the model to start from" in capsys.readouterr().err
 
 
 def test_lora_on_other_layers_is_refused(run, tmp_path):

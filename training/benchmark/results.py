@@ -33,7 +33,8 @@ class Facts:
         seed: of the run.
         fingerprint: of extract, split and settings; a run of another one is not kept.
         deployable: whether ``ptec score`` takes such a model.
-        learning_seconds: all that came before the evaluated rows, choices on tune included.
+        learning_seconds: all that came before the evaluated rows, choices on tune included; of methods that train by
+            epochs the epochs, layers below a prompt and words, without loading, tokenising and choices of thresholds.
         scoring_seconds: of the evaluated rows.
         learning_flop: floating-point operations of learning; None: not known, or there are none.
         scoring_flop: the same of scoring a million texts like the evaluated ones.
@@ -130,6 +131,10 @@ class Results:
         save_file(values, partial / _SCORES)
         (partial / _FACTS).write_text(json.dumps(asdict(run.facts), indent=1) + "\n", encoding="utf-8")
         put_in_place(partial, place)
+
+    def remove(self, name: str, seed: int) -> None:
+        """Remove what is kept of a run."""
+        shutil.rmtree(self._place(name, seed), ignore_errors=True)
 
     def note_reading(self, name: str, fingerprint: str) -> None:
         """Note that a model of this name is about to be measured on the evaluated rows; the same one counts once."""

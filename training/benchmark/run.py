@@ -160,6 +160,7 @@ def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned
 
 def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results: Results) -> Run:
     """Let a method learn, then show it the texts of the evaluated rows, and keep what it says."""
+    results.remove(planned.name, planned.seed)  # whose artifact would be another one's, if this run is cut off
     started = time.monotonic()
     learned = planned.method.learn(task)
     learning = time.monotonic() - started if learned.seconds is None else learned.seconds

@@ -128,7 +128,8 @@ def _split(config: SplitConfig) -> Column:
 def _fated(df: DataFrame, config: SplitConfig) -> DataFrame:
     """Add ``split``, ``fate`` and ``is_crossed`` (true on one side of a text that is in several splits)."""
     # The hash orders rows of one key; the rest makes the choice between equal texts the same each time.
-    of_key = W.Window.partitionBy("key").orderBy(F.asc_nulls_last("text_hash"), "split_value", *learned_columns(df))
+    learned = map(F.asc_nulls_last, learned_columns(df))  # of equal texts the labelled one stays
+    of_key = W.Window.partitionBy("key").orderBy(F.asc_nulls_last("text_hash"), "split_value", *learned)
     fate = (
         F.when(F.col("key").isNull(), NULL_KEY)
         .when(F.col("text_hash").isNull(), WITHOUT_TEXT)

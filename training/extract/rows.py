@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ def _faults(table: pa.Table, record: dict[str, Any]) -> Iterator[str]:
             yield f"column {name!r} must have no nulls, has {n_nulls}"
     if not pc.all(pc.match_substring_regex(table["text_hash"], _HASH)).as_py():
         yield "column 'text_hash' must hold SHA-256, holds other values"
+    elif n_unlike := _unlike_their_hash(table):
+        yield f"column 'text_hash' must be that of 'text', is another one in {n_unlike} rows"
     if n_doubles := len(table) - pc.count_distinct(table["key"], mode="all").as_py():
         yield f"keys must differ, {n_doubles} rows have one that stands there already"
     found = {row["split"]: row["count_all"] for row in _counts(table.select(["split"]))}
@@ -54,6 +57,15 @@ def _faults(table: pa.Table, record: dict[str, Any]) -> Iterator[str]:
         if found.get(split, 0) != written.get(split, 0):
             yield f"{RECORD} says {written.get(split, 0)} rows of {split}, there are {found.get(split, 0)}"
     yield from _label_faults(table, record)
+
+
+def _unlike_their_hash(table: pa.Table) -> int:
+    """Count texts that were changed; in pieces, since each is copied."""
+    return sum(
+        text is not None and hashlib.sha256(text.encode()).hexdigest() != text_hash
+        for piece in table.select(["text", "text_hash"]).to_batches(max_chunksize=10_000)
+        for text, text_hash in zip(*(column.to_pylist() for column in piece.columns), strict=True)
+    )
 
 
 def _label_faults(table: pa.Table, record: dict[str, Any]) -> Iterator[str]:

@@ -54,6 +54,11 @@ class Start:
         dtype = self.config.dtype
         return has_bfloat16(self.backbone.device.type) if dtype == "auto" else dtype == "bfloat16"
 
+    @property
+    def arithmetic(self) -> str:
+        """Where and in what the backbone computes: what another machine may do otherwise by more than last digits."""
+        return f"{self.backbone.device.type} {'bfloat16' if self.bfloat16 else 'float32'}"
+
     def trainer(self, rows: Rows, tune: Rows | None, epochs: int, checkpoint: Checkpoint) -> Trainer:
         """Make a trainer on some rows, from the start; arguments as in ``Trainer``."""
         weights = positive_weights(rows.targets, self.config.loss)

@@ -19,6 +19,7 @@ from ptec_udf.model.artifact_format import CHOICE, PROMPT
 from ptec_udf.model.head import LabelAttention
 from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
+from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.extract.seen import Seen, seen_by
 from training.network import lora
@@ -108,6 +109,11 @@ def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any])
         )
     if faults:
         raise ConfigError(faults)
+    if record["template"] != made.manifest.template:
+        say(
+            "warning: the extract has another template than the model to start from: companies that this model has "
+            "learned from may be in tune, and flatter what is chosen there"
+        )
     if CHOICE in made.files:
         tensors = load(made.files[CHOICE])
     else:

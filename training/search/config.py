@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,8 +48,12 @@ class Range(Section):
 
     @property
     def ends(self) -> list[Any]:
-        """Values whose being allowed means that all are."""
-        return self.choices if self.choices is not None else [self.low, self.high]
+        """Values whose being allowed means that all are; where fractions are drawn, one of them."""
+        if self.choices is not None:
+            return self.choices
+        if self.low is None or self.high is None or (isinstance(self.low, int) and isinstance(self.high, int)):
+            return [self.low, self.high]
+        return [self.low, self.high, self.low + (self.high - self.low) / math.pi]
 
 
 # Ranges of the paper's search (arXiv 2309.12075, appendix), the head's learning rate first, which mattered most there.

@@ -18,6 +18,7 @@ from ptec_udf.errors import TrainingError
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LONGEST_SEGMENT
 from training.extract.folder import read_extract_record
+from training.packages import packages
 from training.search.config import RESULTS, SearchConfig, with_settings
 
 BEST = "best.yaml"
@@ -36,6 +37,7 @@ def in_full(config: SearchConfig) -> str:
     facts["backbones"] = {name: resolve(name).content_hash() for name in sorted(backbones)}
     facts["space"] = list(facts["space"].items())  # the order decides what is drawn
     facts["cut"] = LONGEST_SEGMENT  # no setting, but trials of old cut texts at their end
+    facts["packages"] = packages()
     return json.dumps(facts)
 
 

@@ -67,13 +67,13 @@ $(BIN)/python:
 
 # The stamp comes last, so that an installation which was interrupted is done again.
 $(DEMO): $(BIN)/python setup.py
-	@echo "installing the demo's packages into .venv (the first time about 5 GB and some minutes)"
+	@echo "installing the demo's packages into .venv (the first time some minutes, and about 5 GB to download)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet -e '.[demo]'
 	@touch $@
 
 $(DEV): $(BIN)/python setup.py
-	@echo "installing the developer's packages into .venv (the first time about 5 GB and some minutes)"
+	@echo "installing the developer's packages into .venv (the first time some minutes, and about 5 GB to download)"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $(DEMO) $@

@@ -51,7 +51,7 @@ def fault_of(result: dict[str, Any]) -> str | None:
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print a line for each night."""
+    """Print a line for each night, and all that drifted in the last one."""
     rows = [
         {
             "night": night["night"],
@@ -62,6 +62,9 @@ def show(result: dict[str, Any]) -> None:
         for night in result["nights"]
     ]
     show_rows(rows, "no night was measured")
+    for night in result["nights"][:1]:
+        if night["drifted"]:
+            show_rows([{"over its limit in the last night": what} for what in night["drifted"]])
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ TERMS_WEIGHT, TERMS_BIAS = "terms.weight", "terms.bias"
 
 # Only a later training reads it; not every artifact has it.
 CHOICE = "choice.safetensors"
-# Only a comparison reads it.
+# Only what compares, trains or recalibrates reads it.
 SEEN = "seen.safetensors"
 
 # What decides a score beside the manifest, and with it what an executor is sent, as far as a model has it.

@@ -178,7 +178,7 @@ RUNS = _table(
     (
         "dtype",
         _STRING,
-        "arithmetic of the backbone, float32 or bfloat16; null if nothing was to be scored",
+        "arithmetic of the backbone, float32 or bfloat16; null without a backbone, or where nothing written has a text",
     ),
     (
         "estimated_seconds",

@@ -42,13 +42,17 @@ def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequenc
     return config
 
 
+# PyYAML lets the errors of dates and numbers through that look like some, such as 2026-02-30, and of deep brackets.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
+
 def _read_yaml(file: str | Path) -> dict[str, Any]:
     """Read a mapping from a YAML file."""
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"configuration file {str(file)!r} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NOT_YAML as error:
         raise ConfigError(f"configuration file {str(file)!r} is not YAML: {_place(error)}") from None
     if values is None:
         return {}
@@ -82,6 +86,6 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
             return f"--set {dotted}: {name!r} is a value, not a section"
     try:
         place[last] = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
+    except _NOT_YAML:
         return f"--set {dotted}: the value is not YAML; put quotes around a text"
     return None

@@ -197,7 +197,11 @@ def _value(column: Column, dtype: T.DataType) -> Column:
         values = F.transform(column, lambda item: _value(item, element))
         return F.nullif(F.array_join(F.array_compact(values), ", "), F.lit(""))
     if isinstance(dtype, T.MapType | T.StructType | T.VariantType):
-        return clean(F.nullif(F.to_json(column), F.lit("{}")))
+        return clean(F.nullif(F.to_json(column, {"timeZone": "UTC"}), F.lit("{}")))
+    if isinstance(dtype, T.TimestampType):
+        # As UTC shows it, whatever the session's zone is: a text must be the same in training and in every night.
+        since = F.make_dt_interval(secs=F.unix_micros(column).cast("decimal(20, 0)") / F.lit(1_000_000))
+        column = F.lit("1970-01-01").cast("timestamp_ntz") + since
     # A cast keeps a binary's bytes, which clean() then repairs; decode() stops at invalid ones.
     return clean(column.cast("string"))
 

@@ -60,6 +60,20 @@ def task_device() -> torch.device:
     return torch.device("cuda", int(address))
 
 
+def check_alive(device: torch.device) -> None:
+    """Tell an error of a text from that of a GPU that this process cannot use any more.
+
+    Raises:
+        PtecError: in the latter case, which ends the worker, so that Spark tries the task in a new one.
+    """
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        raise PtecError(f"{device} cannot be used any more in this process: {type(error).__name__}") from error
+
+
 @torch.inference_mode()
 def gpu_batch_tokens(network: torch.nn.Module, max_tokens: int, device: torch.device) -> int:
     """Measure what a forward pass needs on a GPU, and return how many positions fit into its free memory."""
@@ -69,7 +83,6 @@ def gpu_batch_tokens(network: torch.nn.Module, max_tokens: int, device: torch.de
     try:
         network(ids, torch.ones_like(ids))
     except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
         return GPU_BATCH_TOKENS  # is halved until it fits
     needed = torch.cuda.max_memory_allocated(device) - before
     free, _ = torch.cuda.mem_get_info(device)

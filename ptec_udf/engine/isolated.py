@@ -92,11 +92,13 @@ class IsolatedScorer:
         self._process = context.Process(target=_serve, args=(its_end, *self._model), daemon=True)
         self._process.start()
         its_end.close()  # or the death of the process would not close the pipe
+        said = "a process of its own died before it had loaded the model"
         with suppress(EOFError, OSError):
-            if self._pipe.recv() == _READY:
+            said = self._pipe.recv()
+            if said == _READY:
                 return self._pipe
         self.close()
-        raise PtecError("a process of its own died before it had loaded the model")
+        raise PtecError(said)
 
 
 @contextmanager
@@ -120,7 +122,11 @@ def _serve(pipe: Connection, model_id: str, files: Mapping[str, bytes], settings
     """Score what comes through the pipe until its other end is closed."""
     with suppress(OSError):  # on Linux, where memory runs out, this process is to be killed and no other
         Path("/proc/self/oom_score_adj").write_text("1000")
-    scorer = scorer_for(model_id, files, settings)
+    try:
+        scorer = scorer_for(model_id, files, settings)
+    except PtecError as error:
+        pipe.send(str(error))
+        return
     pipe.send(_READY)
     with suppress(EOFError, OSError):
         while True:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ptec_udf.engine.batching import length_sorted_batches
-from ptec_udf.engine.device import BATCH_TOKENS
+from ptec_udf.engine.device import BATCH_TOKENS, check_alive
 from ptec_udf.engine.encode import EncodedText, Encoder
 from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
 from ptec_udf.model import attention, fused
@@ -87,7 +87,7 @@ class Scorer:
         """Score texts; the result has the order of the input. None and blank texts are ``empty``."""
         results = [ScoredText() for _ in texts]
         encoded = self.encode(texts, results)
-        for rows in batches(encoded, self.batch_tokens):
+        for rows in batches(encoded, lambda: self.batch_tokens):
             self.score_batch(rows, texts, encoded, results)
         return results
 
@@ -143,15 +143,24 @@ class Scorer:
 
     def _logits(self, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
         """Run a batch, *Shape:* ``(batch, n_labels)``; if it does not fit into memory, later ones are smaller."""
+        try:
+            return self._run(ids, mask)
+        except torch.OutOfMemoryError:
+            if len(ids) > 1:
+                self.batch_tokens = max(1, min(self.batch_tokens, ids.numel() // 2))
+                raise  # whoever called halves this batch
+        torch.cuda.empty_cache()
+        return self._run(ids, mask)  # others may have left room by now
+
+    def _run(self, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
         device = self.network.device
         try:
             return self.network(ids.to(device), mask.to(device)).cpu().numpy()
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            if len(ids) > 1:
-                self.batch_tokens = max(1, min(self.batch_tokens, ids.numel() // 2))
-                raise  # whoever called halves this batch
-            return self.network(ids.to(device), mask.to(device)).cpu().numpy()  # others may have left room by now
+            raise
+        except RuntimeError:
+            check_alive(device)
+            raise
 
 
 def _head(weight: torch.Tensor, bias: torch.Tensor) -> Head:
@@ -162,8 +171,13 @@ def _head(weight: torch.Tensor, bias: torch.Tensor) -> Head:
     return head
 
 
-def batches(encoded: Mapping[int, EncodedText], batch_tokens: int) -> Iterator[list[int]]:
-    """Group rows of encoded texts under a budget of positions; texts without any token are left out."""
+def batches(encoded: Mapping[int, EncodedText], batch_tokens: Callable[[], int]) -> Iterator[list[int]]:
+    """Group rows of encoded texts under a budget of positions; texts without any token are left out.
+
+    Args:
+        encoded: by row.
+        batch_tokens: gives the budget, which may fall while batches are run.
+    """
     rows = [row for row, text in encoded.items() if text.ids]
     for batch in length_sorted_batches([len(encoded[row].ids) for row in rows], batch_tokens):
         yield [rows[at] for at in batch]
@@ -190,10 +204,12 @@ def _halving(rows: list[int], run: Callable[[list[int]], None], fail: Callable[[
         return
     try:
         run(rows)
+        return
     except FAULTS_OF_A_TEXT as error:
         if len(rows) == 1:
             fail(rows[0], error)
             return
-        middle = len(rows) // 2
-        _halving(rows[:middle], run, fail)
-        _halving(rows[middle:], run, fail)
+    # Not above, where the error still holds all that the failed pass had in memory.
+    middle = len(rows) // 2
+    _halving(rows[:middle], run, fail)
+    _halving(rows[middle:], run, fail)

@@ -82,7 +82,7 @@ def _score(
     first, passes = scorers[places[0]], _passes(places, scorers)
     of_any = set().union(*(wants[at] for at in places))
     encoded = first.encode([text if row in of_any else None for row, text in enumerate(texts)], results[places[0]])
-    for rows in batches(encoded, first.batch_tokens):
+    for rows in batches(encoded, lambda: first.batch_tokens):
         wanting = [at for at in places if any(row in wants[at] for row in rows)]
         logits = _logits(passes, wanting, rows, encoded, first.encoder.pad_id)
         for at in wanting:

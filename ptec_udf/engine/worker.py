@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from pyspark import TaskContext
 
 from ptec_udf.engine.device import Dtype, task_device
 from ptec_udf.model.artifact import read_artifact
@@ -58,7 +59,7 @@ class _Held(NamedTuple):
 
 _lock = threading.Lock()
 _scorers: dict[_Key, _Held] = {}
-_failed: set[_Key] = set()
+_failed: dict[_Key, int | None] = {}  # in which task
 _loads = 0
 
 
@@ -81,23 +82,25 @@ def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettin
         if key not in _scorers:
             _scorers[key] = _load(key, files)
             _loads += 1
+        torch.set_num_threads(settings.threads)  # of the process, and another model's task may have set others
         return _scorers[key].scorer
 
 
 def scorer_beside(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | None:
-    """Return the scorer of a model that others can do without; None if it cannot be loaded, which is tried once.
+    """Return the scorer of a model that others can do without; None if it cannot be loaded, tried once in each task.
 
     Arguments are those of ``scorer_for``.
     """
     from ptec_udf.engine.scorer import Scorer
 
-    key = (model_id, settings, task_device())
-    if key in _failed:
+    key, context = (model_id, settings, task_device()), TaskContext.get()
+    task = context.taskAttemptId() if context else None
+    if key in _failed and _failed[key] == task:
         return None
     try:
         scorer = scorer_for(model_id, files, settings)
     except Exception:
-        _failed.add(key)
+        _failed[key] = task
         return None
     return scorer if isinstance(scorer, Scorer) else None
 
@@ -126,7 +129,6 @@ def _load(key: _Key, files: Mapping[str, bytes]) -> _Held:
 
     _, settings, device = key
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
-    torch.set_num_threads(settings.threads)
     artifact, dtype = read_artifact(files), getattr(torch, settings.dtype)
     named = artifact.manifest.backbone
     if named is None:

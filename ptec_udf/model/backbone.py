@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from ptec_udf.errors import BackboneError
 
@@ -32,6 +31,9 @@ _CONTENT = (
     "merges.txt",
     "tokenizer.model",
     "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "spiece.model",
+    "spm.model",
     "model.safetensors.index.json",
 )
 
@@ -49,17 +51,21 @@ class Backbone:
     weights: Path | None = None
 
     def content_hash(self) -> str:
-        """Return the SHA-256 over names and bytes of all files that decide the output."""
-        if self.gguf_file:
-            files = [self.folder / self.gguf_file]
-        else:
-            files = sorted([*self.folder.glob("*.safetensors"), *(self.folder / name for name in _CONTENT)])
+        """Return the SHA-256 over names and bytes of all files that decide the output.
+
+        Raises:
+            BackboneError: where they cannot be read.
+        """
+        weights = [self.folder / self.gguf_file] if self.gguf_file else self.folder.glob("*.safetensors")
         total = hashlib.sha256()
-        for file in files:
-            if file.is_file():
-                with file.open("rb") as stream:
-                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                total.update(f"{file.name}:{digest}\n".encode())
+        try:
+            for file in sorted([*weights, *(self.folder / name for name in _CONTENT)]):
+                if file.is_file():
+                    with file.open("rb") as stream:
+                        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                    total.update(f"{file.name}:{digest}\n".encode())
+        except OSError as error:
+            raise BackboneError(f"backbone {self.name!r} cannot be read: {error}") from error
         return total.hexdigest()
 
     def check(self, expected_hash: str) -> None:
@@ -94,7 +100,7 @@ class Backbone:
             model, found = kind.from_pretrained(
                 where, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
             )
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        except Exception as error:  # of transformers, tokenizers and safetensors, each with kinds of its own
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
         if model.config.is_encoder_decoder:
             raise BackboneError(f"backbone {self.name!r} must be an encoder or a decoder, was both: take another one")
@@ -139,6 +145,11 @@ def resolve(name: str) -> Backbone:
 
 def _in_folder(name: str, folder: Path) -> Backbone:
     """Decide between safetensors and GGUF weights."""
+    if (folder / "adapter_config.json").is_file():
+        raise BackboneError(
+            f"backbone {name!r} must have no adapter_config.json, which is loaded only where peft is installed: merge "
+            f"the adapter into the weights, and remove it from {str(folder)!r}"
+        )
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
         return Backbone(name=name, folder=folder)
     gguf_files = sorted(folder.glob("*.gguf"))
@@ -181,7 +192,7 @@ def _hub_folder(name: str, repository: str, revision: str) -> Path:
         pass  # not in the cache: ask the hub
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of a proxy, say, which is no OSError
         raise BackboneError(f"backbone {name!r} is neither in the local hub cache nor to be had: {error}") from error
 
 

@@ -40,12 +40,11 @@ def check_budget(kinds: list[ErrorKind], n_companies: int, max_fraction: float) 
     )
 
 
-def fates_of_screen(night: Night, changes: DataFrame, fates: Mapping[str, int]) -> Mapping[str, int]:
-    """Count companies that are shown by fate: those of an earlier model, where the night's own has no scores yet."""
+def fates_of_shown(night: Night, changes: DataFrame) -> Mapping[str, int]:
+    """Count companies by fate that another model shows, if this one takes its place; its own scores may be old."""
     last = night.history.last_done(alias=night.record.alias, model_id=night.record.model_id)
-    is_new_model = not fates.keys() - {NEW, NO_KEY}
-    if not is_new_model or last is None or last["source_id"] != night.source.source_id:
-        return fates
+    if last is None or last["model_id"] == night.record.model_id or last["source_id"] != night.source.source_id:
+        return {}
     scores = night.warehouse.read("scores", night.scores_version)
     shown = scores.where((F.col("model_id") == last["model_id"]) & F.col("removed_in").isNull()).select("key")
     n_shown, n_gone = shown.count(), shown.join(changes, on="key", how="left_anti").count()

@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
@@ -83,7 +85,8 @@ class Hold:
 
     def give_back(self) -> None:
         """End the hold."""
-        self._warehouse.delete_hold(self._name, self._holder)
+        is_own = (F.col("model_id") == F.lit(self._name)) & (F.col("holder") == F.lit(self._holder))
+        self._warehouse.delete("holds", is_own)
 
     def _row(self) -> Row | None:
         """Return run and holder, and until when, in seconds since 1970: local times come twice where clocks go back."""
@@ -99,7 +102,14 @@ class Hold:
             "since": self._since,
             "until": datetime.now(UTC) + LEASE,
         }
-        self._warehouse.put_hold(row, expected)
+        put_hold(self._warehouse, row, expected)
+
+
+def put_hold(warehouse: Warehouse, row: dict[str, Any], expected: str | None) -> None:
+    """Write a row of ``holds``: over that of its model with the expected holder; None: if there is none."""
+    old = partial(warehouse.old, "holds")
+    replaced = None if expected is None else old("holder") == F.lit(expected)
+    warehouse.put_row("holds", row, old("model_id") == F.lit(row["model_id"]), replaced)
 
 
 @contextmanager

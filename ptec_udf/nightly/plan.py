@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig, ShadowConfig
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, HeldError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly.diff import keyed_texts, marked
@@ -19,6 +20,7 @@ from ptec_udf.nightly.stage import known_texts
 from ptec_udf.text import missing_columns, parse_template, text_column, text_id
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.corrections import corrections_by_company
+from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.source import PinnedSource, pin
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -77,8 +79,8 @@ class Night:
         )
 
     def standing(self) -> DataFrame:
-        """Scores of this model as they stood when the night began."""
-        scores = self.warehouse.read("scores", self.scores_version)
+        """Scores of this model as they stood when the night began, without columns that are not of this release."""
+        scores = self.warehouse.read("scores", self.scores_version).select(*SCHEMAS["scores"].names)
         return scores.where(F.col("model_id") == self.artifact.model_id)
 
     @cached_property
@@ -141,10 +143,21 @@ def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, sour
 
 
 def as_it_is_now(night: Night) -> Night:
-    """Pin a night anew if runs or scores were written since it was pinned."""
-    warehouse = night.warehouse
+    """Pin a night anew if runs or scores were written since it was pinned.
+
+    Raises:
+        HeldError: if its alias was moved meanwhile: it would tell moves back to a model that is shown no more.
+    """
+    warehouse, alias = night.warehouse, night.record.alias
     if (warehouse.version("runs"), warehouse.version("scores")) == (night.runs_version, night.scores_version):
         return night
+    if alias and not isinstance(night.config, ShadowConfig):
+        now = registry.find(warehouse, alias=alias)["model_id"]
+        if now != night.record.model_id:
+            raise HeldError(
+                f"alias {alias} was moved to model {now[:12]} while this night of {night.record.model_id[:12]} waited; "
+                "start it again"
+            )
     is_pinned = night.config.source.version is not None
     source = night.source if is_pinned else pin(warehouse.spark, night.config.source, warehouse)
     return night_of(warehouse, night.config, night.artifact, source)
@@ -169,6 +182,7 @@ def new_record(
         text_id=columns,
         model_id=model_id,
         alias=alias,
+        started=history.after(datetime.now(UTC)),
     )
 
 

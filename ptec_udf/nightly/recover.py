@@ -28,9 +28,10 @@ from ptec_udf.warehouse.source import PinnedSource
 
 
 def finish_killed(night: Night) -> Night:
-    """Write the rows of killed nights of this source; return the night as it then is.
+    """Write the rows of killed nights; return the night as it then is.
 
-    They are those of this model, and of models that the alias has pointed to since its last run.
+    They are those of this model, and of models that the alias has pointed to since its last run. One of another source
+    is told too, since this night takes its companies over.
     """
     killed = _killed(night, night.record.model_id)
     _finish(night, killed, night.record.text_id)
@@ -46,7 +47,8 @@ def finish_killed(night: Night) -> Night:
     source = night.source
     if source.kind != "delta":
         # What the killed night read may have been something else: its version is taken.
-        source = replace(source, version=max(source.version, *(row["source_version"] + 1 for row in killed)))
+        of_this = [row["source_version"] + 1 for row in killed if row["source_id"] == source.source_id]
+        source = replace(source, version=max(source.version, *of_this, 0))
     return night_of(night.warehouse, night.config, night.artifact, source)
 
 
@@ -70,14 +72,14 @@ def _last(night: Night) -> Row | None:
 
 
 def _killed(night: Night, model_id: str) -> list[Row]:
-    """Return model, run, version and time of a model's standing rows whose run has no row."""
+    """Return model, run, source, version and time of a model's standing rows whose run has no row."""
     of_model = F.col("model_id") == F.lit(model_id)
-    scores = night.warehouse.read("scores").where(of_model & (F.col("source_id") == night.source.source_id))
+    scores = night.warehouse.read("scores").where(of_model)
     if night.source.kind == "delta":
         # The same version: this night ends what that one began.
         scores = scores.where(F.col("run_id") != night.record.run_id)
     done = night.warehouse.read("runs").where(of_model & (F.col("outcome") == DONE))
-    rows = scores.groupBy("model_id", "run_id", "source_version").agg(F.min("scored_at").alias("started"))
+    rows = scores.groupBy("model_id", "run_id", "source_id", "source_version").agg(F.min("scored_at").alias("started"))
     return rows.join(done.select("run_id"), on="run_id", how="left_anti").collect()
 
 
@@ -99,7 +101,11 @@ def _finish(night: Night, killed: Sequence[Row], columns: str) -> None:
 
 def _record(night: Night, row: Row, columns: str) -> RunRecord:
     """Make the record of a killed night, of the alias and the columns that its name was made of."""
-    source = replace(night.source, version=row["source_version"], fingerprint=None)
+    names = {run["source_id"]: run["source_name"] for run in night.history.rows}
+    name = names.get(row["source_id"], night.source.name)
+    source = replace(
+        night.source, source_id=row["source_id"], name=name, version=row["source_version"], fingerprint=None
+    )
     alias, text = _named(night, row, source, columns)
     return RunRecord(
         run_id=row["run_id"],
@@ -114,11 +120,15 @@ def _record(night: Night, row: Row, columns: str) -> RunRecord:
 
 def _named(night: Night, row: Row, source: PinnedSource, columns: str) -> tuple[str | None, str]:
     """Return the alias and the columns that a run was of, which need not be this night's."""
-    aliases = [None, *{move["alias"] for move in night.warehouse.read("aliases").select("alias").collect()}]
-    texts = [columns, *{run["text_id"] for run in night.history.rows if run["model_id"] == row["model_id"]}]
+    moves = night.warehouse.read("aliases").orderBy("at").collect()
+    aliases = [None, *{move["alias"] for move in moves}]
+    texts = [columns, *{run["text_id"] for run in night.history.rows}]  # a promotion leaves columns as they are
     for alias, text, retries in product(aliases, texts, (False, True)):
         facts: dict[str, Any] = {"model_id": row["model_id"], "alias": alias, "source": source, "text_id": text}
         if row["run_id"].startswith(f"{run_name(**facts, retries_errors=retries)}-"):
             return alias, text
-    # Its columns are those of no run that has a row. Most nights are of the alias that points to their model.
-    return night.record.alias, columns
+    # Its columns are those of no run that has a row. It may be of the alias, if that pointed to its model then.
+    begun = row["started"].timestamp()
+    earlier = [move for move in moves if move["at"].timestamp() <= begun]
+    pointed = [move["model_id"] for move in earlier if move["alias"] == night.record.alias]
+    return (night.record.alias if pointed[-1:] == [row["model_id"]] else None), columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -22,6 +22,7 @@ DONE, NOTHING, SUPERSEDED, FAILED = "done", "nothing_to_do", "superseded", "fail
 NULL_KEY = "null_key"
 """Rows without a key, in the counts of a run."""
 SKIPPED = "skipped"  # a shadow without a model of its own
+_CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,24 @@ class History:
     @classmethod
     def read(cls, warehouse: Warehouse) -> History:
         """Read the few columns that decide what a night has to do, and what was estimated before it."""
-        columns = ("command", "run_id", "outcome", "source_id", "source_version", "text_id", "model_id", "alias")
-        facts = ("started", "estimated_seconds", "corrections_version", "drifted")
+        columns = ("command", "run_id", "outcome", "source_id", "source_name", "source_version", "text_id", "model_id")
+        facts = ("alias", "started", "estimated_seconds", "corrections_version", "drifted")
         runs = warehouse.read("runs").select(*columns, *facts)
         # Not sorted here, by local times, which come twice in the hour that a clock is put back.
         rows = runs.orderBy("started").collect()
         return cls(*[[row for row in rows if row["command"] == command] for command in (COMMAND, ESTIMATE)])
+
+    def after(self, now: datetime) -> datetime:
+        """Return when a run begins, later than all before it, whatever the clocks of their machines said."""
+        begun = [row["started"].timestamp() for row in [*self.rows, *self.estimates]]
+        newest = datetime.fromtimestamp(max(begun, default=0), UTC)
+        if newest - now > _CLOCKS_DIFFER:
+            say(f"warning: a run of {newest:%Y-%m-%d %H:%M} is on record, later than now: this one is put after it")
+        return max(now, newest + timedelta(microseconds=1))
+
+    def has_failed_as(self, run_id: str) -> bool:
+        """Tell whether a run of this name failed."""
+        return any((row["run_id"], row["outcome"]) == (run_id, FAILED) for row in self.rows)
 
     def last_done(self, *, alias: str | None, model_id: str) -> Row | None:
         """Return the last run that wrote what this screen shows: by alias, or by model where none is used."""
@@ -184,7 +197,7 @@ class RunRecord:
             "padding": self.padding,
             "rows_per_second": self.rows_per_second,
             "started": self.started,
-            "ended": datetime.now(UTC),
+            "ended": max(datetime.now(UTC), self.started),
             "outcome": outcome,
             "error": error,
             "dtype": self.dtype,

@@ -23,7 +23,7 @@ from ptec_udf.config import ScoreConfig, ShadowConfig
 from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import BudgetError, HeldError, PtecError
 from ptec_udf.nightly import diff
-from ptec_udf.nightly.budget import check_removed, fates_of_screen
+from ptec_udf.nightly.budget import check_removed, fates_of_shown
 from ptec_udf.nightly.drift import measure_drift
 from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, as_it_is_now, check, nothing_to_do, pin_night, superseded
@@ -31,7 +31,7 @@ from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.runs import DONE, NOTHING, NULL_KEY, SUPERSEDED
 from ptec_udf.nightly.shadows import Shadow, find_shadows, nights_beside, score_shadows
-from ptec_udf.nightly.stage import Beside, Staged, fresh_texts, stage
+from ptec_udf.nightly.stage import Beside, Staged, forget_errors, fresh_texts, stage
 from ptec_udf.nightly.write import write
 from ptec_udf.progress import say
 from ptec_udf.warehouse.tables import Warehouse
@@ -109,6 +109,10 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
     """Do the night's work; for ``still_held`` see ``held``."""
     record = night.record
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
+    if night.config.retry_errors and night.history.has_failed_as(record.run_id):
+        forget_errors(
+            night.warehouse, model_id=record.model_id, run_id=record.run_id
+        )  # what they came of may be mended
     changes = todo = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
         fates, n_texts = diff.count_fates(changes)
@@ -122,12 +126,15 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         if not night.config.source.accept_new:  # the companies of an earlier source may all be gone
-            check_removed(fates_of_screen(night, changes, fates), night.config.max_removed_fraction)
+            for counted in (fates, fates_of_shown(night, changes)):
+                check_removed(counted, night.config.max_removed_fraction)
         staged = _stage(night, todo, n_texts) if diff.has_texts(fates) else Staged()
         write(night, todo, fates, still_held)
+        still_held()  # else another run's scores would be measured
         _summarise(night, staged)
         if night.config.drift.measure and record.has_written:
             _afterwards("drift was not measured", lambda: measure_drift(night))
+        still_held()  # else that run writes this row, from what is staged
         _cleared(night)
     finally:
         changes.unpersist()

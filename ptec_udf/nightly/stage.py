@@ -72,6 +72,12 @@ def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run
     return staged.unionByName(usable).groupBy("text_hash").agg(best).select("text_hash", "best.*")
 
 
+def forget_errors(warehouse: Warehouse, *, model_id: str, run_id: str) -> None:
+    """Remove texts that a run has staged without logits, so that it tries them again."""
+    of_run = (F.col("model_id") == F.lit(model_id)) & (F.col("run_id") == F.lit(run_id))
+    warehouse.delete("score_staging", of_run & F.col("logits").isNull())
+
+
 def fresh_texts(changes: DataFrame, known: DataFrame) -> DataFrame:
     """Return what is to be scored: text_hash and text, each distinct text once.
 

@@ -226,13 +226,17 @@ def _move(
     why: str,
     judged: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Append a move that is later than all before it, whatever the clock says."""
-    if len(moves_of(warehouse, alias)) != len(moves):  # to load a model takes a while
-        raise RegistryError(f"alias {alias!r} must not move while a model is checked for it, it did; start again")
+    """Append a move that is later than all before it, whatever the clock says, if these are all that there are."""
     at, previous = datetime.now(UTC), None
     if moves:
         at = max(at, moves[-1].at.astimezone(UTC) + timedelta(microseconds=1))
         previous = moves[-1].model_id
     moved = {"alias": alias, "model_id": model_id, "previous": previous, "gate": judged.get("gate")}
-    warehouse.append_rows("aliases", [{**judged, **moved, "move": move, "at": at, "who": who, "why": why}])
+    row = {**judged, **moved, "move": move, "at": at, "who": who, "why": why}
+    is_of_alias = warehouse.old("aliases", "alias") == F.lit(alias)
+    is_later = warehouse.old("aliases", "at") > F.lit(moves[-1].at) if moves else F.lit(True)
+    warehouse.put_row("aliases", row, is_of_alias & is_later)
+    written = moves_of(warehouse, alias)[len(moves)]
+    if (written.model_id, written.at.astimezone(UTC)) != (model_id, at):  # to load a model takes a while
+        raise RegistryError(f"alias {alias!r} must not move while a model is checked for it, it did; start again")
     return moved

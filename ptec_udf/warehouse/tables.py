@@ -195,37 +195,36 @@ class Warehouse:
         """
         rows = self._shaped("scores", df.withColumn("model_id", F.lit(model_id)))
         # The literal confines the conflict check to one partition: nights of other models go on beside it.
-        old, new = self._sides("scores")
-        is_same_row = (old("model_id") == F.lit(model_id)) & (old("key") == new("key"))
-        values = {name: new(name) for name in SCHEMAS["scores"].names}
+        old = partial(self.old, "scores")
+        is_same_row = (old("model_id") == F.lit(model_id)) & (old("key") == _new("key"))
+        values = {name: _new(name) for name in SCHEMAS["scores"].names}
         merge = rows.alias(_NEW).mergeInto(self.name("scores"), is_same_row)
-        merge.whenMatched(_may_replace(old, new, accept_new_source)).update(values).whenNotMatched().insert(
-            values
-        ).merge()
+        merge.whenMatched(_may_replace(old, accept_new_source)).update(values).whenNotMatched().insert(values).merge()
 
     def delete(self, table: str, condition: Column) -> None:
         """Remove rows that fulfil ``condition``."""
         if not self.read(table).where(condition).isEmpty():  # or a commit of nothing would be in others' way
             self._replace(table, self._frame(table, []), condition)
 
-    def put_hold(self, row: dict[str, Any], expected: str | None) -> None:
-        """Write a row of ``holds``: over that of its model with the expected holder; None: if there is none."""
-        old, new = self._sides("holds")
-        values = {name: new(name) for name in SCHEMAS["holds"].names}
+    def put_row(self, table: str, row: dict[str, Any], is_there: Column, replaced: Column | None = None) -> None:
+        """Write a row where none fulfils ``is_there``, or over the one that does, if ``replaced`` is true of it.
+
+        Of two writers at once the second finds what the first has written. Conditions name columns by ``old``.
+        """
+        values = {name: _new(name) for name in SCHEMAS[table].names}
 
         def put() -> None:
-            rows = self._frame("holds", [row]).alias(_NEW)
-            merge = rows.mergeInto(self.name("holds"), old("model_id") == F.lit(row["model_id"]))
-            if expected is None:
+            merge = self._frame(table, [row]).alias(_NEW).mergeInto(self.name(table), is_there)
+            if replaced is None:
                 merge.whenNotMatched().insert(values).merge()
             else:
-                merge.whenMatched(old("holder") == F.lit(expected)).update(values).merge()
+                merge.whenMatched(replaced).update(values).merge()
 
         with_retries(put)
 
-    def delete_hold(self, model_id: str, holder: str) -> None:
-        """Remove a row of ``holds`` if it is this holder's."""
-        self.delete("holds", (F.col("model_id") == F.lit(model_id)) & (F.col("holder") == F.lit(holder)))
+    def old(self, table: str, column: str) -> Column:
+        """Name a column of a table of ours in a merge."""
+        return F.col(f"{self.name(table)}.{quote(column)}")
 
     def _replace(self, table: str, df: DataFrame, condition: Column) -> None:
         """Write rows, all of which fulfil ``condition``, in place of those that do."""
@@ -286,15 +285,16 @@ class Warehouse:
             f"TBLPROPERTIES ({properties})"
         )
 
-    def _sides(self, table: str) -> tuple[Callable[[str], Column], Callable[[str], Column]]:
-        """Return what names columns of a table of ours in a merge, and of the rows that are merged into it."""
-        return lambda name: F.col(f"{self.name(table)}.{quote(name)}"), lambda name: F.col(f"{_NEW}.{quote(name)}")
+
+def _new(name: str) -> Column:
+    """Name a column of the rows that are merged into a table."""
+    return F.col(f"{_NEW}.{quote(name)}")
 
 
-def _may_replace(old: Callable[[str], Column], new: Callable[[str], Column], accept_new_source: bool) -> Column:
+def _may_replace(old: Callable[[str], Column], accept_new_source: bool) -> Column:
     """Whether a new row may replace the old one of its company."""
-    is_same_source = new("source_id") == old("source_id")
-    may = is_same_source & (new("source_version") >= old("source_version"))
+    is_same_source = _new("source_id") == old("source_id")
+    may = is_same_source & (_new("source_version") >= old("source_version"))
     # Who had left an earlier source was not written by the night that accepted another one, and may come back in it.
     is_free = F.lit(accept_new_source) | old("removed_in").isNotNull()
     return may | (~is_same_source & is_free)

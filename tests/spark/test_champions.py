@@ -124,6 +124,17 @@ def test_half_written_source_is_refused_of_a_new_champion_too(site: Site) -> Non
     assert site.night("max_removed_fraction=1")["counts"] == {"ok": 100}
 
 
+def test_half_written_source_is_refused_although_the_new_champion_has_few_scores_of_its_own(site: Site) -> None:
+    site.night(f"model.id={site.model(1)}")
+    site.champion()
+    site.write(companies(200))
+    site.night()
+    site.champion(1)
+    site.write(companies(15))
+    with pytest.raises(RemovalBudgetError, match="185 of 210 companies are gone"):
+        site.night()
+
+
 @pytest.mark.long
 def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monkeypatch: Any) -> None:
     first = site.champion(0)

@@ -64,6 +64,33 @@ def test_a_night_that_waited_takes_the_source_as_it_then_is(site: Site, monkeypa
     assert {row["source_version"] for row in site.scores().values()} == {1}
 
 
+def test_a_night_whose_alias_was_moved_while_it_waited_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.champion()
+    held, todo = score_module.held, [True]
+
+    def another_first(*args: Any) -> Any:
+        if todo:
+            todo.clear()
+            site.champion(1)
+            assert site.night()["outcome"] == "done"
+        return held(*args)
+
+    monkeypatch.setattr(score_module, "held", another_first)
+    with pytest.raises(HeldError, match=r"alias champion was moved to model .* waited; start it again"):
+        site.night()
+    assert len(site.rows("runs")) == 1
+
+
+def test_columns_of_somebody_else_stay_as_they_are(site: Site) -> None:
+    site.champion()
+    site.spark.sql(f"ALTER TABLE {site.warehouse.name('scores')} ADD COLUMN note STRING")
+    assert site.night()["outcome"] == "done"
+    site.spark.sql(f"UPDATE {site.warehouse.name('scores')} SET note = 'ours' WHERE key = 'c0001'")
+    site.write(changed_companies()[:20])
+    assert site.night()["outcome"] == "done"
+    assert {key for key, row in site.scores().items() if row["note"]} == {"c0001"}
+
+
 @pytest.mark.long
 def test_correction_after_a_kill_leaves_what_a_night_of_removals_alone_explained(site: Site) -> None:
     site.champion()

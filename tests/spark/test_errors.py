@@ -73,6 +73,16 @@ def test_errors_that_last_do_not_keep_away_what_a_retry_mends(site: Site) -> Non
     assert site.night("max_error_fraction=0")["counts"] == {"error": 12}
 
 
+def test_a_retry_that_failed_tries_its_errors_again(site: Site) -> None:
+    with pytest.raises(ErrorBudgetError):
+        site.night("retry_errors=true")
+    staged = site.warehouse.name("score_staging")
+    first = site.warehouse.read("score_staging").first()["text_hash"]
+    failed = "logits = NULL, status = 'error', error = 'logits are not finite'"  # as with an arithmetic that is mended
+    site.spark.sql(f"UPDATE {staged} SET {failed} WHERE text_hash = '{first}'")
+    assert site.night("retry_errors=true", "max_error_fraction=1")["counts"] == {"ok": 28, "error": 12}
+
+
 def test_mended_source_leaves_no_error(site: Site) -> None:
     site.night("max_error_fraction=1")
     site.write(companies(30))

@@ -69,7 +69,7 @@ PLAIN: list[tuple[Any, ...]] = [
 
 
 def test_rows_have_keys_texts_hashes_labels_and_splits(spark: SparkSession, tmp_path: Path) -> None:
-    run(spark, PLAIN, config(tmp_path / "x"))
+    run(spark, [*PLAIN, (1, "A", "a", None, "train")], config(tmp_path / "x"))  # of equal texts the labelled one stays
 
     rows = written(spark, tmp_path / "x")
     assert {key: (row.labels, row.split) for key, row in rows.items()} == {
@@ -118,13 +118,6 @@ def test_unusable_rows_are_dropped_and_counted(spark: SparkSession, tmp_path: Pa
         ("Name: A. About: a", "Name: A. About: another text"), key=lambda t: hashlib.sha256(t.encode()).digest()
     )
     assert written(spark, tmp_path / "x")["1"].text == first
-
-
-def test_of_equal_texts_of_a_company_the_labelled_one_is_kept(spark: SparkSession, tmp_path: Path) -> None:
-    run(spark, [*PLAIN, (1, "A", "a", None, "train"), (4, "D", "d", ["Tech"], "test")], config(tmp_path / "x"))
-
-    rows = written(spark, tmp_path / "x")
-    assert (rows["1"].labels, rows["4"].labels) == (["Health", "Tech"], ["Tech"])
 
 
 def test_equal_texts_stay_out_of_train_when_dev_or_test_has_them(spark: SparkSession, tmp_path: Path) -> None:

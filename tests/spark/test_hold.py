@@ -12,7 +12,7 @@ from ptec_udf.errors import HeldError
 from ptec_udf.nightly import hold as module
 from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly import write as write_module
-from ptec_udf.nightly.hold import Hold, held
+from ptec_udf.nightly.hold import Hold, held, put_hold
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site
@@ -25,7 +25,7 @@ def holders(warehouse: Warehouse) -> dict[str, str]:
 def give_to_another(warehouse: Warehouse) -> None:
     """Let another run take the first hold, as one does that has outwaited its holder."""
     row = warehouse.read("holds").first().asDict()
-    warehouse.put_hold(row | {"holder": "another", "run_id": "run-2"}, row["holder"])
+    put_hold(warehouse, row | {"holder": "another", "run_id": "run-2"}, row["holder"])
 
 
 @pytest.fixture
@@ -86,14 +86,13 @@ def test_hold_of_a_dead_run_ends_and_cannot_be_renewed(warehouse: Warehouse, mon
 
 def test_two_takers_of_one_empty_place(warehouse: Warehouse, monkeypatch) -> None:
     first, second = Hold(warehouse, "model", "run-1"), Hold(warehouse, "model", "run-2")
-    put = Warehouse.put_hold
 
-    def another_is_quicker(self: Warehouse, row, expected) -> None:
-        monkeypatch.setattr(Warehouse, "put_hold", put)
+    def another_is_quicker(warehouse: Warehouse, row, expected) -> None:
+        monkeypatch.setattr(module, "put_hold", put_hold)
         second.take()
-        put(self, row, expected)
+        put_hold(warehouse, row, expected)
 
-    monkeypatch.setattr(Warehouse, "put_hold", another_is_quicker)
+    monkeypatch.setattr(module, "put_hold", another_is_quicker)
     with pytest.raises(HeldError, match="run-2"):
         first.take(sleep=lambda _: second.renew())
     (row,) = warehouse.read("holds").collect()
@@ -126,6 +125,22 @@ def test_a_night_whose_hold_another_run_has_taken_writes_nothing(
     with pytest.raises(HeldError, match="another one has taken its place"):
         site.night()
     assert (site.rows("scores"), site.rows("score_changes"), site.rows("runs")) == ([], [], [])
+
+
+def test_a_hold_that_is_lost_after_the_merge_leaves_the_row_to_who_has_it(
+    on_a_site: Warehouse, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion()
+    merge = Warehouse.merge_scores
+
+    def taken_over(self: Warehouse, *args: Any, **kwargs: Any) -> None:
+        merge(self, *args, **kwargs)
+        give_to_another(on_a_site)
+
+    monkeypatch.setattr(Warehouse, "merge_scores", taken_over)
+    with pytest.raises(HeldError, match="another one has taken its place"):
+        site.night("drift.measure=true")
+    assert [len(site.rows(table)) > 0 for table in ("scores", "drift", "runs")] == [True, False, False]
 
 
 def test_a_hold_that_is_lost_while_changes_are_written_keeps_scores_as_they_are(

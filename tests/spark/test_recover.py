@@ -41,16 +41,46 @@ def test_night_killed_after_merge_is_explained_although_another_model_was_promot
         (model_id, "champion", version, "done")
         for model_id, version in ((first, 0), (first, 1), (second, 1), (promoted, 1))
     ]
-    changes = scored.warehouse.read("score_changes")
-    explained = scored.spark.table(scored.warehouse.name("why_changed"))
+    assert_all_is_explained(scored)
+
+
+def assert_all_is_explained(site: Site) -> None:
+    """Check that what came in and went over all nights is what stands, whoever wrote the nights' rows."""
+    changes = site.warehouse.read("score_changes")
+    explained = site.spark.table(site.warehouse.name("why_changed"))
     assert explained.count() == changes.count()
     assert {row["run_id"] for row in explained.collect()} == {row["run_id"] for row in changes.collect()}
-    # What came in and went over all nights is what stands, whoever wrote the nights' rows.
-    last = explained.groupBy("key", "label").agg(F.max_by("entered", "changed_at").alias("is_in"))
-    stands = scored.spark.table(scored.warehouse.name("current_scores")).select(
-        "key", F.explode("labels").alias("label")
-    )
-    assert set(last.where("is_in").select("key", "label").collect()) == set(stands.collect())
+    moves: dict[tuple[str, str], list[bool]] = {}
+    for row in explained.orderBy("changed_at").collect():
+        moves.setdefault((row["key"], row["label"]), []).append(row["entered"])
+    # In and out in turn, since nobody comes in who is in.
+    assert all(entered == [at % 2 == 0 for at in range(len(entered))] for entered in moves.values())
+    stands = site.spark.table(site.warehouse.name("current_scores")).select("key", F.explode("labels").alias("label"))
+    assert {pair for pair, entered in moves.items() if entered[-1]} == set(map(tuple, stands.collect()))
+
+
+def test_night_killed_after_merge_is_explained_although_another_source_takes_over(scored: Site, other: str) -> None:
+    scored.write(changed_companies()[:20])
+    kill_after_merge(scored)
+    assert scored.night(f"source.table={other}", "source.accept_new=true")["outcome"] == "done"
+    runs = scored.warehouse.read("runs").orderBy("started").collect()
+    names = [scored.table, scored.table, other]
+    assert [(row["source_name"], row["source_version"]) for row in runs] == list(zip(names, (0, 1, 0), strict=True))
+    assert_all_is_explained(scored)
+
+
+@pytest.mark.long
+def test_killed_night_of_a_shadow_is_its_own_although_columns_were_changed_when_it_was_promoted(site: Site) -> None:
+    columns = "source.columns={about: name}"
+    site.champion(0)
+    site.night(columns)
+    second = site.model(1)
+    registry.promote(site.warehouse, second, alias="next", who="test", why="", check=lambda *_: None)
+    kill_after_merge(site, columns, "model.alias=next")
+    site.champion(1)
+    site.night()
+    runs = site.warehouse.read("runs").orderBy("started").collect()
+    assert [row["alias"] for row in runs] == ["champion", "next", "champion"]
 
 
 @pytest.mark.long

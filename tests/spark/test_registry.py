@@ -188,6 +188,26 @@ def test_two_ways_back_at_once_go_back_once(warehouse: Warehouse, keep: Path) ->
     assert rollback(warehouse) == a
 
 
+def test_of_two_moves_at_once_the_second_is_refused(
+    warehouse: Warehouse, keep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = register(warehouse, keep, 1, 2, 3)
+    put = Warehouse.put_row
+
+    def another_is_quicker(self: Warehouse, *args: Any) -> None:
+        monkeypatch.setattr(Warehouse, "put_row", put)
+        promote(warehouse, c)
+        put(self, *args)
+
+    for before in (0, 2):
+        monkeypatch.setattr(Warehouse, "put_row", another_is_quicker)
+        with pytest.raises(RegistryError, match="must not move while a model is checked for it"):
+            promote(warehouse, b)
+        assert registry.find(warehouse, alias="champion")["model_id"] == c
+        assert warehouse.read("aliases").count() == before + 1
+        promote(warehouse, a)
+
+
 def test_ways_back_that_were_written_twice_do_no_harm(warehouse: Warehouse, keep: Path) -> None:
     a, b = register(warehouse, keep, 1, 2)
     for at, (model_id, move) in enumerate([(a, "promote"), (a, "rollback"), (a, "rollback")]):

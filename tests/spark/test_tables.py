@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.nightly.hold import held
+from ptec_udf.nightly.hold import held, put_hold
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.schemas import ADDED, PARTITIONED_BY, SCHEMAS
 from ptec_udf.warehouse.session import build_session
@@ -169,7 +169,7 @@ def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None
     warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": at}])
     later = at + timedelta(days=2)
     warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": later}])
-    warehouse.put_hold({"model_id": "m2", "holder": "at work", "until": datetime.now(UTC) + timedelta(hours=1)}, None)
+    put_hold(warehouse, {"model_id": "m2", "holder": "at work", "until": datetime.now(UTC) + timedelta(hours=1)}, None)
     warehouse.delete_left("m1", before=at + timedelta(days=1))
     assert left() == {("m2", "r1"), ("m3", "long")}  # a run of m2 counts on what a killed one has staged
     warehouse.delete_left("m2", before=at + timedelta(days=1))

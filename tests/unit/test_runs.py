@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from pyspark.sql import Row
 
 from ptec_udf.nightly.runs import DONE, FAILED, History, run_name
@@ -37,6 +39,18 @@ def test_later_runs_of_the_same_model_by_another_name() -> None:
     history = History([run("before", alias=None), last, by_id, *others, challenger])
     assert history.of_others_since(last) == [by_id, challenger]
     assert history.of_others_since(None) == []
+
+
+def test_a_run_begins_after_all_on_record_whatever_the_clock_says(capsys: pytest.CaptureFixture[str]) -> None:
+    now = datetime(2026, 5, 1, 2, 3, tzinfo=UTC)
+    assert History([]).after(now) == now
+    assert History([run("early", started=now - timedelta(hours=1))]).after(now) == now
+    ahead = History([run("ahead", started=now + timedelta(minutes=2)), run("early", started=now)])
+    assert ahead.after(now) == now + timedelta(minutes=2, microseconds=1)
+    assert capsys.readouterr().err == ""
+    far = now + timedelta(days=999)
+    assert History([], [run("far ahead", started=far)]).after(now) == far + timedelta(microseconds=1)
+    assert "warning: a run of 2029-01-24 02:03 is on record, later than now" in capsys.readouterr().err
 
 
 def test_no_name_is_given_twice_although_rows_were_removed() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
-from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
-from ptec_udf.engine.scorer import Scorer, pad
+from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED, ScoredText
+from ptec_udf.engine.scorer import Scorer, batches, pad
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import FAMILIES, KINDS, LABELS, tiny_artifact, tiny_companies, tiny_network, tiny_text
@@ -197,8 +199,46 @@ def test_logits_that_are_not_finite_are_an_error_of_that_text_only(make_scorer, 
     assert results[1].n_tokens > 0
 
 
-def test_scores_do_not_come_with_company_text(make_scorer):
-    assert "secret" not in repr(make_scorer().score([POISON]))
+def test_what_a_failed_pass_had_in_memory_is_free_when_its_halves_run(make_scorer, monkeypatch):
+    scorer = make_scorer(batch_tokens=100_000)
+    expected = logits_of(scorer.score(TEXTS))
+    forward, held = scorer.network.forward, []
+
+    def filling(ids, mask):
+        assert [one for one in held if one() is not None] == []
+        hidden = torch.zeros(1)
+        held.append(weakref.ref(hidden))
+        if len(ids) > 5:
+            raise torch.OutOfMemoryError
+        return forward(ids, mask) + hidden
+
+    monkeypatch.setattr(scorer.network, "forward", filling)
+    assert_logits_close(logits_of(scorer.score(TEXTS)), expected)
+    assert len(held) > len(TEXTS) / 5
+    tried = len(held)
+    scorer.score(TEXTS)
+    assert scorer.batch_tokens < 100_000
+    assert len(held) - tried < tried  # batches are smaller from the first on
+
+
+def test_batches_after_one_that_did_not_fit_are_smaller_at_once(make_scorer):
+    scorer = make_scorer(batch_tokens=200)
+    found = batches(scorer.encode(TEXTS, [ScoredText() for _ in TEXTS]), lambda: scorer.batch_tokens)
+    first = next(found)
+    scorer.batch_tokens = 1
+    assert len(first) > 1
+    assert {len(batch) for batch in found} == {1}
+
+
+def test_scores_do_not_come_with_company_text(make_scorer, monkeypatch):
+    def breaking(ids, mask):
+        raise RuntimeError(POISON)
+
+    scorer = make_scorer()
+    monkeypatch.setattr(scorer.network, "forward", breaking)
+    [result] = scorer.score([POISON])
+    assert result.status == ERROR
+    assert "secret" not in repr(result)
 
 
 def test_padding_is_on_the_right():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from ptec_udf.engine import host, worker
 from ptec_udf.engine.worker import EngineSettings, load_count, scorer_beside, scorer_for
@@ -24,7 +26,7 @@ BFLOAT16 = EngineSettings(dtype="bfloat16", batch_tokens=512, window_rows=10, wi
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
     monkeypatch.setattr(worker, "_scorers", {})
-    monkeypatch.setattr(worker, "_failed", set())
+    monkeypatch.setattr(worker, "_failed", {})
     host._check_once.cache_clear()
 
 
@@ -106,7 +108,17 @@ def test_only_so_many_models_are_kept(models, monkeypatch):
     assert len(worker._scorers) == 2
 
 
-def test_a_model_that_others_can_do_without_is_tried_once(models, monkeypatch):
+def test_threads_are_those_of_the_task_that_asks(models):
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1, 2):
+            loads_of(models[0], replace(SETTINGS, threads=threads))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_model_that_others_can_do_without_is_tried_once_in_each_task(models, monkeypatch):
     made = models[0]
     assert scorer_beside(made.model_id, made.scoring_files, SETTINGS) is scorer_for(
         made.model_id, made.scoring_files, SETTINGS
@@ -116,6 +128,10 @@ def test_a_model_that_others_can_do_without_is_tried_once(models, monkeypatch):
     broken = models[1].scoring_files | {HEAD: b""}
     assert [scorer_beside(models[1].model_id, broken, SETTINGS) for _ in range(3)] == [None] * 3
     assert len(tried) == 1
+    monkeypatch.setattr(worker, "TaskContext", SimpleNamespace(get=lambda: SimpleNamespace(taskAttemptId=lambda: 7)))
+    monkeypatch.setattr(worker, "task_device", lambda: torch.device("cpu"))
+    assert [scorer_beside(models[1].model_id, broken, SETTINGS) for _ in range(3)] == [None] * 3
+    assert len(tried) == 2
     assert loads_of(models[1]) == 1  # a run of its own tries again
 
 

@@ -47,7 +47,8 @@ def fates_of_shown(night: Night, changes: DataFrame) -> Mapping[str, int]:
         return {}
     scores = night.warehouse.read("scores", night.scores_version)
     shown = scores.where((F.col("model_id") == last["model_id"]) & F.col("removed_in").isNull()).select("key")
-    n_shown, n_gone = shown.count(), shown.join(changes, on="key", how="left_anti").count()
+    there = changes.where(F.col("fate") != GONE)
+    n_shown, n_gone = shown.count(), shown.join(there, on="key", how="left_anti").count()
     return {GONE: n_gone, SAME: n_shown - n_gone}
 
 

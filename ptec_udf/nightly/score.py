@@ -109,10 +109,8 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
     """Do the night's work; for ``still_held`` see ``held``."""
     record = night.record
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
-    if night.config.retry_errors and night.history.has_failed_as(record.run_id):
-        forget_errors(
-            night.warehouse, model_id=record.model_id, run_id=record.run_id
-        )  # what they came of may be mended
+    if night.config.retry_errors and night.history.has_failed_as(record.run_id):  # what it failed by may be mended
+        forget_errors(night.warehouse, model_id=record.model_id, run_id=record.run_id)
     changes = todo = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
     try:
         fates, n_texts = diff.count_fates(changes)

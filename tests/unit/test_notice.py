@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,6 @@ NIGHT = {
     "drifted": ["all language: PSI 2.00 against nights, limit 0.26"],
     "retrain": False,
 }
-
-
-@pytest.fixture(autouse=True)
-def _text_again() -> Iterator[None]:
-    yield
-    say_as("text", "")
 
 
 def night(config: NoticeConfig, result: dict[str, Any]) -> None:

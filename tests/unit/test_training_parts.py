@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -92,7 +90,7 @@ def test_extract_is_read_by_uri_too(load_tiny, tmp_path):
 def test_rows_without_labels_or_text_train_nothing(load_tiny, tmp_path):
     folder = tiny_extract(tmp_path / "x", n=40)
     rows = pq.read_table(folder / DATA).to_pylist()
-    blank = {"text": "\u200b", "text_hash": hashlib.sha256("\u200b".encode()).hexdigest(), "split": "train"}
+    blank = {"text": "\u200b", "split": "train"}
     added = [rows[2] | {"key": "unlabelled", "labels": None}, rows[2] | {"key": "blank"} | blank]
     write_rows(folder, [*rows, *added, rows[2] | {"key": "none of them", "labels": []}])
     keys = {key for part in splits_of(folder, load_tiny).values() for key in part.keys}

@@ -30,10 +30,19 @@ if (archive := Path(sys.prefix) / "classes.jsa").exists():
     os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off")
 
 
+@pytest.fixture(autouse=True)
+def text_again() -> Iterator[None]:
+    """Let no test leave its lines as JSON objects to the next one."""
+    yield
+    from ptec_udf.progress import say_as  # not before the settings above
+
+    say_as("text", "")
+
+
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A webhook, of which no second is waited for between tries."""
-    from jobs import notice  # not before the settings above
+    from jobs import notice  # as above
 
     monkeypatch.setattr(notice, "time", SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic))
     made = Receiver()

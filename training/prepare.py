@@ -84,19 +84,18 @@ def prepare(config: TrainConfig, splits: Sequence[str], group: Group = ALONE) ->
     for split in set(splits) - {"train", "tune"}:
         examples[split] = _not_learned(split, examples[split], record, earlier)
 
-    start = Start(config, model, encoder, names, earlier, auxiliary, group)
     facts = [record["fingerprint"], content_hash, encoder.cut, earlier and earlier.model_id, packages()]
 
     def named(config: TrainConfig) -> str:
-        return _fingerprint(config, [*facts, start.arithmetic])
+        return _fingerprint(config, facts)
 
     return Prepared(
         record=record,
         content_hash=content_hash,
-        start=start,
+        start=Start(config, model, encoder, names, earlier, auxiliary, group),
         rows={split: tokenised(examples[split], encoder) for split in splits},
         fingerprints=_of_members(config, earlier, named),
-        identity=_identity(config, facts),
+        identity=_identity(config, named(config)),
         seen=_seen(record, examples, earlier),
     )
 
@@ -192,7 +191,7 @@ def _of_members(config: TrainConfig, earlier: Earlier | None, named: Callable[[T
     return [hashlib.sha256(f"{whole}-{at}".encode()).hexdigest() for at in range(config.members)]
 
 
-def _identity(config: TrainConfig, facts: Sequence[Any]) -> str:
+def _identity(config: TrainConfig, fingerprint: str) -> str:
     """Hash what decides an artifact: with its trainings also what ``_fingerprint`` leaves out."""
     settings = config.model_dump(mode="json", include={*_AFTER_TRAINING, "stopping"})
-    return hashlib.sha256(json.dumps([_fingerprint(config, facts), settings], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([fingerprint, settings], sort_keys=True).encode()).hexdigest()

@@ -145,7 +145,8 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     for split in ("train", "tune"):
         rows[split], more = below_prompt(prepared, rows[split], shared or state / "below")
         seconds += more
-    fitted = _fit(prepared.start, rows, States(shared or state, prepared.fingerprints, shared is not None))
+    arithmetic = group.agreed(prepared.start.arithmetic)  # or one process would go on and another one begin
+    fitted = _fit(prepared.start, rows, States(shared or state, prepared.fingerprints, arithmetic, shared is not None))
     if not group.is_first:
         return {}
     seconds += fitted.words_seconds + sum(course.seconds for course in fitted.courses.values())

@@ -47,35 +47,39 @@ def test_a_second_night_at_once_is_refused_with_the_name_of_the_first(
     assert site.night()["outcome"] == "nothing_to_do"
 
 
+def let_go_first(another: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let something happen while the next night waits for its hold."""
+    held, todo = score_module.held, [another]
+
+    def waited(*args: Any) -> Any:
+        if todo:
+            todo.pop()()
+        return held(*args)
+
+    monkeypatch.setattr(score_module, "held", waited)
+
+
 @pytest.mark.long
 def test_a_night_that_waited_takes_the_source_as_it_then_is(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.champion()
-    held, todo = score_module.held, [True]
 
-    def another_first(*args: Any) -> Any:
-        if todo:
-            todo.clear()
-            site.write(changed_companies()[:20])
-            assert site.night()["source_version"] == 1
-        return held(*args)
+    def another() -> None:
+        site.write(changed_companies()[:20])
+        assert site.night()["source_version"] == 1
 
-    monkeypatch.setattr(score_module, "held", another_first)
+    let_go_first(another, monkeypatch)
     assert (site.night()["outcome"], site.night()["outcome"]) == ("nothing_to_do", "nothing_to_do")
     assert {row["source_version"] for row in site.scores().values()} == {1}
 
 
 def test_a_night_whose_alias_was_moved_while_it_waited_is_refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.champion()
-    held, todo = score_module.held, [True]
 
-    def another_first(*args: Any) -> Any:
-        if todo:
-            todo.clear()
-            site.champion(1)
-            assert site.night()["outcome"] == "done"
-        return held(*args)
+    def another() -> None:
+        site.champion(1)
+        assert site.night()["outcome"] == "done"
 
-    monkeypatch.setattr(score_module, "held", another_first)
+    let_go_first(another, monkeypatch)
     with pytest.raises(HeldError, match=r"alias champion was moved to model .* waited; start it again"):
         site.night()
     assert len(site.rows("runs")) == 1

@@ -74,18 +74,20 @@ class States:
     Attributes:
         folder: of all of them.
         fingerprints: of each member's training.
+        arithmetic: as ``Start.arithmetic`` of the first process; a training does not go on in another one.
         shared: whether other models' trainings keep theirs there too.
     """
 
     folder: Path
     fingerprints: Sequence[str]
+    arithmetic: str
     shared: bool
 
     def checkpoint(self, training: str, at: int, epochs: int | None) -> Checkpoint:
         """Return the place of one member, in the first or second ``training``, which has a set number of epochs."""
         fingerprint = self.fingerprints[at]
         folder = self.folder / fingerprint[:16] / training if self.shared else self.folder / _numbered(training, at)
-        return Checkpoint(folder, f"{fingerprint}-{epochs}" if epochs else fingerprint)
+        return Checkpoint(folder, f"{fingerprint}-{self.arithmetic}-{epochs}")
 
 
 def fit_members(

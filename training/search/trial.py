@@ -76,7 +76,8 @@ class _Training:
         (train, seconds), (tune, more) = (
             below_prompt(self.prepared, self.prepared.rows[split], below) for split in ("train", "tune")
         )
-        start, checkpoint = self.prepared.start, Checkpoint(self.place, self.fingerprint)
+        start = self.prepared.start
+        checkpoint = Checkpoint(self.place, f"{self.fingerprint}-{start.arithmetic}")
         trainer = start.trainer(train, tune, start.config.stopping.epochs, checkpoint)
         course = Course()
         try:

@@ -95,7 +95,8 @@ class Site:
             self.spark: SparkSession = build_session(WarehouseConfig(**warehouse))
         if is_new:
             make_champion(Path(self.year.artifact), self.config("score"))
-        self.labels = [row["name"] for row in self.spark.table("ptec.labels").collect()]
+        # Each model has them, and a year that goes on has more models than one that begins.
+        self.labels = sorted({row["name"] for row in self.spark.table("ptec.labels").collect()})
 
     @property
     def notes(self) -> Path:

@@ -40,18 +40,22 @@ def errors(
     config: Annotated[Path | None, own_config("score")] = None,
     set_: SetOption = None,
     rescore: Annotated[bool, typer.Option("--rescore", help="Score them again, as a night with retry_errors.")] = False,
-    keys: Annotated[int, typer.Option(min=1, help="Most keys that are shown of one error.")] = 10,
+    keys: Annotated[
+        int | None, typer.Option(min=1, help="Most keys that are shown of one error: 10, if not given.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List companies whose score failed, by their error; those of a night that stopped before it merged, too."""
     from jobs.errors import run, show
     from jobs.score import run as run_score
 
+    if rescore and keys is not None:
+        raise typer.BadParameter("--keys is for the list of errors, which --rescore does not print")
     if rescore:
         again = [*(set_ or []), "retry_errors=true"]
         run_command(lambda: run_score(config, again), as_json=json, show=show_pairs)
     else:
-        run_command(lambda: run(config, set_ or [], keys), as_json=json, show=show)
+        run_command(lambda: run(config, set_ or [], keys or 10), as_json=json, show=show)
 
 
 @app.command()

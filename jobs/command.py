@@ -7,6 +7,7 @@ to standard output, everything else to standard error.
 from __future__ import annotations
 
 import errno
+import getpass
 import json
 import os
 import sys
@@ -106,6 +107,14 @@ def run_command(
     if message := fault_of(result):
         say(f"error: {message}")
         raise SystemExit(1)
+
+
+def account() -> str:
+    """Return who runs a command: the name of the account, or its number where it has no name, as in containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # which of them depends on Python's version
+        return f"uid {os.getuid()}"
 
 
 def _of_others(error: ModuleNotFoundError) -> str | None:

@@ -5,13 +5,12 @@ spark-submit --properties-file conf/spark-defaults.conf jobs/evaluate.py MODEL_I
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.command import show_pairs, show_rows
+from jobs.command import account, show_pairs, show_rows
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import load_artifact
@@ -65,7 +64,7 @@ def _compare(
     outcomes = apply_gate(found, config.gate) if champion else []
     pair = (before.model_id if before else None, made.model_id)
     fingerprint = read_extract_record(config.extract)["fingerprint"]
-    row = keep(warehouse, config, pair, found, outcomes, fingerprint, getpass.getuser())
+    row = keep(warehouse, config, pair, found, outcomes, fingerprint, account())
     return {
         "model_id": row["challenger_id"],
         **{name: value for name, value in row.items() if name not in ("challenger_id", "labels", "resamples", "who")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from ptec_udf.config import NoticeConfig
+from ptec_udf.config import NoticeConfig, ScoreConfig
 from ptec_udf.errors import PtecError
 from ptec_udf.nightly.runs import FAILED
 from ptec_udf.progress import say, say_as
@@ -24,23 +25,24 @@ _TIMEOUT_S = 10.0
 
 
 @contextmanager
-def noticed(config: NoticeConfig, command: str) -> Iterator[dict[str, Any]]:
+def noticed(night: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
     """Say how a command ended, and tell the webhook of a failure or that it is time to train again.
 
     Args:
-        config: what is told, and where.
+        night: what is scored, which tells one night from another; and under ``notice`` what is told, and where.
         command: its name.
 
     Yields:
         A mapping to be filled with the command's result.
     """
+    config = night.notice
     say_as(config.log, command)
     started, result = time.monotonic(), dict[str, Any]()
     try:
         yield result
     except BaseException as error:
         failed: dict[str, Any] = {"event": FAILED, "outcome": FAILED, "error": _first_line(error)}
-        _end(config, {"command": command, **failed, "seconds": round(time.monotonic() - started)})
+        _end(config, {"command": command, **failed, "seconds": round(time.monotonic() - started)}, _which(night))
         raise
     shadows = {name: shadow["outcome"] for name, shadow in (result.get("shadows") or {}).items()}
     names = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped", "reused", "retrain")
@@ -48,7 +50,17 @@ def noticed(config: NoticeConfig, command: str) -> Iterator[dict[str, Any]]:
         name: result.get(name) for name in names
     }
     told |= {"drifted": len(result.get("drifted") or ()), "seconds": round(time.monotonic() - started)}
-    _end(config, told | ({"shadows": shadows} if shadows else {}))
+    _end(config, told | ({"shadows": shadows} if shadows else {}), _which(night))
+
+
+def _which(night: ScoreConfig) -> dict[str, Any]:
+    """Say which night it is, of those that a webhook may hear of."""
+    return {
+        "source": night.source.table or night.source.path,
+        **({"model": night.model.id} if night.model.id else {"alias": night.model.alias}),
+        "database": night.warehouse.database,
+        "host": socket.gethostname(),
+    }
 
 
 def _event(result: dict[str, Any], shadows: dict[str, str], wanted: Sequence[str]) -> str | None:
@@ -61,15 +73,16 @@ def _event(result: dict[str, Any], shadows: dict[str, str], wanted: Sequence[str
     return next((event for event in events if event in wanted), None)
 
 
-def _end(config: NoticeConfig, told: dict[str, Any]) -> None:
-    """Print the line, and send it where somebody is to act on it."""
+def _end(config: NoticeConfig, told: dict[str, Any], which: dict[str, Any]) -> None:
+    """Print the line, and send it where somebody is to act on it, with what tells this night from others."""
     facts = {
         name: value for name, value in told.items() if value not in (None, {}) and name not in ("command", "event")
     }
     line = f"{told['command']} ended: " + ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
     say(line)
     if config.webhook is not None and told["event"] in config.webhook_on:
-        _send(config.webhook.get_secret_value(), {"text": line} | told)
+        said = f"{line} ({', '.join(f'{name} {value}' for name, value in which.items())})"
+        _send(config.webhook.get_secret_value(), {"text": said} | told | which)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -5,13 +5,13 @@ spark-submit --properties-file conf/spark-defaults.conf jobs/promote.py promote 
 
 from __future__ import annotations
 
-import getpass
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.command import account
 from jobs.site import AnyConfig, open_warehouse
 from ptec_udf.config_file import load_config
 from ptec_udf.engine.load import load_scorer
@@ -50,7 +50,7 @@ def run_promote(
         warehouse,
         model_id,
         alias=alias,
-        who=getpass.getuser(),
+        who=account(),
         why=why,
         check=check_loads,
         gate=(lambda previous, new: check_gate(warehouse, gate, alias, previous, new, force=force))
@@ -64,7 +64,7 @@ def run_promote(
 def run_rollback(alias: str, why: str, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Move an alias back."""
     warehouse, _ = open_warehouse(config_file, overrides, "ptec rollback")
-    return registry.rollback(warehouse, alias=alias, who=getpass.getuser(), why=why, check=check_loads)
+    return registry.rollback(warehouse, alias=alias, who=account(), why=why, check=check_loads)
 
 
 def run_models(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ptec_udf.warehouse.session import build_session
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Read the configuration, open the session, score; return the run's row, and say how it ended."""
     config = load_config(ScoreConfig, config_file, overrides)
-    with noticed(config.notice, "ptec score") as result:
+    with noticed(config, "ptec score") as result:
         result |= score(build_session(config.warehouse, "ptec score"), config)
     return result
 

@@ -3,7 +3,8 @@
 ``PTEC_HOME`` is a folder with ``conf/`` as this project ships it, edited, and with ``.venv``, where the package is
 installed with its extras ``train`` and ``report``. A person promotes what the gate has passed: ``ptec promote``. The
 variable ``ptec_trained_for`` names the night whose signal was trained for: while that signal stands, nothing is trained
-again, and a training that failed is tried again on the next night.
+again, and a training that failed goes on in the next night, from the extract that it began with. Each signal has
+folders of its own, ``extracts/RUN_ID`` and ``artifacts/RUN_ID`` by the night with which it began; nothing removes them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,12 +24,17 @@ from airflow.sdk import DAG, Variable, task
 HOME = Path(os.environ.get("PTEC_HOME", "/srv/ptec"))
 PTEC = HOME / ".venv" / "bin" / "ptec"
 TRAINED_FOR = "ptec_trained_for"
+NIGHT = "{{ ti.xcom_pull(task_ids='signal') }}"
 
 
-def step(name: str, arguments: str, **how: object) -> BashOperator:
-    """Run a command of ptec; its JSON result is the last line, and so the task's return value, whatever is logged."""
-    command = f'result=$({PTEC} {arguments} --json); code=$?; echo "$result"; exit $code'
-    return BashOperator(task_id=name, bash_command=command, cwd=str(HOME), **how)
+def step(name: str, arguments: str, makes: str = "", **how: object) -> BashOperator:
+    """Run a command of ptec; its JSON result is the last line, and so the task's return value, whatever is logged.
+
+    Where it makes a file, which comes whole or not at all, and that is there, nothing is run.
+    """
+    command = f'result=$({shlex.quote(str(PTEC))} {arguments} --json); code=$?; echo "$result"; exit $code'
+    there = f"test ! -e {makes} || exit 0; " if makes else ""
+    return BashOperator(task_id=name, bash_command=there + command, cwd=str(HOME), **how)
 
 
 def ask(*arguments: str) -> dict[str, Any]:
@@ -74,18 +81,25 @@ with DAG(
         """Write down that this signal was trained for."""
         Variable.set(TRAINED_FOR, night)
 
-    extract = step("extract", "extract --config conf/extract.yaml --set overwrite=true")
+    # A training goes on only from the same extract, so that there is one for each signal and not one for each night.
+    extract = step(
+        "extract",
+        f"extract --config conf/extract.yaml --set out=extracts/{NIGHT}",
+        makes=f"extracts/{NIGHT}/extract.json",
+    )
     # Nights wait for it: it is tried again, and goes on where it stopped, in the next one.
     train = step(
         "train",
-        "train --config conf/train.yaml --set overwrite=true",
+        f"train --config conf/train.yaml --set extract=extracts/{NIGHT} --set out=artifacts/{NIGHT}",
+        makes=f"artifacts/{NIGHT}/manifest.json",
         execution_timeout=timedelta(hours=12),
         retries=0,
     )
-    register = step("register", "register artifacts/startups --config conf/score.yaml")
+    register = step("register", f"register artifacts/{NIGHT} --config conf/score.yaml")
     evaluate = step(
         "evaluate",
-        "evaluate {{ (ti.xcom_pull(task_ids='register') | fromjson)['model_id'] }} --config conf/evaluate.yaml",
+        "evaluate {{ (ti.xcom_pull(task_ids='register') | fromjson)['model_id'] }} --config conf/evaluate.yaml "
+        f"--set extract=extracts/{NIGHT}",
     )
 
     score >> report

@@ -29,9 +29,13 @@ after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
 report = dag.get_task("report")
 triggered = {"dag_run": SimpleNamespace(run_after=datetime(2026, 1, 2, tzinfo=timezone.utc))}  # no logical date, no ds
 shown = report.render_template(report.bash_command, triggered)
+asked = {"signal": "run-7", "register": '{"model_id": "m1"}'}
+told = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: asked[task_ids])}
+retraining = [dag.get_task(name) for name in ("extract", "train", "register", "evaluate")]
+retraining = [one.render_template(one.bash_command, told) for one in retraining]
 tries = {one.task_id: one.retries for one in dag.tasks}
 found = {"errors": bag.import_errors, "after": after, "began": [began(each) for each in nights]}
-found |= {"report": shown, "tries": tries}
+found |= {"report": shown, "tries": tries, "retraining": retraining}
 print(json.dumps(found))
 """
 
@@ -70,12 +74,12 @@ def read(python: Path, code: str, file: Path, **environment: str) -> dict:
 
 @pytest.mark.long
 def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
-    ptec = tmp_path / ".venv" / "bin" / "ptec"
+    ptec = tmp_path / "our site" / ".venv" / "bin" / "ptec"
     ptec.parent.mkdir(parents=True)
     ptec.write_text("#!/bin/sh\necho '{\"retrain\": true}'\necho a late line of Java >&2\nexit 3\n", encoding="utf-8")
     ptec.chmod(0o755)
     home = {
-        "PTEC_HOME": str(tmp_path),
+        "PTEC_HOME": str(tmp_path / "our site"),
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "True",
@@ -90,8 +94,29 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
         ["bash", "-c", found["report"]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert (ended.returncode, ended.stdout) == (3, 'a late line of Java\n{"retrain": true}\n')
+    _each_signal_has_folders_of_its_own(found["retraining"], tmp_path)
     assert (found["tries"]["train"], found["tries"]["score"]) == (0, 2)
     assert found["began"] == [None, None, None, "run-0", "run-0", "run-1"]
+
+
+def _each_signal_has_folders_of_its_own(steps: list[str], folder: Path) -> None:
+    """Run the steps' commands, which fail by a stand-in for ptec; what an earlier night made is not made again."""
+    made = ("extracts/run-7/extract.json", "artifacts/run-7/manifest.json")
+    for command, file, names in zip(
+        steps,
+        (*made, None, None),
+        ("out=extracts", "out=artifacts", "register artifacts", "extract=extracts"),
+        strict=True,
+    ):
+        assert f"{names}/run-7" in command
+        assert (
+            subprocess.run(["bash", "-c", command], cwd=folder, stdout=subprocess.DEVNULL, check=False).returncode == 3
+        )
+        if file is not None:
+            (folder / file).parent.mkdir(parents=True)
+            (folder / file).touch()
+            assert subprocess.run(["bash", "-c", command], cwd=folder, check=False).returncode == 0
+    assert "evaluate m1 " in steps[-1]
 
 
 @pytest.mark.long

@@ -155,7 +155,12 @@ def anomalies(state: State, ended: Sequence[dict[str, Any]]) -> list[str]:
         found += [*_of_scores(state, model_id), *_of_changes(state, model_id)]
     done = Counter((row["run_id"]) for row in state.runs if row["outcome"] == "done")
     found += [f"run {run_id} is done {n} times" for run_id, n in done.items() if n > 1]
-    left = {"holds": state.holds, "score_staging": state.staging}
+    failed = [row for row in state.runs if row["outcome"] == FAILED]
+    found += [f"run {row['run_id']}: {row['error']}" for row in failed if not _NAMES_ANOTHER.match(row["error"])]
+    # What a champion's pass has scored for a shadow that is then refused is kept for the shadow's next run.
+    kept = {(json.loads(row["config"]).get("shadow_of"), row["model_id"]) for row in failed}
+    staging = [row for row in state.staging if (row["run_id"], row["model_id"]) not in kept]
+    left = {"holds": state.holds, "score_staging": staging}
     return found + [f"{len(rows)} rows left in {name}" for name, rows in left.items() if rows]
 
 

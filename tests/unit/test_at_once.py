@@ -26,6 +26,9 @@ def change(key: str, run_id: str = "run-1", **more: Any) -> dict[str, Any]:
 
 
 RUN = {"run_id": "run-1", "outcome": "done", "model_id": "champion", "alias": "champion", "ended": 1}
+HELD = "run 0123456789ab-1 holds the scores of model 0123; start again when it has ended"
+SHADOW = RUN | {"run_id": "run-9", "outcome": "failed", "model_id": "other", "config": '{"shadow_of": "run-1"}'}
+STAGED = {"run_id": "run-1", "model_id": "other"}
 OTHERS_RUN = RUN | {"run_id": "run-2", "model_id": "other", "alias": None}
 GOOD = State(
     models=["champion", "other"],
@@ -63,7 +66,17 @@ PLANTED: dict[str, tuple[State, list[dict[str, Any]], str]] = {
     ),
     "run twice": (replace(GOOD, runs=[*GOOD.runs, GOOD.runs[0]]), DONE, "run run-1 is done 2 times"),
     "hold": (replace(GOOD, holds=[{}]), DONE, "1 rows left in holds"),
-    "staging": (replace(GOOD, staging=[{}]), DONE, "1 rows left in score_staging"),
+    "staging": (replace(GOOD, staging=[STAGED]), DONE, "1 rows left in score_staging"),
+    "staging of the champion beside a refused shadow": (
+        replace(GOOD, runs=[*GOOD.runs, SHADOW | {"error": HELD}], staging=[STAGED | {"model_id": "champion"}]),
+        DONE,
+        "1 rows left in score_staging",
+    ),
+    "shadow failed": (
+        replace(GOOD, runs=[*GOOD.runs, SHADOW | {"error": "ValueError"}]),
+        DONE,
+        "run run-9: ValueError",
+    ),
     "failed": (GOOD, [*DONE, {"outcome": "failed", "error": "why"}], "why"),
     "nobody is named": (GOOD, [*DONE, {"outcome": "refused", "error": "busy"}], "no other run is named: busy"),
     "none done": (GOOD, [{"outcome": "nothing_to_do"}], "no night was done"),
@@ -73,6 +86,11 @@ PLANTED: dict[str, tuple[State, list[dict[str, Any]], str]] = {
 def test_a_good_state_has_none() -> None:
     refused = {"outcome": "refused", "error": "run 0123456789ab-1 holds alias champion; start again"}
     assert anomalies(GOOD, [*DONE, refused]) == []
+
+
+def test_what_is_kept_for_a_refused_shadow_is_none() -> None:
+    kept = replace(GOOD, runs=[*GOOD.runs, SHADOW | {"error": HELD}], staging=[STAGED])
+    assert anomalies(kept, DONE) == []
 
 
 @pytest.mark.parametrize("planted", PLANTED)

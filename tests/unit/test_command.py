@@ -13,7 +13,7 @@ from py4j.protocol import Py4JError
 from safetensors import SafetensorError
 
 from jobs import cli
-from jobs.command import run_command, show_pairs, show_rows
+from jobs.command import account, run_command, show_pairs, show_rows
 from ptec_udf.errors import UserError
 from ptec_udf.progress import say_as
 
@@ -99,6 +99,20 @@ def test_of_an_error_of_spark_it_is_told_what_is_known_and_not_its_words(capsys)
     told = capsys.readouterr().err
     assert "error: Spark failed with a file that cannot be read, /t/a.parquet, at the place above" in told
     assert "secret" not in told
+
+
+def test_an_account_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987_654_321)
+    assert account() == "uid 987654321"
+
+
+def test_errors_that_are_scored_again_are_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.app(["errors", "--rescore", "--keys", "3"])
+    assert caught.value.code == 2
+    assert "--keys is for the list of errors" in " ".join(capsys.readouterr().err.split())
 
 
 def test_nothing_in_a_value_or_a_name_is_taken_for_markup(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ NIGHT = {
 }
 
 
+def of(notice: NoticeConfig) -> ScoreConfig:
+    return ScoreConfig.model_validate({"source": {"table": "crm.companies"}, "notice": notice})
+
+
 def night(config: NoticeConfig, result: dict[str, Any]) -> None:
-    with noticed(config, "ptec score") as found:
+    with noticed(of(config), "ptec score") as found:
         found |= result
 
 
@@ -85,11 +90,15 @@ def test_the_signal_to_train_again_is_told(receiver: Receiver) -> None:
 def test_a_failure_is_told_without_what_it_may_quote(
     receiver: Receiver, capsys: pytest.CaptureFixture[str], error: BaseException, told: str
 ) -> None:
-    with pytest.raises(type(error)), noticed(NoticeConfig(webhook=receiver.url), "ptec score"):
+    with pytest.raises(type(error)), noticed(of(NoticeConfig(webhook=receiver.url)), "ptec score"):
         raise error
     (message,) = receiver.got
     assert (message["event"], message["error"]) == ("failed", told)
-    assert capsys.readouterr().err == f"ptec score ended: outcome failed, error {told}, seconds 0\n"
+    line = f"ptec score ended: outcome failed, error {told}, seconds 0"
+    assert capsys.readouterr().err == f"{line}\n"
+    which = {"source": "crm.companies", "alias": "champion", "database": "ptec", "host": socket.gethostname()}
+    assert which.items() <= message.items()
+    assert message["text"] == f"{line} ({', '.join(f'{name} {value}' for name, value in which.items())})"
 
 
 def test_a_shadow_that_failed_is_told(receiver: Receiver) -> None:

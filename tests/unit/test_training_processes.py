@@ -80,7 +80,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     """Also where a script has started it in the background, which lets it ignore SIGINT."""
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-        "from tests.unit.test_together import run_together, waits\n"
+        "from tests.unit.test_training_processes import run_together, waits\n"
         "from training.args import TrainConfig\n"
         f"if __name__ == '__main__': run_together(waits, TrainConfig(extract='x', out={str(tmp_path)!r}, processes=2))"
     )

@@ -16,7 +16,7 @@ from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from tests.e2e.processes import ROOT, TIMEOUT_S
-from tests.e2e.trainings_together import broken_in_the_second, killed_after_an_epoch, refused_by_the_second
+from tests.e2e.training_process import broken_in_the_second, killed_after_an_epoch, refused_by_the_second
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
 from training.args import TrainConfig

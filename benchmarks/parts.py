@@ -2,7 +2,7 @@
 
 Run it so::
 
-    python -m benchmarks.ablation ARTIFACT texts.parquet --column text --out docs/benchmarks/parts
+    python -m benchmarks.parts ARTIFACT texts.parquet --column text --out docs/benchmarks/parts
 
 It scores in this process, without Spark. A pass gives every row its score, so that a text that stands in several rows
 is scored once, or, with that part off, once for each of them. Each row of the table has one part off, or the first two

@@ -1,4 +1,4 @@
-"""What the processes of ``test_together`` do; imports little, since each of them imports it anew."""
+"""What the processes of ``test_training_processes`` do; imports little, since each of them imports it anew."""
 
 from __future__ import annotations
 

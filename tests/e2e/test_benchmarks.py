@@ -77,13 +77,15 @@ def test_report_page(tmp_path):
     if not any(map(shutil.which, BROWSERS)):
         pytest.skip("no browser is installed: no page is opened")
     page = tmp_path / "page.html"
-    page.write_text(f"<!doctype html><title>page</title>{'words ' * 1000}", encoding="utf-8")
+    style = "<style>:root { color-scheme: light dark; }</style>"
+    page.write_text(f"<!doctype html><title>page</title>{style}{'words ' * 1000}", encoding="utf-8")
     found = results_of("report_page", tmp_path / "out", page, "--repeats", 1)
     assert found["kilobytes"] == page.stat().st_size / 1000
     assert all(seconds > 0 for seconds in found["seconds"].values())
     pictures = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("*.png")}
     widths = {name: struct.unpack(">I", content[16:20])[0] for name, content in pictures.items()}
     assert widths == {f"{width}_{scheme}.png": WIDTHS[width] for width in WIDTHS for scheme in ("light", "dark")}
+    assert all(pictures[f"{width}_light.png"] != pictures[f"{width}_dark.png"] for width in WIDTHS)
 
 
 @pytest.mark.long

@@ -148,7 +148,7 @@ def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
     assert [row["outcome"] for row in nights] == ["done"] * 4 + ["nothing_to_do", "done", "done"]
     reasons = _sql("SELECT DISTINCT reason FROM why_changed", tmp_path, environment)
     assert {"model", "threshold"} <= {row["reason"] for row in reasons}
-    pages = ("analyst.md", "data-engineer.md", "watching.md")
+    pages = ("analyst.md", "data-engineer.md", "watching.md", "retraining.md")
     statements = [block.text for page in pages for block in blocks(ROOT / "docs" / page, "sql")]
     (tmp_path / SPARK_SQL).write_text("".join(statements), encoding="utf-8")
     _run(_spark_sql(tmp_path), "the SQL of the pages", tmp_path, environment)

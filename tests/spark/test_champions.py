@@ -150,6 +150,7 @@ def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monk
         rows = site.warehouse.read("score_changes").where(f"run_id = '{run_id}'").collect()
         return {(row["key"], row["label"], row["entered"]) for row in rows}
 
+    assert moves(forth["run_id"])
     assert moves(back["run_id"]) == {(key, label, not entered) for key, label, entered in moves(forth["run_id"])}
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.e2e.processes import ROOT
-from tests.faults.points import AT_RANDOM, POINTS
-from tests.faults.rounds import Round
+from tests.faults import run
+from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, POINTS
+from tests.faults.rounds import Round, Undisturbed
 from tests.faults.run import Record, code_of, point_of, table_of
 
 GOOD = Round(AT_RANDOM, "texts staged", 3, survived=False, staged=100, rescored=False, equal=True)
@@ -48,6 +52,17 @@ def test_half_of_the_rounds_are_at_named_points_each_in_turn() -> None:
 
 def test_some_reruns_open_the_catalog_that_the_killed_night_left() -> None:
     assert [point_of(at, seed="0", seconds=10).again_by_command for at in range(1, 16, 2)] == [True, *[False] * 3] * 2
+
+
+def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    missed = replace(GOOD, killed=0)
+    unused: Any = None
+    undisturbed = {IN_ONE_PROCESS: Undisturbed(tables={}, reused=0, seconds=10)}
+    for outcomes in ([missed, missed, GOOD], [missed] * 5):
+        left = iter(outcomes)
+        monkeypatch.setattr(run, "run_round", lambda *_, left=left: next(left))
+        assert run._hit(unused, unused, undisturbed, 1, seed=0) == outcomes[-1]
+        assert next(left, None) is None
 
 
 def test_table_counts_what_went_wrong() -> None:

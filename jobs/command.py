@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import getpass
 import json
+import math
 import os
 import sys
 import time
@@ -101,12 +102,21 @@ def run_command(
         say(f"error: {_kind_of(error)} at the place above")
         raise SystemExit(1) from None
     if as_json:
-        print(plain(json.dumps(result, ensure_ascii=False, default=str)))  # noqa: T201
+        print(plain(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
     else:
         show(result)
     if message := fault_of(result):
         say(f"error: {message}")
         raise SystemExit(1)
+
+
+def _as_json(value: Any) -> Any:
+    """Make names text, and null of what is no number: JSON has none of them, and SQL may answer with both."""
+    if isinstance(value, dict):
+        return {str(name): _as_json(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return list(map(_as_json, value))
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def account() -> str:

@@ -137,7 +137,10 @@ class DeltaLog:
         """
         self._spark, self._name, self._log = spark, table or f"delta.{quote(str(path))}", None
         if is_remote(spark):
-            self._id = str(spark.sql(f"DESCRIBE DETAIL {self._name}").select("id").first()[0])  # type: ignore[index]
+            table_id = spark.sql(f"DESCRIBE DETAIL {self._name}").select("id").first()[0]  # type: ignore[index]
+            if table_id is None:
+                raise AnalysisException(f"{self._name} is no Delta table")
+            self._id = str(table_id)
         else:
             delta = DeltaTable.forName(spark, table) if table else DeltaTable.forPath(spark, str(path))
             self._log = delta._jdt.deltaLog()

@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ptec_udf.errors import BackboneError
 from ptec_udf.model.backbone import Backbone
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def _is_whole(folder: Path) -> bool:
     """Tell whether a converted folder is as it was written."""
     try:
         return (folder / _SEAL).read_text(encoding="ascii") == Backbone(folder.name, folder).content_hash()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, BackboneError):
         return False
 
 

@@ -7,6 +7,7 @@ are scored here: whoever sends texts to a process and sees it die knows which on
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -23,6 +24,7 @@ KILLED = "the process that scored this text alone died, each time"
 _TEXTS_AT_ONCE = 64  # each death costs the next process a load, and scoring what the dead one had
 _TRIES_ALONE = 2  # a process may have died of something else, of memory that its neighbours took for instance
 _MOST_GIVEN_UP = 32  # in a row: then it is not the texts
+_WAITS_TO_LOAD_S = (5, 20, 60)  # for memory that the processes of other tasks take, until they have ended
 _READY = "ready"
 
 
@@ -42,7 +44,7 @@ class IsolatedScorer:
         A text whose process dies when it is scored alone gets status ``error``.
 
         Raises:
-            PtecError: when the process dies before it has any text, or of every text.
+            PtecError: when the process dies before it has any text, again and again, or of every text.
         """
         results: list[ScoredText] = []
         for at in range(0, len(texts), _TEXTS_AT_ONCE):
@@ -75,7 +77,7 @@ class IsolatedScorer:
 
     def _sent(self, texts: Sequence[str | None]) -> list[ScoredText] | None:
         """Let the process score texts; None if it died."""
-        pipe = self._pipe or self._start()
+        pipe = self._pipe or self._loaded()
         try:
             pipe.send(list(texts))
             results: list[ScoredText] = pipe.recv()
@@ -84,19 +86,35 @@ class IsolatedScorer:
             return None
         return results
 
-    def _start(self) -> Connection:
-        """Start the process and wait until the model is loaded."""
+    def _loaded(self) -> Connection:
+        """Start the process, some time later again where it dies before it has loaded the model."""
+        for wait in (*_WAITS_TO_LOAD_S, None):
+            if (pipe := self._start()) is not None:
+                return pipe
+            if wait is not None:
+                time.sleep(wait)
+        raise PtecError("a process of its own died before it had loaded the model, each time; give workers more memory")
+
+    def _start(self) -> Connection | None:
+        """Start the process and wait until the model is loaded; None if it died.
+
+        Raises:
+            PtecError: for a model that cannot be loaded.
+        """
         # Not forked: a lock that another thread of this process holds would stay locked for ever.
         context = multiprocessing.get_context("spawn")
-        self._pipe, its_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(its_end, *self._model), daemon=True)
-        self._process.start()
-        its_end.close()  # or the death of the process would not close the pipe
-        said = "a process of its own died before it had loaded the model"
-        with suppress(EOFError, OSError):
-            said = self._pipe.recv()
-            if said == _READY:
-                return self._pipe
+        pipe, its_end = context.Pipe()
+        process = context.Process(target=_serve, args=(its_end, *self._model), daemon=True)
+        try:
+            process.start()
+            self._pipe, self._process = pipe, process
+            its_end.close()  # or the death of the process would not close the pipe
+            said = pipe.recv()
+        except (EOFError, OSError):  # it may have died before it had read the model
+            self.close()
+            return None
+        if said == _READY:
+            return pipe
         self.close()
         raise PtecError(said)
 

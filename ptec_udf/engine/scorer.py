@@ -20,6 +20,9 @@ from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.terms import TermsHead
 
+# Of texts that are tokenised together: before they are cut, their tokens take a hundred times as much memory.
+_CHARACTERS_AT_ONCE = 2**20
+
 
 class Scorer:
     """A loaded model: scores texts in any number and order.
@@ -95,7 +98,8 @@ class Scorer:
         """Tokenise texts that are not blank, by row; one that makes the tokeniser fail is marked in the results."""
         rows = [row for row, text in enumerate(texts) if text and not text.isspace()]
         encoded: dict[int, EncodedText] = {}
-        _halving(rows, lambda part: self._encode(texts, part, encoded), lambda row, e: fail(results[row], e))
+        for portion in _portions(rows, texts):
+            _halving(portion, lambda part: self._encode(texts, part, encoded), lambda row, e: fail(results[row], e))
         return encoded
 
     def score_batch(
@@ -196,6 +200,21 @@ def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tens
         padded[at, : len(row)] = torch.tensor(row)
         mask[at, : len(row)] = 1
     return padded, mask
+
+
+def _portions(rows: Sequence[int], texts: Sequence[str | None]) -> Iterator[list[int]]:
+    """Divide rows so that the texts of a part are short together, or there is one."""
+    portion: list[int] = []
+    characters = 0
+    for row in rows:
+        length = len(texts[row] or "")
+        if portion and characters + length > _CHARACTERS_AT_ONCE:
+            yield portion
+            portion, characters = [], 0
+        portion.append(row)
+        characters += length
+    if portion:
+        yield portion
 
 
 def _halving(rows: list[int], run: Callable[[list[int]], None], fail: Callable[[int, Exception], None]) -> None:

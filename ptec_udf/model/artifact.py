@@ -28,7 +28,7 @@ from ptec_udf.model.artifact_format import (
     sha256,
 )
 from ptec_udf.model.lora import FIRST, SECOND
-from ptec_udf.model.manifest import Manifest
+from ptec_udf.model.manifest import Manifest, TermsForm
 from ptec_udf.model.terms import Terms
 
 
@@ -146,17 +146,34 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     if not _fits(manifest, adapter):
         raise ArtifactError(f"{where}/{ADAPTER}: must hold what {MANIFEST} says, a prompt or LoRA; train again")
     n_members = [manifest.members] if manifest.members else []
-    if not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == [*n_members, len(manifest.labels)]:
+    if not {"weight", "bias"} <= head.keys() or not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == [
+        *n_members,
+        len(manifest.labels),
+    ]:
         raise ArtifactError(f"{where}/{HEAD}: must hold a head of all labels for each member; train again")
-    terms = Terms.from_json(files[TERMS], manifest.terms) if manifest.terms else None
-    of_terms = TERMS_WEIGHT if manifest.backbone else "weight"
-    if terms is not None and (of_terms not in head or len(terms) != head[of_terms].shape[1]):
-        raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TERMS}; train again")
+    terms, of_terms = None, (TERMS_WEIGHT, TERMS_BIAS) if manifest.backbone else ("weight", "bias")
+    if manifest.terms is not None:
+        terms = _terms(files[TERMS], manifest.terms, where)
+        shapes = [[*head[name].shape] for name in of_terms if name in head]
+        if shapes != [[len(manifest.labels), len(terms)], [len(manifest.labels)]]:
+            raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TERMS}; train again")
     terms_head = (head[TERMS_WEIGHT], head[TERMS_BIAS]) if terms is not None and manifest.backbone else None
     queries = head.get("queries")
     if (None if queries is None else queries.shape) != (head["weight"].shape if manifest.attends else None):
         raise ArtifactError(f"{where}/{HEAD}: must hold a query of each label with label_attention; train again")
     return Artifact(manifest, adapter, head["weight"], head["bias"], queries, terms, dict(files), terms_head)
+
+
+def _terms(data: bytes, form: TermsForm, where: str) -> Terms:
+    """Read the terms that an artifact counts.
+
+    Raises:
+        ArtifactError: where they are none.
+    """
+    try:
+        return Terms.from_json(data, form)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ArtifactError(f"{where}/{TERMS}: must hold terms and how many rows each stands in; train again") from None
 
 
 def prompt_names(n_members: int) -> list[str]:

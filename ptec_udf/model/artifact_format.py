@@ -112,7 +112,7 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     try:
         values = json.loads(data)
         version = values.get("format_version")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise ArtifactError(f"{place}: must be a JSON object; copy the artifact anew") from None
     if version != FORMAT_VERSION:
         raise ArtifactError(

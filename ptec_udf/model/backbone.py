@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ _CONTENT = (
     "spm.model",
     "model.safetensors.index.json",
 )
+
+# Keys by which transformers reads files of other names in their place, which have no part in the content hash.
+_ELSEWHERE = ("configuration_files", "fast_tokenizer_files", "transformers_weights")
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ def _in_folder(name: str, folder: Path) -> Backbone:
             f"backbone {name!r} must have no adapter_config.json, which is loaded only where peft is installed: merge "
             f"the adapter into the weights, and remove it from {str(folder)!r}"
         )
+    if referring := sorted(_referring(folder)):
+        raise BackboneError(
+            f"backbone {name!r} must name no files that its content hash does not hold, and does in "
+            f"{', '.join(referring)}; put them in {str(folder)!r} under their usual names"
+        )
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
         return Backbone(name=name, folder=folder)
     gguf_files = sorted(folder.glob("*.gguf"))
@@ -158,6 +166,16 @@ def _in_folder(name: str, folder: Path) -> Backbone:
     raise BackboneError(
         f"backbone {name!r} must have config.json and *.safetensors, or one *.gguf file; not so in {str(folder)!r}"
     )
+
+
+def _referring(folder: Path) -> Iterator[str]:
+    """Give the places where a folder's files name others that would be read, and that nobody would hash."""
+    for name in ("config.json", "tokenizer_config.json", "model.safetensors.index.json"):
+        values = _values(folder / name)
+        yield from (f"{key} of {name}" for key in _ELSEWHERE if key in values)
+        shards = values.get("weight_map")
+        if isinstance(shards, dict) and any(Path(str(shard)).name != shard for shard in shards.values()):
+            yield f"weight_map of {name}"
 
 
 def _package_folder(name: str, package: str) -> Path:
@@ -175,10 +193,16 @@ def _package_folder(name: str, package: str) -> Path:
 
 def _is_model_config(file: Path) -> bool:
     """Tell a model's config.json from the ones of pooling layers and the like."""
+    return "model_type" in _values(file)
+
+
+def _values(file: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is none."""
     try:
-        return "model_type" in json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _hub_folder(name: str, repository: str, revision: str) -> Path:

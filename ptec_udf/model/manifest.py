@@ -6,6 +6,7 @@ How its hashes are made and what files lie beside it, artifact.py says.
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -31,9 +32,9 @@ MOST_WORDS = 16
 
 
 class _Part(BaseModel):
-    """A part of the manifest: unknown keys are refused."""
+    """A part of the manifest: unknown keys are refused, and what is no number, over which a threshold lies for SQL."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class BackboneName(_Part):
@@ -127,6 +128,12 @@ class Manifest(_Part):
     def attends(self) -> bool:
         """Whether each label pools a text in its own way."""
         return self.pooling == "label_attention"
+
+    @field_validator("created")
+    @classmethod
+    def _created_is_a_time(cls, created: str) -> str:
+        datetime.fromisoformat(created)
+        return created
 
     @field_validator("template")
     @classmethod

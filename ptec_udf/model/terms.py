@@ -23,7 +23,7 @@ from ptec_udf.model.manifest import LEAST_CHARACTERS, TermsForm
 _WORD = re.compile(r"\b\w\w+\b")
 _NONE = np.array([], np.int64)
 _MOST_WORDS_REMEMBERED = 100_000
-_LONGEST_WORD_REMEMBERED = 100  # characters; a longer one hardly comes again, and may fill memory
+_LONGEST_WORD_REMEMBERED = 30  # characters; a longer one hardly comes again, and many would fill memory
 
 
 class Terms:

@@ -41,7 +41,11 @@ def check_budget(kinds: list[ErrorKind], n_companies: int, max_fraction: float) 
 
 
 def fates_of_shown(night: Night, changes: DataFrame) -> Mapping[str, int]:
-    """Count companies by fate that another model shows, if this one takes its place; its own scores may be old."""
+    """Count companies by fate that another model shows, if this one takes its place: its own scores may be old.
+
+    Returns:
+        Nothing where it takes no other's place, or that shows none.
+    """
     last = night.history.last_done(alias=night.record.alias, model_id=night.record.model_id)
     if last is None or last["model_id"] == night.record.model_id or last["source_id"] != night.source.source_id:
         return {}
@@ -49,7 +53,7 @@ def fates_of_shown(night: Night, changes: DataFrame) -> Mapping[str, int]:
     shown = scores.where((F.col("model_id") == last["model_id"]) & F.col("removed_in").isNull()).select("key")
     there = changes.where(F.col("fate") != GONE)
     n_shown, n_gone = shown.count(), shown.join(there, on="key", how="left_anti").count()
-    return {GONE: n_gone, SAME: n_shown - n_gone}
+    return {GONE: n_gone, SAME: n_shown - n_gone} if n_shown else {}
 
 
 def check_removed(fates: Mapping[str, int], max_fraction: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
-from pyspark.sql import Column, Window
+from pyspark.sql import Column, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import WarehouseConfig
@@ -23,7 +24,14 @@ from ptec_udf.warehouse.tables import Warehouse, with_retries
 WEEK_HOURS = 168
 """Delta's own retention: a shorter one may take files from a night or a reader that is at work."""
 
-_VACUUM_LOGS = "spark.databricks.delta.vacuum.logging.enabled"
+_OF_VACUUM = {
+    # Two versions more of each table, and one of corrections is a night's work.
+    "spark.databricks.delta.vacuum.logging.enabled": "false",
+    # Else it goes by a property of the table, which is the site's or Delta's default, and not by the hours it is given,
+    "spark.databricks.delta.vacuum.retentionWindowIgnore.enabled": "false",
+    # or refuses fewer than that.
+    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+}
 
 
 class KeepDays(Section):
@@ -165,9 +173,24 @@ def _tidy(warehouse: Warehouse, table: str, config: HousekeepingConfig) -> None:
     if config.optimize and table != "corrections":  # a version of it is a night's work, and it is small
         with_retries(lambda: spark.sql(f"OPTIMIZE {name}").collect())
     if config.vacuum_hours is not None:
-        # Its log would be two versions more of each table, for the same reason.
-        spark.conf.set(_VACUUM_LOGS, "false")
-        spark.sql(f"VACUUM {name} RETAIN {config.vacuum_hours} HOURS").collect()
+        with _settings(spark, _OF_VACUUM):
+            spark.sql(f"VACUUM {name} RETAIN {config.vacuum_hours} HOURS").collect()
+
+
+@contextmanager
+def _settings(spark: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
+    """Let a session have other settings for a while."""
+    before = {name: spark.conf.get(name, None) for name in values}
+    for name, value in values.items():
+        spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        for name, value_before in before.items():
+            if value_before is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, value_before)
 
 
 def _size(warehouse: Warehouse, table: str) -> dict[str, Any]:

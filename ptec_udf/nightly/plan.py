@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig, ShadowConfig
@@ -134,12 +134,27 @@ def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, sour
     """Make the night of a model and a pinned source, as runs and scores stand now."""
     runs_version = warehouse.version("runs")
     history, template = History.read(warehouse), artifact.manifest.template
+    source = _as_known(source, history, warehouse.spark)
     record = new_record(history, config, model_id=artifact.model_id, template=template, source=source)
     if estimates := history.estimates_of(record.run_id):
         record.estimated_seconds = estimates[-1]["estimated_seconds"]
     scores_version, record.corrections_version = warehouse.version("scores"), warehouse.version("corrections")
     versions = (runs_version, scores_version, record.corrections_version)
     return Night(warehouse, config, source, artifact, history, record, *versions)
+
+
+def _as_known(source: PinnedSource, history: History, spark: SparkSession) -> PinnedSource:
+    """Give a table that was replaced in place since its last night the identity that this night knew it by.
+
+    ``CREATE OR REPLACE TABLE`` and what loads by it give a table another id of Delta's and go on with its versions; one
+    that is dropped and made again begins with the first.
+    """
+    last = history.last_of_source(source.name)
+    if source.kind != "delta" or last is None or last["source_id"] == source.source_id:
+        return source
+    if not source.had_version(spark, last["source_version"], last["ended"]):
+        return source
+    return replace(source, source_id=last["source_id"])
 
 
 def as_it_is_now(night: Night) -> Night:

@@ -39,7 +39,7 @@ class History:
     def read(cls, warehouse: Warehouse) -> History:
         """Read the few columns that decide what a night has to do, and what was estimated before it."""
         columns = ("command", "run_id", "outcome", "source_id", "source_name", "source_version", "text_id", "model_id")
-        facts = ("alias", "started", "estimated_seconds", "corrections_version", "drifted")
+        facts = ("alias", "started", "ended", "estimated_seconds", "corrections_version", "drifted")
         runs = warehouse.read("runs").select(*columns, *facts)
         # Not sorted here, by local times, which come twice in the hour that a clock is put back.
         rows = runs.orderBy("started").collect()
@@ -66,6 +66,10 @@ class History:
     def last_of_model(self, model_id: str) -> Row | None:
         """Return the last run that wrote scores of a model."""
         return self._last(lambda row: row["model_id"] == model_id)
+
+    def last_of_source(self, name: str) -> Row | None:
+        """Return the last run that wrote scores of a source, by its name."""
+        return self._last(lambda row: row["source_name"] == name)
 
     def of_others_since(self, last: Row | None) -> list[Row]:
         """Return later runs by another name that wrote scores of that run's model: what they changed is told there."""

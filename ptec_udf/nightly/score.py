@@ -34,6 +34,7 @@ from ptec_udf.nightly.shadows import Shadow, find_shadows, nights_beside, score_
 from ptec_udf.nightly.stage import Beside, Staged, forget_errors, fresh_texts, stage
 from ptec_udf.nightly.write import write
 from ptec_udf.progress import say
+from ptec_udf.remote import off_its_tables
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
@@ -111,7 +112,10 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
     say(f"run {record.run_id}: version {night.source.version} of {night.source.name}, model {record.model_id[:12]}")
     if night.config.retry_errors and night.history.has_failed_as(record.run_id):  # what it failed by may be mended
         forget_errors(night.warehouse, model_id=record.model_id, run_id=record.run_id)
-    changes = todo = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
+    changes = night.changes()
+    if night.source.kind != "delta":  # what is read anew, since somebody wrote to it, may be another version
+        changes = off_its_tables(changes)
+    todo = changes.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         fates, n_texts = diff.count_fates(changes)
         if fates.get(diff.WRITTEN):
@@ -124,8 +128,7 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
             say(f"warning: {null_keys} rows have no {night.config.source.key!r} and cannot be scored")
         say(", ".join(f"{fate} {count}" for fate, count in sorted(fates.items())) or "the source has no rows")
         if not night.config.source.accept_new:  # the companies of an earlier source may all be gone
-            for counted in (fates, fates_of_shown(night, changes)):
-                check_removed(counted, night.config.max_removed_fraction)
+            check_removed(fates_of_shown(night, changes) or fates, night.config.max_removed_fraction)
         staged = _stage(night, todo, n_texts) if diff.has_texts(fates) else Staged()
         write(night, todo, fates, still_held)
         still_held()  # else another run's scores would be measured

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ptec_udf.engine.isolated import KILLED
 from ptec_udf.nightly.plan import Night
 
 
 def sample_texts(night: Night, *, rows: int, seed: int, longest: int = 0) -> list[str]:
     """Draw distinct texts of the pinned source; the same ones each time, however Spark arranges its rows.
+
+    Those that have killed a worker are left out: they would kill whoever scores them now.
 
     Args:
         night: its source and the model's template make the texts. Keys without a text, or with several, have none.
@@ -21,7 +24,8 @@ def sample_texts(night: Night, *, rows: int, seed: int, longest: int = 0) -> lis
         Each text once, in the order of their hashes; empty where the source has no text.
     """
     has_text = night.texts().where(F.col("key").isNotNull() & F.col("text").isNotNull())
-    texts = has_text.select("text_hash", "text").dropDuplicates(["text_hash"])
+    deadly = night.standing().where(F.col("error") == KILLED).select("text_hash")
+    texts = has_text.select("text_hash", "text").dropDuplicates(["text_hash"]).join(deadly, "text_hash", "left_anti")
     drawn = _first(texts, F.xxhash64(F.lit(seed), "text_hash").asc(), rows)
     chosen = drawn.unionByName(_first(texts, F.length("text").desc(), longest)) if longest else drawn
     by_hash = {row["text_hash"]: row["text"] for row in chosen.collect()}

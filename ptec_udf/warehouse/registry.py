@@ -46,13 +46,14 @@ def register(warehouse: Warehouse, artifact_folder: Path, keep: Path, name: str)
     model_id = artifact.model_id
     known = warehouse.read("models").where(F.col("model_id") == F.lit(model_id)).first()
     location = Path(known.location) if known else keep.absolute() / model_id
+    of_model, of_labels = registered.model_row(artifact, location, name), registered.label_rows(artifact)
     registered.keep(artifact, location)
     if known:
         say(f"model {model_id} is registered already, as {known.name!r}; nothing was changed")
         return model_id
     # A model counts once it is in models, so a stop between the two leaves nothing half done.
-    warehouse.replace_model("labels", registered.label_rows(artifact), model_id)
-    warehouse.replace_model("models", [registered.model_row(artifact, location, name)], model_id)
+    warehouse.replace_model("labels", of_labels, model_id)
+    warehouse.replace_model("models", [of_model], model_id)
     return model_id
 
 

@@ -28,6 +28,7 @@ _REQUIRED = {
     "spark.sql.legacy.parameterSubstitution.constantsOnly": "true",
     "spark.python.worker.reuse": "true",
 }
+_OLD_VERSIONS = "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration"
 
 
 def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSession:
@@ -53,6 +54,7 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
         spark = SparkSession.builder.getOrCreate()
     _silence(spark)
     _check(spark, folder)
+    _let_read_old_versions(spark)
     return spark
 
 
@@ -69,7 +71,13 @@ def _connect(address: str, app_name: str) -> SparkSession:
     PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
     # Reuse of workers is the server's, which tells nobody.
     _refuse(_faults({name: value for name, value in _REQUIRED.items() if "reuse" not in name}, found))
+    _let_read_old_versions(spark)
     return spark
+
+
+def _let_read_old_versions(spark: SparkSession) -> None:
+    """Let a night read the versions that it has pinned, as the shipped settings do, whoever started the session."""
+    spark.conf.set(_OLD_VERSIONS, default_settings()[_OLD_VERSIONS])
 
 
 def default_settings() -> dict[str, str]:

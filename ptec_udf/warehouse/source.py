@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from py4j.protocol import Py4JError
@@ -33,7 +34,8 @@ class PinnedSource:
     Attributes:
         name: table name or path as configured.
         kind: what it is.
-        source_id: Delta's table id; for a view or Parquet a hash of the definition or location.
+        source_id: Delta's table id, where the table was replaced in place the one that runs know it by; for a view or
+            Parquet a hash of the definition or location.
         version: Delta version; for a view or Parquet a counter of our own.
         fingerprint: hash of a Parquet folder's file names, sizes and times; None for others.
         table: quoted table name; None for a path.
@@ -55,6 +57,11 @@ class PinnedSource:
         if self.kind == "parquet":
             return spark.read.parquet(str(self.path))
         return spark.table(str(self.table))
+
+    def had_version(self, spark: SparkSession, version: int, by: datetime) -> bool:
+        """Tell whether a Delta table's log still shows a version, and that it was written by then."""
+        history = spark.sql(f"DESCRIBE HISTORY {self.table or f'delta.{quote(str(self.path))}'}")
+        return not history.where((F.col("version") == version) & (F.col("timestamp") <= F.lit(by))).isEmpty()
 
 
 def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None = None) -> PinnedSource:

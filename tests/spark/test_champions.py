@@ -12,7 +12,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
-from tests.spark.nights import Site, changed_companies, companies
+from tests.spark.nights import SCHEMA, Site, changed_companies, companies
 from tests.tiny import LABELS, tiny_artifact
 from tests.variants import variant
 
@@ -135,6 +135,16 @@ def test_half_written_source_is_refused_although_the_new_champion_has_few_scores
         site.night()
 
 
+def test_a_model_that_comes_back_is_not_judged_by_the_companies_that_it_knew_once(site: Site) -> None:
+    site.write(companies(200))
+    site.night(f"model.id={site.model(1)}")
+    site.champion()
+    site.write(companies(15))
+    site.night()
+    site.champion(1)
+    assert site.night()["counts"] == {"removed": 185}
+
+
 @pytest.mark.long
 def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monkeypatch: Any) -> None:
     first = site.champion(0)
@@ -152,6 +162,23 @@ def test_after_rollback_nothing_is_scored_and_changes_say_model(site: Site, monk
 
     assert moves(forth["run_id"])
     assert moves(back["run_id"]) == {(key, label, not entered) for key, label, entered in moves(forth["run_id"])}
+
+
+def test_a_table_that_is_replaced_in_place_stays_the_same_source(site: Site) -> None:
+    site.champion()
+    site.night()
+    for n_left, counts in ((25, {"removed": 5}), (22, {"removed": 3})):
+        frame = site.spark.createDataFrame(companies(20)[:n_left], SCHEMA)
+        frame.writeTo(site.table).using("delta").createOrReplace()
+        result = site.night()
+        assert (result["counts"], result["skipped"]) == (counts, n_left)
+    assert site.night()["outcome"] == "nothing_to_do"
+    assert len({row["source_id"] for row in site.warehouse.read("runs").collect()}) == 1
+    site.spark.sql(f"DROP TABLE {site.table}")
+    for _ in range(4):  # until it has the version that was scored last, and one more
+        site.write(companies(20)[:22])
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        site.night()
 
 
 @pytest.mark.long

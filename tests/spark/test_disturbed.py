@@ -47,6 +47,17 @@ def test_a_second_night_at_once_is_refused_with_the_name_of_the_first(
     assert site.night()["outcome"] == "nothing_to_do"
 
 
+def test_a_view_that_changes_while_a_night_is_at_work_is_compared_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = f"{site.warehouse.database}.seen"
+    site.spark.sql(f"CREATE VIEW {view} AS SELECT * FROM {site.table}")
+    site.champion()
+    before_writing(monkeypatch, lambda: site.write(companies(20)[:3]))
+    assert site.night(f"source.table={view}")["counts"] == {"ok": 30}
+    assert len(site.scores()) == 30
+
+
 def let_go_first(another: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let something happen while the next night waits for its hold."""
     held, todo = score_module.held, [another]

@@ -60,18 +60,28 @@ def test_files_that_no_version_within_the_retention_needs_go(site: Site) -> None
         site.write(companies(20 + at))
         site.night()
     before = tables(site)
-    setting = "spark.databricks.delta.retentionDurationCheck.enabled"
-    site.spark.conf.set(setting, "false")
-    try:
-        settings = load_config(HousekeepingConfig, None, []).model_copy(update={"vacuum_hours": 0})
-        found = {row["table"]: row for row in housekeep(site.warehouse, settings)}
-    finally:
-        site.spark.conf.unset(setting)
+    check = "spark.databricks.delta.retentionDurationCheck.enabled"
+    checked = site.spark.conf.get(check)
+    settings = load_config(HousekeepingConfig, None, []).model_copy(update={"vacuum_hours": 0})
+    found = {row["table"]: row for row in housekeep(site.warehouse, settings)}
+    assert site.spark.conf.get(check) == checked == "true"
     assert tables(site) == before
     assert found["scores"]["files_on_disk_before"] > found["scores"]["files_on_disk_after"]
     assert found["scores"]["files_on_disk_after"] == found["scores"]["files_after"]
     assert found["corrections"]["files_before"] == found["corrections"]["files_after"] == 2  # none of them is joined
     assert site.night()["outcome"] == "nothing_to_do"
+
+
+@pytest.mark.parametrize("hours", [0, 24 * 365])
+def test_files_stay_as_long_as_is_configured_whatever_their_table_says(site: Site, hours: int) -> None:
+    site.champion()
+    for at in range(2):
+        site.write(companies(20 + at))
+        site.night()
+    kept = f"'delta.deletedFileRetentionDuration' = 'interval {hours} hours'"
+    site.spark.sql(f"ALTER TABLE {site.warehouse.name('scores')} SET TBLPROPERTIES ({kept})")
+    before, after = keep(site, "vacuum_hours=null")["scores"], keep(site)["scores"]
+    assert before["files_on_disk_after"] == after["files_on_disk_after"] > after["files_after"]
 
 
 def test_a_dry_run_counts_rows_and_changes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,15 @@ def test_a_delta_table_is_read_at_its_version_by_name_and_by_path(spark: SparkSe
     assert keys(spark, pin(spark, source(table=name, version=0))) == {"a"}
 
 
+def test_a_version_whose_files_are_there_is_read_however_old_it_is(spark: SparkSession, warehouse: Warehouse) -> None:
+    name = f"{warehouse.database}.companies"
+    at_once = "TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours')"
+    spark.sql(f"CREATE TABLE {name} USING delta {at_once} AS SELECT 'a' AS key")
+    pinned = pin(spark, source(table=name))
+    spark.sql(f"INSERT INTO {name} VALUES ('b')")
+    assert keys(spark, pinned) == keys(spark, pin(spark, source(table=name, version=0))) == {"a"}
+
+
 def test_a_table_made_again_is_another_source(spark: SparkSession, warehouse: Warehouse) -> None:
     name, ids = f"{warehouse.database}.companies", set()
     for _ in range(2):

@@ -115,6 +115,7 @@ def test_unknown_format_version_is_refused(folder, version):
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"template": None}, "template: Input should be a valid string"),
         ({"template": "no field"}, "template: Value error, template must have at least one field"),
+        ({"created": "yesterday"}, "created: Value error, Invalid isoformat string"),
         ({"max_tokens": 7}, "max_tokens: Input should be greater than or equal to 8"),
         ({"template": "{other}"}, "its checksum differs"),
     ],

@@ -55,6 +55,22 @@ def _without(folder, *names):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("config.json", {"configuration_files": ["config.9.json"]}, "configuration_files of config.json"),
+        ("config.json", {"transformers_weights": "sub/model.safetensors"}, "transformers_weights of config.json"),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.9.json"]}, "fast_tokenizer_files of tokenizer"),
+        ("model.safetensors.index.json", {"weight_map": {"a": "sub/a.safetensors"}}, "weight_map of model.safetensors"),
+    ],
+)
+def test_files_that_the_content_hash_would_not_hold_are_refused(folder, name, value, where):
+    file = folder / name
+    file.write_text(json.dumps((json.loads(file.read_text("utf-8")) if file.exists() else {}) | value), "utf-8")
+    with pytest.raises(BackboneError, match=f"must name no files that its content hash does not hold, .* {where}"):
+        resolve(f"path:{folder}")
+
+
 def test_weights_that_are_missing_are_refused(folder):
     _without(folder, "encoder.layer.1.output.dense.weight", "encoder.layer.1.output.dense.bias")
     with pytest.raises(BackboneError, match=r"2 are not in its files, such as 'encoder.layer.1.output.dense.bias"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import sqlite3
 import time
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from py4j.protocol import Py4JError
@@ -131,6 +133,13 @@ def test_values_within_values_are_shown_as_words_and_no_line_is_folded_in_a_pipe
     assert "f" * 64 in told
     assert "/a" * 200 in told
     assert "'" not in told
+
+
+def test_what_json_has_no_form_for_is_text_or_null(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"rows": [{"by_day": {date(2026, 1, 2): math.nan, None: [math.inf, 1.5]}, "at": date(2026, 1, 3)}]}
+    run_command(lambda: found, as_json=True, show=show_pairs)
+    rows = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["rows"]
+    assert rows == [{"by_day": {"2026-01-02": None, "None": [None, 1.5]}, "at": "2026-01-03"}]
 
 
 @pytest.mark.parametrize("as_json", [True, False])

@@ -162,6 +162,14 @@ def test_terms_decide_the_model_id_and_fit_the_head(learned):
         read_artifact(files | {MANIFEST: manifest})
 
 
+@pytest.mark.parametrize("terms", [b"[]", b'{"rows": 3}', b'{"rows": 3, "words": [], "characters": {}}', b"[" * 10**5])
+def test_what_holds_no_terms_is_refused(learned, terms):
+    made = load_artifact(learned["tfidf"][1])
+    files = {name: data for name, data in made.files.items() if name != MANIFEST} | {TERMS: terms}
+    with pytest.raises(ArtifactError, match=r"terms\.json: must hold terms"):
+        read_artifact(files | {MANIFEST: seal(made.manifest, files)[1]})
+
+
 def test_head_needs_its_backbone_and_tfidf_none(learned):
     made = load_artifact(learned["head"][1])
     elsewhere = made.manifest.backbone.model_copy(update={"name": "path:/nowhere"})

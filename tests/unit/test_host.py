@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import multiprocessing
 import resource
 import shutil
@@ -125,6 +127,20 @@ def on_full_disk(backbone, content, results):
 def test_conversion_for_which_there_is_no_room_is_done_without_and_leaves_nothing(bert, place):
     assert in_processes(on_full_disk, bert, 1) == [True]
     assert [file.suffix for file in place.iterdir()] == [".lock"]
+
+
+def test_converted_weights_that_cannot_be_read_are_done_without(bert, place, monkeypatch, caplog):
+    content, digest = bert.content_hash(), hashlib.file_digest
+    assert of_host(bert, content, torch.bfloat16).weights
+
+    def failing(stream, name):
+        if stream.name.startswith(str(place)):
+            raise OSError(errno.EIO, "Input/output error")
+        return digest(stream, name)
+
+    monkeypatch.setattr("hashlib.file_digest", failing)
+    assert of_host(bert, content, torch.bfloat16) is bert
+    assert "weights are not shared by the workers of this host" in caplog.text
 
 
 def test_what_a_killed_conversion_left_goes(bert, place):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from ptec_udf.engine.isolated import KILLED, IsolatedScorer, isolated
 from ptec_udf.engine.worker import EngineSettings, scorer_for
 from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import load_artifact
-from tests.faulty import DEADLY, python_path_with_fault
+from tests.faulty import DEADLY, STARTS_LEFT, python_path_with_fault
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
 
 SETTINGS = EngineSettings(dtype="float32", batch_tokens=512, window_rows=10, window_bytes=1000, threads=1)
@@ -49,6 +51,19 @@ def test_process_that_dies_of_every_text_ends_the_pass(model, tmp_path, monkeypa
     monkeypatch.setattr(module, "_MOST_GIVEN_UP", 2)
     with isolated(*model) as scorer, pytest.raises(PtecError, match="2 texts in a row killed the process"):
         scorer.score([DEADLY] * 3)
+
+
+@pytest.mark.parametrize(("deaths", "is_scored"), [(2, True), (3, False)])
+def test_process_that_dies_before_it_has_begun_is_started_again(model, tmp_path, monkeypatch, deaths, is_scored):
+    left = tmp_path / "left"
+    left.write_text(str(deaths))
+    monkeypatch.setenv(STARTS_LEFT, str(left))
+    monkeypatch.setenv("PYTHONPATH", python_path_with_fault(tmp_path, "plant_early_deaths"))
+    monkeypatch.setattr(module, "_WAITS_TO_LOAD_S", (0, 0))
+    expected = nullcontext() if is_scored else pytest.raises(PtecError, match="died before it had loaded the model")
+    with isolated(*model) as scorer, expected:
+        assert scorer.score(TEXTS[:1])[0].status == "ok"
+    assert left.read_text() == "0"
 
 
 def test_process_that_cannot_load_the_model_ends_the_pass(model, tmp_path):

@@ -78,6 +78,18 @@ def test_text_without_content_is_empty_and_its_neighbours_are_not(make_scorer, t
     assert (empty.n_tokens, empty.n_truncated, empty.batch_positions) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(("at_once", "least", "most"), [(1, 40, 40), (200, 13, 39), (10_000, 1, 1)])
+def test_texts_are_tokenised_some_at_a_time(make_scorer, monkeypatch, at_once, least, most):
+    scorer = make_scorer()
+    texts, encode, numbers = [*TEXTS, None, ""], scorer.encoder.encode, []
+    expected = scorer.encode(texts, [])
+    monkeypatch.setattr("ptec_udf.engine.scorer._CHARACTERS_AT_ONCE", at_once)
+    monkeypatch.setattr(scorer.encoder, "encode", lambda some: numbers.append(sum(map(len, some))) or encode(some))
+    assert scorer.encode(texts, []) == expected
+    assert max(numbers) <= max(at_once, *map(len, TEXTS))
+    assert least <= len(numbers) <= most
+
+
 def test_nothing_but_empty_texts(make_scorer):
     assert [result.status for result in make_scorer().score([None, ""])] == [EMPTY, EMPTY]
     assert make_scorer().score([]) == []

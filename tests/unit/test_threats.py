@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 from pyspark.errors import PySparkException
+from safetensors.torch import save
 
 from jobs.command import run_command, show_rows
 from ptec_udf.config import ScoreConfig, WarehouseConfig
@@ -55,6 +57,30 @@ def test_a_pickle_in_place_of_tensors_is_refused(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(sealed)
     with pytest.raises(ArtifactError, match="must hold its tensors as safetensors"):
         load_artifact(folder)
+
+
+def test_a_head_without_a_bias_is_refused(folder: Path) -> None:
+    manifest = Manifest.model_validate(json.loads((folder / MANIFEST).read_bytes()))
+    files = {known: (folder / known).read_bytes() for known in manifest.files}
+    (folder / HEAD).write_bytes(save({"weight": torch.zeros(len(manifest.labels), 4)}))
+    files[HEAD] = (folder / HEAD).read_bytes()
+    (folder / MANIFEST).write_bytes(seal(manifest, files)[1])
+    with pytest.raises(ArtifactError, match="must hold a head of all labels"):
+        load_artifact(folder)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_probability_is_never_made_of_what_is_no_number(folder: Path, value: float) -> None:
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    manifest["labels"][0] |= {"scale": value, "offset": value}
+    manifest["threshold_logit"] = value
+    with pytest.raises(ValidationError) as caught:
+        Manifest.model_validate(manifest)
+    assert {(fault["type"], fault["loc"][-1]) for fault in caught.value.errors()} == {
+        ("finite_number", "scale"),
+        ("finite_number", "offset"),
+        ("finite_number", "threshold_logit"),
+    }
 
 
 def test_code_beside_a_backbone_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

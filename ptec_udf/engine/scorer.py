@@ -20,7 +20,7 @@ from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.terms import TermsHead
 
-# Of texts that are tokenised together: before they are cut, their tokens take a hundred times as much memory.
+# Of texts that are tokenised together: before they are cut, their tokens take far more memory than they do.
 _CHARACTERS_AT_ONCE = 2**20
 
 

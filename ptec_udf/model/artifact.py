@@ -145,11 +145,9 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
         raise ArtifactError(f"{where}: must hold its tensors as safetensors; train again") from None
     if not _fits(manifest, adapter):
         raise ArtifactError(f"{where}/{ADAPTER}: must hold what {MANIFEST} says, a prompt or LoRA; train again")
-    n_members = [manifest.members] if manifest.members else []
-    if not {"weight", "bias"} <= head.keys() or not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == [
-        *n_members,
-        len(manifest.labels),
-    ]:
+    of_labels = [*([manifest.members] if manifest.members else []), len(manifest.labels)]
+    is_there = {"weight", "bias"} <= head.keys()
+    if not is_there or not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == of_labels:
         raise ArtifactError(f"{where}/{HEAD}: must hold a head of all labels for each member; train again")
     terms, of_terms = None, (TERMS_WEIGHT, TERMS_BIAS) if manifest.backbone else ("weight", "bias")
     if manifest.terms is not None:

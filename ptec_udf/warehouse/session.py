@@ -76,8 +76,9 @@ def _connect(address: str, app_name: str) -> SparkSession:
 
 
 def _let_read_old_versions(spark: SparkSession) -> None:
-    """Let a night read the versions that it has pinned, as the shipped settings do, whoever started the session."""
-    spark.conf.set(_OLD_VERSIONS, default_settings()[_OLD_VERSIONS])
+    """Let a night read the versions that it has pinned, as the shipped settings do, unless the site says otherwise."""
+    if spark.conf.get(_OLD_VERSIONS, None) is None:
+        spark.conf.set(_OLD_VERSIONS, default_settings()[_OLD_VERSIONS])
 
 
 def default_settings() -> dict[str, str]:

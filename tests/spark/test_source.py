@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from ptec_udf.config import SourceConfig
+from ptec_udf.config import SourceConfig, WarehouseConfig
 from ptec_udf.errors import SourceError
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
+from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import PinnedSource, pin, quoted_name
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -56,6 +58,14 @@ def test_a_version_whose_files_are_there_is_read_however_old_it_is(spark: SparkS
     pinned = pin(spark, source(table=name))
     spark.sql(f"INSERT INTO {name} VALUES ('b')")
     assert keys(spark, pinned) == keys(spark, pin(spark, source(table=name, version=0))) == {"a"}
+
+
+def test_a_site_that_refuses_old_versions_goes_on_to_do_so(spark: SparkSession) -> None:
+    name = "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration"
+    for set_before, stands in (("true", "true"), (None, "false")):
+        spark.conf.set(name, set_before) if set_before else spark.conf.unset(name)
+        build_session(WarehouseConfig(folder=spark.conf.get(FOLDER_SETTING)))
+        assert spark.conf.get(name) == stands
 
 
 def test_a_table_made_again_is_another_source(spark: SparkSession, warehouse: Warehouse) -> None:

@@ -24,9 +24,9 @@ def score(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Score what is new or changed in a source table: the nightly job.
+    r"""Score what is new or changed in a source table: the nightly job.
 
-    Challengers score in the same pass with --set 'shadows=[challenger]'. Exit code 0 also for a night with nothing to
+    Challengers score in the same pass with --set 'shadows=\[challenger]'. Exit code 0 also for a night with nothing to
     do, or one that is older than the scores that stand: 'outcome' says which.
     """
     from jobs.score import run

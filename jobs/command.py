@@ -101,13 +101,28 @@ def run_command(
         say("".join(traceback.format_tb(error.__traceback__)))
         say(f"error: {_kind_of(error)} at the place above")
         raise SystemExit(1) from None
-    if as_json:
-        print(plain(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
-    else:
-        show(result)
+    _print(result, show, as_json=as_json)
     if message := fault_of(result):
         say(f"error: {message}")
         raise SystemExit(1)
+
+
+def _print(result: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool) -> None:
+    """Print a result; a full disk is told in words, since what the command did stands."""
+    try:
+        if as_json:
+            print(plain(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
+        else:
+            show(result)
+        sys.stdout.flush()
+    except OSError as error:
+        if not _is_full_disk(error):
+            raise
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # else Python tries again at its end, and tells it
+        say("error: no room is left where the result was to be written; what the command did stands")
+        raise SystemExit(1) from None
 
 
 def _as_json(value: Any) -> Any:

@@ -15,9 +15,10 @@ from pyspark.sql import functions as F
 
 from jobs.command import show_rows
 from jobs.site import open_warehouse
+from ptec_udf.drift.judge import NIGHTS, TRAINING
 from ptec_udf.nightly.runs import DONE
-from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.tables import Warehouse
 
 
 def run(alias: str, n_nights: int, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
@@ -31,18 +32,25 @@ def run(alias: str, n_nights: int, config_file: Path | None, overrides: Sequence
     of_model = (F.col("model_id") == F.lit(model_id)) & F.col("alias").eqNullSafe(F.lit(alias))
     measured = warehouse.read("runs").where(of_model & (F.col("outcome") == DONE) & F.col("drifted").isNotNull())
     rows = measured.orderBy(F.desc("ended")).limit(n_nights).collect()
+    compared = _compared(warehouse, [row["run_id"] for row in rows])
     nights = [
         {
             "night": row["started"].astimezone(UTC).isoformat(timespec="seconds"),
             "run_id": row["run_id"],
+            "compared": compared.get(row["run_id"], []),
             "drifted": row["drifted"],
             "retrain": row["retrain"],
         }
         for row in rows
     ]
-    if not nights:
-        say(f"no night of {alias} ({model_id[:12]}) was measured yet")
     return {"alias": alias, "model_id": model_id, "retrain": bool(nights and nights[0]["retrain"]), "nights": nights}
+
+
+def _compared(warehouse: Warehouse, run_ids: list[str]) -> dict[str, list[str]]:
+    """Say what each run was held against: nothing, where companies are too few."""
+    of_runs = warehouse.read("drift").where(F.col("run_id").isin(run_ids)).groupBy("run_id")
+    rows = of_runs.agg(*(F.count(f"psi_{name}").alias(name) for name in (TRAINING, NIGHTS))).collect()
+    return {row["run_id"]: [name for name in (TRAINING, NIGHTS) if row[name]] for row in rows}
 
 
 def fault_of(result: dict[str, Any]) -> str | None:
@@ -55,13 +63,14 @@ def show(result: dict[str, Any]) -> None:
     rows = [
         {
             "night": night["night"],
+            "compared with": " and ".join(night["compared"]) or "nothing: too few companies",
             "over its limit": len(night["drifted"]),
             "the farthest": "; ".join(night["drifted"][:3]),
             "retrain": "yes" if night["retrain"] else "no",
         }
         for night in result["nights"]
     ]
-    show_rows(rows, "no night was measured")
+    show_rows(rows, f"no night of {result['alias']} ({result['model_id'][:12]}) was measured yet")
     for night in result["nights"][:1]:
         if night["drifted"]:
             show_rows([{"over its limit in the last night": what} for what in night["drifted"]])

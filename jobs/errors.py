@@ -25,7 +25,8 @@ def run(config_file: Path | None, overrides: Sequence[str], n_keys: int) -> dict
 
 def show(result: dict[str, Any]) -> None:
     """Print a line for each error."""
-    show_rows(result["errors"], "no company has an error")
+    rows = [row | {"keys": ", ".join(map(repr, row["keys"]))} for row in result["errors"]]  # a key may hold anything
+    show_rows(rows, "no company has an error")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,9 @@ def noticed(night: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
     try:
         yield result
     except BaseException as error:
-        failed: dict[str, Any] = {"event": FAILED, "outcome": FAILED, "error": _first_line(error)}
-        _end(config, {"command": command, **failed, "seconds": round(time.monotonic() - started)}, _which(night))
+        failed: dict[str, Any] = {"event": FAILED, "run_id": getattr(error, "run_id", None), "outcome": FAILED}
+        failed |= {"error": _first_line(error), "seconds": round(time.monotonic() - started)}
+        _end(config, {"command": command} | failed, _which(night))
         raise
     shadows = {name: shadow["outcome"] for name, shadow in (result.get("shadows") or {}).items()}
     names = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped", "reused", "retrain")

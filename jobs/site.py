@@ -10,6 +10,7 @@ from pydantic import ConfigDict, model_validator
 
 from ptec_udf.config import EngineConfig, ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
+from ptec_udf.errors import ConfigError, noting
 from ptec_udf.nightly.housekeeping import HousekeepingConfig
 from ptec_udf.section import Section
 from ptec_udf.warehouse.session import build_session
@@ -41,9 +42,28 @@ class AnyConfig(Section):
         return values
 
 
+def load_site(config_file: Path | None, overrides: Sequence[str]) -> AnyConfig:
+    """Read what is of use to every command.
+
+    Raises:
+        ConfigError: with all faults, among them overrides of what no such command reads.
+    """
+    read = ", ".join(AnyConfig.model_fields)
+    faults = [
+        f"--set {key}: this command reads {read} alone"
+        for key, equals, _ in (text.partition("=") for text in overrides)
+        if equals and key.strip().partition(".")[0] not in AnyConfig.model_fields
+    ]
+    with noting(faults):
+        config = load_config(AnyConfig, config_file, overrides)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
 def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
     """Open the warehouse that a configuration names, with its tables there."""
-    config = load_config(AnyConfig, config_file, overrides).warehouse
+    config = load_site(config_file, overrides).warehouse
     warehouse = Warehouse(build_session(config, name), config.database)
     warehouse.ensure()
     return warehouse, config

@@ -15,8 +15,7 @@ from pyspark.errors import (
     UnsupportedOperationException,
 )
 
-from jobs.site import AnyConfig
-from ptec_udf.config_file import load_config
+from jobs.site import load_site
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.progress import say
 from ptec_udf.warehouse.session import build_session
@@ -33,7 +32,7 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
     Raises:
         SourceError: when the statement cannot be run, with Spark's own explanation, but where it may quote a row.
     """
-    config = load_config(AnyConfig, config_file, overrides)
+    config = load_site(config_file, overrides)
     warehouse = Warehouse(build_session(config.warehouse, "ptec sql"), config.warehouse.database)
     try:
         warehouse.ensure()

@@ -46,12 +46,37 @@ def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequenc
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one place: the last would count, and nothing would say so."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Compose a mapping, and compare its keys as they are written."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return node
+
+
+def _load(text: str) -> Any:
+    """Read YAML."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def _read_yaml(file: str | Path) -> dict[str, Any]:
     """Read a mapping from a YAML file."""
     try:
-        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        values = _load(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"configuration file {str(file)!r} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"configuration file {str(file)!r} must be text in UTF-8") from None
     except _NOT_YAML as error:
         raise ConfigError(f"configuration file {str(file)!r} is not YAML: {_place(error)}") from None
     if values is None:
@@ -85,7 +110,7 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
         if not isinstance(place, dict):
             return f"--set {dotted}: {name!r} is a value, not a section"
     try:
-        place[last] = yaml.safe_load(text) if text else None
+        place[last] = _load(text) if text else None
     except _NOT_YAML:
         return f"--set {dotted}: the value is not YAML; put quotes around a text"
     return None

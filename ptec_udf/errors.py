@@ -25,9 +25,14 @@ from contextlib import contextmanager
 
 
 class PtecError(Exception):
-    """Base of all errors of this package; ends a command with exit code 1."""
+    """Base of all errors of this package; ends a command with exit code 1.
+
+    Attributes:
+        run_id: of the run that failed, where one had begun.
+    """
 
     exit_code = 1
+    run_id: str | None = None
 
 
 class UserError(PtecError):

@@ -13,12 +13,13 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from delta.tables import DeltaTable
+from py4j.protocol import Py4JError
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ptec_udf.text import quote
+from ptec_udf.text import no_pattern, quote
 
 _PORT = 15002
 """That servers have by default."""
@@ -127,7 +128,7 @@ def is_delta(spark: SparkSession, path: str) -> bool:
 
 
 class DeltaLog:
-    """The log of a Delta table: its newest version and its id."""
+    """The log of a Delta table: its newest version, and its id now and earlier."""
 
     def __init__(self, spark: SparkSession, table: str | None = None, path: str | None = None) -> None:
         """Open a table by its quoted name, or else by its folder.
@@ -156,6 +157,26 @@ class DeltaLog:
         if self._log is not None:
             return int(self._snapshot().version())
         return int(self._spark.sql(f"DESCRIBE HISTORY {self._name} LIMIT 1").select("version").first()[0])  # type: ignore[index]
+
+    def id_at(self, version: int) -> str | None:
+        """Return the id that the table had at a version; None where its log shows that no more."""
+        if self._log is None:
+            return self._id_by_query(version)
+        none = self._spark._jvm.scala.Option.empty()  # type: ignore[union-attr]
+        try:
+            return str(self._log.getSnapshotAt(version, none, none, False).metadata().id())
+        except Py4JError:
+            return None
+
+    def _id_by_query(self, version: int) -> str | None:
+        """As ``id_at``, from the commits themselves: the last one up to the version that sets the table's metadata."""
+        place = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("location").first()[0]  # type: ignore[index]
+        commits = self._spark.read.schema("metaData STRUCT<id: STRING>").json(f"{no_pattern(place)}/_delta_log/*.json")
+        named = commits.select("metaData.id", F.col("_metadata.file_name").alias("file")).where(
+            F.col("id").isNotNull() & (F.col("file") <= f"{version:020d}.json")
+        )
+        row = named.orderBy(F.desc("file")).first()
+        return None if row is None else str(row["id"])
 
     def _snapshot(self) -> Any:
         assert self._log is not None

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -176,9 +177,19 @@ def quote(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def no_pattern(path: str) -> str:
+    """Write a path so that Spark's readers take none of its characters for a pattern of several."""
+    return re.sub(r"([\\{}\[\]*?])", r"\\\1", path)
+
+
 def quoted(name: str) -> Column:
     """Column whose name is exactly ``name``, dots and backticks included."""
     return F.col(quote(name))
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether nothing of a text can be seen: ``clean`` makes null of it."""
+    return all(unicodedata.category(one)[0] in "CZ" for one in text)
 
 
 def clean(column: Column) -> Column:

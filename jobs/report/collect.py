@@ -62,6 +62,7 @@ def collect(warehouse: Warehouse, run: Row) -> dict[str, Any]:
         "labels": _labels(warehouse, run["model_id"], changes, _standing(scores), drift),
         "drift": drift,
         "nights": _nights(warehouse, run),
+        "failed_since": _failed_since(warehouse, run),
         "shares": _shares(warehouse, run),
         "errors": [asdict(kind) for kind in kinds_of(scores.where(of_run))],
     }
@@ -129,11 +130,22 @@ def _moves(changes: DataFrame) -> list[Row]:
     )
 
 
-def _nights(warehouse: Warehouse, run: Row) -> list[dict[str, Any]]:
-    """Return the last nights that came to an end, up to this run; of its alias, or of its model where it has none."""
-    alike = F.col("alias").eqNullSafe(F.lit(run["alias"]))
+def _alike(warehouse: Warehouse, run: Row) -> DataFrame:
+    """Return runs of a run's alias, or of its model where it has none."""
+    alike = (F.col("command") == COMMAND) & F.col("alias").eqNullSafe(F.lit(run["alias"]))
     if run["alias"] is None:
         alike &= F.col("model_id") == F.lit(run["model_id"])
+    return warehouse.read("runs").where(alike)
+
+
+def _failed_since(warehouse: Warehouse, run: Row) -> dict[str, Any] | None:
+    """Return the last night after this run, if it failed: whoever reads of this run alone would think all is well."""
+    last = _alike(warehouse, run).where(F.col("ended") > F.lit(run["ended"])).orderBy(F.desc("ended")).first()
+    return last.asDict() if last is not None and last["outcome"] == FAILED else None
+
+
+def _nights(warehouse: Warehouse, run: Row) -> list[dict[str, Any]]:
+    """Return the last nights that came to an end, up to this run."""
     names = (
         "run_id",
         "model_id",
@@ -147,7 +159,7 @@ def _nights(warehouse: Warehouse, run: Row) -> list[dict[str, Any]]:
         "drifted",
         "retrain",
     )
-    runs = warehouse.read("runs").where(alike & (F.col("outcome") == DONE) & (F.col("ended") <= F.lit(run["ended"])))
+    runs = _alike(warehouse, run).where((F.col("outcome") == DONE) & (F.col("ended") <= F.lit(run["ended"])))
     last = runs.orderBy(F.desc("ended")).limit(NIGHTS_SHOWN).select(*names).collect()
     return [row.asDict() for row in reversed(last)]
 

@@ -62,6 +62,7 @@ def summary(facts: dict[str, Any]) -> dict[str, Any]:
         "entered": sides["entered"],
         "left": sides["left"],
         "moved": [row for row in labels if row["moved"]][:_LABELS_SHOWN],
+        "is_compared": any(_indices(row) for row in drift),
         "figures": {(row["population"], row["figure"]): row for row in drift if row["label"] is None},
         "farthest": sorted(
             (row for row in labels if row["drift"]), key=lambda row: -max(_indices(row["drift"]), default=-1.0)

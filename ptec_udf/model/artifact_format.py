@@ -38,6 +38,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ptec_udf.errors import ArtifactError
+from ptec_udf.faults import messages_of
 from ptec_udf.model.manifest import Manifest
 
 FORMAT_VERSION = 1
@@ -123,7 +124,11 @@ def read_manifest(data: bytes, where: str) -> Manifest:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
         raise ArtifactError(
-            [f"{place}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+            [
+                f"{place}: {'.'.join(map(str, fault['loc']))}: {message}"
+                for fault in error.errors()
+                for message in messages_of(fault)
+            ]
         ) from None
     if data != _canonical(manifest) or manifest.checksum != _checksum(manifest):
         raise ArtifactError(f"{place}: file was changed after the artifact was made (its checksum differs)")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.curve import Point, is_rising
-from ptec_udf.text import parse_template
+from ptec_udf.text import is_blank, parse_template
 
 Cut = Literal["end", "longest_segment"]
 """What is cut of a text that is too long: its end, or the end of its longest segments, see ``engine/cut.py``."""
@@ -150,6 +150,8 @@ class Manifest(_Part):
         names = Counter(label.name for label in labels)
         if doubled := [name for name, times in names.items() if times > 1]:
             raise ValueError(f"each label must be there once, several times were: {', '.join(map(repr, doubled))}")
+        if blank := [name for name in names if is_blank(name)]:
+            raise ValueError(f"each label must have a name that can be seen, blank were: {', '.join(map(repr, blank))}")
         return labels
 
     @field_validator("curve")

@@ -33,8 +33,9 @@ def check_budget(kinds: list[ErrorKind], n_companies: int, max_fraction: float) 
     told = "\n".join(f"  {kind}" for kind in kinds)
     raise ErrorBudgetError(
         f"{n_errors} of {n_companies} companies have errors, max_error_fraction allows {max_fraction:g} of them "
-        f"(of at least {_LEAST_COMPANIES} companies). Nothing was merged, what was scored is kept:\n{told}\n"
-        "'ptec errors --config ...' lists them, with --rescore it scores them again; to merge them as they are, give "
+        f"(of at least {_LEAST_COMPANIES} companies). Nothing was merged, and what was scored is kept.\n{told}\n"
+        "'ptec errors --config ...' lists them. Mend the source where a row is at fault; where it is not, --rescore "
+        "scores them again. To merge the night as it is, which takes companies with errors out of their screens, give "
         "the same command with --set max_error_fraction=1",
         f"more than {max_fraction:g} have errors",
     )

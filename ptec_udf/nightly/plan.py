@@ -152,7 +152,8 @@ def _as_known(source: PinnedSource, history: History, spark: SparkSession) -> Pi
     last = history.last_of_source(source.name)
     if source.kind != "delta" or last is None or last["source_id"] == source.source_id:
         return source
-    if not source.had_version(spark, last["source_version"], last["ended"]):
+    # Another table of this name has versions of these numbers too. Earlier releases noted no id of Delta's.
+    if source.id_at(spark, last["source_version"]) != (last["source_fingerprint"] or last["source_id"]):
         return source
     return replace(source, source_id=last["source_id"])
 

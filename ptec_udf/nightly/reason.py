@@ -26,6 +26,8 @@ def reason_of(error: PySparkException | Py4JError) -> str:
         return str(ours[1])
     if says_full_disk(said):
         return "no room left on a disk"
+    if "java.lang.OutOfMemoryError" in said:
+        return "too little memory for Java (spark.driver.memory, spark.executor.memory), by a text of many MB, say"
     lacking = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", said, re.MULTILINE)
     if lacking:
         return f"workers that lack the Python module {lacking[1]!r} (docs/data-engineer.md, what executors need)"

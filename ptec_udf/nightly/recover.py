@@ -96,15 +96,17 @@ def _finish(night: Night, killed: Sequence[Row], columns: str) -> None:
         record = _record(night, row, columns)
         record.count_written(night.warehouse)
         record.write(night.warehouse, DONE)
-        say(f"run {record.run_id} was killed after its scores were written; its row is written now")
+        say(f"run {record.run_id} wrote scores and has no row, as one that was killed; it is written now")
 
 
 def _record(night: Night, row: Row, columns: str) -> RunRecord:
     """Make the record of a killed night, of the alias and the columns that its name was made of."""
     names = {run["source_id"]: run["source_name"] for run in night.history.rows}
     name = names.get(row["source_id"], night.source.name)
+    is_this = (night.source.kind, night.source.source_id) == ("delta", row["source_id"])
+    table_id = night.source.id_at(night.warehouse.spark, row["source_version"]) if is_this else None
     source = replace(
-        night.source, source_id=row["source_id"], name=name, version=row["source_version"], fingerprint=None
+        night.source, source_id=row["source_id"], name=name, version=row["source_version"], fingerprint=table_id
     )
     alias, text = _named(night, row, source, columns)
     return RunRecord(

@@ -39,7 +39,7 @@ class History:
     def read(cls, warehouse: Warehouse) -> History:
         """Read the few columns that decide what a night has to do, and what was estimated before it."""
         columns = ("command", "run_id", "outcome", "source_id", "source_name", "source_version", "text_id", "model_id")
-        facts = ("alias", "started", "ended", "estimated_seconds", "corrections_version", "drifted")
+        facts = ("alias", "started", "estimated_seconds", "corrections_version", "drifted", "source_fingerprint")
         runs = warehouse.read("runs").select(*columns, *facts)
         # Not sorted here, by local times, which come twice in the hour that a clock is put back.
         rows = runs.orderBy("started").collect()

@@ -69,7 +69,11 @@ def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
             return result
         check(night)
         ensure_views(night.warehouse)
-        return _recorded(night, shadows, still_held)
+        try:
+            return _recorded(night, shadows, still_held)
+        except PtecError as error:
+            error.run_id = night.record.run_id
+            raise
 
 
 def _needless(night: Night) -> dict[str, Any] | None:

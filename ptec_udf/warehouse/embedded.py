@@ -32,7 +32,7 @@ DAEMON = "ptec_udf.engine.daemon"
 _RUNS = "runs_at_work"
 """File of a warehouse that names the process which has it, and its runs."""
 
-# The JVM of a command that has just ended holds the catalog for some seconds more.
+# The JVM of a command that was killed holds the catalog for some seconds more.
 _LOCK_WAIT_S = 20.0
 
 

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.remote import is_remote
+from ptec_udf.text import no_pattern
 
 
 def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:
@@ -85,7 +86,7 @@ def _list_by_query(spark: SparkSession, path: str) -> list[tuple[str, int, int]]
     names = ("path", "length", F.unix_millis("modificationTime").alias("at"))
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
     try:
-        rows = files.load(path).select(*names).collect()
+        rows = files.load(no_pattern(path)).select(*names).collect()
     except AnalysisException as error:
         if error.getCondition() != "PATH_NOT_FOUND":
             raise
@@ -98,7 +99,13 @@ def _list_by_query(spark: SparkSession, path: str) -> list[tuple[str, int, int]]
 
 def _location_by_query(spark: SparkSession, path: str) -> str:
     """As ``qualified``, of a folder that holds a file."""
-    row = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path).select("path").first()
+    row = (
+        spark.read.format("binaryFile")
+        .option("recursiveFileLookup", "true")
+        .load(no_pattern(path))
+        .select("path")
+        .first()
+    )
     assert row is not None
     place = path.rstrip("/")
     return str(row["path"]).partition(place)[0] + place

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
@@ -14,6 +16,7 @@ from pyspark.java_gateway import launch_gateway
 from ptec_udf.errors import PtecError
 
 _MIN_JAVA = 17
+_END_S = 15.0
 
 
 def check_java() -> None:
@@ -41,4 +44,14 @@ def start_java(conf: SparkConf) -> None:
     A JVM prints warnings of its own to standard output, where a caller of ours reads a result.
     """
     if SparkContext._gateway is None:
-        SparkContext._ensure_initialized(gateway=launch_gateway(conf, {"stdout": 2}))
+        gateway = launch_gateway(conf, {"stdout": 2})
+        SparkContext._ensure_initialized(gateway=gateway)
+        atexit.register(_end_java, gateway.proc)
+
+
+def _end_java(java: subprocess.Popen[bytes]) -> None:
+    """Let the JVM end before this process does: until then it holds the warehouse, and the next command would wait."""
+    if java.stdin is not None:
+        java.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        java.wait(_END_S)

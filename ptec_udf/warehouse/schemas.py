@@ -161,7 +161,11 @@ RUNS = _table(
     ("source_id", _STRING, "identity of the source table"),
     ("source_name", _STRING, "name or path of the source table"),
     ("source_version", _LONG, "source version that was read"),
-    ("source_fingerprint", _STRING, "hash of file names, sizes and times of a Parquet source; else null"),
+    (
+        "source_fingerprint",
+        _STRING,
+        "Delta's own id of the table, hash of the files of a Parquet folder, null of a view",
+    ),
     ("text_id", _STRING, "hash of template and column names: what a text is made of"),
     ("model_id", _STRING, "model"),
     ("alias", _STRING, "alias that chose the model; null if it was named by id"),

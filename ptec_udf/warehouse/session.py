@@ -105,6 +105,8 @@ def _start(config: WarehouseConfig, folder: Path | None, app_name: str) -> Spark
         if folder is not None:
             check_free(folder)
     settings = default_settings() | {"spark.master": config.master}
+    if folder is not None and ";" in str(folder):  # Derby takes what follows for a setting of its own
+        raise ConfigError(f"warehouse.folder must be a path without ';', was: {str(folder)!r}")
     if folder is not None:
         settings |= embedded_settings(folder, settings["spark.jars.packages"])
     settings |= {name: _text(value) for name, value in config.spark.items()} | given

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from py4j.protocol import Py4JError
@@ -16,7 +15,7 @@ from pyspark.sql import functions as F
 from ptec_udf.config import SourceConfig
 from ptec_udf.errors import SourceError
 from ptec_udf.remote import DeltaLog, is_delta
-from ptec_udf.text import quote
+from ptec_udf.text import no_pattern, quote
 from ptec_udf.warehouse.files import are_there, list_files, qualified
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ class PinnedSource:
         source_id: Delta's table id, where the table was replaced in place the one that runs know it by; for a view or
             Parquet a hash of the definition or location.
         version: Delta version; for a view or Parquet a counter of our own.
-        fingerprint: hash of a Parquet folder's file names, sizes and times; None for others.
+        fingerprint: Delta's own id of the table at the version; of a Parquet folder a hash of its files' names, sizes
+            and times; None for a view.
         table: quoted table name; None for a path.
         path: folder; None for a name.
     """
@@ -55,13 +55,12 @@ class PinnedSource:
         if self.kind == "delta":
             return _delta_at(spark, self.table, self.path, self.version)
         if self.kind == "parquet":
-            return spark.read.parquet(str(self.path))
+            return spark.read.parquet(no_pattern(str(self.path)))
         return spark.table(str(self.table))
 
-    def had_version(self, spark: SparkSession, version: int, by: datetime) -> bool:
-        """Tell whether a Delta table's log still shows a version, and that it was written by then."""
-        history = spark.sql(f"DESCRIBE HISTORY {self.table or f'delta.{quote(str(self.path))}'}")
-        return not history.where((F.col("version") == version) & (F.col("timestamp") <= F.lit(by))).isEmpty()
+    def id_at(self, spark: SparkSession, version: int) -> str | None:
+        """Return the id that a Delta table had at a version; None where its log shows that no more."""
+        return DeltaLog(spark, self.table, self.path).id_at(version)
 
 
 def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None = None) -> PinnedSource:
@@ -137,7 +136,8 @@ def _by_name(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | N
             f"source.table must be a Delta table or a view, and {name!r} is neither; set source.path to read Parquet"
         ) from None
     version, source_id = _delta_version(spark, log, config, name, table, None)
-    return PinnedSource(name, "delta", source_id, version, table=table)
+    table_id = source_id if config.version is None else log.id_at(version)
+    return PinnedSource(name, "delta", source_id, version, table_id, table=table)
 
 
 def _by_path(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None) -> PinnedSource:
@@ -149,7 +149,8 @@ def _by_path(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | N
     if is_delta(spark, name):
         log = DeltaLog(spark, path=name)
         version, source_id = _delta_version(spark, log, config, name, None, name)
-        return PinnedSource(name, "delta", source_id, version, path=name)
+        table_id = source_id if config.version is None else log.id_at(version)
+        return PinnedSource(name, "delta", source_id, version, table_id, path=name)
     if not any(file.endswith((".parquet", ".parq")) for file, _, _ in found):
         raise SourceError(f"source.path must hold a Delta or Parquet table, and {name!r} holds neither")
     source_id, fingerprint = _hash(qualified(spark, name)), _hash(repr(sorted(found)))

@@ -181,6 +181,22 @@ def test_a_table_that_is_replaced_in_place_stays_the_same_source(site: Site) -> 
         site.night()
 
 
+def test_a_table_that_was_there_and_is_moved_into_the_place_of_another_is_another_source(site: Site) -> None:
+    site.champion()
+    site.spark.createDataFrame(companies(20)[:5], SCHEMA).writeTo(f"{site.table}_green").using("delta").create()
+    night = site.night()
+    green = site.warehouse.read("runs").first()["source_fingerprint"]
+    assert (night["source_version"], green) == (0, site.warehouse.read("runs").first()["source_id"])
+    site.spark.sql(f"ALTER TABLE {site.table} RENAME TO {site.table}_blue")
+    site.spark.sql(f"ALTER TABLE {site.table}_green RENAME TO {site.table}")
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        site.night()
+    site.write(companies(20)[:6])  # so that its log holds the version that was scored, and one more
+    with pytest.raises(ConfigError, match="--accept-new-source"):
+        site.night()
+    assert site.night("source.accept_new=true")["counts"]["removed"] == 24
+
+
 @pytest.mark.long
 def test_another_source_is_refused_until_it_is_accepted(site: Site) -> None:
     site.champion()

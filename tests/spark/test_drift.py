@@ -149,6 +149,8 @@ def test_the_signal_is_an_exit_code_and_a_field_and_another_models_nights_are_no
     assert another["drifted"] == []
     done = run(site, "drift", "--json")
     assert (done.exit_code, json.loads(done.stdout)["retrain"]) == (0, False)
+    assert [night["compared"] for night in json.loads(done.stdout)["nights"]] == [[]]  # 20 companies are too few
+    assert "nothing: too few companies" in run(site, "drift").stdout
     (champion,) = site.warehouse.read("runs").where(F.col("alias") == "champion").collect()
     for at, outcome in enumerate(("done", "failed"), start=1):
         later = {name: champion[name] + timedelta(days=at) for name in ("started", "ended")}

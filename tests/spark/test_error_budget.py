@@ -44,6 +44,7 @@ def test_too_many_errors_stop_the_night_before_its_merge(site: Site, capsys: pyt
     assert site.rows("score_changes") == []
     assert site.warehouse.read("score_staging").count() == 28  # kept
     (run,) = site.warehouse.read("runs").collect()
+    assert raised.value.run_id == run["run_id"]
     assert (run["outcome"], run["error"], run["counts"]) == ("failed", "more than 0.1 have errors", {"error": 12})
     kept = {"where": KEPT, "error": AMBIGUOUS_KEY, "companies": 12, "keys": ["c0000", "c0001", "c0002"]}
     assert errors(site) == [kept]

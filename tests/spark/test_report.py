@@ -62,6 +62,17 @@ def _by_probability(changes: list, entered: bool) -> list[str]:
     return [row["key"] for row in sorted(changes, key=lambda row: (-(row[name] or 0), row["key"]))][:10]
 
 
+def test_a_night_that_failed_after_the_one_that_is_shown_is_named(scored: Site) -> None:
+    run = find_run(scored.warehouse, run_id=None, model_id=None, alias="champion")
+    assert collect(scored.warehouse, run)["failed_since"] is None
+    later = run.asDict() | {"run_id": "later-1", "outcome": "failed", "error": "x", "ended": datetime.now(UTC)}
+    scored.warehouse.append_rows("runs", [later, later | {"run_id": "of another screen", "alias": "challenger"}])
+    assert find_run(scored.warehouse, run_id=None, model_id=None, alias="champion")["run_id"] == run["run_id"]
+    assert collect(scored.warehouse, run)["failed_since"]["run_id"] == "later-1"
+    scored.warehouse.append_rows("runs", [later | {"outcome": "nothing_to_do", "ended": datetime.now(UTC)}])
+    assert collect(scored.warehouse, run)["failed_since"] is None
+
+
 def test_a_whole_id_is_not_taken_for_the_beginning_of_another(scored: Site) -> None:
     first = scored.warehouse.read("runs").first().asDict()
     scored.warehouse.append_rows("runs", [first | {"run_id": f"{first['run_id']}0", "ended": datetime.now(UTC)}])

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import SourceConfig, WarehouseConfig
 from ptec_udf.errors import SourceError
+from ptec_udf.remote import DeltaLog
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import PinnedSource, pin, quoted_name
@@ -44,7 +45,7 @@ def test_a_delta_table_is_read_at_its_version_by_name_and_by_path(spark: SparkSe
     place = spark.sql(f"DESCRIBE DETAIL {name}").first()["location"].removeprefix("file:")
     by_name, by_path = pin(spark, source(table=name)), pin(spark, source(path=place))
     spark.sql(f"INSERT INTO {name} VALUES ('b')")
-    assert (by_name.kind, by_name.version, by_name.fingerprint) == ("delta", 0, None)
+    assert (by_name.kind, by_name.version, by_name.fingerprint) == ("delta", 0, by_name.source_id)
     assert by_name.source_id == by_path.source_id
     assert keys(spark, by_name) == keys(spark, by_path) == {"a"}
     assert pin(spark, source(table=name)).version == 1
@@ -115,6 +116,30 @@ def test_a_parquet_folder_keeps_its_version_until_its_files_change(
     file = next(place.glob("*.parquet"))
     os.utime(file, (1, 1))
     assert pin(spark, source(path=str(place)), warehouse).version == 2
+
+
+def test_the_id_that_a_replaced_table_had_is_known_with_and_without_the_log(
+    spark: SparkSession, warehouse: Warehouse
+) -> None:
+    name, ids = f"{warehouse.database}.replaced", []
+    for key in "abc":
+        spark.sql(f"CREATE OR REPLACE TABLE {name} USING delta AS SELECT '{key}' AS key")
+        spark.sql(f"INSERT INTO {name} VALUES ('more')")
+        ids += [DeltaLog(spark, name).table_id] * 2
+    assert len(set(ids)) == 3
+    log = DeltaLog(spark, name)
+    assert [log.id_at(version) for version in range(6)] == ids
+    assert log.id_at(6) is None
+    assert [log._id_by_query(version) for version in range(6)] == ids
+    assert pin(spark, source(table=name, version=3)).fingerprint == ids[3]
+
+
+def test_a_folder_named_like_a_pattern_is_read_itself(spark: SparkSession, tmp_path: Path) -> None:
+    place, taken_for = tmp_path / "c[1]{a}*", tmp_path / "c1a"
+    for folder, key in ((place, "a"), (taken_for, "wrong")):
+        write(spark, str(tmp_path / "written"), key, form="parquet")
+        (tmp_path / "written").rename(folder)
+    assert keys(spark, pin(spark, source(path=str(place)))) == {"a"}
 
 
 def test_runs_that_counted_alike_and_saw_other_files_agree_on_nothing(

@@ -109,13 +109,17 @@ def test_unknown_format_version_is_refused(folder, version):
         load_artifact(folder)
 
 
+LABEL = {"threshold": 0.5, "scale": 1.0, "offset": 0.0, "training_positives": 1}
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
         ({"surprise": 1}, "surprise: Extra inputs"),
         ({"template": None}, "template: Input should be a valid string"),
-        ({"template": "no field"}, "template: Value error, template must have at least one field"),
-        ({"created": "yesterday"}, "created: Value error, Invalid isoformat string"),
+        ({"template": "no field"}, "template: template must have at least one field"),
+        ({"created": "yesterday"}, "created: Invalid isoformat string"),
+        ({"labels": [LABEL | {"name": " "}]}, "labels: .*must have a name that can be seen, blank were: ' '"),
         ({"max_tokens": 7}, "max_tokens: Input should be greater than or equal to 8"),
         ({"template": "{other}"}, "its checksum differs"),
     ],
@@ -158,7 +162,7 @@ def test_adapter_of_another_form_than_the_manifest_says_is_refused(folder):
 def test_label_names_of_any_script_come_back(tiny_folder, load_tiny):
     network = tiny_network(*load_tiny("bert"))
     manifest = tiny_manifest(tiny_backbone(tiny_folder, "bert"), network)
-    names = ["Énergie 'verte'", "金融", 'a"b\\c\n', "x.y", "\u2028"]
+    names = ["Énergie 'verte'", "金融", 'a"b\\c\n', "x.y", "\u2028z"]
     labels = [label.model_copy(update={"name": name}) for label, name in zip(manifest.labels, names, strict=True)]
     files = {name: b"" for name in ALL_FILES if name != MANIFEST}
     sealed, data = seal(manifest.model_copy(update={"labels": labels}), files)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 import sqlite3
+import sys
 import time
 from contextlib import nullcontext
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
+import typer
 from py4j.protocol import Py4JError
 from safetensors import SafetensorError
 
@@ -54,6 +58,23 @@ def test_a_full_disk_is_told_in_words(error, capsys):
         "no room is left on a disk, or it is read-only; make room and give the same command again"
         in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_full_disk_is_told_in_words_where_the_result_is_written(as_json, capsys, monkeypatch):
+    with Path("/dev/full").open("w") as full, pytest.raises(SystemExit) as caught:
+        monkeypatch.setattr(sys, "stdout", full)
+        run_command(lambda: {"a": 1}, as_json=as_json, show=show_pairs)
+    monkeypatch.undo()
+    assert caught.value.code == 1
+    assert "error: no room is left where the result was to be written" in capsys.readouterr().err
+
+
+def test_help_shows_brackets_as_they_are_to_be_typed(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    for command in typer.main.get_command(cli.app).commands.values():
+        for text in [command.help, *(getattr(one, "help", None) for one in command.params)]:
+            assert "[" not in re.sub(r"\\\[", "", text or ""), text
 
 
 def test_of_an_unexpected_error_the_place_is_told_and_not_the_words(capsys):

@@ -131,6 +131,7 @@ def facts_of(n_labels: int = 100, seed: int = 1) -> dict[str, Any]:
         },
         "labels": labels,
         "drift": [*of_labels.values(), *texts],
+        "failed_since": None,
         "nights": [night | {"started": STARTED - timedelta(days=at)} for at in range(9, -1, -1)],
         "shares": {name: [draw.random() for _ in range(20)] for name in names},
         "errors": [{"error": "the text's process died", "companies": 3, "keys": ["a", HOSTILE]}],
@@ -203,6 +204,25 @@ def test_the_first_line_says_how_it_went(changed: dict[str, Any], says: str) -> 
     facts = facts_of(3)
     facts["run"] |= changed
     assert says in render(facts)
+
+
+def test_a_night_that_failed_since_is_told_first_and_not_that_all_is_well() -> None:
+    facts = facts_of(3)
+    facts["run"] |= {"drifted": [], "retrain": False}
+    failed = night_of("x") | {"run_id": "cafe-2", "outcome": "failed", "error": "more than 0.1 have errors"}
+    page = render(facts | {"failed_since": failed})
+    assert "A later night failed:</strong> run cafe-2 of 2026-11-27 02:00 UTC: more than 0.1 have errors." in page
+    assert "All is well" not in page
+
+
+def test_where_nothing_was_compared_it_is_not_said_that_nothing_has_drifted() -> None:
+    facts = facts_of(3)
+    facts["run"] |= {"drifted": [], "retrain": False}
+    assert "and nothing has drifted." in render(facts)
+    facts["drift"] = [row | {"psi_training": None} for row in facts["drift"]]
+    page = render(facts)
+    assert "All is well:</strong> the run came to its end." in page
+    assert "Nothing was compared" in page
 
 
 def test_a_run_of_an_earlier_release_has_a_report() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.site import load_site
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.session import build_session
@@ -16,3 +17,18 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "warehouse"):
         with pytest.raises(ConfigError, match=r"warehouse\.folder must be a folder that can be written"):
             build_session(WarehouseConfig(folder=str(folder)))
+
+
+def test_folder_that_the_catalog_would_read_otherwise_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"warehouse\.folder must be a path without ';', was"):
+        build_session(WarehouseConfig(folder=str(tmp_path / "a;create=false")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_a_command_would_not_read_is_refused_beside_other_faults() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_site(None, ["source.kye=x", "warehouse.database=a-b", "gate.aliases=[]"])
+    unread, wrong = caught.value.faults
+    assert unread == "--set source.kye: this command reads warehouse, gate, engine alone"
+    assert wrong.startswith("warehouse.database: ")
+    assert load_site(None, ["warehouse.database=b"]).warehouse.database == "b"

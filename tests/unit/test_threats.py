@@ -162,6 +162,11 @@ def test_a_value_that_is_worded_like_our_own_error_is_not_told() -> None:
     for message in (quote, f"Job aborted: {task}\nCaused by: org.apache.spark.SparkNumberFormatException: {quote}"):
         assert reason_of(PySparkException(message)) == "PySparkException"
     assert reason_of(PySparkException(f"a value {ours}")) == "PySparkException"
+    java = "An error occurred while calling o1.collect.\n: java.lang.OutOfMemoryError: Java heap space"
+    assert reason_of(PySparkException(java)).startswith("too little memory for Java (spark.driver.memory")
+    assert (
+        reason_of(PySparkException("[CAST_INVALID_INPUT] The value 'java.lang.OutOfMemoryError'")) == "PySparkException"
+    )
 
 
 @pytest.mark.parametrize("named", sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", PAGE))))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
@@ -46,12 +47,15 @@ def start_java(conf: SparkConf) -> None:
     if SparkContext._gateway is None:
         gateway = launch_gateway(conf, {"stdout": 2})
         SparkContext._ensure_initialized(gateway=gateway)
-        atexit.register(_end_java, gateway.proc)
+        atexit.register(_end_java, gateway)
 
 
-def _end_java(java: subprocess.Popen[bytes]) -> None:
+def _end_java(gateway: Any) -> None:
     """Let the JVM end before this process does: until then it holds the warehouse, and the next command would wait."""
-    if java.stdin is not None:
-        java.stdin.close()
-    with suppress(subprocess.TimeoutExpired):
-        java.wait(_END_S)
+    with suppress(Exception):  # what is not stopped in this order tells that its other end is gone
+        if SparkContext._active_spark_context is not None:
+            SparkContext._active_spark_context.stop()
+        gateway.shutdown()
+    with suppress(OSError, subprocess.TimeoutExpired):
+        gateway.proc.stdin.close()
+        gateway.proc.wait(_END_S)

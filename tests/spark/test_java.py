@@ -11,6 +11,7 @@ STARTS_ONE = """
 from pyspark import SparkConf, SparkContext
 from ptec_udf.warehouse.java import start_java
 start_java(SparkConf())
+SparkContext.getOrCreate().accumulator(0)
 print("a result")
 print(SparkContext._gateway.proc.pid, file=__import__("sys").stderr)
 """
@@ -23,5 +24,6 @@ def test_only_results_reach_standard_output_and_the_jvm_ends_before_the_command(
     )
     assert done.stdout == "a result\n"
     assert "[gc] Using" in done.stderr
+    assert "Traceback" not in done.stderr
     pid = next(line for line in done.stderr.splitlines() if line.isdigit())
     assert not Path("/proc", pid).exists(), "the JVM outlives the command, and holds what it has open"

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.text import parse_template
+from ptec_udf.text import MOST_CHARACTERS, parse_template
 from tests.spark.texts import with_text
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
@@ -38,6 +38,15 @@ def test_absent_values_drop_out_with_their_words(spark: SparkSession) -> None:
     }
 
     assert texts(spark, COMPANY, list(cases), SCHEMA) == list(cases.values())
+
+
+def test_of_a_value_a_million_characters_are_read(spark: SparkSession) -> None:
+    whole, long = "é" * MOST_CHARACTERS, "ab" * MOST_CHARACTERS
+    rows = [(whole, None, None, None), (long, ("x", long), None, "end")]
+    first, second = texts(spark, COMPANY, rows, SCHEMA)
+    assert first == f"Company name: {whole}"
+    cut = long[:MOST_CHARACTERS]
+    assert second == f"Company name: {cut}. Keywords: x, {cut}. Description: end"
 
 
 def test_separators_within_a_segment_stand_only_between_values(spark: SparkSession) -> None:

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig, ShadowConfig
-from ptec_udf.errors import ConfigError, HeldError
+from ptec_udf.errors import ConfigError, HeldError, UserError, noting
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly.diff import keyed_texts, marked
@@ -123,10 +123,20 @@ class Night:
 
 
 def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
-    """Fix model, source version and scores version; no table is scanned."""
+    """Fix model, source version and scores version; no table is scanned.
+
+    Raises:
+        UserError: for a model or a source that cannot be used; a ConfigError for both.
+    """
     choice = config.model
-    model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
-    artifact = load_artifact(model["location"], model["model_id"])
+    try:
+        model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
+        artifact = load_artifact(model["location"], model["model_id"])
+    except UserError as error:
+        faults = list(error.faults)
+        with noting(faults):
+            pin(warehouse.spark, config.source, warehouse)
+        raise error if faults == error.faults else ConfigError(faults) from None
     return night_of(warehouse, config, artifact, pin(warehouse.spark, config.source, warehouse))
 
 

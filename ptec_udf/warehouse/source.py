@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import SourceConfig
-from ptec_udf.errors import SourceError
+from ptec_udf.errors import SourceError, noting
 from ptec_udf.remote import DeltaLog, is_delta
 from ptec_udf.text import no_pattern, quote
 from ptec_udf.warehouse.files import are_there, list_files, qualified
@@ -75,6 +75,19 @@ def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None =
         SourceError: no such table or path, one that Spark cannot open, neither Delta nor Parquet nor view,
             no such version, no key column.
     """
+    try:
+        return _pin(spark, config, warehouse)
+    except SourceError as error:
+        if config.version is None:
+            raise
+        faults = list(error.faults)
+        with noting(faults):  # what is wrong beside the version
+            _pin(spark, config.model_copy(update={"version": None}), warehouse)
+        raise SourceError(list(dict.fromkeys(faults))) from None
+
+
+def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None) -> PinnedSource:
+    """As ``pin``, but for faults beside a wrong version."""
     try:
         source = _by_name(spark, config, warehouse) if config.table is not None else _by_path(spark, config, warehouse)
         columns = source.read(spark).columns

@@ -52,6 +52,7 @@ WRONG = (
     ({"source": {"table": "a", "path": "b", "key": "key"}}, ["exactly one of table and path"]),
     ({"model": {"id": "feedfeed"}}, ["feedfeed"]),
     ({"model": {"alias": "nobody"}}, ["nobody"]),
+    ({"model": {"alias": "nobody"}, "source": {"path": "/no/such", "key": "key"}}, ["nobody", "/no/such"]),
 )
 """Changes of a configuration, and what the command must name."""
 

@@ -95,6 +95,9 @@ def test_a_vacuumed_version_is_refused_before_the_read(spark: SparkSession, tmp_
     Path(first[0].removeprefix("file:")).unlink()
     with pytest.raises(SourceError, match=r"must be 1 to 2 or null, was 0"):
         pin(spark, source(path=place, version=0))
+    with pytest.raises(SourceError) as caught:
+        pin(spark, source(path=place, version=0, key="other"))
+    assert [fault.partition(" ")[0] for fault in caught.value.faults] == ["source.version", "source.key"]
     assert keys(spark, pin(spark, source(path=place, version=1))) == {"b"}
 
 

@@ -118,9 +118,8 @@ def _print(result: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as
     except OSError as error:
         if not _is_full_disk(error):
             raise
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else Python tries again at its end, and tells it
+        # Else Python tries again at its end, and tells that too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         say("error: no room is left where the result was to be written; what the command did stands")
         raise SystemExit(1) from None
 

@@ -53,10 +53,10 @@ class _Loader(yaml.SafeLoader):
         """Compose a mapping, and compare its keys as they are written."""
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+                raise yaml.MarkedYAMLError(problem="a key stands twice in one place", problem_mark=key.start_mark)
+            seen.add(key.value)
         return node
 
 

@@ -30,7 +30,7 @@ TEXT_VERSION = 1
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
 MOST_CHARACTERS = 1_000_000
-"""Of a value that are read."""
+"""Of a value that are read: more of them than any model's window, and few enough for memory."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{(?P<field>[^{}]*)\}|[{}]|[^{}]+")
 _GAP = r"[\p{Cc}\p{Z}]+"
@@ -198,8 +198,8 @@ def is_blank(text: str) -> bool:
 def clean(column: Column) -> Column:
     """Repair UTF-8, make every run of white space and control characters one space, trim; null if blank.
 
-    Blank is a string of nothing but separators and control, format, private or unassigned characters. Of a longer one
-    the first ``MOST_CHARACTERS`` are taken, of which no model reads as many: each step here copies it.
+    Blank is a string of nothing but separators and control, format, private or unassigned characters. Of what
+    is longer than ``MOST_CHARACTERS`` the first so many are taken, since each step here copies it.
     """
     is_short = F.octet_length(column) <= MOST_CHARACTERS
     valid = F.make_valid_utf8(F.when(is_short, column).otherwise(F.substring(column, 1, MOST_CHARACTERS)))

@@ -105,12 +105,13 @@ def _is_locked(lock: Path) -> bool:
 
 def _busy(folder: Path) -> WarehouseBusyError:
     """The one sentence for a warehouse that is in use."""
-    which = ""
+    run_ids: list[str] = []
     with suppress(OSError, ValueError):
-        pid, *run_ids = (folder / _RUNS).read_text(encoding="utf-8").split("\n")
+        pid, *told = (folder / _RUNS).read_text(encoding="utf-8").split("\n")
         os.kill(int(pid), 0)  # else it was killed, and another process has the warehouse now
-        which = f" ({', '.join([f'process {pid}', *(f'run {run_id}' for run_id in run_ids)])})"
+        run_ids = told
+    runs = f" (run {', '.join(run_ids)})" if run_ids else ""
     return WarehouseBusyError(
-        f"the warehouse {str(folder)!r} is in use by another process{which}, and an embedded warehouse takes one at a "
+        f"the warehouse {str(folder)!r} is in use by another process{runs}, and an embedded warehouse takes one at a "
         "time: wait until that process has ended, or end it"
     )

@@ -207,9 +207,10 @@ def test_shares_that_leave_no_train_are_refused():
     [
         ("a: [", "is not YAML"),
         ("a: 2026-02-30", "is not YAML: ValueError"),
-        ("source: {table: a}\nseed: 1\nsource: {table: b}", "is not YAML: the key 'source' stands twice, line 3"),
-        ("source: {table: a, key: k, table: b}", "is not YAML: the key 'table' stands twice, line 1"),
+        ("source: {table: a}\nseed: 1\nsource: {table: b}", "is not YAML: a key stands twice in one place, line 3"),
+        ("source: {table: a, key: k, table: b}", "is not YAML: a key stands twice in one place, line 1"),
         ("- a\n", "must hold keys and values"),
+        ("? [a]\n: b", "is not YAML: found unhashable key"),
         (b"\xff\xfe\xfa", "must be text in UTF-8"),
     ],
 )

@@ -114,7 +114,7 @@ def _print(result: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as
             print(plain(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
         else:
             show(result)
-        sys.stdout.flush()
+        print(end="", flush=True)  # noqa: T201 (there may be no standard output)
     except OSError as error:
         if not _is_full_disk(error):
             raise

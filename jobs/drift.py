@@ -37,7 +37,7 @@ def run(alias: str, n_nights: int, config_file: Path | None, overrides: Sequence
         {
             "night": row["started"].astimezone(UTC).isoformat(timespec="seconds"),
             "run_id": row["run_id"],
-            "compared": compared.get(row["run_id"], []),
+            "compared": compared.get(row["run_id"]),
             "drifted": row["drifted"],
             "retrain": row["retrain"],
         }
@@ -53,6 +53,12 @@ def _compared(warehouse: Warehouse, run_ids: list[str]) -> dict[str, list[str]]:
     return {row["run_id"]: [name for name in (TRAINING, NIGHTS) if row[name]] for row in rows}
 
 
+def _told(compared: list[str] | None) -> str:
+    if compared is None:
+        return "not kept"
+    return " and ".join(compared) or "nothing: too few companies"
+
+
 def fault_of(result: dict[str, Any]) -> str | None:
     """Say that it is time to train again, for the exit code."""
     return "drift says that it is time to train again, see docs/retraining.md" if result["retrain"] else None
@@ -63,7 +69,7 @@ def show(result: dict[str, Any]) -> None:
     rows = [
         {
             "night": night["night"],
-            "compared with": " and ".join(night["compared"]) or "nothing: too few companies",
+            "compared with": _told(night["compared"]),
             "over its limit": len(night["drifted"]),
             "the farthest": "; ".join(night["drifted"][:3]),
             "retrain": "yes" if night["retrain"] else "no",

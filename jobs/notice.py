@@ -41,7 +41,11 @@ def noticed(night: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
     try:
         yield result
     except BaseException as error:
-        failed: dict[str, Any] = {"event": FAILED, "run_id": getattr(error, "run_id", None), "outcome": FAILED}
+        failed: dict[str, Any] = {
+            "event": FAILED,
+            "run_id": getattr(error, "run_id", None),
+            "outcome": FAILED,
+        }  # if one had begun
         failed |= {"error": _first_line(error), "seconds": round(time.monotonic() - started)}
         _end(config, {"command": command} | failed, _which(night))
         raise

@@ -10,8 +10,8 @@ from pydantic import ConfigDict, model_validator
 
 from ptec_udf.config import EngineConfig, ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.errors import ConfigError, noting
 from ptec_udf.nightly.housekeeping import HousekeepingConfig
+from ptec_udf.progress import say
 from ptec_udf.section import Section
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
@@ -43,21 +43,15 @@ class AnyConfig(Section):
 
 
 def load_site(config_file: Path | None, overrides: Sequence[str]) -> AnyConfig:
-    """Read what is of use to every command.
+    """Read what is of use to every command; say which overrides are of no use here, whoever else they are for.
 
     Raises:
-        ConfigError: with all faults, among them overrides of what no such command reads.
+        ConfigError: with all faults.
     """
-    read = ", ".join(AnyConfig.model_fields)
-    faults = [
-        f"--set {key}: this command reads {read} alone"
-        for key, equals, _ in (text.partition("=") for text in overrides)
-        if equals and key.strip().partition(".")[0] not in AnyConfig.model_fields
-    ]
-    with noting(faults):
-        config = load_config(AnyConfig, config_file, overrides)
-    if faults:
-        raise ConfigError(faults)
+    config = load_config(AnyConfig, config_file, overrides)
+    for key in (text.partition("=")[0].strip() for text in overrides):
+        if key.partition(".")[0] not in AnyConfig.model_fields:
+            say(f"warning: --set {key} has no effect on this command")
     return config
 
 

@@ -25,14 +25,9 @@ from contextlib import contextmanager
 
 
 class PtecError(Exception):
-    """Base of all errors of this package; ends a command with exit code 1.
-
-    Attributes:
-        run_id: of the run that failed, where one had begun.
-    """
+    """Base of all errors of this package; ends a command with exit code 1."""
 
     exit_code = 1
-    run_id: str | None = None
 
 
 class UserError(PtecError):

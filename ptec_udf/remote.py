@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from delta.tables import DeltaTable
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JJavaError
 from pyspark import StorageLevel
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
@@ -25,6 +26,12 @@ _PORT = 15002
 """That servers have by default."""
 
 _TIMEOUT_S = 10.0
+
+_LOG_FILE = r"^(\d{20})\.(?:json|checkpoint.*)$"
+"""A commit or a checkpoint of Delta's, by its version; what joins several commits is none of them."""
+
+_NOT_THERE = ("FileNotFoundException", "IllegalStateException")
+"""How Delta says that its log does not hold a version."""
 
 ValueT = TypeVar("ValueT")
 
@@ -165,18 +172,25 @@ class DeltaLog:
         none = self._spark._jvm.scala.Option.empty()  # type: ignore[union-attr]
         try:
             return str(self._log.getSnapshotAt(version, none, none, False).metadata().id())
-        except Py4JError:
-            return None
+        except Py4JJavaError as error:
+            if error.java_exception.getClass().getSimpleName().endswith(_NOT_THERE):
+                return None
+            raise  # it may be there, and cannot be read just now
 
     def _id_by_query(self, version: int) -> str | None:
-        """As ``id_at``, from the commits themselves: the last one up to the version that sets the table's metadata."""
+        """As ``id_at``, from the newest file of the log up to the version that holds the table's metadata."""
         place = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("location").first()[0]  # type: ignore[index]
-        commits = self._spark.read.schema("metaData STRUCT<id: STRING>").json(f"{no_pattern(place)}/_delta_log/*.json")
-        named = commits.select("metaData.id", F.col("_metadata.file_name").alias("file")).where(
-            F.col("id").isNotNull() & (F.col("file") <= f"{version:020d}.json")
-        )
-        row = named.orderBy(F.desc("file")).first()
-        return None if row is None else str(row["id"])
+        found: list[tuple[str, str]] = []
+        for form, files in (("json", "*.json"), ("parquet", "*.checkpoint*.parquet")):
+            with suppress(AnalysisException):  # there is no such file
+                log = self._spark.read.schema("metaData STRUCT<id: STRING>").format(form)
+                rows = log.load(f"{no_pattern(place)}/_delta_log/{files}").select(
+                    "metaData.id", F.regexp_extract("_metadata.file_name", _LOG_FILE, 1).alias("version")
+                )
+                is_known = F.col("id").isNotNull() & F.col("version").between(f"{0:020d}", f"{version:020d}")
+                row = rows.where(is_known).orderBy(F.desc("version")).first()
+                found += [(row["version"], row["id"])] if row else []
+        return max(found)[1] if found else None
 
     def _snapshot(self) -> Any:
         assert self._log is not None

@@ -26,7 +26,7 @@ from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
 
-TEXT_VERSION = 1
+TEXT_VERSION = 2
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
 MOST_CHARACTERS = 1_000_000
@@ -201,9 +201,11 @@ def clean(column: Column) -> Column:
     Blank is a string of nothing but separators and control, format, private or unassigned characters. Of what
     is longer than ``MOST_CHARACTERS`` the first so many are taken, since each step here copies it.
     """
-    is_short = F.octet_length(column) <= MOST_CHARACTERS
-    valid = F.make_valid_utf8(F.when(is_short, column).otherwise(F.substring(column, 1, MOST_CHARACTERS)))
-    return F.when(valid.rlike(_VISIBLE), F.trim(F.regexp_replace(valid, _GAP, " ")))
+    valid = F.make_valid_utf8(column)
+    # Of what is not repaired a substring may reach beyond its end.
+    is_short = F.octet_length(valid) <= MOST_CHARACTERS
+    read = F.when(is_short, valid).otherwise(F.substring(valid, 1, MOST_CHARACTERS))
+    return F.when(read.rlike(_VISIBLE), F.trim(F.regexp_replace(read, _GAP, " ")))
 
 
 def _value(column: Column, dtype: T.DataType) -> Column:

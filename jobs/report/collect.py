@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from ptec_udf.drift.judge import ALL, PROBABILITY
 from ptec_udf.errors import RegistryError
 from ptec_udf.nightly.failures import kinds_of
-from ptec_udf.nightly.runs import COMMAND, DONE, FAILED
+from ptec_udf.nightly.runs import COMMAND, DONE, FAILED, SUPERSEDED
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -140,7 +140,8 @@ def _alike(warehouse: Warehouse, run: Row) -> DataFrame:
 
 def _failed_since(warehouse: Warehouse, run: Row) -> dict[str, Any] | None:
     """Return the last night after this run, if it failed: whoever reads of this run alone would think all is well."""
-    last = _alike(warehouse, run).where(F.col("ended") > F.lit(run["ended"])).orderBy(F.desc("ended")).first()
+    later = _alike(warehouse, run).where((F.col("ended") > F.lit(run["ended"])) & (F.col("outcome") != SUPERSEDED))
+    last = later.orderBy(F.desc("ended")).first()
     return last.asDict() if last is not None and last["outcome"] == FAILED else None
 
 

@@ -26,7 +26,7 @@ def reason_of(error: PySparkException | Py4JError) -> str:
         return str(ours[1])
     if says_full_disk(said):
         return "no room left on a disk"
-    if "java.lang.OutOfMemoryError" in said:
+    if re.search(r"java\.lang\.OutOfMemoryError(?!: unable to create)", said):  # a thread, which takes no heap
         return "too little memory for Java (spark.driver.memory, spark.executor.memory), by a text of many MB, say"
     lacking = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", said, re.MULTILINE)
     if lacking:

@@ -69,11 +69,7 @@ def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
             return result
         check(night)
         ensure_views(night.warehouse)
-        try:
-            return _recorded(night, shadows, still_held)
-        except PtecError as error:
-            error.run_id = night.record.run_id
-            raise
+        return _recorded(night, shadows, still_held)
 
 
 def _needless(night: Night) -> dict[str, Any] | None:
@@ -93,21 +89,23 @@ def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], 
     try:
         night = finish_killed(night)
         _run(replace(night, beside=nights_beside(night, shadows)), still_held)
-    except (PySparkException, Py4JError) as error:
-        kind = reason_of(error)
-        night.record.write_failed(warehouse, kind)
-        raise PtecError(
-            f"the night failed with {kind}, see Spark's own log; a rerun goes on where it stopped"
-        ) from error
     except HeldError:
         raise  # the run that has taken over is of the same name, and writes the row
-    except BudgetError as error:
-        night.record.write_failed(warehouse, error.reason)
-        raise
+    except (PySparkException, Py4JError) as error:
+        kind = reason_of(error)
+        told = PtecError(f"the night failed with {kind}, see Spark's own log; a rerun goes on where it stopped")
+        _write_failed(night, told, kind)
+        raise told from error
     except Exception as error:
-        night.record.write_failed(warehouse, type(error).__name__)
+        _write_failed(night, error, error.reason if isinstance(error, BudgetError) else type(error).__name__)
         raise
     return night.record.write(warehouse, DONE)
+
+
+def _write_failed(night: Night, error: Exception, kind: str) -> None:
+    """Write the row of a night that failed, and into its error of which run it is."""
+    night.record.write_failed(night.warehouse, kind)
+    error.run_id = night.record.run_id  # type: ignore[attr-defined]
 
 
 def _run(night: Night, still_held: Callable[[], None]) -> None:

@@ -99,13 +99,8 @@ def _list_by_query(spark: SparkSession, path: str) -> list[tuple[str, int, int]]
 
 def _location_by_query(spark: SparkSession, path: str) -> str:
     """As ``qualified``, of a folder that holds a file."""
-    row = (
-        spark.read.format("binaryFile")
-        .option("recursiveFileLookup", "true")
-        .load(no_pattern(path))
-        .select("path")
-        .first()
-    )
+    files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+    row = files.load(no_pattern(path)).select("path").first()
     assert row is not None
     place = path.rstrip("/")
     return str(row["path"]).partition(place)[0] + place
@@ -113,7 +108,7 @@ def _location_by_query(spark: SparkSession, path: str) -> str:
 
 def _are_there_by_query(spark: SparkSession, paths: Iterable[str]) -> bool:
     """As ``are_there``."""
-    wanted = list(paths)
+    wanted = list(map(no_pattern, paths))
     try:
         return not wanted or bool(spark.read.format("binaryFile").load(wanted).columns)
     except AnalysisException:

@@ -52,10 +52,11 @@ def start_java(conf: SparkConf) -> None:
 
 def _end_java(gateway: Any) -> None:
     """Let the JVM end before this process does: until then it holds the warehouse, and the next command would wait."""
-    with suppress(Exception):  # what is not stopped in this order tells that its other end is gone
+    with suppress(Exception, KeyboardInterrupt):
+        # Python's ends first, which else tell that the other one is gone. Nothing here waits for an answer of Java's.
         if SparkContext._active_spark_context is not None:
-            SparkContext._active_spark_context.stop()
+            SparkContext._active_spark_context._accumulatorServer.shutdown()
         gateway.shutdown()
-    with suppress(OSError, subprocess.TimeoutExpired):
+    with suppress(OSError, subprocess.TimeoutExpired, KeyboardInterrupt):
         gateway.proc.stdin.close()
         gateway.proc.wait(_END_S)

@@ -17,13 +17,13 @@ print(SparkContext._gateway.proc.pid, file=__import__("sys").stderr)
 """
 
 
-def test_only_results_reach_standard_output_and_the_jvm_ends_before_the_command() -> None:
+def test_only_results_reach_standard_output_and_the_jvm_ends_before_the_command(tmp_path: Path) -> None:
     environment = os.environ | {"JDK_JAVA_OPTIONS": "-Xlog:gc"}
-    done = subprocess.run(
-        [sys.executable, "-c", STARTS_ONE], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "a result\n"
-    assert "[gc] Using" in done.stderr
-    assert "Traceback" not in done.stderr
-    pid = next(line for line in done.stderr.splitlines() if line.isdigit())
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("w") as to_out, err.open("w") as to_err:  # of pipes the end would come with the JVM's
+        subprocess.run([sys.executable, "-c", STARTS_ONE], env=environment, stdout=to_out, stderr=to_err, check=True)
+    pid = next(line for line in err.read_text().splitlines() if line.isdigit())
     assert not Path("/proc", pid).exists(), "the JVM outlives the command, and holds what it has open"
+    assert out.read_text() == "a result\n"
+    assert "[gc] Using" in err.read_text()
+    assert "Traceback" not in err.read_text()

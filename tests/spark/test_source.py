@@ -137,6 +137,22 @@ def test_the_id_that_a_replaced_table_had_is_known_with_and_without_the_log(
     assert pin(spark, source(table=name, version=3)).fingerprint == ids[3]
 
 
+def test_the_id_is_known_where_the_log_was_cleaned(spark: SparkSession, tmp_path: Path) -> None:
+    place = tmp_path / "d[1]{a}"
+    for key in "abcd":
+        write(spark, str(place), key)
+        spark.sql(f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES ('delta.checkpointInterval' = '3')")
+    first = DeltaLog(spark, path=str(place)).table_id
+    for file in (place / "_delta_log").glob("0*"):  # a checkpoint of version 6 holds what they said
+        if file.name < f"{6:020d}":
+            file.unlink()
+    spark.sql(f"CREATE OR REPLACE TABLE delta.`{place}` USING delta AS SELECT 'e' AS key")
+    log = DeltaLog(spark, path=str(place))
+    assert log.table_id != first
+    for known in (log.id_at, log._id_by_query):
+        assert [known(version) for version in (5, 6, 7, 8)] == [None, first, first, log.table_id]
+
+
 def test_a_folder_named_like_a_pattern_is_read_itself(spark: SparkSession, tmp_path: Path) -> None:
     place, taken_for = tmp_path / "c[1]{a}*", tmp_path / "c1a"
     for folder, key in ((place, "a"), (taken_for, "wrong")):

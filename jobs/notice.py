@@ -41,11 +41,8 @@ def noticed(night: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
     try:
         yield result
     except BaseException as error:
-        failed: dict[str, Any] = {
-            "event": FAILED,
-            "run_id": getattr(error, "run_id", None),
-            "outcome": FAILED,
-        }  # if one had begun
+        run_id = getattr(error, "run_id", None)  # None where no run had begun
+        failed: dict[str, Any] = {"event": FAILED, "run_id": run_id, "outcome": FAILED}
         failed |= {"error": _first_line(error), "seconds": round(time.monotonic() - started)}
         _end(config, {"command": command} | failed, _which(night))
         raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.command import account
-from jobs.site import load_site, open_warehouse
+from jobs.site import load_site, open_warehouse, opened
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
@@ -38,13 +38,14 @@ def run_promote(
     model_id: str, alias: str, why: str, config_file: Path | None, overrides: Sequence[str], force: bool = False
 ) -> dict[str, Any]:
     """Move an alias to a model that passes the gate, and whose artifact and backbone load."""
-    gate = load_site(config_file, overrides).gate
+    site = load_site(config_file, overrides)
+    gate = site.gate
     faults = [] if _ALIAS.fullmatch(alias) else [f"--alias must be letters, digits and underscores, was: {alias!r}"]
     if force and not why.strip():
         faults.append("--force must come with a reason, --why was empty; say why the gate is passed over")
     if faults:
         raise ConfigError(faults)
-    warehouse, _ = open_warehouse(config_file, overrides, "ptec promote")
+    warehouse = opened(site.warehouse, "ptec promote")
     moved = registry.promote(
         warehouse,
         model_id,

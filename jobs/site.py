@@ -58,6 +58,11 @@ def load_site(config_file: Path | None, overrides: Sequence[str]) -> AnyConfig:
 def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
     """Open the warehouse that a configuration names, with its tables there."""
     config = load_site(config_file, overrides).warehouse
+    return opened(config, name), config
+
+
+def opened(config: WarehouseConfig, name: str) -> Warehouse:
+    """Open a warehouse for a command of a name, with its tables there."""
     warehouse = Warehouse(build_session(config, name), config.database)
     warehouse.ensure()
-    return warehouse, config
+    return warehouse

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -182,13 +181,17 @@ class DeltaLog:
         place = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("location").first()[0]  # type: ignore[index]
         found: list[tuple[str, str]] = []
         for form, files in (("json", "*.json"), ("parquet", "*.checkpoint*.parquet")):
-            with suppress(AnalysisException):  # there is no such file
+            try:
                 log = self._spark.read.schema("metaData STRUCT<id: STRING>").format(form)
                 rows = log.load(f"{no_pattern(place)}/_delta_log/{files}").select(
                     "metaData.id", F.regexp_extract("_metadata.file_name", _LOG_FILE, 1).alias("version")
                 )
                 is_known = F.col("id").isNotNull() & F.col("version").between(f"{0:020d}", f"{version:020d}")
                 row = rows.where(is_known).orderBy(F.desc("version")).first()
+            except AnalysisException as error:
+                if error.getCondition() != "PATH_NOT_FOUND":
+                    raise
+            else:
                 found += [(row["version"], row["id"])] if row else []
         return max(found)[1] if found else None
 

@@ -25,8 +25,10 @@ import typer
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from ptec_udf.progress import say
+from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
 from tests.faults.driver_process import FAILED, REFUSED
+from tests.faults.run import code_of
 from tests.faults.site import FaultSite
 from tests.tiny import TEMPLATE
 
@@ -224,6 +226,7 @@ def run(
             wrong += [f"round {at + 1}: {one}" for one in here]
             say(f"round {at + 1} of {rounds}: {dict(Counter(one['outcome'] for one in ended))}, {len(here)} anomalies")
         result = {
+            "code": code_of(ROOT / "ptec_udf"),
             "rounds": rounds,
             "nights": dict(site.outcomes),
             "retried": site.count(RETRIED),

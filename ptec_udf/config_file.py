@@ -46,6 +46,9 @@ def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequenc
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
+_MERGE = "tag:yaml.org,2002:merge"  # "<<", of which two are read as one of both
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in one place: the last would count, and nothing would say so."""
 
@@ -53,7 +56,7 @@ class _Loader(yaml.SafeLoader):
         """Compose a mapping, and compare its keys as they are written."""
         node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE):
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem="a key stands twice in one place", problem_mark=key.start_mark)
             seen.add(key.value)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -103,6 +106,32 @@ def describe_jobs(spark: SparkSession, text: str) -> None:
         spark.sparkContext.setJobDescription(text)
 
 
+@contextmanager
+def tasks_told(spark: SparkSession, tell: Callable[[int, int], None]) -> Iterator[None]:
+    """Tell now and then what a server is at, of what this thread asks of it while the block runs.
+
+    Args:
+        spark: the session; of one that shares its process with Spark nothing is told, it has accumulators.
+        tell: is given how many tasks of the newest stage have ended, and of how many.
+    """
+    if not is_remote(spark):
+        yield
+        return
+    thread = threading.get_ident()
+
+    def handle(stages: Iterable[Any] | None, **_: Any) -> None:
+        known = list(stages or ())
+        if threading.get_ident() == thread and known:  # Spark calls it in the thread that waits
+            newest = max(known, key=lambda stage: stage.stage_id)
+            tell(newest.num_completed_tasks, newest.num_tasks)
+
+    spark.registerProgressHandler(handle)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        spark.removeProgressHandler(handle)  # type: ignore[arg-type]
+
+
 def go_first(spark: SparkSession, pool: str) -> None:
     """Let this thread's jobs have the next slot, with ``spark.scheduler.mode`` FAIR; a server has rules of its own."""
     if not is_remote(spark):
@@ -144,25 +173,27 @@ class DeltaLog:
         """
         self._spark, self._name, self._log = spark, table or f"delta.{quote(str(path))}", None
         if is_remote(spark):
-            table_id = spark.sql(f"DESCRIBE DETAIL {self._name}").select("id").first()[0]  # type: ignore[index]
-            if table_id is None:
+            if self._detail("id") is None:
                 raise AnalysisException(f"{self._name} is no Delta table")
-            self._id = str(table_id)
         else:
             delta = DeltaTable.forName(spark, table) if table else DeltaTable.forPath(spark, str(path))
             self._log = delta._jdt.deltaLog()
-            self._id = str(self._snapshot().metadata().id())
-
-    @property
-    def table_id(self) -> str:
-        """Delta's id of the table."""
-        return self._id
 
     def version(self) -> int:
         """Return the newest version, after a look at the table's folder."""
         if self._log is not None:
             return int(self._snapshot().version())
         return int(self._spark.sql(f"DESCRIBE HISTORY {self._name} LIMIT 1").select("version").first()[0])  # type: ignore[index]
+
+    def newest(self) -> tuple[int, str]:
+        """Return the newest version, after a look at the table's folder, and the id that the table has in it."""
+        if self._log is not None:
+            snapshot = self._snapshot()
+            return int(snapshot.version()), str(snapshot.metadata().id())
+        before = None
+        while (table_id := self._detail("id")) != before:  # replaced meanwhile
+            before, version = table_id, self.version()
+        return version, str(table_id)
 
     def id_at(self, version: int) -> str | None:
         """Return the id that the table had at a version; None where its log shows that no more."""
@@ -178,7 +209,7 @@ class DeltaLog:
 
     def _id_by_query(self, version: int) -> str | None:
         """As ``id_at``, from the newest file of the log up to the version that holds the table's metadata."""
-        place = self._spark.sql(f"DESCRIBE DETAIL {self._name}").select("location").first()[0]  # type: ignore[index]
+        place = str(self._detail("location"))
         found: list[tuple[str, str]] = []
         for form, files in (("json", "*.json"), ("parquet", "*.checkpoint*.parquet")):
             try:
@@ -194,6 +225,10 @@ class DeltaLog:
             else:
                 found += [(row["version"], row["id"])] if row else []
         return max(found)[1] if found else None
+
+    def _detail(self, column: str) -> str | None:
+        """Return a fact about the table as it is now."""
+        return self._spark.sql(f"DESCRIBE DETAIL {self._name}").select(column).first()[0]  # type: ignore[index]
 
     def _snapshot(self) -> Any:
         assert self._log is not None

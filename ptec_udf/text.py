@@ -30,7 +30,7 @@ TEXT_VERSION = 2
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
 MOST_CHARACTERS = 1_000_000
-"""Of a value that are read: more of them than any model's window, and few enough for memory."""
+"""Of a text, and of each value in it, that are read: more than any model's window, and few enough for memory."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{(?P<field>[^{}]*)\}|[{}]|[^{}]+")
 _GAP = r"[\p{Cc}\p{Z}]+"
@@ -135,7 +135,12 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
         (segment.separator, F.concat(F.lit(segment.heading), _joined([part(field) for field in segment.parts])))
         for segment in template.segments
     ]
-    return F.concat(_joined(segments), F.lit(template.tail))
+    return F.substring(F.concat(_joined(segments), F.lit(template.tail)), 1, MOST_CHARACTERS)
+
+
+def may_be_cut(text: str) -> bool:
+    """Tell whether a text is so long that more of it may not have been read."""
+    return len(text) >= MOST_CHARACTERS
 
 
 def text_hash(column: str | Column) -> Column:

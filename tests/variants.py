@@ -15,6 +15,7 @@ from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEE
 from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import LoraForm
 from training.extract.data import read_judging
+from training.extract.folder import read_extract_record
 from training.extract.seen import seen_in
 
 
@@ -82,6 +83,6 @@ def equal(made: Path, out: Path) -> Path:
     return variant(made, out, max_tokens=load_artifact(made).manifest.max_tokens + 1)
 
 
-def seen_of(extract: Path, source_id: str, split: str = "train") -> dict[str, torch.Tensor]:
+def seen_of(extract: Path, split: str = "train") -> dict[str, torch.Tensor]:
     """What a model has learned from that was trained on a split."""
-    return seen_in(source_id, [read_judging(extract, split)])
+    return seen_in(read_extract_record(extract), [read_judging(extract, split)])

@@ -153,7 +153,7 @@ def _not_learned(split: str, examples: Examples, record: dict[str, Any], earlier
     """Leave out rows that the model to start from has learned from: they would flatter what is measured."""
     if earlier is None or earlier.seen is None or not len(examples):
         return examples
-    kept = np.flatnonzero(~is_seen(earlier.seen, record["source_id"], examples.keys, examples.texts)).tolist()
+    kept = np.flatnonzero(~is_seen(earlier.seen, record, examples.keys, examples.texts)).tolist()
     if n_learned := len(examples) - len(kept):
         say(f"rows of {split} that the model to start from has learned from are not measured: {n_learned}")
     return examples.only(kept)
@@ -165,7 +165,7 @@ def _seen(
     before = earlier.seen if earlier else None
     if earlier and before is None:
         return None
-    return seen_in(record["source_id"], [examples["train"], examples["tune"]], before)
+    return seen_in(record, [examples["train"], examples["tune"]], before)
 
 
 def _fingerprint(config: TrainConfig, facts: Sequence[Any]) -> str:

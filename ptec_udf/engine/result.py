@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ptec_udf.text import may_be_cut
+
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
 FAULTS_OF_A_TEXT = (
     ArithmeticError,
@@ -33,12 +35,12 @@ class ScoredText:
     batch_positions: int = 0
 
 
-def scored(logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
-    """Give one row its status; for the arguments see ``ScoredText``."""
+def scored(text: str, logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
+    """Give one text its status; for the other arguments see ``ScoredText``."""
     result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
     if not np.isfinite(logits).all():
         result.status, result.error, result.logits = ERROR, "logits are not finite", None
-    elif n_truncated:
+    elif n_truncated or may_be_cut(text):
         result.status = TRUNCATED
     return result
 

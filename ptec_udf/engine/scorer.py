@@ -123,11 +123,11 @@ class Scorer:
         """Write what the network gave for a batch, *Shape:* ``(batch, n_labels)``, with the terms' share added."""
         positions = max(len(encoded[row].ids) for row in rows)
         for row, values in zip(rows, logits, strict=True):
-            text = encoded[row]
+            text, cut = texts[row] or "", encoded[row]
             if self.terms is not None:
-                values = values + self.terms.logits(texts[row] or "")
+                values = values + self.terms.logits(text)
             results[row] = scored(
-                values, n_tokens=len(text.ids), n_truncated=text.n_truncated, batch_positions=positions
+                text, values, n_tokens=len(cut.ids), n_truncated=cut.n_truncated, batch_positions=positions
             )
 
     def _encode(self, texts: Sequence[str | None], rows: list[int], encoded: dict[int, EncodedText]) -> None:

@@ -11,8 +11,8 @@ from ptec_udf.model.terms import TermsHead
 class TermsScorer:
     """Scores texts in any number and order, each by itself, as ``Scorer`` does with a language model.
 
-    ``n_tokens`` counts what stands between white space. Nothing is ever cut. A text that holds no known term is
-    scored too, by what the model says of no term at all.
+    ``n_tokens`` counts what stands between white space. Nothing is cut here. A text that holds no known term is scored
+    too, by what the model says of no term at all.
     """
 
     def __init__(self, head: TermsHead) -> None:
@@ -31,4 +31,4 @@ class TermsScorer:
         except FAULTS_OF_A_TEXT as error:
             fail(result, error)
             return result
-        return scored(logits, n_tokens=n_tokens, n_truncated=0, batch_positions=n_tokens)
+        return scored(text, logits, n_tokens=n_tokens, n_truncated=0, batch_positions=n_tokens)

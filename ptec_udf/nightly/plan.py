@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig, ShadowConfig
@@ -15,6 +15,7 @@ from ptec_udf.errors import ConfigError, HeldError, UserError, noting
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly.diff import keyed_texts, marked
+from ptec_udf.nightly.identity import as_known
 from ptec_udf.nightly.runs import History, RunRecord
 from ptec_udf.nightly.stage import known_texts
 from ptec_udf.text import missing_columns, parse_template, text_column, text_id
@@ -144,28 +145,13 @@ def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, sour
     """Make the night of a model and a pinned source, as runs and scores stand now."""
     runs_version = warehouse.version("runs")
     history, template = History.read(warehouse), artifact.manifest.template
-    source = _as_known(source, history, warehouse.spark)
+    source = as_known(warehouse, history, source, artifact.model_id, is_accepted=config.source.accept_new)
     record = new_record(history, config, model_id=artifact.model_id, template=template, source=source)
     if estimates := history.estimates_of(record.run_id):
         record.estimated_seconds = estimates[-1]["estimated_seconds"]
     scores_version, record.corrections_version = warehouse.version("scores"), warehouse.version("corrections")
     versions = (runs_version, scores_version, record.corrections_version)
     return Night(warehouse, config, source, artifact, history, record, *versions)
-
-
-def _as_known(source: PinnedSource, history: History, spark: SparkSession) -> PinnedSource:
-    """Give a table that was replaced in place since its last night the identity that this night knew it by.
-
-    ``CREATE OR REPLACE TABLE`` and what loads by it give a table another id of Delta's and go on with its versions; one
-    that is dropped and made again begins with the first.
-    """
-    last = history.last_of_source(source.name)
-    if source.kind != "delta" or last is None or last["source_id"] == source.source_id:
-        return source
-    # Another table of this name has versions of these numbers too. Earlier releases noted no id of Delta's.
-    if source.id_at(spark, last["source_version"]) != (last["source_fingerprint"] or last["source_id"]):
-        return source
-    return replace(source, source_id=last["source_id"])
 
 
 def as_it_is_now(night: Night) -> Night:

@@ -14,6 +14,8 @@ from datetime import UTC
 from itertools import product
 from typing import Any
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
@@ -104,7 +106,9 @@ def _record(night: Night, row: Row, columns: str) -> RunRecord:
     names = {run["source_id"]: run["source_name"] for run in night.history.rows}
     name = names.get(row["source_id"], night.source.name)
     is_this = (night.source.kind, night.source.source_id) == ("delta", row["source_id"])
-    table_id = night.source.id_at(night.warehouse.spark, row["source_version"]) if is_this else None
+    table_id = None
+    with suppress(PySparkException, Py4JError):  # a log that cannot be read just now keeps no row back
+        table_id = night.source.id_at(night.warehouse.spark, row["source_version"]) if is_this else None
     source = replace(
         night.source, source_id=row["source_id"], name=name, version=row["source_version"], fingerprint=table_id
     )

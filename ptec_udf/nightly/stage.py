@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ from ptec_udf.model.artifact import Artifact
 from ptec_udf.nightly.deal import deal, scored_slice, slices_of
 from ptec_udf.nightly.reason import worker_died
 from ptec_udf.progress import say, seconds_left, watched
-from ptec_udf.remote import describe_jobs, is_remote, off_its_tables
+from ptec_udf.remote import describe_jobs, is_remote, off_its_tables, tasks_told
 from ptec_udf.warehouse.tables import Warehouse
 
 # While a slice is being committed, and its last tasks leave cores idle, the next one is scored.
@@ -125,6 +125,7 @@ def stage(
             return Staged()
         counters, started = Counters.of(spark, most_tokens), time.monotonic()
         in_tasks = None if is_remote(spark) else counters
+        tasks: dict[int, tuple[int, int]] = {}
         if beside:
             score = _together(warehouse, [artifact, *(other.artifact for other in beside)], engine, in_tasks)
         else:
@@ -134,7 +135,9 @@ def stage(
         def write(one: Row, score: _Score = score) -> None:
             describe_jobs(spark, f"ptec: slice {one['slice'] + 1} of {n_slices}")
             origin = {"run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
-            warehouse.append("score_staging", score(dealt, one).withColumns(origin))
+            with tasks_told(spark, lambda ended, n_tasks: tasks.update({one["slice"] + 1: (ended, n_tasks)})):
+                warehouse.append("score_staging", score(dealt, one).withColumns(origin))
+            tasks.pop(one["slice"] + 1, None)
             if in_tasks is None:
                 counters.texts.add(one["texts"])
                 counters.cost.add(one["cost"])
@@ -148,7 +151,7 @@ def stage(
                 say(f"warning: workers died in slice {one['slice'] + 1}; it is scored again, to find what they die of")
                 write(one, _alone(warehouse, artifact, engine, in_tasks, isolates=True))
 
-        with watched(lambda seconds: _line(counters, n_texts, whole, seconds)):
+        with watched(lambda seconds: _line(counters, n_texts, whole, seconds, dict(tasks))):
             _in_turn(write_whatever_dies, slices, inheritable_thread_target(spark))
     finally:
         dealt.unpersist()
@@ -208,10 +211,13 @@ def _in_turn(
             written.result()
 
 
-def _line(counters: Counters, n_texts: int, whole: int, seconds: float) -> tuple[float, str]:
-    """Say how far scoring is; by cost, since the longest texts come first."""
+def _line(
+    counters: Counters, n_texts: int, whole: int, seconds: float, tasks: Mapping[int, tuple[int, int]]
+) -> tuple[float, str]:
+    """Say how far scoring is; by cost, since the longest texts come first. ``tasks`` are of slices that are begun."""
     texts, tokens = counters.texts.value, counters.tokens.value
     share = min(1.0, counters.cost.value / whole)
     rates = f"{texts / seconds:.1f} texts/s" + (f", {tokens / seconds:.0f} tokens/s" if tokens else "")
+    begun = "".join(f"; slice {one}: {ended} of {n_tasks} tasks" for one, (ended, n_tasks) in sorted(tasks.items()))
     left = seconds_left(share, seconds)
-    return share, f"texts scored: {texts} of {n_texts} ({share:.0%} of the work), {rates}, {left}"
+    return share, f"texts scored: {texts} of {n_texts} ({share:.0%} of the work), {rates}, {left}{begun}"

@@ -59,7 +59,7 @@ class PlainTerms:
         if not text or text.isspace():
             return result
         try:
-            return scored(self._head.logits(text), n_tokens=len(text.split()), n_truncated=0, batch_positions=0)
+            return scored(text, self._head.logits(text), n_tokens=len(text.split()), n_truncated=0, batch_positions=0)
         except FAULTS_OF_A_TEXT as error:
             fail(result, error)
             return result
@@ -95,7 +95,7 @@ class PlainModel:
             fail(result, error)
             return result
         n_tokens = len(encoded.ids)
-        return scored(values, n_tokens=n_tokens, n_truncated=encoded.n_truncated, batch_positions=n_tokens)
+        return scored(text, values, n_tokens=n_tokens, n_truncated=encoded.n_truncated, batch_positions=n_tokens)
 
     @torch.inference_mode()
     def _logits(self, ids: list[int]) -> np.ndarray:

@@ -47,11 +47,16 @@ def start_java(conf: SparkConf) -> None:
     if SparkContext._gateway is None:
         gateway = launch_gateway(conf, {"stdout": 2})
         SparkContext._ensure_initialized(gateway=gateway)
-        atexit.register(_end_java, gateway)
+        atexit.register(_end_java, gateway, os.getpid())
 
 
-def _end_java(gateway: Any) -> None:
-    """Let the JVM end before this process does: until then it holds the warehouse, and the next command would wait."""
+def _end_java(gateway: Any, owner: int) -> None:
+    """Let the JVM end before this process does: until then it holds the warehouse, and the next command would wait.
+
+    A process that was forked from ``owner`` leaves it alone.
+    """
+    if os.getpid() != owner:
+        return
     with suppress(Exception, KeyboardInterrupt):
         # Python's ends first, which else tell that the other one is gone. Nothing here waits for an answer of Java's.
         if SparkContext._active_spark_context is not None:

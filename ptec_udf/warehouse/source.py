@@ -93,7 +93,7 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
         columns = source.read(spark).columns
     except (PySparkException, Py4JError) as error:
         name = config.table if config.table is not None else config.path
-        raise SourceError(f"source {name!r} cannot be opened: {_said(error)}") from None
+        raise SourceError(f"source {name!r} cannot be opened: {said(error)}") from None
     faults = []
     if config.version is not None and source.kind != "delta":
         faults.append(
@@ -110,8 +110,8 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
     return source
 
 
-def _said(error: PySparkException | Py4JError) -> str:
-    """The first line of what Spark says; no row was read yet, so it quotes none."""
+def said(error: PySparkException | Py4JError) -> str:
+    """Return the first line of what Spark says where no row was read, so that it quotes none."""
     java = getattr(error, "java_exception", None)
     message = java.toString() if java is not None else str(error)
     return str(message).strip().partition("\n")[0]
@@ -174,7 +174,7 @@ def _delta_version(
     spark: SparkSession, log: DeltaLog, config: SourceConfig, name: str, table: str | None, path: str | None
 ) -> tuple[int, str]:
     """The version to read, and the table's id; checks that an old version can still be read."""
-    newest, source_id = log.version(), log.table_id
+    newest, source_id = log.newest()
     version = newest if config.version is None else config.version
     if version != newest and not _is_readable(spark, table, path, version, newest):
         first = _first_readable(spark, table, path, newest)

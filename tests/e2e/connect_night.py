@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ptec_udf import progress
 from ptec_udf.config import EngineConfig, WarehouseConfig
 from ptec_udf.sql_function import register_ptec_score
 from ptec_udf.warehouse.session import build_session
@@ -22,6 +23,7 @@ TEXT = "solar parks for farms"
 
 def main(folder: Path, address: str | None) -> dict[str, Any]:
     """Score two versions, ask for a text, say what stands."""
+    progress._SECONDS_BETWEEN_LINES = 0.2
     where = {"folder": None, "remote": address, "artifacts": str(folder / "artifacts")}
     embedded = {"folder": str(folder / "warehouse"), "spark": {"spark.sql.shuffle.partitions": 2}}
     spark = build_session(WarehouseConfig(**(where if address else embedded)), "connect test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -47,16 +48,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(60)
 
 
-def nights(folder: Path, *address: str) -> dict[str, Any]:
+def nights(folder: Path, *address: str) -> tuple[dict[str, Any], str]:
+    """Run ``connect_night``; return what it prints as its result, and its lines of progress."""
     command = [sys.executable, "-m", "tests.e2e.connect_night", str(folder), *address]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
 @pytest.mark.long
 def test_nights_and_ptec_score_are_the_same_on_connect(server: str, tmp_path: Path) -> None:
-    remote, own = nights(tmp_path / "remote", server), nights(tmp_path / "own")
+    (remote, told), (own, _) = nights(tmp_path / "remote", server), nights(tmp_path / "own")
+    assert re.search(r"texts scored: 0 of .*; slice \d+: \d+ of \d+ tasks", told), told
     assert remote.pop("kind").startswith("pyspark.sql.connect")
     assert own.pop("kind") == "pyspark.sql.session"
     scores = [found.pop("scores") for found in (remote, own)]

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.errors import ConfigError, HeldError, RemovalBudgetError
+from ptec_udf.errors import ConfigError, HeldError, RemovalBudgetError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
-from tests.spark.nights import SCHEMA, Site, changed_companies, companies
+from tests.spark.nights import SCHEMA, Site, changed_companies, companies, kill_after_merge
 from tests.tiny import LABELS, tiny_artifact
 from tests.variants import variant
 
@@ -179,6 +179,35 @@ def test_a_table_that_is_replaced_in_place_stays_the_same_source(site: Site) -> 
         site.write(companies(20)[:22])
     with pytest.raises(ConfigError, match="--accept-new-source"):
         site.night()
+
+
+def test_a_table_whose_first_night_was_killed_stays_the_same_source_when_it_is_replaced(site: Site) -> None:
+    site.champion()
+    kill_after_merge(site)
+    for n_left in (25, 22):
+        site.spark.createDataFrame(companies(20)[:n_left], SCHEMA).writeTo(site.table).using("delta").createOrReplace()
+        if n_left == 25:
+            kill_after_merge(site)
+    result = site.night()
+    assert (result["counts"], result["skipped"]) == ({"removed": 3}, 22)
+    runs = site.warehouse.read("runs").collect()
+    assert {row["source_version"] for row in runs} == {0, 1, 2}
+    assert len({row["source_id"] for row in runs}) == 1
+
+
+def test_a_table_whose_log_cannot_be_read_is_not_taken_for_another(site: Site) -> None:
+    site.champion()
+    site.night()
+    site.spark.createDataFrame(companies(20)[:25], SCHEMA).writeTo(site.table).using("delta").createOrReplace()
+    place = site.spark.sql(f"DESCRIBE DETAIL {site.table}").first()["location"].removeprefix("file:")
+    site.spark.sql(f"ALTER TABLE {site.table} SET TBLPROPERTIES ('delta.checkpointInterval' = '2')")  # at version 2
+    log = Path(place) / "_delta_log"
+    for beside in (f"{0:020d}.crc", f".{0:020d}.json.crc"):
+        (log / beside).unlink(missing_ok=True)
+    (log / f"{0:020d}.json").write_text("no JSON")
+    with pytest.raises(SourceError, match=r"the Delta log of .* must be readable, .*; give --accept-new-source"):
+        site.night()
+    assert site.night("source.accept_new=true")["counts"]["removed"] == 5
 
 
 def test_a_table_that_was_there_and_is_moved_into_the_place_of_another_is_another_source(site: Site) -> None:

@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 
 STARTS_ONE = """
+import os
+import signal
 from pyspark import SparkConf, SparkContext
 from ptec_udf.warehouse.java import start_java
 start_java(SparkConf())
-SparkContext.getOrCreate().accumulator(0)
+spark = SparkContext.getOrCreate()
+spark.accumulator(0)
+if (child := os.fork()) == 0:
+    raise SystemExit(0)
+signal.alarm(60)
+assert os.waitpid(child, 0)[1] == 0
+assert spark.parallelize(range(3)).count() == 3
 print("a result")
 print(SparkContext._gateway.proc.pid, file=__import__("sys").stderr)
 """

@@ -128,7 +128,7 @@ def test_the_id_that_a_replaced_table_had_is_known_with_and_without_the_log(
     for key in "abc":
         spark.sql(f"CREATE OR REPLACE TABLE {name} USING delta AS SELECT '{key}' AS key")
         spark.sql(f"INSERT INTO {name} VALUES ('more')")
-        ids += [DeltaLog(spark, name).table_id] * 2
+        ids += [DeltaLog(spark, name).newest()[1]] * 2
     assert len(set(ids)) == 3
     log = DeltaLog(spark, name)
     assert [log.id_at(version) for version in range(6)] == ids
@@ -142,15 +142,15 @@ def test_the_id_is_known_where_the_log_was_cleaned(spark: SparkSession, tmp_path
     for key in "abcd":
         write(spark, str(place), key)
         spark.sql(f"ALTER TABLE delta.`{place}` SET TBLPROPERTIES ('delta.checkpointInterval' = '3')")
-    first = DeltaLog(spark, path=str(place)).table_id
+    first = DeltaLog(spark, path=str(place)).newest()[1]
     for file in (place / "_delta_log").glob("0*"):  # a checkpoint of version 6 holds what they said
         if file.name < f"{6:020d}":
             file.unlink()
     spark.sql(f"CREATE OR REPLACE TABLE delta.`{place}` USING delta AS SELECT 'e' AS key")
     log = DeltaLog(spark, path=str(place))
-    assert log.table_id != first
+    assert log.newest()[1] != first
     for known in (log.id_at, log._id_by_query):
-        assert [known(version) for version in (5, 6, 7, 8)] == [None, first, first, log.table_id]
+        assert [known(version) for version in (5, 6, 7, 8)] == [None, first, first, log.newest()[1]]
 
 
 def test_a_folder_named_like_a_pattern_is_read_itself(spark: SparkSession, tmp_path: Path) -> None:

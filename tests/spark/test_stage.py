@@ -126,9 +126,13 @@ def test_run_counts_what_it_does(site, monkeypatch):
     result = site.night()
     (counters,) = made
     assert (counters.texts.value, counters.tokens.value) == (60, result["tokens"])
-    share, line = _line(counters, 60, counters.cost.value, 10.0)
+    share, line = _line(counters, 60, counters.cost.value, 10.0, {})
     rates = f"6.0 texts/s, {result['tokens'] / 10:.0f} tokens/s"
     assert (share, line) == (1.0, f"texts scored: 60 of 60 (100% of the work), {rates}, about 0 s left")
+    assert _line(counters, 60, counters.cost.value, 10.0, {2: (0, 4), 1: (3, 8)}) == (
+        1.0,
+        f"{line}; slice 1: 3 of 8 tasks; slice 2: 0 of 4 tasks",
+    )
 
 
 @pytest.mark.long

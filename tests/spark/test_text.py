@@ -40,13 +40,15 @@ def test_absent_values_drop_out_with_their_words(spark: SparkSession) -> None:
     assert texts(spark, COMPANY, list(cases), SCHEMA) == list(cases.values())
 
 
-def test_of_a_value_a_million_characters_are_read(spark: SparkSession) -> None:
+def test_of_a_text_a_million_characters_are_read(spark: SparkSession) -> None:
     whole, long = "é" * MOST_CHARACTERS, "ab" * MOST_CHARACTERS
-    rows = [(whole, None, None, None), (long, ("x", long), None, "end")]
-    first, second = texts(spark, COMPANY, rows, SCHEMA)
-    assert first == f"Company name: {whole}"
-    cut = long[:MOST_CHARACTERS]
-    assert second == f"Company name: {cut}. Keywords: x, {cut}. Description: end"
+    rows = [(whole, None, None, None), (long, ("x", long), None, "end"), ("a", None, whole, "end")]
+    made = texts(spark, COMPANY, rows, SCHEMA)
+    expected = [f"Company name: {whole}", f"Company name: {long}", f"Company name: a. Description: {whole} end"]
+    assert made == [text[:MOST_CHARACTERS] for text in expected]
+    assert texts(spark, "{a}/{b}", [("x" * 600_000, "y" * 300_000)], "a string, b string") == [
+        f"{'x' * 600_000}/{'y' * 300_000}"
+    ]
 
 
 def test_separators_within_a_segment_stand_only_between_values(spark: SparkSession) -> None:

@@ -153,7 +153,7 @@ def test_methods_that_differ_in_words_only_are_trained_once(config, ptec, monkey
 @pytest.mark.usefixtures("draws_nothing")
 def test_artifact_that_has_learned_from_rows_that_judge_is_refused_unread(config, run, companies, tmp_path):
     run(tmp_path / "made", epochs=1)
-    judged = variant(tmp_path / "made", tmp_path / "judged", seen=seen_of(companies, "made-up", "dev"))
+    judged = variant(tmp_path / "made", tmp_path / "judged", seen=seen_of(companies, "dev"))
     with pytest.raises(SourceError, match=r"made has from 30 of 30; train it, and what it started from, without them"):
         benchmark(config(f"methods.made={{method: artifact, folder: '{judged}'}}"))
     found = benchmark(config(f"methods.made={{method: artifact, folder: '{tmp_path / 'made'}'}}"))

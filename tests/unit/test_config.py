@@ -222,6 +222,13 @@ def test_file_that_is_no_configuration_is_refused(tmp_path, content, rule):
     assert rule in fault
 
 
+def test_several_mappings_may_be_merged_into_one(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("source:\n  <<: {key: k, version: 1}\n  <<: {table: a}\n  version: 2\n")
+    source = load_config(ScoreConfig, file).source
+    assert (source.table, source.key, source.version) == ("a", "k", 2)
+
+
 def test_missing_file_is_named(tmp_path):
     (fault,) = faults_of(TrainConfig, tmp_path / "none.yaml")
     assert "none.yaml" in fault

@@ -33,7 +33,7 @@ N_DEV = 30
 def models(companies: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models that say what they have learned from: the extract's train rows."""
     folder = tmp_path_factory.mktemp("models")
-    seen = seen_of(companies, SOURCE)
+    seen = seen_of(companies)
     made = variant(tiny_artifact(folder), folder / "model", seen=seen)
     return {"model": made, "equal": equal(made, folder / "equal")}
 
@@ -72,7 +72,7 @@ def test_rows_that_neither_model_has_learned_from_judge(models, companies):
 
 
 def test_rows_that_a_model_has_learned_from_are_refused_with_counts(models, companies, tmp_path):
-    on_dev = variant(models["model"], tmp_path / "on-dev", seen=seen_of(companies, SOURCE, "dev"))
+    on_dev = variant(models["model"], tmp_path / "on-dev", seen=seen_of(companies, "dev"))
     with pytest.raises(
         SourceError, match="of 30 rows of 'dev' 30 were learned by challenger, 0 were learned by champion"
     ):
@@ -143,7 +143,9 @@ def test_models_of_two_templates_read_their_own_texts_of_the_same_companies(mode
 
 
 def test_rows_of_another_table_do_not_judge(models, companies, tmp_path, capsys):
-    for name, of_record in {"other": {"source_id": "elsewhere"}, "later": {"version": 9}}.items():
+    other = {"source_id": "elsewhere", "name": "another"}
+    later = {"version": 9, "source_id": "of a table that took its place"}
+    for name, of_record in {"other": other, "later": later}.items():
         copied(companies, tmp_path / name, of_record=of_record)
     with pytest.raises(ConfigError, match=r"both extracts must be of one table, .* are not"):
         judging(models["model"], models["equal"], companies, champion_extract=str(tmp_path / "other"))

@@ -7,11 +7,12 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ptec_udf.engine.result import EMPTY, ERROR, OK
+from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
 from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model import terms as module
 from ptec_udf.model.manifest import TermsForm
 from ptec_udf.model.terms import Terms, TermsHead
+from ptec_udf.text import MOST_CHARACTERS
 from tests.tiny import tiny_companies, tiny_text
 from training.fitting.terms import count_terms, sparse_features
 
@@ -94,6 +95,11 @@ def test_logits_are_the_linear_layer_on_the_terms(scorer, terms):
             assert result.batch_positions == result.n_tokens
             assert result.logits.dtype == np.float32
             np.testing.assert_allclose(result.logits, logits, rtol=0, atol=1e-6)
+
+
+def test_a_text_that_may_have_been_cut_is_truncated_although_all_that_is_left_was_read(scorer):
+    short, long = scorer.score(["w" * (MOST_CHARACTERS - 1), "w" * MOST_CHARACTERS])
+    assert [(result.status, result.n_truncated) for result in (short, long)] == [(OK, 0), (TRUNCATED, 0)]
 
 
 def test_score_of_a_text_is_the_same_to_the_bit_in_any_company(scorer):

@@ -97,8 +97,9 @@ def test_another_template_of_the_same_table_is_refused(run, tmp_path, companies,
     made = run(tmp_path / "earlier", epochs=1)
     record = json.loads((companies / "extract.json").read_text())
     other = shutil.copytree(companies, tmp_path / "other")
-    for source_id, refused in (("made-up", True), ("another table", False)):
-        changed = record | {"template": "{about} {name}", "source_id": source_id}
+    replaced, another = {"source_id": "replaced"}, {"source_id": "another", "name": "another"}
+    for of_record, refused in (({}, True), (replaced, True), (another, False)):
+        changed = record | {"template": "{about} {name}"} | of_record
         (other / "extract.json").write_text(json.dumps(changed))
         settings = {"extract": other, "epochs": 1}
         if refused:

@@ -191,8 +191,8 @@ def _check_not_seen(name: str, learned: Learned, task: Task, evaluated: Examples
     """Refuse a model that has learned from rows that judge, as one that started from an earlier model may have."""
     if learned.seen is None:
         return
-    source_id = read_extract_record(task.extract)["source_id"]
-    if n_seen := int(is_seen(learned.seen, source_id, evaluated.keys, evaluated.texts).sum()):
+    record = read_extract_record(task.extract)
+    if n_seen := int(is_seen(learned.seen, record, evaluated.keys, evaluated.texts).sum()):
         raise SourceError(
             f"a model must not have learned from rows that judge here, {name} has from {n_seen} of {len(evaluated)}; "
             "train it, and what it started from, without them"

@@ -15,7 +15,7 @@ from ptec_udf.progress import say
 from training.evaluation.config import EvaluateConfig
 from training.extract.data import Examples, read_judging
 from training.extract.folder import read_extract_record
-from training.extract.seen import is_seen, seen_by
+from training.extract.seen import is_seen, seen_by, sources_of
 
 IN_ONE_EXTRACT = "in one extract only"
 
@@ -42,7 +42,7 @@ class Side:
         """Say of each row whether the model has learned from it; None where that cannot be known."""
         seen = seen_by(self.made)
         if seen is not None:
-            return is_seen(seen, self.record["source_id"], rows.keys, rows.texts)
+            return is_seen(seen, self.record, rows.keys, rows.texts)
         # Dev and test of its own extract are not learned from, but a model that it started from may have done so.
         is_own = self.made.manifest.extract.fingerprint == self.record["fingerprint"]
         is_first = not self.made.metrics.get("started_from")
@@ -89,7 +89,7 @@ def sides(config: EvaluateConfig, challenger: Artifact, champion: Artifact | Non
         for side in found
         if side.made.manifest.template != side.record["template"]
     ]
-    if len({side.record["source_id"] for side in found}) > 1:
+    if not set.intersection(*(sources_of(side.record) for side in found)):
         faults.append(
             f"both extracts must be of one table, {config.extract!r} and {config.champion_extract!r} are not: a row "
             "would be two companies; make one by ptec extract from the other's table"

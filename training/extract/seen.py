@@ -1,13 +1,15 @@
 """What a model has learned from, as hashes: such rows must not judge it later.
 
 An artifact keeps them in ``seen.safetensors``: ``texts`` and ``keys``, int64, sorted, each once. A text is a text
-anywhere, and a company is the same company whatever its text says now; its key names it within one source.
+anywhere, and a company is the same company whatever its text says now; its key names it within one source. That is a
+table by Delta's id or by its name: ``CREATE OR REPLACE TABLE`` changes the id, a renaming the name.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,16 +25,19 @@ TEXTS, KEYS = "texts", "keys"
 Seen = Mapping[str, torch.Tensor]
 
 
-def seen_in(source_id: str, parts: Iterable[Examples], earlier: Seen | None = None) -> dict[str, torch.Tensor]:
+def seen_in(
+    record: Mapping[str, Any], parts: Iterable[Examples], earlier: Seen | None = None
+) -> dict[str, torch.Tensor]:
     """Hash the rows of a training.
 
     Args:
-        source_id: of the table that the rows are from.
+        record: of the extract that the rows are from.
         parts: all rows that decide anything in it.
         earlier: what the model that it starts from has learned from.
     """
-    hashed = [(_hashes(part.texts), _hashes(_named(source_id, part.keys))) for part in parts]
-    texts, keys = (list(column) for column in zip(*hashed, strict=True))
+    parts = list(parts)
+    texts = [_hashes(part.texts) for part in parts]
+    keys = [_hashes(_named(source, part.keys)) for part in parts for source in sources_of(record)]
     if earlier is not None:
         texts, keys = [*texts, earlier[TEXTS].numpy()], [*keys, earlier[KEYS].numpy()]
     found = {TEXTS: texts, KEYS: keys}
@@ -44,15 +49,20 @@ def seen_by(made: Artifact) -> dict[str, torch.Tensor] | None:
     return load(made.files[SEEN]) if SEEN in made.files else None
 
 
-def is_seen(seen: Seen, source_id: str, keys: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Say of each row, given by key and text, whether either was learned from, *Shape:* ``(n_rows,)``."""
-    named = _hashes(_named(source_id, keys))
-    return np.isin(_hashes(texts), seen[TEXTS].numpy()) | np.isin(named, seen[KEYS].numpy())
+def is_seen(seen: Seen, record: Mapping[str, Any], keys: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Say of each row of an extract, given by key and text, whether either was learned from, *Shape:* ``(n_rows,)``."""
+    named = [np.isin(_hashes(_named(source, keys)), seen[KEYS].numpy()) for source in sources_of(record)]
+    return np.isin(_hashes(texts), seen[TEXTS].numpy()) | np.any(named, axis=0)
 
 
-def _named(source_id: str, keys: Sequence[str]) -> list[str]:
+def sources_of(record: Mapping[str, Any]) -> set[str]:
+    """Return what the table of an extract is called; two extracts are of one table if they share any of it."""
+    return {record["source_id"], record["name"]}
+
+
+def _named(source: str, keys: Sequence[str]) -> list[str]:
     """Names that no other source's companies have."""
-    return [f"{source_id}\0{key}" for key in keys]
+    return [f"{source}\0{key}" for key in keys]
 
 
 def _hashes(values: Sequence[str]) -> NDArray[np.int64]:

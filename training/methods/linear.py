@@ -121,7 +121,7 @@ class Linear(Method):
         record = read_extract_record(task.extract)
         common = common_fields(record, task.names, decisions, whole.targets)
         manifest = Manifest(calibrator=self.calibrator, **common, **final.fields)
-        seen = {SEEN: save(seen_in(record["source_id"], [whole]))}
+        seen = {SEEN: save(seen_in(record, [whole]))}
         write_artifact(manifest, final.files | head_files(final.head(lines), metrics) | seen, folder)
         return learned_artifact(load_artifact(folder))
 

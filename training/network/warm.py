@@ -21,7 +21,7 @@ from ptec_udf.model.members import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.progress import say
 from training.args import TrainConfig
-from training.extract.seen import Seen, seen_by
+from training.extract.seen import Seen, seen_by, sources_of
 from training.network import lora
 from training.network.head import StandardisedHead, fused_head
 from training.network.prompt import prompts_of
@@ -138,7 +138,8 @@ def _compared(
     yield "prompt.kind", prompt and prompt.kind, theirs.prompt and theirs.prompt.kind
     yield "prompt.upper_layers", prompt and prompt.upper_layers, theirs.prompt and theirs.prompt.upper_layers
     yield "prompt.n_tokens", prompt and prompt.n_tokens, theirs.prompt and theirs.prompt.n_tokens
-    if record["source_id"] == theirs.extract.source_id:  # rows are parted by their texts, which the template makes
+    # Rows of one table are parted by their texts, which the template makes.
+    if sources_of(record) & {theirs.extract.source_id, theirs.extract.source}:
         yield "template of the extract", record["template"], theirs.template
     ours = config.stopping.tune_share
     yield "stopping.tune_share", ours, made.metrics.get("tune_share", ours)

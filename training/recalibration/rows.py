@@ -76,8 +76,8 @@ def _not_learned(seen: Seen | None, extract: str, rows: list[dict[str, Any]]) ->
     """Text hash and labels of the rows that the model has not learned from, as far as its artifact tells."""
     is_learned = np.zeros(len(rows), bool)
     if seen is not None and rows:
-        source_id = read_extract_record(extract)["source_id"]
-        is_learned = is_seen(seen, source_id, [row["key"] for row in rows], [row["text"] for row in rows])
+        record = read_extract_record(extract)
+        is_learned = is_seen(seen, record, [row["key"] for row in rows], [row["text"] for row in rows])
     return [(row["text_hash"], set(row["labels"])) for row, out in zip(rows, is_learned, strict=True) if not out]
 
 

@@ -38,17 +38,20 @@ def as_known(
     """
     if source.kind != "delta":
         return source
-    try:
-        for seen in _nights(warehouse, history, source, model_id):
-            # Another table of this name has versions of these numbers too.
-            if seen.source_id == source.source_id or source.id_at(warehouse.spark, seen.version) == seen.table_id:
-                return replace(source, source_id=seen.source_id)
-    except (PySparkException, Py4JError) as error:
-        if not is_accepted:
+    for seen in _nights(warehouse, history, source, model_id):
+        if seen.source_id == source.source_id:
+            return source
+        try:
+            table_id = source.id_at(warehouse.spark, seen.version)
+        except (PySparkException, Py4JError) as error:
+            if is_accepted:
+                continue
             raise SourceError(
                 f"the Delta log of {source.name} must be readable, since it tells whether this is the table of earlier "
                 f"nights: {said(error)}; give --accept-new-source if it is another one"
             ) from None
+        if table_id == seen.table_id:  # another table of this name has versions of these numbers too
+            return replace(source, source_id=seen.source_id)
     return source
 
 

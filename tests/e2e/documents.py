@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -35,6 +36,7 @@ CONFIGS: dict[str, type[BaseModel]] = {
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+_OF_THE_SHELL = "();<>|&\n"
 _CELL = re.compile(r"`([^`]+)`")
 
 
@@ -88,6 +90,14 @@ def commands(block: Block) -> Iterator[list[str]]:
     for start in re.finditer(rf"\b(?:ptec |jobs/)(?=(?:{steps})\b)", joined):
         line = joined[start.end() :].partition("\n")[0]
         yield shlex.split(re.sub(r"^(\w+)\.py", r"\1", line), comments=True)
+
+
+def invocations(block: Block) -> Iterator[list[str]]:
+    """Yield the words after ``ptec`` of each of its commands in a block, up to what the shell makes of the rest."""
+    for start in re.finditer(r"(?:^|[(|;&] *)ptec (?=[a-z])", block.text.replace("\\\n", " "), re.M):
+        words = shlex.shlex(start.string[start.end() :], posix=True, punctuation_chars=_OF_THE_SHELL)
+        words.whitespace_split, words.whitespace, words.commenters = True, " \t", ""
+        yield list(takewhile(lambda word: word[:1] != "#" and not set(word) <= set(_OF_THE_SHELL), words))
 
 
 def overrides(words: list[str]) -> list[str]:

@@ -15,8 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 import yaml
 
+from jobs.cli import app
 from ptec_udf.config_file import load_config
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.views import VIEWS
@@ -34,6 +36,12 @@ RUN_IN_ORDER = (
     "analyst.md",
 )
 SPARK_SQL = "analyst.sql"
+INVOCATIONS = [
+    pytest.param(words, id=f"{block.name} {words[0]}")
+    for page in PAGES
+    for block in blocks(page, "sh", "console")
+    for words in documents.invocations(block)
+]
 COLUMNS = {"company_id", "name", "one_liner", "tags", "industries"}
 
 
@@ -57,6 +65,12 @@ def test_commands_name_settings_that_exist(page: Path) -> None:
     for block in blocks(page, "sh", "console"):
         for command, *words in documents.commands(block):
             load_config(CONFIGS[command], ROOT / "conf" / f"{command}.yaml", documents.overrides(words))
+
+
+@pytest.mark.parametrize("words", INVOCATIONS)
+def test_commands_have_the_options_that_are_shown(words: list[str]) -> None:
+    name, *rest = words
+    typer.main.get_command(app).commands[name].make_context(name, rest)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "benchmarks").glob("*.yaml")), ids=lambda file: file.stem)

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ptec_udf.warehouse import session
 from tests.e2e.documents import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -122,6 +124,12 @@ def test_databricks_reads_the_bundle(schedulers: Path) -> None:
     assert read(schedulers / "python", READ_BUNDLE, EXAMPLES / "databricks" / "databricks.yml") == {
         "ptec_nightly": True
     }
+
+
+def test_the_bundle_s_clusters_have_the_settings_that_nights_ask_for() -> None:
+    job = yaml.safe_load((EXAMPLES / "databricks" / "databricks.yml").read_text("utf-8"))["resources"]["jobs"]
+    for cluster in job["ptec_nightly"]["job_clusters"]:
+        assert session._REQUIRED.items() <= cluster["new_cluster"]["spark_conf"].items()
 
 
 @pytest.mark.long

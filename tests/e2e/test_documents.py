@@ -32,6 +32,8 @@ RUN_IN_ORDER = (
     "artifact.md",
     "retraining.md",
     "data-engineer.md",
+    "failures.md",
+    "operations.md",
     "watching.md",
     "analyst.md",
 )
@@ -135,7 +137,7 @@ def test_quoted_messages_are_those_of_the_code() -> None:
     files = [file for room in ("ptec_udf", "jobs") for file in sorted((ROOT / room).rglob("*.py"))]
     # What explains a setting is no message, though it may use its words.
     source = re.sub(r'description=\s*(f?"[^"\n]*"\s*)+', "", "\n".join(file.read_text("utf-8") for file in files))
-    page = documents.prose(ROOT / "docs" / "data-engineer.md")
+    page = documents.prose(ROOT / "docs" / "failures.md")
     quoted = [name for heading in ("it says", "`error` of a company") for name in _quoted(page, heading)]
     assert [message for message in quoted if message not in source] == []
 
@@ -162,8 +164,7 @@ def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
     assert [row["outcome"] for row in nights] == ["done"] * 4 + ["nothing_to_do", "done", "done"]
     reasons = _sql("SELECT DISTINCT reason FROM why_changed", tmp_path, environment)
     assert {"model", "threshold"} <= {row["reason"] for row in reasons}
-    pages = ("analyst.md", "data-engineer.md", "watching.md", "retraining.md")
-    statements = [block.text for page in pages for block in blocks(ROOT / "docs" / page, "sql")]
+    statements = [block.text for page in PAGES for block in blocks(page, "sql")]
     (tmp_path / SPARK_SQL).write_text("".join(statements), encoding="utf-8")
     _run(_spark_sql(tmp_path), "the SQL of the pages", tmp_path, environment)
 

@@ -1,4 +1,4 @@
-"""What ``make audit`` says of what pip-audit answers; who is asked stands in for it, since the real one asks a network."""
+"""What ``make audit`` makes of the answers of pip-audit, which a program stands in for: the real one asks a network."""
 
 from __future__ import annotations
 

@@ -159,8 +159,8 @@ def test_commands_run_in_the_order_of_the_pages(tmp_path: Path) -> None:
         for block in blocks(page, "python"):
             _run([sys.executable, "-c", block.text], block.name, tmp_path, environment)
     nights = _sql("SELECT outcome FROM run_summary ORDER BY started", tmp_path, environment)
-    # The first model; tags and its shadow; other thresholds; the data engineer's first try, and failed companies again;
-    # after the way back.
+    # The first model; tags and its shadow; other thresholds; the data engineer's first try; after the way back, and
+    # failed companies again.
     assert [row["outcome"] for row in nights] == ["done"] * 4 + ["nothing_to_do", "done", "done"]
     reasons = _sql("SELECT DISTINCT reason FROM why_changed", tmp_path, environment)
     assert {"model", "threshold"} <= {row["reason"] for row in reasons}

@@ -30,10 +30,13 @@ TEXT_VERSION = 2
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
 MOST_CHARACTERS = 1_000_000
-"""Of a text, and of each value in it, that are read: more than any model's window, and few enough for memory."""
+"""Of a value that are read: more of them than any model's window, and few enough for memory."""
+
+_CUT = "\uffff"
+"""Ends a value of which no more was read. No character of Unicode's: it leaves such for a program's own use."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{(?P<field>[^{}]*)\}|[{}]|[^{}]+")
-_GAP = r"[\p{Cc}\p{Z}]+"
+_GAP = rf"[\p{{Cc}}\p{{Z}}{_CUT}]+"
 _VISIBLE = r"[^\p{C}\p{Z}]"
 
 
@@ -135,12 +138,12 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
         (segment.separator, F.concat(F.lit(segment.heading), _joined([part(field) for field in segment.parts])))
         for segment in template.segments
     ]
-    return F.substring(F.concat(_joined(segments), F.lit(template.tail)), 1, MOST_CHARACTERS)
+    return F.concat(_joined(segments), F.lit(template.tail))
 
 
-def may_be_cut(text: str) -> bool:
-    """Tell whether a text is so long that more of it may not have been read."""
-    return len(text) >= MOST_CHARACTERS
+def is_cut(text: str) -> bool:
+    """Tell whether a value in a text of ``text_column`` was not read to its end."""
+    return _CUT in text
 
 
 def text_hash(column: str | Column) -> Column:
@@ -204,13 +207,15 @@ def clean(column: Column) -> Column:
     """Repair UTF-8, make every run of white space and control characters one space, trim; null if blank.
 
     Blank is a string of nothing but separators and control, format, private or unassigned characters. Of what
-    is longer than ``MOST_CHARACTERS`` the first so many are taken, since each step here copies it.
+    is longer than ``MOST_CHARACTERS`` the first so many are taken, since each step here copies it, with a mark behind.
     """
     valid = F.make_valid_utf8(column)
     # Of what is not repaired a substring may reach beyond its end.
     is_short = F.octet_length(valid) <= MOST_CHARACTERS
     read = F.when(is_short, valid).otherwise(F.substring(valid, 1, MOST_CHARACTERS))
-    return F.when(read.rlike(_VISIBLE), F.trim(F.regexp_replace(read, _GAP, " ")))
+    text = F.when(read.rlike(_VISIBLE), F.trim(F.regexp_replace(read, _GAP, " ")))
+    is_whole = is_short | (F.char_length(valid) <= MOST_CHARACTERS)
+    return F.concat(text, F.when(is_whole, F.lit("")).otherwise(F.lit(f" {_CUT}")))
 
 
 def _value(column: Column, dtype: T.DataType) -> Column:

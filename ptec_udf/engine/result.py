@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptec_udf.text import may_be_cut
+from ptec_udf.text import is_cut
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
 FAULTS_OF_A_TEXT = (
@@ -40,7 +40,7 @@ def scored(text: str, logits: np.ndarray, *, n_tokens: int, n_truncated: int, ba
     result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
     if not np.isfinite(logits).all():
         result.status, result.error, result.logits = ERROR, "logits are not finite", None
-    elif n_truncated or may_be_cut(text):
+    elif n_truncated or is_cut(text):
         result.status = TRUNCATED
     return result
 

@@ -20,7 +20,6 @@ from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.remote import carried, cores, counter
-from ptec_udf.text import MOST_CHARACTERS
 
 SCORED = T.StructType(
     [
@@ -210,14 +209,12 @@ def gpus_of_a_task(spark: SparkSession) -> float:
 def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> Iterator[list[str | None]]:
     """Join Arrow batches into windows of at least one and at most ``most_rows`` rows, in order.
 
-    A window closes at ``most_rows`` rows or once it holds ``most_bytes`` bytes of text. A text that SQL hands over is
-    cut as those of a night are.
+    A window closes at ``most_rows`` rows or once it holds ``most_bytes`` bytes of text.
     """
     window: list[str | None] = []
     n_bytes = 0
     for batch in batches:
-        for given in batch:
-            text = given[:MOST_CHARACTERS] if given else given
+        for text in batch:
             window.append(text)
             n_bytes += len(text.encode()) if text else 0
             if len(window) >= most_rows or n_bytes >= most_bytes:

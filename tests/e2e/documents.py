@@ -94,7 +94,7 @@ def commands(block: Block) -> Iterator[list[str]]:
 
 def invocations(block: Block) -> Iterator[list[str]]:
     """Yield the words after ``ptec`` of each of its commands in a block, up to what the shell makes of the rest."""
-    for start in re.finditer(r"(?:^|[(|;&] *)ptec (?=[a-z])", block.text.replace("\\\n", " "), re.M):
+    for start in re.finditer(r"(?:^|[(|;&] *)(?:[\w./]+/)?ptec (?=[a-z])", block.text.replace("\\\n", " "), re.M):
         words = shlex.shlex(start.string[start.end() :], posix=True, punctuation_chars=_OF_THE_SHELL)
         words.whitespace_split, words.whitespace, words.commenters = True, " \t", ""
         yield list(takewhile(lambda word: word[:1] != "#" and not set(word) <= set(_OF_THE_SHELL), words))

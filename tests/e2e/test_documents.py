@@ -41,7 +41,7 @@ SPARK_SQL = "analyst.sql"
 INVOCATIONS = [
     pytest.param(words, id=f"{block.name} {words[0]}")
     for page in PAGES
-    for block in blocks(page, "sh", "console")
+    for block in blocks(page, "sh", "console", "")
     for words in documents.invocations(block)
 ]
 COLUMNS = {"company_id", "name", "one_liner", "tags", "industries"}

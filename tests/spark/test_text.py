@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.text import MOST_CHARACTERS, parse_template
+from ptec_udf.text import MOST_CHARACTERS, is_cut, parse_template
 from tests.spark.texts import with_text
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
@@ -40,15 +40,16 @@ def test_absent_values_drop_out_with_their_words(spark: SparkSession) -> None:
     assert texts(spark, COMPANY, list(cases), SCHEMA) == list(cases.values())
 
 
-def test_of_a_text_a_million_characters_are_read(spark: SparkSession) -> None:
+def test_of_a_value_a_million_characters_are_read(spark: SparkSession) -> None:
     whole, long = "é" * MOST_CHARACTERS, "ab" * MOST_CHARACTERS
-    rows = [(whole, None, None, None), (long, ("x", long), None, "end"), ("a", None, whole, "end")]
-    made = texts(spark, COMPANY, rows, SCHEMA)
-    expected = [f"Company name: {whole}", f"Company name: {long}", f"Company name: a. Description: {whole} end"]
-    assert made == [text[:MOST_CHARACTERS] for text in expected]
-    assert texts(spark, "{a}/{b}", [("x" * 600_000, "y" * 300_000)], "a string, b string") == [
-        f"{'x' * 600_000}/{'y' * 300_000}"
-    ]
+    gaps = "ab \n" * MOST_CHARACTERS
+    rows = [(whole, None, whole, None), (long, ("x", long), None, "end"), ("\uffff a\uffff", None, gaps, "end")]
+    first, second, third = texts(spark, COMPANY, rows, SCHEMA)
+    assert first == f"Company name: {whole}. Description: {whole}"
+    cut = f"{long[:MOST_CHARACTERS]} \uffff"
+    assert second == f"Company name: {cut}. Keywords: x, {cut}. Description: end"
+    assert third == f"Company name: a. Description: {'ab ' * (MOST_CHARACTERS // 4)}\uffff end"
+    assert [is_cut(text) for text in (first, second, third)] == [False, True, True]
 
 
 def test_separators_within_a_segment_stand_only_between_values(spark: SparkSession) -> None:

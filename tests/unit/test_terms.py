@@ -12,7 +12,6 @@ from ptec_udf.engine.terms_scorer import TermsScorer
 from ptec_udf.model import terms as module
 from ptec_udf.model.manifest import TermsForm
 from ptec_udf.model.terms import Terms, TermsHead
-from ptec_udf.text import MOST_CHARACTERS
 from tests.tiny import tiny_companies, tiny_text
 from training.fitting.terms import count_terms, sparse_features
 
@@ -97,9 +96,9 @@ def test_logits_are_the_linear_layer_on_the_terms(scorer, terms):
             np.testing.assert_allclose(result.logits, logits, rtol=0, atol=1e-6)
 
 
-def test_a_text_that_may_have_been_cut_is_truncated_although_all_that_is_left_was_read(scorer):
-    short, long = scorer.score(["w" * (MOST_CHARACTERS - 1), "w" * MOST_CHARACTERS])
-    assert [(result.status, result.n_truncated) for result in (short, long)] == [(OK, 0), (TRUNCATED, 0)]
+def test_a_text_with_a_value_that_was_cut_is_truncated_although_all_that_is_left_was_read(scorer):
+    whole, cut = scorer.score(["solar wind. more", "solar wind \uffff. more"])
+    assert [(result.status, result.n_truncated) for result in (whole, cut)] == [(OK, 0), (TRUNCATED, 0)]
 
 
 def test_score_of_a_text_is_the_same_to_the_bit_in_any_company(scorer):

@@ -8,7 +8,6 @@ import pytest
 
 from ptec_udf.engine.result import EMPTY, OK, ScoredText
 from ptec_udf.engine.udf import SCORED, to_frame, windows
-from ptec_udf.text import MOST_CHARACTERS
 
 
 def series(*batches):
@@ -36,11 +35,6 @@ def test_window_closes_once_it_holds_its_bytes():
 def test_giant_text_closes_its_window():
     found = list(windows(series(["a", "x" * 50, "b", None, "c"]), 100, 10))
     assert [len(window) for window in found] == [2, 3]
-
-
-def test_a_text_of_any_query_is_cut_as_those_of_nights():
-    ((first, second),) = windows(series(["é" * (MOST_CHARACTERS + 9), "a"]), 3, 10**9)
-    assert (first, second) == ("é" * MOST_CHARACTERS, "a")
 
 
 def test_bytes_are_counted_and_not_characters():

@@ -94,6 +94,11 @@ def sides(config: EvaluateConfig, challenger: Artifact, champion: Artifact | Non
             f"both extracts must be of one table, {config.extract!r} and {config.champion_extract!r} are not: a row "
             "would be two companies; make one by ptec extract from the other's table"
         )
+    elif len({side.record["source_id"] for side in found}) > 1:
+        say(
+            f"the extracts are of two tables that were called {found[0].record['name']!r}: they are taken for one that "
+            "was replaced in place, whose keys name the same companies"
+        )
     elif len({side.record["version"] for side in found}) > 1:
         say(
             f"the extracts are of two versions of the table, {[side.record['version'] for side in found]}: where a "

@@ -150,7 +150,9 @@ def test_rows_of_another_table_do_not_judge(models, companies, tmp_path, capsys)
     with pytest.raises(ConfigError, match=r"both extracts must be of one table, .* are not"):
         judging(models["model"], models["equal"], companies, champion_extract=str(tmp_path / "other"))
     judging(models["model"], models["equal"], companies, champion_extract=str(tmp_path / "later"))
-    assert "the extracts are of two versions of the table, [3, 9]" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the extracts are of two versions of the table, [3, 9]" in told
+    assert "the extracts are of two tables that were called 'crm.companies'" in told
 
 
 def test_equal_models_differ_in_nothing_and_labels_of_one_model_do_not_judge(models, companies, tmp_path):

@@ -99,7 +99,7 @@ def sides(config: EvaluateConfig, challenger: Artifact, champion: Artifact | Non
             f"the extracts are of two tables that were called {found[0].record['name']!r}: they are taken for one that "
             "was replaced in place, whose keys name the same companies"
         )
-    elif len({side.record["version"] for side in found}) > 1:
+    if not faults and len({side.record["version"] for side in found}) > 1:
         say(
             f"the extracts are of two versions of the table, {[side.record['version'] for side in found]}: where a "
             "company's text has changed in between, the two models read different ones"

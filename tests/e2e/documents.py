@@ -36,6 +36,8 @@ CONFIGS: dict[str, type[BaseModel]] = {
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+# A script that does one step takes what the command of its name does.
+_COMMAND = re.compile(rf"(?:^|[(|;&] *)(?:[\w./]+/)?ptec (?=[a-z])|\bjobs/(?=(?:{'|'.join(CONFIGS)})\.py)", re.M)
 _OF_THE_SHELL = "();<>|&\n"
 _CELL = re.compile(r"`([^`]+)`")
 
@@ -84,20 +86,12 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands(block: Block) -> Iterator[list[str]]:
-    """Yield the words of each ``ptec`` command or job script in a block."""
-    joined = block.text.replace("\\\n", " ")
-    steps = "extract|train|search|benchmark|evaluate|recalibrate|score"
-    for start in re.finditer(rf"\b(?:ptec |jobs/)(?=(?:{steps})\b)", joined):
-        line = joined[start.end() :].partition("\n")[0]
-        yield shlex.split(re.sub(r"^(\w+)\.py", r"\1", line), comments=True)
-
-
-def invocations(block: Block) -> Iterator[list[str]]:
-    """Yield the words after ``ptec`` of each of its commands in a block, up to what the shell makes of the rest."""
-    for start in re.finditer(r"(?:^|[(|;&] *)(?:[\w./]+/)?ptec (?=[a-z])", block.text.replace("\\\n", " "), re.M):
+    """Yield the words of each ``ptec`` command or job script in a block, up to what the shell makes of the rest."""
+    for start in _COMMAND.finditer(block.text.replace("\\\n", " ")):
         words = shlex.shlex(start.string[start.end() :], posix=True, punctuation_chars=_OF_THE_SHELL)
         words.whitespace_split, words.whitespace, words.commenters = True, " \t", ""
-        yield list(takewhile(lambda word: word[:1] != "#" and not set(word) <= set(_OF_THE_SHELL), words))
+        name, *rest = takewhile(lambda word: word[:1] != "#" and not set(word) <= set(_OF_THE_SHELL), words)
+        yield [name.removesuffix(".py"), *rest]
 
 
 def overrides(words: list[str]) -> list[str]:

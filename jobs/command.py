@@ -173,7 +173,12 @@ def show_pairs(result: dict[str, Any]) -> None:
     for name, value in result.items():
         if value not in (None, {}, []):
             table.add_row(name, Text(_shown(value)))
-    _console().print(table)
+    console = _console()
+    with console.capture() as captured:
+        console.print(table)
+    # A table fills each line up to its longest: with a long value, that is pages of blanks in a log.
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:

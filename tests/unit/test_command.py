@@ -157,6 +157,13 @@ def test_values_within_values_are_shown_as_words_and_no_line_is_folded_in_a_pipe
     assert "'" not in told
 
 
+def test_a_long_value_leaves_no_blanks_after_the_others(capsys):
+    show_pairs({"run_id": "a-1", "drifted": ["a label"] * 100, "retrain": False})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["run_id", "drifted", "retrain"]
+    assert all(line == line.rstrip() for line in lines)
+
+
 def test_what_json_has_no_form_for_is_text_or_null(capsys: pytest.CaptureFixture[str]) -> None:
     found = {"rows": [{"by_day": {date(2026, 1, 2): math.nan, None: [math.inf, 1.5]}, "at": date(2026, 1, 3)}]}
     run_command(lambda: found, as_json=True, show=show_pairs)

@@ -1,4 +1,4 @@
-"""What a measurement was made on, and where its results go."""
+"""What a measurement was made on and of, and where its results go."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+import ptec_udf
+from benchmarks.code import code_of
 from ptec_udf.engine.device import has_bfloat16
 
 
 def machine() -> dict[str, Any]:
-    """Name the processor, its cores and what decides how fast torch is on it."""
+    """Name the processor, its cores and what decides how fast torch is on it, and the code of ``ptec_udf``."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -23,6 +25,7 @@ def machine() -> dict[str, Any]:
         "products in bfloat16": "yes" if has_bfloat16("cpu") else "no",
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "code": code_of(Path(ptec_udf.__file__).parent),
         "made": datetime.now(UTC).date().isoformat(),
     }
 

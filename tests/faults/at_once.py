@@ -24,11 +24,11 @@ import pyarrow as pa
 import typer
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
+from benchmarks.code import code_of
 from ptec_udf.progress import say
 from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
 from tests.faults.driver_process import FAILED, REFUSED
-from tests.faults.run import code_of
 from tests.faults.site import FaultSite
 from tests.tiny import TEMPLATE
 

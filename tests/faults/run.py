@@ -6,8 +6,6 @@ Half of the kills are at named points, in turn, the others at random moments. Wh
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
 import random
 import tempfile
@@ -21,6 +19,7 @@ from typing import Annotated
 import typer
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
+from benchmarks.code import code_of
 from ptec_udf.progress import say
 from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
@@ -28,7 +27,6 @@ from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, ON_EXECUTORS, POINTS,
 from tests.faults.rounds import Round, Undisturbed, run_round
 from tests.faults.site import FaultSite
 
-_DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _MOST_TRIES = 5
 _BY_COMMAND = 8  # one of four random rounds
 _ROUNDS_OF_A_DRIVER = 20  # Spark keeps something of each table that is put back, until its memory is full
@@ -58,24 +56,6 @@ def kill(
     if missed > 0:
         say(f"{missed} nights could not be killed; the same command tries them again")
     raise SystemExit(0 if missed <= 0 and all(one.passed for one in record.rounds.values()) else 1)
-
-
-def code_of(folder: Path) -> str:
-    """Hash what a folder of code does, by the same version of Python: comments and docstrings may change."""
-    digest = hashlib.sha256()
-    for file in sorted(file for kind in ("*.py", "*.sql") for file in folder.rglob(kind)):
-        text = file.read_text(encoding="utf-8")
-        digest.update(f"{file.relative_to(folder)}\n{_statements(text) if file.suffix == '.py' else text}\n".encode())
-    return digest.hexdigest()[:12]
-
-
-def _statements(source: str) -> str:
-    """Return Python code without comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
 
 
 class Record:

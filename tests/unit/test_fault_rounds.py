@@ -12,7 +12,7 @@ from tests.e2e.processes import ROOT
 from tests.faults import run
 from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, POINTS
 from tests.faults.rounds import Round, Undisturbed
-from tests.faults.run import Record, code_of, point_of, table_of
+from tests.faults.run import Record, point_of, table_of
 
 GOOD = Round(AT_RANDOM, "texts staged", 3, survived=False, staged=100, rescored=False, equal=True)
 
@@ -30,18 +30,6 @@ def test_rounds_of_other_code_do_not_count(tmp_path: Path) -> None:
     assert other.rounds == {}
     other.add(1, GOOD)
     assert Record(tmp_path / "rounds.jsonl", "code").rounds == {}
-
-
-def test_code_is_told_by_what_its_files_do(tmp_path: Path) -> None:
-    def code(python: str, sql: str = "two") -> str:
-        (tmp_path / "a.py").write_text(python, "utf-8")
-        (tmp_path / "b.sql").write_text(sql, "utf-8")
-        return code_of(tmp_path)
-
-    before = code('"""Say."""\ndef f():\n    """Do."""\n    return 1')
-    assert code('"""Tell."""\n\n\ndef f():  # why\n    """Do it."""\n    return 1') == before
-    others = [code("def f():\n    return 2"), code("def g():\n    return 1"), code("def f():\n    return 1", "three")]
-    assert len({before, *others}) == 4
 
 
 def test_half_of_the_rounds_are_at_named_points_each_in_turn() -> None:

@@ -73,13 +73,16 @@ def test_errors_that_last_do_not_keep_away_what_a_retry_mends(site: Site) -> Non
     assert site.night("max_error_fraction=0")["counts"] == {"error": 12}
 
 
-def test_a_retry_that_failed_tries_its_errors_again(site: Site) -> None:
+@pytest.mark.parametrize("first", [(), ("retry_errors=true",)], ids=["night", "retry"])
+def test_errors_of_a_night_that_was_stopped_are_listed_and_tried_again(site: Site, first: tuple[str, ...]) -> None:
     with pytest.raises(ErrorBudgetError):
-        site.night("retry_errors=true")
+        site.night(*first)
     staged = site.warehouse.name("score_staging")
-    first = site.warehouse.read("score_staging").first()["text_hash"]
+    one_text = site.warehouse.read("score_staging").first()["text_hash"]
     failed = "logits = NULL, status = 'error', error = 'logits are not finite'"  # as with an arithmetic that is mended
-    site.spark.sql(f"UPDATE {staged} SET {failed} WHERE text_hash = '{first}'")
+    site.spark.sql(f"UPDATE {staged} SET {failed} WHERE text_hash = '{one_text}'")
+    kept = [(one["where"], one["error"], one["companies"]) for one in errors(site)]
+    assert kept == [(KEPT, AMBIGUOUS_KEY, 12), (KEPT, "logits are not finite", 1)]
     assert site.night("retry_errors=true", "max_error_fraction=1")["counts"] == {"ok": 28, "error": 12}
 
 

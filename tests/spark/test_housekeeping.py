@@ -9,6 +9,7 @@ import pytest
 
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
+from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
@@ -128,7 +129,7 @@ def test_old_rows_go_and_the_runs_that_later_nights_look_up_stay(site: Site) -> 
 
 
 @pytest.mark.long
-def test_scores_of_models_that_are_long_out_of_use_go(site: Site) -> None:
+def test_scores_of_models_that_are_long_out_of_use_go(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     first = site.champion(0)
     site.night()
     second = site.model(1)
@@ -144,7 +145,10 @@ def test_scores_of_models_that_are_long_out_of_use_go(site: Site) -> None:
     age(site, "runs", "ended", "true")
     assert keep(site, *limit)["scores"]["rows_removed"] == 0  # a night that was killed has scores and no run
     age(site, "scores", "scored_at", "true")
-    assert keep(site, *limit)["scores"]["rows_removed"] == 2 * 30
+    with held(site.warehouse, shadow, "run-1"):
+        assert keep(site, *limit)["scores"]["rows_removed"] == 30
+    assert f"scores of model {shadow[:12]} stay: run run-1 holds" in capsys.readouterr().err
+    assert keep(site, *limit)["scores"]["rows_removed"] == 30
     assert {row["model_id"] for row in site.warehouse.read("scores").collect()} == {second}
     assert site.night(f"model.id={shadow}")["counts"] == {"ok": 30}  # not "nothing to do", although its run stands
 

@@ -219,6 +219,22 @@ def test_staging_that_cannot_be_cleared_away_is_left_to_a_later_night(
     assert site.night()["outcome"] == "done"
 
 
+def test_a_night_ends_well_although_its_drift_cannot_be_measured(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.champion()
+
+    def secret(*args: Any, **kwargs: Any) -> None:
+        raise ValueError("text about a company")
+
+    monkeypatch.setattr("ptec_udf.nightly.score.measure_drift", secret)
+    result = site.night("drift.measure=true")
+    assert (result["outcome"], result["counts"], result["drifted"]) == ("done", {"ok": 70}, None)
+    said = capsys.readouterr().err
+    assert "warning: drift was not measured, by a ValueError" in said
+    assert "text about" not in said
+
+
 def test_missing_backbone_is_refused_before_anything_is_written(site: Site, monkeypatch: Any) -> None:
     site.champion()
 

@@ -26,6 +26,14 @@ def test_night_killed_after_merge_is_explained_although_the_source_moved_on(scor
     assert explained == scored.warehouse.read("score_changes").where("source_version = 1").count() > 0
 
 
+def test_an_older_version_is_superseded_by_scores_of_a_killed_night(scored: Site) -> None:
+    scored.write(changed_companies()[:20])
+    kill_after_merge(scored)
+    before = scored.rows("scores"), scored.rows("score_changes")
+    assert scored.night("source.version=0")["outcome"] == "superseded"
+    assert (scored.rows("scores"), scored.rows("score_changes")) == before
+
+
 @pytest.mark.long
 def test_night_killed_after_merge_is_explained_although_another_model_was_promoted(scored: Site) -> None:
     first = registry.find(scored.warehouse, alias="champion")["model_id"]

@@ -124,8 +124,11 @@ def test_run_counts_what_it_does(site, monkeypatch):
     made, of = [], Counters.of
     monkeypatch.setattr(Counters, "of", lambda *arguments: made.append(of(*arguments)) or made[-1])
     result = site.night()
-    (counters,) = made
+    counters = made[0]
     assert (counters.texts.value, counters.tokens.value) == (60, result["tokens"])
+    assert 0 < result["padding"] < 0.5
+    site.spark.sql(f"DELETE FROM {site.warehouse.name('scores')}")
+    assert site.night("engine.batch_tokens=1", "retry_errors=true")["padding"] == 0  # each text is a batch
     share, line = _line(counters, 60, counters.cost.value, 10.0, {})
     rates = f"6.0 texts/s, {result['tokens'] / 10:.0f} tokens/s"
     assert (share, line) == (1.0, f"texts scored: 60 of 60 (100% of the work), {rates}, about 0 s left")

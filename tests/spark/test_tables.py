@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import delta.exceptions
 import pytest
 from delta.exceptions import ConcurrentAppendException
 from deltalake import DeltaTable
@@ -177,13 +178,26 @@ def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None
     assert warehouse.read("score_staging").count() == 2  # a run that is at work keeps what it staged first
 
 
-def test_a_conflict_calls_the_action_afresh_and_waits_longer() -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DeltaConcurrentModificationException",
+        "ConcurrentWriteException",
+        "MetadataChangedException",
+        "ProtocolChangedException",
+        "ConcurrentAppendException",
+        "ConcurrentDeleteReadException",
+        "ConcurrentDeleteDeleteException",
+        "ConcurrentTransactionException",
+    ],
+)
+def test_a_conflict_calls_the_action_afresh_and_waits_longer(name: str) -> None:
     calls, waits = [], []
 
     def action() -> str:
         calls.append(1)
         if len(calls) < 3:
-            raise ConcurrentAppendException("another writer")
+            raise getattr(delta.exceptions, name)("another writer")
         return "written"
 
     assert with_retries(action, sleep=waits.append) == "written"
@@ -193,18 +207,19 @@ def test_a_conflict_calls_the_action_afresh_and_waits_longer() -> None:
 
 def test_a_conflict_that_stays_is_raised_and_other_errors_are_at_once() -> None:
     calls: list[int] = []
+    waits: list[float] = []
 
     def action() -> None:
         calls.append(1)
         raise ConcurrentAppendException("another writer") if len(calls) < 10 else ValueError("broken")
 
     with pytest.raises(ConcurrentAppendException):
-        with_retries(action, attempts=3, sleep=lambda _: None)
-    assert len(calls) == 3
-    calls.extend([1] * 10)
+        with_retries(action, sleep=waits.append)
+    assert (len(calls), len(waits)) == (5, 4)
+    calls.extend([1] * 5)
     with pytest.raises(ValueError, match="broken"):
-        with_retries(action, attempts=3, sleep=lambda _: None)
-    assert len(calls) == 14
+        with_retries(action, sleep=waits.append)
+    assert (len(calls), len(waits)) == (11, 4)
 
 
 def test_deltalake_reads_scores(spark: SparkSession, warehouse: Warehouse) -> None:
@@ -244,6 +259,7 @@ def test_a_second_process_is_told_that_the_warehouse_is_busy_and_with_which_run(
     assert ended.returncode == 1
     said = f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process (run run-7), and"
     assert said in ended.stderr
+    assert "is in use by another process: waiting for it, 20 s at most" in ended.stderr
     assert (folder / "runs_at_work").read_text() == f"{os.getpid()}"
 
 

@@ -108,18 +108,82 @@ def test_why_changed_names_run_and_models_once(filled: Warehouse) -> None:
 
 
 def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
+    # Each column has a value of its own, or one could stand in another's place.
     run = {
-        "run_id": "r2",
+        "run_id": "r3",
+        "command": "score",
+        "outcome": "done",
+        "error": "none",
+        "source_name": "crm.companies",
+        "source_version": 7,
+        "alias": "next",
         "model_id": "new",
         "counts": {"ok": 3, "empty": 2, "null_key": 4},
+        "skipped": 11,
+        "reused": 12,
+        "tokens": 13,
+        "padding": 0.125,
+        "rows_per_second": 14.5,
+        "dtype": "float32",
+        "estimated_seconds": 43200.0,
+        "drifted": ["a figure"],
+        "retrain": True,
         "started": EARLY,
-        "ended": LATE,
     }
-    filled.append_rows("runs", [run, {**run, "run_id": "r3", "outcome": "failed", "counts": {"error": 7}}])
+    ended = {"ended": LATE}
+    failing = {"run_id": "r4", "outcome": "failed", "counts": {"error": 7}}
+    filled.append_rows("runs", [run | ended, run | ended | failing])
     summary = filled.spark.table(filled.name("run_summary"))
-    row, failed = (summary.where(f"run_id = '{run_id}'").first() for run_id in ("r2", "r3"))
-    assert (row.model, row.companies, row.seconds) == ("v2", 5, 86400.0)
+    row, failed = (summary.where(f"run_id = '{run_id}'").first() for run_id in ("r3", "r4"))
+    told = row.asDict() | {"started": row.started.astimezone(UTC)}
+    assert {name: told[name] for name in run} == run
+    assert (row.model, row.companies, row.seconds, row.estimate_error) == ("v2", 5, 86400.0, 1.0)
     assert (failed.companies, failed.counts) == (0, {"error": 7})  # its errors are told, nothing of it stands
+
+
+def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
+    night = {"run_id": "d1", "model_id": "new", "population": "all", "measured_at": EARLY, "companies": 10}
+    of_label = {"label": "Fintech", "companies": 9, "share": 0.1, "psi_training": 0.3, "psi_nights": 0.4}
+    of_label |= {"violated": ["nights"], "corrected": 5, "corrected_true": 2, "corrected_expected": 1.5}
+    figures = [
+        {"figure": "probability", "mean": 0.2} | of_label,
+        {"figure": "status", "counts": {"ok": 4, "empty": 1, "truncated": 2, "error": 3}},
+        {"figure": "labels", "mean": 1.25},
+        {"figure": "tokens", "mean": 33.5},
+        {"figure": "mix", "mean": 9.0, "psi_training": 0.6, "psi_nights": 0.7},
+        {"figure": "language", "companies": 8, "counts": {"en": 6, "de": 2}},
+    ]
+    filled.append_rows("drift", [night | figure for figure in figures])
+    done = {"run_id": "d1", "outcome": "done", "alias": "champion", "ended": LATE}
+    filled.append_rows("runs", [done | {"drifted": ["a figure"], "retrain": True}])
+
+    (label,) = filled.spark.table(filled.name("label_drift")).collect()
+    assert label.asDict() == of_label | {
+        "night": label.night,
+        "population": "all",
+        "mean_probability": 0.2,
+        "run_id": "d1",
+        "model_id": "new",
+    }
+    (summary,) = filled.spark.table(filled.name("drift_summary")).collect()
+    assert summary.asDict() == {
+        "night": label.night,
+        "population": "all",
+        "companies": 10,
+        "labels_per_company": 1.25,
+        "tokens_per_text": 33.5,
+        "empty": 0.1,
+        "truncated": 0.2,
+        "error": 0.3,
+        "languages": {"en": 0.75, "de": 0.25},
+        "mix_psi_training": 0.6,
+        "mix_psi_nights": 0.7,
+        "drifted": ["a figure"],
+        "retrain": True,
+        "run_id": "d1",
+        "model_id": "new",
+    }
+    assert label.night.astimezone(UTC) == EARLY
 
 
 def test_views_are_made_once_and_again_when_missing_or_changed(

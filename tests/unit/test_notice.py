@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,12 +37,19 @@ def night(config: NoticeConfig, result: dict[str, Any]) -> None:
         found |= result
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night takes 754 seconds."""
+    monkeypatch.setattr("jobs.notice.time", SimpleNamespace(monotonic=iter((100.0, 854.2)).__next__))
+
+
+@pytest.mark.usefixtures("clock")
 def test_one_line_sums_a_night_up(capsys: pytest.CaptureFixture[str]) -> None:
     night(NoticeConfig(), NIGHT)
     said = capsys.readouterr().err
     assert said == (
         "ptec score ended: run_id abc-1, outcome done, counts (ok 5, error 1), skipped 3, reused 0, retrain false, "
-        "drifted 1, seconds 0\n"
+        "drifted 1, seconds 754\n"
     )
 
 
@@ -73,6 +81,7 @@ def test_the_signal_to_train_again_is_told(receiver: Receiver) -> None:
     assert len(receiver.got) == 1
 
 
+@pytest.mark.usefixtures("receiver", "clock")  # in this order: both set the time
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -94,7 +103,7 @@ def test_a_failure_is_told_without_what_it_may_quote(
         raise error
     (message,) = receiver.got
     assert (message["event"], message["error"]) == ("failed", told)
-    line = f"ptec score ended: outcome failed, error {told}, seconds 0"
+    line = f"ptec score ended: outcome failed, error {told}, seconds 754"
     assert capsys.readouterr().err == f"{line}\n"
     which = {"source": "crm.companies", "alias": "champion", "database": "ptec", "host": socket.gethostname()}
     assert which.items() <= message.items()

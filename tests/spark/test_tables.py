@@ -1,4 +1,4 @@
-"""Tables: creation, pinned reads, the guard of the merge, reruns, conflicts and other readers."""
+"""Tables: creation, pinned reads, the guard of the merge, reruns and other readers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-import delta.exceptions
 import pytest
-from delta.exceptions import ConcurrentAppendException
 from deltalake import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
@@ -26,7 +24,7 @@ from ptec_udf.nightly.hold import held, put_hold
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.schemas import ADDED, PARTITIONED_BY, SCHEMAS
 from ptec_udf.warehouse.session import build_session
-from ptec_udf.warehouse.tables import Warehouse, with_retries
+from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
 MODEL = "m1"
@@ -176,50 +174,6 @@ def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None
     warehouse.delete_left("m2", before=at + timedelta(days=1))
     assert left() == {("m3", "long")}
     assert warehouse.read("score_staging").count() == 2  # a run that is at work keeps what it staged first
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "DeltaConcurrentModificationException",
-        "ConcurrentWriteException",
-        "MetadataChangedException",
-        "ProtocolChangedException",
-        "ConcurrentAppendException",
-        "ConcurrentDeleteReadException",
-        "ConcurrentDeleteDeleteException",
-        "ConcurrentTransactionException",
-    ],
-)
-def test_a_conflict_calls_the_action_afresh_and_waits_longer(name: str) -> None:
-    calls, waits = [], []
-
-    def action() -> str:
-        calls.append(1)
-        if len(calls) < 3:
-            raise getattr(delta.exceptions, name)("another writer")
-        return "written"
-
-    assert with_retries(action, sleep=waits.append) == "written"
-    assert len(calls) == 3
-    assert 1 <= waits[0] <= 3 <= 2 * waits[1] and waits[1] <= 6
-
-
-def test_a_conflict_that_stays_is_raised_and_other_errors_are_at_once() -> None:
-    calls: list[int] = []
-    waits: list[float] = []
-
-    def action() -> None:
-        calls.append(1)
-        raise ConcurrentAppendException("another writer") if len(calls) < 10 else ValueError("broken")
-
-    with pytest.raises(ConcurrentAppendException):
-        with_retries(action, sleep=waits.append)
-    assert (len(calls), len(waits)) == (5, 4)
-    calls.extend([1] * 5)
-    with pytest.raises(ValueError, match="broken"):
-        with_retries(action, sleep=waits.append)
-    assert (len(calls), len(waits)) == (11, 4)
 
 
 def test_deltalake_reads_scores(spark: SparkSession, warehouse: Warehouse) -> None:

@@ -34,6 +34,11 @@ def site(warehouse: Warehouse, models: Path) -> Site:
     return made
 
 
+def secret(*args: Any, **kwargs: Any) -> None:
+    """Fail with words that may quote a company."""
+    raise ValueError("text about a company")
+
+
 def test_first_night_scores_every_company_and_equal_texts_once(site: Site) -> None:
     model_id = site.champion()
     result = site.night()
@@ -188,9 +193,6 @@ def test_rerun_after_a_break_equals_an_undisturbed_night(site: Site, monkeypatch
 def test_failed_night_leaves_its_row_and_tells_no_text(site: Site, monkeypatch: Any) -> None:
     site.champion()
 
-    def secret(*args: Any, **kwargs: Any) -> None:
-        raise ValueError("text about a company")
-
     monkeypatch.setattr(Warehouse, "merge_scores", secret)
     with pytest.raises(ValueError, match="text about"):
         site.night()
@@ -204,9 +206,6 @@ def test_staging_that_cannot_be_cleared_away_is_left_to_a_later_night(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.champion()
-
-    def secret(*args: Any, **kwargs: Any) -> None:
-        raise ValueError("text about a company")
 
     with monkeypatch.context() as patch:
         patch.setattr(Warehouse, "delete_staged", secret)
@@ -223,9 +222,6 @@ def test_a_night_ends_well_although_its_drift_cannot_be_measured(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.champion()
-
-    def secret(*args: Any, **kwargs: Any) -> None:
-        raise ValueError("text about a company")
 
     monkeypatch.setattr("ptec_udf.nightly.score.measure_drift", secret)
     result = site.night("drift.measure=true")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import delta.exceptions
 import pytest
-from delta.exceptions import ConcurrentAppendException
+from delta import exceptions as conflicts
 
 from ptec_udf.warehouse.tables import with_retries
 
@@ -28,7 +27,7 @@ def test_a_conflict_calls_the_action_afresh_and_waits_longer(name: str) -> None:
     def action() -> str:
         calls.append(1)
         if len(calls) < 3:
-            raise getattr(delta.exceptions, name)("another writer")
+            raise getattr(conflicts, name)("another writer")
         return "written"
 
     assert with_retries(action, sleep=waits.append) == "written"
@@ -42,9 +41,9 @@ def test_a_conflict_that_stays_is_raised_and_other_errors_are_at_once() -> None:
 
     def action() -> None:
         calls.append(1)
-        raise ConcurrentAppendException("another writer") if len(calls) < 10 else ValueError("broken")
+        raise conflicts.ConcurrentAppendException("another writer") if len(calls) < 10 else ValueError("broken")
 
-    with pytest.raises(ConcurrentAppendException):
+    with pytest.raises(conflicts.ConcurrentAppendException):
         with_retries(action, sleep=waits.append)
     assert (len(calls), len(waits)) == (5, 4)
     calls.extend([1] * 5)

@@ -25,7 +25,7 @@ def machine() -> dict[str, Any]:
         "products in bfloat16": "yes" if has_bfloat16("cpu") else "no",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "code": code_of(Path(ptec_udf.__file__).parent),
+        "code of ptec_udf": code_of(Path(ptec_udf.__file__).parent),
         "made": datetime.now(UTC).date().isoformat(),
     }
 

@@ -76,15 +76,18 @@ def _event(result: dict[str, Any], shadows: dict[str, str], wanted: Sequence[str
 
 
 def _end(config: NoticeConfig, told: dict[str, Any], which: dict[str, Any]) -> None:
-    """Print the line, and send it where somebody is to act on it, with what tells this night from others."""
+    """Send the line where somebody is to act on it, with what tells this night from others, and print it.
+
+    Sent first, since it cannot be printed where the disk of a log is full.
+    """
     facts = {
         name: value for name, value in told.items() if value not in (None, {}) and name not in ("command", "event")
     }
     line = f"{told['command']} ended: " + ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
-    say(line)
     if config.webhook is not None and told["event"] in config.webhook_on:
         said = f"{line} ({', '.join(f'{name} {value}' for name, value in which.items())})"
         _send(config.webhook.get_secret_value(), {"text": said} | told | which)
+    say(line)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

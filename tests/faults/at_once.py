@@ -228,7 +228,7 @@ def run(
         result = {
             "code": code_of(ROOT / "ptec_udf"),
             "rounds": rounds,
-            "nights": dict(site.outcomes),
+            "nights": dict(sorted(site.outcomes.items())),
             "retried": site.count(RETRIED),
             "waited": site.count(WAITED),
             "anomalies": wrong,

@@ -192,7 +192,6 @@ def test_rerun_after_a_break_equals_an_undisturbed_night(site: Site, monkeypatch
 
 def test_failed_night_leaves_its_row_and_tells_no_text(site: Site, monkeypatch: Any) -> None:
     site.champion()
-
     monkeypatch.setattr(Warehouse, "merge_scores", secret)
     with pytest.raises(ValueError, match="text about"):
         site.night()
@@ -206,7 +205,6 @@ def test_staging_that_cannot_be_cleared_away_is_left_to_a_later_night(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.champion()
-
     with monkeypatch.context() as patch:
         patch.setattr(Warehouse, "delete_staged", secret)
         assert site.night()["outcome"] == "done"
@@ -222,7 +220,6 @@ def test_a_night_ends_well_although_its_drift_cannot_be_measured(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.champion()
-
     monkeypatch.setattr("ptec_udf.nightly.score.measure_drift", secret)
     result = site.night("drift.measure=true")
     assert (result["outcome"], result["counts"], result["drifted"]) == ("done", {"ok": 70}, None)

@@ -25,5 +25,5 @@ def test_code_is_told_by_what_its_files_do(tmp_path: Path) -> None:
 def test_results_name_the_code(tmp_path: Path) -> None:
     write_results(tmp_path, {"rows": 3}, ["| rows |"])
     code = code_of(Path(ptec_udf.__file__).parent)
-    assert json.loads((tmp_path / "results.json").read_text("utf-8"))["machine"]["code"] == code
-    assert f"code {code}" in (tmp_path / "table.md").read_text("utf-8")
+    assert json.loads((tmp_path / "results.json").read_text("utf-8"))["machine"]["code of ptec_udf"] == code
+    assert f"code of ptec_udf {code}" in (tmp_path / "table.md").read_text("utf-8")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,15 +45,17 @@ def holder(folder: Path) -> Iterator[Popen[str]]:
 
 
 def test_a_catalog_is_waited_for_until_it_is_free(
-    folder: Path, holder: Popen[str], capsys: pytest.CaptureFixture[str]
+    folder: Path, holder: Popen[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert holder.stdin is not None
-    until = time.monotonic() + 0.5
-    timer = threading.Timer(0.5, holder.stdin.close)
-    timer.start()
+    waits = []
+
+    def free(seconds: float) -> None:
+        waits.append(seconds)
+        holder.communicate()
+
+    monkeypatch.setattr(embedded, "time", SimpleNamespace(monotonic=time.monotonic, sleep=free))
     check_free(folder)
-    assert time.monotonic() >= until
-    timer.join()
+    assert len(waits) == 1
     assert "is in use by another process: waiting for it, 20 s at most" in capsys.readouterr().err
 
 

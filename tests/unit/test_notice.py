@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,6 +110,18 @@ def test_a_failure_is_told_without_what_it_may_quote(
     which = {"source": "crm.companies", "alias": "champion", "database": "ptec", "host": socket.gethostname()}
     assert which.items() <= message.items()
     assert message["text"] == f"{line} ({', '.join(f'{name} {value}' for name, value in which.items())})"
+
+
+def test_a_failure_is_told_although_the_disk_of_the_log_is_full(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", full)
+        with pytest.raises(OSError, match="No space left"), noticed(of(NoticeConfig(webhook=receiver.url)), "night"):
+            say("a line")
+        with suppress(OSError):  # what is left in the buffer
+            full.close()
+    assert [(one["event"], one["error"]) for one in receiver.got] == [("failed", "OSError")]
 
 
 def test_a_shadow_that_failed_is_told(receiver: Receiver) -> None:

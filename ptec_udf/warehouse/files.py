@@ -1,9 +1,11 @@
-"""Files of a source, wherever Spark's file systems reach: by Hadoop, on Spark Connect by a query."""
+"""Files of a source, wherever Spark's file systems reach: Hadoop's, this machine's, by a query on Spark Connect."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -31,14 +33,9 @@ def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | N
     place, system = _open(spark, path)
     if not system.exists(place):
         return None
-    root = system.makeQualified(place).toUri()
-    found, files = [], system.listFiles(place, True)
-    while files.hasNext():
-        status = files.next()
-        name = str(root.relativize(status.getPath().toUri()).getPath()) or str(status.getPath().getName())
-        if not any(part.startswith(("_", ".")) for part in name.split("/")):
-            found.append((name, int(status.getLen()), int(status.getModificationTime())))
-    return found
+    return [
+        file for file in _walk(place, system) if not any(part.startswith(("_", ".")) for part in file[0].split("/"))
+    ]
 
 
 def qualified(spark: SparkSession, path: str) -> str:
@@ -58,15 +55,43 @@ def are_there(spark: SparkSession, paths: Iterable[str]) -> bool:
 
 def remove_without_data(spark: SparkSession, path: str, older_than: timedelta) -> bool:
     """Remove a folder that holds no data file and has not changed for a time; say whether it did. Connect cannot."""
-    if is_remote(spark) or list_files(spark, path):
+    if is_remote(spark) or list_files(spark, path) != []:
         return False
     place, system = _open(spark, path)
-    changed, files = [system.getFileStatus(place).getModificationTime()], system.listFiles(place, True)
-    while files.hasNext():
-        changed.append(files.next().getModificationTime())
+    changed = [system.getFileStatus(place).getModificationTime(), *(at for _, _, at in _walk(place, system))]
     if time.time() - max(changed) / 1000 < older_than.total_seconds():
         return False
     return bool(system.delete(place, True))
+
+
+def _walk(place: Any, system: Any) -> Iterator[tuple[str, int, int]]:
+    """Every file at or below a path that is there, hidden ones too, as ``list_files`` tells it."""
+    root = system.makeQualified(place).toUri()
+    if root.getScheme() == "file":
+        yield from _walk_here(str(root.getPath()))
+        return
+    files = system.listFiles(place, True)
+    while files.hasNext():
+        status = files.next()
+        name = str(root.relativize(status.getPath().toUri()).getPath()) or str(status.getPath().getName())
+        yield name, int(status.getLen()), int(status.getModificationTime())
+
+
+def _walk_here(path: str) -> Iterator[tuple[str, int, int]]:
+    """As ``_walk``, on this machine: Hadoop starts a process for each file here, and fails where one has just gone."""
+    root = path if os.path.isdir(path) else os.path.dirname(path)
+    below = os.walk(path, onerror=_raise_unless_gone, followlinks=True)
+    for folder, _, names in below if root == path else [(root, [], [os.path.basename(path)])]:
+        for file in (os.path.join(folder, name) for name in names):
+            with suppress(FileNotFoundError):
+                state = os.stat(file)
+                yield os.path.relpath(file, root), state.st_size, state.st_mtime_ns // 1_000_000
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """Raise what ``os.walk`` would pass over, a folder that it may not read."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:

@@ -114,7 +114,7 @@ SCORES = _table(
     ("source_id", _STRING, "identity of the source table"),
     ("source_version", _LONG, "source version in which the text was read"),
     ("run_id", _STRING, "run that wrote the row"),
-    ("scored_at", _TIMESTAMP, "moment of scoring"),
+    ("scored_at", _TIMESTAMP, "begin of the run that wrote it"),
     ("removed_in", _LONG, "source version in which the company was found gone; null while it is there"),
     (
         "corrected",
@@ -151,7 +151,7 @@ SCORE_CHANGES = _table(
     ("reason", _STRING, "text, model, threshold (same logits, judged otherwise), correction, new or removed"),
     ("source_id", _STRING, "identity of the source table"),
     ("source_version", _LONG, "source version in which the change was seen"),
-    ("changed_at", _TIMESTAMP, "moment of writing"),
+    ("changed_at", _TIMESTAMP, "begin of the run that wrote it"),
 )
 
 RUNS = _table(

@@ -13,7 +13,7 @@ CREATE OR REPLACE VIEW `{database}`.current_scores (
   source_id COMMENT 'identity of the source table',
   source_version COMMENT 'source version in which the text was read',
   run_id COMMENT 'run that wrote the row',
-  scored_at COMMENT 'moment of scoring',
+  scored_at COMMENT 'begin of the run that wrote it',
   corrected COMMENT 'labels that analysts corrected, and whether the company has them'
 )
 COMMENT 'Companies under the champion; companies that left the source are not in it'

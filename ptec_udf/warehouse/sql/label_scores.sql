@@ -8,7 +8,7 @@ CREATE OR REPLACE VIEW `{database}`.label_scores (
   corrected COMMENT 'true or false: whether the company has the label, as an analyst says; null: nobody says',
   has_label COMMENT 'true: the company has the label, by what an analyst says, else by the threshold',
   status COMMENT 'ok or truncated (too long, so not all of it was read)',
-  scored_at COMMENT 'moment of scoring',
+  scored_at COMMENT 'begin of the run that wrote it',
   model_id COMMENT 'champion'
 )
 COMMENT 'Every label of every company under the champion, one a row'

@@ -11,7 +11,7 @@ RETURNS TABLE (
   probability FLOAT COMMENT 'calibrated probability that the label is true of the company',
   threshold FLOAT COMMENT 'probability from which the label is assigned',
   status STRING COMMENT 'ok or truncated (too long, so not all of it was read)',
-  scored_at TIMESTAMP COMMENT 'moment of scoring',
+  scored_at TIMESTAMP COMMENT 'begin of the run that wrote it',
   model_id STRING COMMENT 'champion',
   corrected BOOLEAN COMMENT 'true: it is here since an analyst says so; null: nobody says anything'
 )

@@ -10,7 +10,7 @@ CREATE OR REPLACE VIEW `{database}`.why_changed (
   new_threshold COMMENT 'null if the label is not known any more',
   source_name COMMENT 'name or path of the source table',
   source_version COMMENT 'source version in which the change was seen',
-  changed_at COMMENT 'moment of writing',
+  changed_at COMMENT 'begin of the run that wrote it',
   run_id COMMENT 'run that found the change',
   model_id COMMENT 'model of the new score',
   model COMMENT 'its name',

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION `{database}`.why_changed(
   company STRING COMMENT 'key of the company'
 )
 RETURNS TABLE (
-  changed_at TIMESTAMP COMMENT 'moment of writing',
+  changed_at TIMESTAMP COMMENT 'begin of the run that wrote it',
   label STRING COMMENT 'label that was entered or left',
   entered BOOLEAN COMMENT 'true: the company has the label now; false: it lost it',
   reason STRING COMMENT 'text, model, threshold, correction, new (company) or removed (company)',

@@ -1,0 +1,100 @@
+"""Files of a folder, listed alike on this machine and by Hadoop, also while others come and go."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ptec_udf.warehouse.files import list_files, remove_without_data
+
+_DAY = {"day=1/a.parquet": b"one", "day=2/b c%20.parquet": b"three"}
+_HIDDEN = {"_SUCCESS": b"", ".a.parquet.crc": b"x", "_delta_log/0.json": b"{}", "day=1/.part/c.parquet": b"x"}
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files, each in its folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+@pytest.fixture(params=["this machine", "Hadoop"])
+def named(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
+    """Return the name of a folder, for this machine or as a mount of a file system that only Hadoop knows."""
+    if request.param == "this machine":
+        return str(tmp_path)
+    spark.conf.set("fs.viewfs.mounttable.files.link./here", tmp_path.as_uri())
+    request.addfinalizer(lambda: spark.conf.unset("fs.viewfs.mounttable.files.link./here"))
+    return "viewfs://files/here"
+
+
+def test_data_files_are_listed_at_any_depth(spark: SparkSession, tmp_path: Path, named: str) -> None:
+    write(tmp_path, _DAY | _HIDDEN)
+    for at, name in enumerate(_DAY):
+        os.utime(tmp_path / name, ns=(0, 1_700_000_000_123_999_999 + at))
+    expected = [(name, len(content), 1_700_000_000_123) for name, content in _DAY.items()]
+    expected[1] = (*expected[1][:2], 1_700_000_000_124)
+    assert sorted(list_files(spark, named) or []) == expected
+    assert list_files(spark, f"{named}/day=1/a.parquet") == [("a.parquet", *expected[0][1:])]
+    assert list_files(spark, f"{named}/_delta_log") == [("0.json", 2, *_changed(tmp_path / "_delta_log/0.json"))]
+    assert list_files(spark, f"{named}/day=3") is None
+
+
+def _changed(file: Path) -> tuple[int]:
+    return (file.stat().st_mtime_ns // 1_000_000,)
+
+
+def test_a_linked_folder_is_part_of_its_source_and_a_link_to_nothing_is_not(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write(tmp_path, {"elsewhere/b.parquet": b"two", "source/a.parquet": b"one"})
+    (tmp_path / "source" / "day=2").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "source" / "gone.parquet").symlink_to(tmp_path / "nothing")
+    found = list_files(spark, f"file:{tmp_path}/source") or []
+    assert sorted(name for name, _, _ in found) == ["a.parquet", "day=2/b.parquet"]
+
+
+def test_a_file_that_cannot_be_looked_at_is_no_empty_folder(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").symlink_to("a.parquet")
+    with pytest.raises(OSError, match="symbolic links"):
+        list_files(spark, str(tmp_path))
+
+
+def test_a_folder_is_listed_while_files_come_and_go(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, _DAY)
+    ended, passed = Event(), []
+
+    def come_and_go() -> None:
+        while not ended.is_set():
+            for at in range(20):
+                (tmp_path / f".{at}.tmp").write_bytes(b"")
+            for at in range(20):
+                (tmp_path / f".{at}.tmp").unlink()
+            passed.append(1)
+
+    others = Thread(target=come_and_go)
+    others.start()
+    try:
+        lists = [sorted(name for name, _, _ in list_files(spark, str(tmp_path)) or []) for _ in range(200)]
+        removed = [remove_without_data(spark, str(tmp_path), timedelta(0)) for _ in range(50)]
+    finally:
+        ended.set()
+        others.join()
+    assert passed
+    assert lists == [sorted(_DAY)] * 200
+    assert not any(removed)
+
+
+def test_only_a_folder_without_data_that_has_stood_still_is_removed(spark: SparkSession, tmp_path: Path) -> None:
+    write(tmp_path, {"table/_delta_log/.0.json.tmp": b""})
+    (tmp_path / "table" / "_delta_log" / "_staged_commits").mkdir()
+    folder = str(tmp_path / "table")
+    assert not remove_without_data(spark, folder, timedelta(minutes=1))
+    assert remove_without_data(spark, folder, timedelta(0))
+    assert not (tmp_path / "table").exists()
+    assert not remove_without_data(spark, folder, timedelta(0))

@@ -18,8 +18,9 @@ from ptec_udf.nightly.runs import COMMAND, DONE
 from ptec_udf.progress import say
 from ptec_udf.section import Section
 from ptec_udf.warehouse.files import list_files
+from ptec_udf.warehouse.retries import with_retries
 from ptec_udf.warehouse.schemas import SCHEMAS
-from ptec_udf.warehouse.tables import Warehouse, with_retries
+from ptec_udf.warehouse.tables import Warehouse
 
 WEEK_HOURS = 168
 """Delta's own retention: a shorter one may take files from a night or a reader that is at work."""

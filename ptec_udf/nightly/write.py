@@ -17,7 +17,7 @@ from ptec_udf.nightly.plan import Night
 from ptec_udf.nightly.rows import gone_rows, scored_rows
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.tables import with_retries
+from ptec_udf.warehouse.retries import with_retries
 
 
 def write(night: Night, changes: DataFrame, fates: Mapping[str, int], still_held: Callable[[], None]) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 from pyspark.errors import AnalysisException
@@ -27,22 +25,24 @@ def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | N
     Returns:
         (name relative to ``path``, bytes, modification time in milliseconds) of each file whose name and
         folders do not begin with ``_`` or ``.``; None if there is no such path.
+
+    Raises:
+        OSError: if a file or folder of this machine cannot be looked at.
+        Py4JError: if one of another file system cannot.
     """
     if is_remote(spark):
         return _list_by_query(spark, path)
-    place, system = _open(spark, path)
+    place, system = open_path(spark, path)
     if not system.exists(place):
         return None
-    return [
-        file for file in _walk(place, system) if not any(part.startswith(("_", ".")) for part in file[0].split("/"))
-    ]
+    return [file for file in walk(place, system) if not any(part.startswith(("_", ".")) for part in file[0].split("/"))]
 
 
 def qualified(spark: SparkSession, path: str) -> str:
     """The absolute location of a path, file system included."""
     if is_remote(spark):
         return _location_by_query(spark, path)
-    place, system = _open(spark, path)
+    place, system = open_path(spark, path)
     return str(system.makeQualified(place).toString())
 
 
@@ -50,24 +50,13 @@ def are_there(spark: SparkSession, paths: Iterable[str]) -> bool:
     """Whether a Delta table's files, as ``DataFrame.inputFiles`` names them, are all there."""
     if is_remote(spark):
         return _are_there_by_query(spark, paths)
-    return all(system.exists(place) for place, system in (_open(spark, path) for path in paths))
+    return all(system.exists(place) for place, system in (open_path(spark, path) for path in paths))
 
 
-def remove_without_data(spark: SparkSession, path: str, older_than: timedelta) -> bool:
-    """Remove a folder that holds no data file and has not changed for a time; say whether it did. Connect cannot."""
-    if is_remote(spark) or list_files(spark, path) != []:
-        return False
-    place, system = _open(spark, path)
-    changed = [system.getFileStatus(place).getModificationTime(), *(at for _, _, at in _walk(place, system))]
-    if time.time() - max(changed) / 1000 < older_than.total_seconds():
-        return False
-    return bool(system.delete(place, True))
-
-
-def _walk(place: Any, system: Any) -> Iterator[tuple[str, int, int]]:
+def walk(place: Any, system: Any) -> Iterator[tuple[str, int, int]]:
     """Every file at or below a path that is there, hidden ones too, as ``list_files`` tells it."""
     root = system.makeQualified(place).toUri()
-    if root.getScheme() == "file":
+    if is_here(place, system):
         yield from _walk_here(str(root.getPath()))
         return
     files = system.listFiles(place, True)
@@ -78,7 +67,7 @@ def _walk(place: Any, system: Any) -> Iterator[tuple[str, int, int]]:
 
 
 def _walk_here(path: str) -> Iterator[tuple[str, int, int]]:
-    """As ``_walk``, on this machine: Hadoop starts a process for each file here, and fails where one has just gone."""
+    """As ``walk``, on this machine: Hadoop starts a process for each file here, and fails where one has just gone."""
     root = path if os.path.isdir(path) else os.path.dirname(path)
     below = os.walk(path, onerror=_raise_unless_gone, followlinks=True)
     for folder, _, names in below if root == path else [(root, [], [os.path.basename(path)])]:
@@ -94,7 +83,12 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
-def _open(spark: SparkSession, path: str) -> tuple[Any, Any]:
+def is_here(place: Any, system: Any) -> bool:
+    """Whether a path is of this machine's own file system."""
+    return bool(system.makeQualified(place).toUri().getScheme() == "file")
+
+
+def open_path(spark: SparkSession, path: str) -> tuple[Any, Any]:
     """Hadoop's path object and its file system."""
     assert spark._jvm is not None
     place = spark._jvm.org.apache.hadoop.fs.Path(path)

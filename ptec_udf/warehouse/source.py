@@ -91,7 +91,7 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
     try:
         source = _by_name(spark, config, warehouse) if config.table is not None else _by_path(spark, config, warehouse)
         columns = source.read(spark).columns
-    except (PySparkException, Py4JError) as error:
+    except (PySparkException, Py4JError, OSError) as error:
         name = config.table if config.table is not None else config.path
         raise SourceError(f"source {name!r} cannot be opened: {said(error)}") from None
     faults = []
@@ -110,7 +110,7 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
     return source
 
 
-def said(error: PySparkException | Py4JError) -> str:
+def said(error: PySparkException | Py4JError | OSError) -> str:
     """Return the first line of what Spark says where no row was read, so that it quotes none."""
     java = getattr(error, "java_exception", None)
     message = java.toString() if java is not None else str(error)

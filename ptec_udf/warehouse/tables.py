@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from delta import exceptions as conflicts
-from py4j.protocol import Py4JError
-from pyspark.errors import AnalysisException, UnknownException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -20,76 +15,13 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
 from ptec_udf.remote import DeltaLog
 from ptec_udf.text import quote
-from ptec_udf.warehouse.embedded import FOLDER_SETTING
-from ptec_udf.warehouse.files import list_files, remove_without_data
-from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, columns_to_add, schema_faults
+from ptec_udf.warehouse.creation import create_table
+from ptec_udf.warehouse.retries import with_retries
+from ptec_udf.warehouse.schemas import SCHEMAS, columns_to_add, schema_faults
 from ptec_udf.warehouse.session import make_database
-
-# Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
-PROPERTIES = {
-    "delta.enableDeletionVectors": "false",
-    "delta.columnMapping.mode": "none",
-    "delta.checkpointPolicy": "classic",
-}
-
-# All eight: in Python the others are not subclasses of the first, as they are in the JVM.
-CONFLICTS: tuple[type[Exception], ...] = (
-    conflicts.DeltaConcurrentModificationException,
-    conflicts.ConcurrentWriteException,
-    conflicts.MetadataChangedException,
-    conflicts.ProtocolChangedException,
-    conflicts.ConcurrentAppendException,
-    conflicts.ConcurrentDeleteReadException,
-    conflicts.ConcurrentDeleteDeleteException,
-    conflicts.ConcurrentTransactionException,
-)
-
-# Delta's words for a folder with a log that has no table in it yet.
-_HALF_CREATED = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "DELTA_STATE_RECOVER_ERROR")
 
 _NEW = "new_rows"
 """Name of what is merged, which no table of ours has."""
-
-_FIRST_WAIT_S = 2.0
-_TRIES_TO_CREATE = 6
-
-ResultT = TypeVar("ResultT")
-
-
-def is_conflict(error: Exception) -> bool:
-    """Tell whether another writer was in the way of a commit."""
-    return isinstance(error, CONFLICTS)
-
-
-def with_retries(
-    action: Callable[[], ResultT],
-    attempts: int = 5,
-    sleep: Callable[[float], None] = time.sleep,
-    in_the_way: Callable[[Exception], bool] = is_conflict,
-) -> ResultT:
-    """Call ``action`` until no other writer is in its way, at most ``attempts`` times.
-
-    The wait doubles each time and is spread by chance, or two writers would meet again. ``action`` must
-    read afresh what it depends on.
-
-    Args:
-        action: reads and writes; called from its beginning each time.
-        attempts: most calls.
-        sleep: waits for seconds.
-        in_the_way: tells by an error whether another writer was.
-
-    Raises:
-        Exception: the conflict of the last call, or what is none.
-    """
-    for attempt in range(1, attempts):
-        try:
-            return action()
-        except Exception as error:
-            if not in_the_way(error):
-                raise
-            say(f"another writer was in the way ({type(error).__name__}); trying again, {attempt} of {attempts - 1}")
-            sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
-    return action()
 
 
 class Warehouse:
@@ -119,7 +51,7 @@ class Warehouse:
                 to_add[table] = columns_to_add(table, found)
                 faults += schema_faults(table, T.StructType([*found.fields, *to_add[table].fields]))
             else:
-                self._create(table)
+                create_table(self.spark, self.database, table)
         if faults:
             raise ConfigError([f"database {self.database}: {fault}" for fault in faults])
         for table in [table for table, columns in to_add.items() if columns.fields]:
@@ -253,37 +185,6 @@ class Warehouse:
             return
         self.spark.sql(f"ALTER TABLE {self.name(table)} ADD COLUMNS ({columns.toDDL()})")
         say(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
-
-    def _create(self, table: str) -> None:
-        """Create a table of ours, also where a killed process has left half of it, or another one is creating it."""
-        for _ in range(1, _TRIES_TO_CREATE):
-            try:
-                with_retries(partial(self._build, table))
-                return
-            except (AnalysisException, Py4JError, UnknownException) as error:
-                if not any(name in str(error) for name in _HALF_CREATED):
-                    raise
-                folder = f"{self.spark.catalog.getDatabase(self.database).locationUri}/{table}"
-                if list_files(self.spark, folder):
-                    raise  # of somebody else
-            if not remove_without_data(self.spark, folder, older_than=self._least_age()):
-                say(f"table {self.database}.{table} is being created by another process; waiting for it")
-                time.sleep(_FIRST_WAIT_S)
-        with_retries(partial(self._build, table))
-
-    def _least_age(self) -> timedelta:
-        """Say how old what a killed process has left must be: on a site, another one may be creating the table."""
-        return timedelta(0) if self.spark.conf.get(FOLDER_SETTING, None) else timedelta(minutes=10)
-
-    def _build(self, table: str) -> None:
-        """Create a table of ours."""
-        parts = ", ".join(map(quote, PARTITIONED_BY.get(table, ())))
-        partitioned = f"PARTITIONED BY ({parts})" if parts else ""
-        properties = ", ".join(f"'{key}' = '{value}'" for key, value in PROPERTIES.items())
-        self.spark.sql(
-            f"CREATE TABLE IF NOT EXISTS {self.name(table)} ({SCHEMAS[table].toDDL()}) USING delta {partitioned} "
-            f"TBLPROPERTIES ({properties})"
-        )
 
 
 def _new(name: str) -> Column:

@@ -8,7 +8,8 @@ from importlib.resources import files
 
 from pyspark.errors import AnalysisException
 
-from ptec_udf.warehouse.tables import Warehouse, with_retries
+from ptec_udf.warehouse.retries import with_retries
+from ptec_udf.warehouse.tables import Warehouse
 
 # By the file of their text, in the order in which they need each other. A function may be named as a view is.
 _NAMES = ("current_scores", "label_scores", "run_summary", "why_changed", "label_drift", "drift_summary")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -10,7 +13,8 @@ from threading import Event, Thread
 import pytest
 from pyspark.sql import SparkSession
 
-from ptec_udf.warehouse.files import list_files, remove_without_data
+from ptec_udf.warehouse.files import _raise_unless_gone, list_files
+from ptec_udf.warehouse.leftover import remove_leftover
 
 _DAY = {"day=1/a.parquet": b"one", "day=2/b c%20.parquet": b"three"}
 _HIDDEN = {"_SUCCESS": b"", ".a.parquet.crc": b"x", "_delta_log/0.json": b"{}", "day=1/.part/c.parquet": b"x"}
@@ -23,14 +27,41 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
+@contextmanager
+def come_and_go(folder: Path) -> Iterator[None]:
+    """Write, rename and remove hidden files in a folder while the block runs."""
+    ended, rounds = Event(), []
+
+    def write_on() -> None:
+        while not ended.is_set():
+            for at in range(20):
+                (folder / f".{at}.tmp").write_bytes(b"")
+            for at in range(20):
+                (folder / f".{at}.tmp").rename(folder / f".{at}.json")
+            for at in range(20):
+                (folder / f".{at}.json").unlink()
+            rounds.append(1)
+
+    others = Thread(target=write_on)
+    others.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        others.join()
+    assert rounds
+
+
 @pytest.fixture(params=["this machine", "Hadoop"])
 def named(request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path) -> str:
     """Return the name of a folder, for this machine or as a mount of a file system that only Hadoop knows."""
     if request.param == "this machine":
         return str(tmp_path)
-    spark.conf.set("fs.viewfs.mounttable.files.link./here", tmp_path.as_uri())
-    request.addfinalizer(lambda: spark.conf.unset("fs.viewfs.mounttable.files.link./here"))
-    return "viewfs://files/here"
+    at = uuid.uuid4().hex  # Hadoop keeps what it has opened by this name
+    setting = f"fs.viewfs.mounttable.{at}.link./here"
+    spark.conf.set(setting, tmp_path.as_uri())
+    request.addfinalizer(lambda: spark.conf.unset(setting))
+    return f"viewfs://{at}/here"
 
 
 def test_data_files_are_listed_at_any_depth(spark: SparkSession, tmp_path: Path, named: str) -> None:
@@ -65,36 +96,49 @@ def test_a_file_that_cannot_be_looked_at_is_no_empty_folder(spark: SparkSession,
         list_files(spark, str(tmp_path))
 
 
-def test_a_folder_is_listed_while_files_come_and_go(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_read_is_no_empty_one() -> None:
+    _raise_unless_gone(FileNotFoundError(2, "No such file or directory"))
+    with pytest.raises(PermissionError):
+        _raise_unless_gone(PermissionError(13, "Permission denied"))
+
+
+def test_a_folder_is_listed_while_files_come_are_renamed_and_go(spark: SparkSession, tmp_path: Path) -> None:
     write(tmp_path, _DAY)
-    ended, passed = Event(), []
-
-    def come_and_go() -> None:
-        while not ended.is_set():
-            for at in range(20):
-                (tmp_path / f".{at}.tmp").write_bytes(b"")
-            for at in range(20):
-                (tmp_path / f".{at}.tmp").unlink()
-            passed.append(1)
-
-    others = Thread(target=come_and_go)
-    others.start()
-    try:
+    with come_and_go(tmp_path):
         lists = [sorted(name for name, _, _ in list_files(spark, str(tmp_path)) or []) for _ in range(200)]
-        removed = [remove_without_data(spark, str(tmp_path), timedelta(0)) for _ in range(50)]
-    finally:
-        ended.set()
-        others.join()
-    assert passed
     assert lists == [sorted(_DAY)] * 200
+
+
+def test_a_folder_in_which_files_come_and_go_is_not_removed(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "table").mkdir()
+    with come_and_go(tmp_path / "table"):
+        removed = [remove_leftover(spark, str(tmp_path / "table"), timedelta(hours=1)) for _ in range(100)]
     assert not any(removed)
+    assert os.listdir(tmp_path) == ["table"]
 
 
-def test_only_a_folder_without_data_that_has_stood_still_is_removed(spark: SparkSession, tmp_path: Path) -> None:
-    write(tmp_path, {"table/_delta_log/.0.json.tmp": b""})
+def test_only_a_folder_without_data_that_has_stood_still_is_removed(
+    spark: SparkSession, tmp_path: Path, named: str
+) -> None:
+    write(tmp_path, {"table/_delta_log/.0.json.tmp": b"", "data/_delta_log/0.json": b"", "data/a.parquet": b"one"})
     (tmp_path / "table" / "_delta_log" / "_staged_commits").mkdir()
-    folder = str(tmp_path / "table")
-    assert not remove_without_data(spark, folder, timedelta(minutes=1))
-    assert remove_without_data(spark, folder, timedelta(0))
-    assert not (tmp_path / "table").exists()
-    assert not remove_without_data(spark, folder, timedelta(0))
+    assert not remove_leftover(spark, f"{named}/table", timedelta(minutes=1))
+    assert remove_leftover(spark, f"{named}/table", timedelta(0))
+    assert not remove_leftover(spark, f"{named}/table", timedelta(0))
+    assert not remove_leftover(spark, f"{named}/data", timedelta(0))
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_one_process_at_a_time_looks_and_removes_and_a_killed_one_is_in_nobodys_way(
+    spark: SparkSession, tmp_path: Path, named: str
+) -> None:
+    write(tmp_path, {"table/_delta_log/.0.json.tmp": b"", "table.being_removed": b""})
+    for place in (*(tmp_path / "table").rglob("*"), tmp_path / "table"):
+        os.utime(place, (1, 1))
+    assert not remove_leftover(spark, f"{named}/table", timedelta(minutes=10))
+    assert sorted(os.listdir(tmp_path)) == ["table", "table.being_removed"]
+    os.utime(tmp_path / "table.being_removed", (1, 1))
+    assert not remove_leftover(spark, f"{named}/table", timedelta(minutes=10))
+    assert os.listdir(tmp_path) == ["table"]
+    assert remove_leftover(spark, f"{named}/table", timedelta(minutes=10))
+    assert os.listdir(tmp_path) == []

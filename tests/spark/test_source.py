@@ -229,6 +229,12 @@ def test_what_is_missing_or_of_another_kind_is_said(spark: SparkSession, warehou
         pin(spark, source(table=f"{warehouse.database}.plain"))
 
 
+def test_a_folder_that_cannot_be_listed_is_said(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").symlink_to("a.parquet")
+    with pytest.raises(SourceError, match=r"cannot be opened: \[Errno \d+\] Too many levels of symbolic links"):
+        pin(spark, source(path=str(tmp_path)))
+
+
 def test_key_and_version_are_both_faults(spark: SparkSession, tmp_path: Path) -> None:
     write(spark, str(tmp_path / "p"), "a", form="parquet")
     with pytest.raises(SourceError) as caught:

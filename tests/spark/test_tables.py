@@ -6,15 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -215,52 +212,3 @@ def test_a_second_process_is_told_that_the_warehouse_is_busy_and_with_which_run(
     said = f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process (run run-7), and"
     assert said in ended.stderr
     assert (folder / "runs_at_work").read_text() == f"{os.getpid()}"
-
-
-def test_first_runs_that_begin_at_once_create_everything_together(spark: SparkSession) -> None:
-    begin, ended = Barrier(3), []
-
-    def run() -> None:
-        own = spark.newSession()
-        own.conf.unset(FOLDER_SETTING)  # as on a site, where several processes have the catalog
-        made = Warehouse(own, "together")
-        begin.wait(60)
-        made.ensure()
-        ensure_views(made)
-        ended.append(made)
-
-    with ThreadPoolExecutor(3) as pool:
-        for done in [pool.submit(run) for _ in range(3)]:
-            done.result()
-    for made in ended:
-        assert [made.version(table) for table in SCHEMAS] == [0] * len(SCHEMAS)
-        assert ensure_views(made) == []
-    spark.sql("DROP DATABASE together CASCADE")
-
-
-@pytest.mark.parametrize("log", [b"", None], ids=["empty commit", "no commit"])
-def test_a_table_that_was_being_created_by_a_killed_process_is_created(
-    spark: SparkSession, log: bytes | None, request: pytest.FixtureRequest
-) -> None:
-    made = Warehouse(spark, f"half_{'none' if log is None else 'empty'}")
-    spark.sql(f"CREATE DATABASE `{made.database}`")
-    folder = Path(spark.conf.get(FOLDER_SETTING)) / "tables" / f"{made.database}.db" / "runs" / "_delta_log"
-    (folder / "_staged_commits").mkdir(parents=True)
-    if log is not None:
-        (folder / f"{0:020}.json").write_bytes(log)
-    made.ensure()
-    assert made.version("runs") == 0
-    assert made.read("runs").columns == SCHEMAS["runs"].names
-    spark.sql(f"DROP DATABASE `{made.database}` CASCADE")
-
-
-def test_data_where_a_table_is_to_be_is_never_cleared_away(spark: SparkSession) -> None:
-    made = Warehouse(spark, "occupied")
-    spark.sql(f"CREATE DATABASE `{made.database}`")
-    folder = Path(spark.conf.get(FOLDER_SETTING)) / "tables" / f"{made.database}.db" / "runs"
-    folder.mkdir(parents=True)
-    (folder / "part-0.parquet").write_bytes(b"a company's data")
-    with pytest.raises(AnalysisException, match="NON_EMPTY_LOCATION"):
-        made.ensure()
-    assert (folder / "part-0.parquet").read_bytes() == b"a company's data"
-    spark.sql(f"DROP DATABASE `{made.database}` CASCADE")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from delta import exceptions as conflicts
 
-from ptec_udf.warehouse.tables import with_retries
+from ptec_udf.warehouse.retries import with_retries
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""Creating a table of ours, also where others create it, or a killed process has left half of it."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from functools import partial
+from urllib.parse import unquote
+
+from py4j.protocol import Py4JError
+from pyspark.errors import AnalysisException, UnknownException
+from pyspark.sql import SparkSession
+
+from ptec_udf.progress import say
+from ptec_udf.text import quote
+from ptec_udf.warehouse.embedded import FOLDER_SETTING
+from ptec_udf.warehouse.files import list_files
+from ptec_udf.warehouse.leftover import remove_leftover
+from ptec_udf.warehouse.retries import with_retries
+from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS
+
+# Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
+PROPERTIES = {
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+    "delta.checkpointPolicy": "classic",
+}
+
+# Delta's words for a folder with a log that has no table in it yet.
+_HALF_CREATED = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "DELTA_STATE_RECOVER_ERROR")
+
+_WAIT_S = 2.0
+_TRIES = 6
+
+
+def create_table(spark: SparkSession, database: str, table: str) -> None:
+    """Create a table of ours in a database that is there, unless another process does.
+
+    Raises:
+        AnalysisException: if its folder holds data of somebody else, or what another process is creating there,
+            or has left a short while ago, does not become a table.
+    """
+    build = partial(with_retries, partial(_build, spark, database, table))
+    for _ in range(1, _TRIES):
+        try:
+            build()
+            return
+        except (AnalysisException, Py4JError, UnknownException) as error:
+            if not any(name in str(error) for name in _HALF_CREATED):
+                raise
+            if spark.catalog.tableExists(_name(database, table)):
+                return  # of another process, meanwhile
+            folder = _folder(spark, database, table)
+            if list_files(spark, folder):
+                raise  # of somebody else
+        if not remove_leftover(spark, folder, older_than=_least_age(spark)):
+            say(f"table {database}.{table} is being created by another process; waiting for it")
+            time.sleep(_WAIT_S)
+    build()
+
+
+def _build(spark: SparkSession, database: str, table: str) -> None:
+    """Create a table of ours where nothing is."""
+    parts = ", ".join(map(quote, PARTITIONED_BY.get(table, ())))
+    partitioned = f"PARTITIONED BY ({parts})" if parts else ""
+    properties = ", ".join(f"'{key}' = '{value}'" for key, value in PROPERTIES.items())
+    spark.sql(
+        f"CREATE TABLE IF NOT EXISTS {_name(database, table)} ({SCHEMAS[table].toDDL()}) USING delta {partitioned} "
+        f"TBLPROPERTIES ({properties})"
+    )
+
+
+def _name(database: str, table: str) -> str:
+    return f"{quote(database)}.{quote(table)}"
+
+
+def _folder(spark: SparkSession, database: str, table: str) -> str:
+    """Return where Spark puts a table of a database, whose own folder the catalog writes as a URI."""
+    return f"{unquote(spark.catalog.getDatabase(database).locationUri)}/{table}"
+
+
+def _least_age(spark: SparkSession) -> timedelta:
+    """Say how old what a killed process has left must be: on a site, another one may be creating the table."""
+    return timedelta(0) if spark.conf.get(FOLDER_SETTING, None) else timedelta(minutes=10)

@@ -13,7 +13,7 @@ from threading import Event, Thread
 import pytest
 from pyspark.sql import SparkSession
 
-from ptec_udf.warehouse.files import _raise_unless_gone, list_files
+from ptec_udf.warehouse.files import list_files
 from ptec_udf.warehouse.leftover import remove_leftover
 
 _DAY = {"day=1/a.parquet": b"one", "day=2/b c%20.parquet": b"three"}
@@ -96,10 +96,24 @@ def test_a_file_that_cannot_be_looked_at_is_no_empty_folder(spark: SparkSession,
         list_files(spark, str(tmp_path))
 
 
-def test_a_folder_that_may_not_be_read_is_no_empty_one() -> None:
-    _raise_unless_gone(FileNotFoundError(2, "No such file or directory"))
-    with pytest.raises(PermissionError):
-        _raise_unless_gone(PermissionError(13, "Permission denied"))
+@pytest.mark.parametrize("refused", [PermissionError, FileNotFoundError])
+def test_a_folder_that_may_not_be_read_is_no_empty_one_and_one_that_has_gone_is(
+    spark: SparkSession, tmp_path: Path, refused: type[OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, _DAY)
+    scan = os.scandir
+
+    def refuse(folder: str) -> object:
+        if folder.endswith("day=1"):
+            raise refused(folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # who tests as root may read everything
+    if refused is PermissionError:
+        with pytest.raises(PermissionError, match="day=1"):
+            list_files(spark, str(tmp_path))
+    else:
+        assert [name for name, _, _ in list_files(spark, str(tmp_path)) or []] == ["day=2/b c%20.parquet"]
 
 
 def test_a_folder_is_listed_while_files_come_are_renamed_and_go(spark: SparkSession, tmp_path: Path) -> None:

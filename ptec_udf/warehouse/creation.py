@@ -20,7 +20,7 @@ from ptec_udf.warehouse.retries import with_retries
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS
 
 # Readers other than Spark refuse deletion vectors and v2 checkpoints, and read NULLs from mapped columns.
-PROPERTIES = {
+_PROPERTIES = {
     "delta.enableDeletionVectors": "false",
     "delta.columnMapping.mode": "none",
     "delta.checkpointPolicy": "classic",
@@ -37,8 +37,8 @@ def create_table(spark: SparkSession, database: str, table: str) -> None:
     """Create a table of ours in a database that is there, unless another process does.
 
     Raises:
-        AnalysisException: if its folder holds data of somebody else, or what another process is creating there,
-            or has left a short while ago, does not become a table.
+        AnalysisException: if its folder holds somebody else's data, or half a table that nobody completes in time.
+        OSError, Py4JError: if its folder cannot be read or cleared.
     """
     build = partial(with_retries, partial(_build, spark, database, table))
     for _ in range(1, _TRIES):
@@ -48,13 +48,14 @@ def create_table(spark: SparkSession, database: str, table: str) -> None:
         except (AnalysisException, Py4JError, UnknownException) as error:
             if not any(name in str(error) for name in _HALF_CREATED):
                 raise
+            folder = _folder(spark, database, table)
+            has_data = bool(list_files(spark, folder))  # before the next question: a table is there before its data
             if spark.catalog.tableExists(_name(database, table)):
                 return  # of another process, meanwhile
-            folder = _folder(spark, database, table)
-            if list_files(spark, folder):
+            if has_data:
                 raise  # of somebody else
         if not remove_leftover(spark, folder, older_than=_least_age(spark)):
-            say(f"table {database}.{table} is being created by another process; waiting for it")
+            say(f"table {database}.{table} is half created, perhaps by another process; waiting for it")
             time.sleep(_WAIT_S)
     build()
 
@@ -63,7 +64,7 @@ def _build(spark: SparkSession, database: str, table: str) -> None:
     """Create a table of ours where nothing is."""
     parts = ", ".join(map(quote, PARTITIONED_BY.get(table, ())))
     partitioned = f"PARTITIONED BY ({parts})" if parts else ""
-    properties = ", ".join(f"'{key}' = '{value}'" for key, value in PROPERTIES.items())
+    properties = ", ".join(f"'{key}' = '{value}'" for key, value in _PROPERTIES.items())
     spark.sql(
         f"CREATE TABLE IF NOT EXISTS {_name(database, table)} ({SCHEMAS[table].toDDL()}) USING delta {partitioned} "
         f"TBLPROPERTIES ({properties})"

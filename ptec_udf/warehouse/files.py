@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -35,7 +36,12 @@ def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | N
     place, system = open_path(spark, path)
     if not system.exists(place):
         return None
-    return [file for file in walk(place, system) if not any(part.startswith(("_", ".")) for part in file[0].split("/"))]
+    try:
+        return [file for file in walk(place, system) if not _is_hidden(file[0])]
+    except Py4JJavaError as error:
+        if not is_gone(error) or system.exists(place):
+            raise
+        return None
 
 
 def qualified(spark: SparkSession, path: str) -> str:
@@ -68,19 +74,31 @@ def walk(place: Any, system: Any) -> Iterator[tuple[str, int, int]]:
 
 def _walk_here(path: str) -> Iterator[tuple[str, int, int]]:
     """As ``walk``, on this machine: Hadoop starts a process for each file here, and fails where one has just gone."""
-    root = path if os.path.isdir(path) else os.path.dirname(path)
-    below = os.walk(path, onerror=_raise_unless_gone, followlinks=True)
-    for folder, _, names in below if root == path else [(root, [], [os.path.basename(path)])]:
-        for file in (os.path.join(folder, name) for name in names):
-            with suppress(FileNotFoundError):
-                state = os.stat(file)
-                yield os.path.relpath(file, root), state.st_size, state.st_mtime_ns // 1_000_000
+    files = [path]
+    if os.path.isdir(path):
+        below = os.walk(path, onerror=_raise_unless_gone, followlinks=True)
+        files = [os.path.join(folder, name) for folder, _, names in below for name in names]
+    for file in files:
+        with suppress(FileNotFoundError):
+            state = os.stat(file)
+            name = os.path.relpath(file, path) if file != path else os.path.basename(path)
+            yield name, state.st_size, state.st_mtime_ns // 1_000_000
 
 
 def _raise_unless_gone(error: OSError) -> None:
     """Raise what ``os.walk`` would pass over, a folder that it may not read."""
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file's name, or that of a folder of it, begins as Spark passes over."""
+    return any(part.startswith(("_", ".")) for part in name.split("/"))
+
+
+def is_gone(error: Py4JJavaError) -> bool:
+    """Whether Hadoop says that a file or folder is not there."""
+    return "FileNotFoundException" in error.java_exception.toString()
 
 
 def is_here(place: Any, system: Any) -> bool:

@@ -11,16 +11,19 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from ptec_udf.remote import is_remote
-from ptec_udf.warehouse.files import is_here, list_files, open_path, walk
+from ptec_udf.warehouse.files import is_gone, is_here, list_files, open_path, walk
 
 _MARK = ".being_removed"
+
+# Hadoop's words for a file that another process has made, or is about to, right after one has looked for it.
+_TAKEN = ("FileAlreadyExistsException", "AlreadyBeingCreatedException")
 
 
 def remove_leftover(spark: SparkSession, path: str, older_than: timedelta) -> bool:
     """Remove a folder that holds no data file and has not changed for a time; say whether it did. Connect cannot.
 
-    A mark beside the folder lets one process at a time look and remove: another one could have removed it, and
-    made its table there, between the two.
+    A mark beside the folder lets one process at a time look and remove, unless it stands still between the two for
+    longer than ``older_than``: another one could have removed the folder, and made its table there, meanwhile.
 
     Raises:
         OSError, Py4JError: if the folder cannot be read or removed.
@@ -48,7 +51,7 @@ def _claim(mark: Any, system: Any, older_than: timedelta) -> bool:
     except FileExistsError:
         pass
     except Py4JJavaError as error:
-        if "FileAlreadyExistsException" not in error.java_exception.toString():
+        if not any(name in error.java_exception.toString() for name in _TAKEN):
             raise
     if _is_still(mark, system, older_than):
         system.delete(mark, False)
@@ -56,11 +59,11 @@ def _claim(mark: Any, system: Any, older_than: timedelta) -> bool:
 
 
 def _is_still(place: Any, system: Any, older_than: timedelta) -> bool:
-    """Whether a file or folder is there, and neither it nor a file in it has changed for a time."""
+    """Whether a file or folder is there, and neither it nor a file in it has changed for a time. On S3 no folder is."""
     try:
         changed = [system.getFileStatus(place).getModificationTime(), *(at for _, _, at in walk(place, system))]
     except Py4JJavaError as error:
-        if "FileNotFoundException" not in error.java_exception.toString():
+        if not is_gone(error):
             raise
         return False  # somebody has removed it, or is about to
     return time.time() - max(changed) / 1000 >= older_than.total_seconds()

@@ -12,7 +12,7 @@ from delta import exceptions as conflicts
 from ptec_udf.progress import say
 
 # All eight: in Python the others are not subclasses of the first, as they are in the JVM.
-CONFLICTS: tuple[type[Exception], ...] = (
+_CONFLICTS: tuple[type[Exception], ...] = (
     conflicts.DeltaConcurrentModificationException,
     conflicts.ConcurrentWriteException,
     conflicts.MetadataChangedException,
@@ -28,16 +28,16 @@ _FIRST_WAIT_S = 2.0
 ResultT = TypeVar("ResultT")
 
 
-def is_conflict(error: Exception) -> bool:
+def _is_conflict(error: Exception) -> bool:
     """Tell whether another writer was in the way of a commit."""
-    return isinstance(error, CONFLICTS)
+    return isinstance(error, _CONFLICTS)
 
 
 def with_retries(
     action: Callable[[], ResultT],
     attempts: int = 5,
     sleep: Callable[[float], None] = time.sleep,
-    in_the_way: Callable[[Exception], bool] = is_conflict,
+    in_the_way: Callable[[Exception], bool] = _is_conflict,
 ) -> ResultT:
     """Call ``action`` until no other writer is in its way, at most ``attempts`` times.
 

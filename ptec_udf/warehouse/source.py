@@ -111,7 +111,7 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
 
 
 def said(error: PySparkException | Py4JError | OSError) -> str:
-    """Return the first line of what Spark says where no row was read, so that it quotes none."""
+    """Return the first line of what Spark or the machine says where no row was read, so that it quotes none."""
     java = getattr(error, "java_exception", None)
     message = java.toString() if java is not None else str(error)
     return str(message).strip().partition("\n")[0]

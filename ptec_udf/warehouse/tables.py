@@ -1,4 +1,4 @@
-"""The only reader and writer of our Delta tables."""
+"""The only reader and writer of our Delta tables, once they are created."""
 
 from __future__ import annotations
 

@@ -87,6 +87,7 @@ def test_runs_that_meet_an_old_half_of_a_table_at_once_create_it_together(
     spark: SparkSession, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creation, "_WAIT_S", 0.3)
+    monkeypatch.setattr(creation, "_TRIES", 60)
     made = [on_a_site(spark, database) for _ in range(3)]
     for _ in range(5):
         leave_half(folder, age=timedelta(hours=1))
@@ -115,10 +116,10 @@ def test_what_another_process_may_be_creating_is_waited_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(creation, "_WAIT_S", 0.01)
-    leave_half(folder, age=timedelta(minutes=9))
+    leave_half(folder, age=timedelta(minutes=5))
     with pytest.raises(AnalysisException, match="NON_EMPTY_LOCATION"):
         create_table(on_a_site(spark, database).spark, database, "runs")
-    assert capsys.readouterr().err.count("runs is being created by another process; waiting for it") == 5
+    assert capsys.readouterr().err.count("runs is half created, perhaps by another process; waiting for it") == 5
     assert (folder / "_delta_log" / "_staged_commits").is_dir()
 
 

@@ -64,10 +64,10 @@ def driver_jvm(processes: list[Process]) -> list[Process]:
 
 
 def workers(processes: list[Process]) -> list[Process]:
-    """Choose all Python workers of a host, since one alone may be idle: a daemon's children."""
-    parents = {process.parent for process in processes}
-    for daemon in (process for process in processes if "ptec_udf.engine.daemon" in process.command):
-        if found := [child for child in processes if child.parent == daemon.pid and child.pid not in parents]:
+    """Choose all Python workers of a host, since one alone may be idle: a daemon's forks, which have its command."""
+    daemons = [process for process in processes if "ptec_udf.engine.daemon" in process.command]
+    for daemon in daemons:
+        if found := [child for child in daemons if child.parent == daemon.pid]:
             return found
     return []
 

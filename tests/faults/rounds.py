@@ -106,18 +106,22 @@ def _start(site: FaultSite, master: str, stdout: int = subprocess.DEVNULL) -> su
 def kill_at(night: subprocess.Popen[bytes], site: FaultSite, point: Point) -> int:
     """Wait for the moment and kill; return the number of processes that were there to be killed."""
     end = time.monotonic() + TIMEOUT_S
-    victims: list[Process] = []
-    while night.poll() is None and not victims:
+    n_killed = 0
+    while night.poll() is None and n_killed == 0:  # all that were chosen may have ended in between
         assert time.monotonic() < end, f"{point.name}: the moment to kill did not come"
         if point.reached(site):
-            victims = point.chosen(processes_of(night.pid))
+            n_killed = sum(map(_kill, point.chosen(processes_of(night.pid))))
         time.sleep(0.01)
-    n_killed = 0
-    for victim in victims:
-        with suppress(ProcessLookupError):
-            os.kill(victim.pid, signal.SIGKILL)
-            n_killed += 1
     return n_killed
+
+
+def _kill(process: Process) -> bool:
+    """Kill a process; say whether it was there."""
+    try:
+        os.kill(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _end(night: subprocess.Popen[bytes]) -> None:

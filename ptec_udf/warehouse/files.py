@@ -1,4 +1,4 @@
-"""Files of a source, wherever Spark's file systems reach: Hadoop's, this machine's, by a query on Spark Connect."""
+"""Files of a folder, wherever Spark's file systems reach: Hadoop's, this machine's, by a query on Spark Connect."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _raise_unless_gone(error: OSError) -> None:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file's name, or that of a folder of it, begins as Spark passes over."""
+    """Whether a file's name, or that of a folder of it, begins as those do that Spark passes over."""
     return any(part.startswith(("_", ".")) for part in name.split("/"))
 
 

@@ -1,4 +1,4 @@
-"""Tables: creation, pinned reads, the guard of the merge, reruns and other readers."""
+"""Tables: columns of earlier releases, pinned reads, the guard of the merge, reruns and other readers."""
 
 from __future__ import annotations
 

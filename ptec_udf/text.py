@@ -38,6 +38,7 @@ _CUT = "\uffff"
 _TOKEN = re.compile(r"\{\{|\}\}|\{(?P<field>[^{}]*)\}|[{}]|[^{}]+")
 _GAP = rf"[\p{{Cc}}\p{{Z}}{_CUT}]+"
 _VISIBLE = r"[^\p{C}\p{Z}]"
+_MICROS_OF_A_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -183,9 +184,9 @@ def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) ->
     return faults
 
 
-def quote(name: str) -> str:
-    """Write a name as a quoted SQL identifier."""
-    return "`" + name.replace("`", "``") + "`"
+def quote(*parts: str) -> str:
+    """Write the parts of a name as a quoted SQL identifier."""
+    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
 
 def no_pattern(path: str) -> str:
@@ -228,10 +229,16 @@ def _value(column: Column, dtype: T.DataType) -> Column:
         return clean(F.nullif(F.to_json(column, {"timeZone": "UTC"}), F.lit("{}")))
     if isinstance(dtype, T.TimestampType):
         # As UTC shows it, whatever the session's zone is: a text must be the same in training and in every night.
-        since = F.make_dt_interval(secs=F.unix_micros(column).cast("decimal(20, 0)") / F.lit(1_000_000))
-        column = F.lit("1970-01-01").cast("timestamp_ntz") + since
+        column = F.lit("1970-01-01").cast("timestamp_ntz") + _interval(F.unix_micros(column))
     # A cast keeps a binary's bytes, which clean() then repairs; decode() stops at invalid ones.
     return clean(column.cast("string"))
+
+
+def _interval(micros: Column) -> Column:
+    """Make an interval of microseconds. Spark takes no more seconds for one than lead to the year 33,658."""
+    within_day = micros % F.lit(_MICROS_OF_A_DAY)
+    days = (micros - within_day).cast("decimal(20, 0)") / F.lit(_MICROS_OF_A_DAY)
+    return F.make_dt_interval(days=days.cast("int"), secs=within_day.cast("decimal(20, 0)") / F.lit(1_000_000))
 
 
 def _joined(parts: Sequence[tuple[str, Column]]) -> Column:

@@ -25,6 +25,7 @@ WRITTEN = "written"  # by this very run, which was killed after its MERGE
 NO_KEY = "no_key"  # rows that nothing identifies: counted, never scored
 
 TO_WRITE = (NEW, TEXT, SOURCE, RETRY, CORRECTED)
+REWRITTEN = (SOURCE, RETRY, CORRECTED, WRITTEN)  # may be in a run's rows although their text is what it was
 
 AMBIGUOUS_KEY = "key stands on several rows with different texts; make it unique in the source"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from pyspark.sql import DataFrame, Row
@@ -27,27 +28,30 @@ from ptec_udf.drift.judge import (
     sums_by_key,
 )
 from ptec_udf.drift.training import training_reference
-from ptec_udf.engine.result import ERROR, OK, TRUNCATED
+from ptec_udf.engine.result import OK, TRUNCATED
 from ptec_udf.engine.udf import task_slots
 from ptec_udf.model.manifest import Label
+from ptec_udf.nightly.diff import REWRITTEN
 from ptec_udf.nightly.plan import Night
 from ptec_udf.progress import say
 
 _SHOWN = 5
 
 
-def measure_drift(night: Night) -> None:
+def measure_drift(night: Night, fates: Mapping[str, int]) -> None:
     """Write the night's rows of table ``drift``, and what they say into its record.
 
-    From the table alone, so that a night that was killed after MERGE measures what it would have measured.
+    From the table alone, so that a night that was killed after MERGE measures what it would have measured; ``fates``
+    only say whether the run may have written companies whose text is what it was.
     """
+    has_rewritten = any(fates.get(fate) for fate in REWRITTEN)
     record, config, warehouse = night.record, night.config.drift, night.warehouse
     measured = night.history.measured(alias=record.alias, model_id=record.model_id)
     earlier = [row for row in measured if not _is_of(night, row)]
     before = reference_runs([row.asDict() for row in earlier], config)
     nights = warehouse.read("drift").where(F.col("run_id").isin(before)).collect() if before else []
     n_tasks = task_slots(warehouse.spark)
-    found = _distributions(_companies(night), night.artifact.manifest.labels, n_tasks)
+    found = _distributions(_companies(night, has_rewritten), night.artifact.manifest.labels, n_tasks)
     if not found:  # nobody stands: nothing is known of drift, which is not that there is none
         return
     rows, violations = judge(
@@ -75,20 +79,21 @@ def _say(drifted: list[str], is_signal: bool) -> None:
         say("warning: drift says that it is time to train again, see docs/retraining.md")
 
 
-def _companies(night: Night) -> DataFrame:
-    """Return companies that stand, with whether they are fresh: whether this run scored them.
+def _companies(night: Night, has_rewritten: bool) -> DataFrame:
+    """Return companies that stand, with whether they are fresh: new, or with another text.
 
-    Not those that analysts corrected, nor those that failed and are tried again: the run writes them anew, and they are
-    no fair sample of what is new.
+    Not those that analysts corrected, nor those that the run writes anew for another reason: they are no fair sample of
+    what is new.
     """
     scores = night.warehouse.read("scores").where(F.col("model_id") == night.record.model_id)
     is_corrected = F.coalesce(F.size("corrected"), F.lit(0)) > 0
     is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected
     companies = scores.where(F.col("removed_in").isNull())
-    if night.config.retry_errors:
-        failed = _before(night).where(F.col("status") == ERROR).select("key", "text_hash", F.lit(True).alias("failed"))
-        companies = companies.join(failed, on=["key", "text_hash"], how="left")
-        is_fresh &= F.col("failed").isNull()
+    if has_rewritten:
+        stood = _before(night).where(F.col("removed_in").isNull())
+        same = stood.select("key", F.col("text_hash").alias("old_hash"), F.lit(True).alias("stood"))
+        companies = companies.join(same, on="key", how="left")
+        is_fresh &= F.col("stood").isNull() | ~F.col("text_hash").eqNullSafe(F.col("old_hash"))
     return companies.withColumn("is_fresh", is_fresh)
 
 

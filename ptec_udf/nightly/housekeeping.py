@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
-from pyspark.sql import Column, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import WarehouseConfig
@@ -144,7 +144,7 @@ def _runs_needed(warehouse: Warehouse) -> list[str]:
     more gets a name of its own only as long as these stand. And those that scores name, which would else be taken for
     nights that were killed.
     """
-    done = warehouse.read("runs").where((F.col("command") == COMMAND) & (F.col("outcome") == DONE))
+    done = _done_nights(warehouse)
     newest = Window.partitionBy("model_id", "source_id").orderBy(F.desc("source_version"))
     last = Window.partitionBy("model_id", "alias").orderBy(F.desc("started"))
     ranked = done.withColumn("newest", F.rank().over(newest)).withColumn("last", F.rank().over(last))
@@ -153,8 +153,16 @@ def _runs_needed(warehouse: Warehouse) -> list[str]:
     return [row["run_id"] for row in rows if row["run_id"]]
 
 
+def _done_nights(warehouse: Warehouse) -> DataFrame:
+    """Return runs that wrote scores."""
+    return warehouse.read("runs").where((F.col("command") == COMMAND) & (F.col("outcome") == DONE))
+
+
 def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
-    """Return models that no alias points to, and that none has pointed to, nor a night scored with, since a moment."""
+    """Return models that no alias points to, and that none has pointed to, nor a night scored with, since a moment.
+
+    Nor those that an alias' last night scored with: its next one tells moves from them.
+    """
     moves = warehouse.read("aliases")
     newest = {
         row["model_id"] for row in moves.groupBy("alias").agg(F.max_by("model_id", "at").alias("model_id")).collect()
@@ -163,7 +171,9 @@ def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
     ended = warehouse.read("runs").where(F.col("ended") >= F.lit(since)).select("model_id")
     # By killed nights too.
     scored = warehouse.read("scores").where(F.col("scored_at") >= F.lit(since)).select("model_id")
-    used = newest | {row[0] for row in left.union(ended).union(scored).distinct().collect()}
+    last = _done_nights(warehouse).where(F.col("alias").isNotNull()).groupBy("alias")
+    shown = last.agg(F.max_by("model_id", "started").alias("model_id")).select("model_id")
+    used = newest | {row[0] for row in left.union(ended).union(scored).union(shown).distinct().collect()}
     known = warehouse.read("scores").select("model_id").distinct().collect()
     return [row["model_id"] for row in known if row["model_id"] not in used]
 

@@ -15,6 +15,9 @@ from ptec_udf.nightly.rows import STAGING_LOST
 _QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
 """Spark's conditions that name a file, or are told around another error."""
 
+_PARTITION = re.compile(r"=[^/]*(?=/)")
+"""The value in a folder's name by which a table is partitioned, which may be a part of companies' texts."""
+
 
 def reason_of(error: PySparkException | Py4JError) -> str:
     """Say why Spark failed. Its own message may quote a company's text, so only its kind is told; ours may not."""
@@ -33,7 +36,7 @@ def reason_of(error: PySparkException | Py4JError) -> str:
         return f"workers that lack the Python module {lacking[1]!r} (docs/data-engineer.md, what executors need)"
     unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (\S+?)\.? ", said)
     if unread:
-        return f"a file that cannot be read, {unread[1]}"
+        return f"a file that cannot be read, {_PARTITION.sub('=...', unread[1])}"
     return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
 
 

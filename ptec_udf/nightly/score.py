@@ -136,7 +136,7 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
         still_held()  # else another run's scores would be measured
         _summarise(night, staged)
         if night.config.drift.measure and record.has_written:
-            _afterwards("drift was not measured", lambda: measure_drift(night))
+            _afterwards("drift was not measured", lambda: measure_drift(night, fates))
         still_held()  # else that run writes this row, from what is staged
         _cleared(night)
     finally:

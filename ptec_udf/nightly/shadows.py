@@ -126,8 +126,9 @@ def score_shadows(
     Returns:
         What became of each, by its name: run_id, model_id, outcome (skipped and failed among them), counts, error.
     """
-    # A night that ended killed ones may have taken a newer version of a source that keeps none.
-    source = replace(champion.source, version=result["source_version"])
+    # The night may have pinned it anew, or taken a newer version of a source that keeps none.
+    read = {name: result[f"source_{name}"] for name in ("version", "fingerprint")}
+    source = replace(champion.source, source_id=result["source_id"], **read)
     ended = {}
     for shadow in shadows:
         row = _ended(champion, shadow, source, result["run_id"], run)

@@ -50,7 +50,7 @@ def create_table(spark: SparkSession, database: str, table: str) -> None:
                 raise
             folder = _folder(spark, database, table)
             has_data = bool(list_files(spark, folder))  # before the next question: a table is there before its data
-            if spark.catalog.tableExists(_name(database, table)):
+            if spark.catalog.tableExists(quote(database, table)):
                 return  # of another process, meanwhile
             if has_data:
                 raise  # of somebody else
@@ -66,13 +66,9 @@ def _build(spark: SparkSession, database: str, table: str) -> None:
     partitioned = f"PARTITIONED BY ({parts})" if parts else ""
     properties = ", ".join(f"'{key}' = '{value}'" for key, value in _PROPERTIES.items())
     spark.sql(
-        f"CREATE TABLE IF NOT EXISTS {_name(database, table)} ({SCHEMAS[table].toDDL()}) USING delta {partitioned} "
+        f"CREATE TABLE IF NOT EXISTS {quote(database, table)} ({SCHEMAS[table].toDDL()}) USING delta {partitioned} "
         f"TBLPROPERTIES ({properties})"
     )
-
-
-def _name(database: str, table: str) -> str:
-    return f"{quote(database)}.{quote(table)}"
 
 
 def _folder(spark: SparkSession, database: str, table: str) -> str:

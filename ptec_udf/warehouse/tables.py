@@ -59,7 +59,7 @@ class Warehouse:
 
     def name(self, table: str) -> str:
         """Quoted name of a table or view of ours, database included."""
-        return f"{quote(self.database)}.{quote(table)}"
+        return quote(self.database, table)
 
     def version(self, table: str) -> int:
         """Newest Delta version of a table of ours; reads the log only."""

@@ -68,6 +68,17 @@ def test_newcomers_are_fresh_beside_companies_that_are_tried_again(site: Site) -
     assert drift_of(site, night["run_id"])["fresh", "status", None]["companies"] == 30
 
 
+def test_newcomers_are_fresh_beside_companies_whose_correction_was_deleted(site: Site) -> None:
+    growing = Growing(site)
+    growing.night(N_FIRST)
+    site.correct(*[(f"k{at}", LABELS[0], at % 2 == 0) for at in range(40)])
+    site.night()
+    site.spark.sql(f"DELETE FROM {site.warehouse.name('corrections')}")
+    night = growing.night(30)
+    assert night["counts"] == {"truncated": 70}
+    assert drift_of(site, night["run_id"])["fresh", "status", None]["companies"] == 30
+
+
 def test_what_is_measured_is_what_stands(site: Site) -> None:
     growing = Growing(site)
     first = growing.night(N_FIRST)

@@ -128,6 +128,18 @@ def test_old_rows_go_and_the_runs_that_later_nights_look_up_stay(site: Site) -> 
     assert len(done) == len(set(done)) == 4  # none comes back as one that was killed
 
 
+def test_scores_that_the_next_night_of_a_moved_alias_tells_moves_from_stay(site: Site) -> None:
+    first = site.champion(0)
+    site.night()
+    site.champion(1)
+    for table, column in (("aliases", "at"), ("runs", "ended"), ("scores", "scored_at")):
+        age(site, table, column, "true")
+    assert keep(site, "keep_days.scores=30", *ROWS_ONLY)["scores"]["rows_removed"] == 0
+    result = site.night()
+    told = site.warehouse.read("score_changes").where(f"run_id = '{result['run_id']}'").collect()
+    assert {(row["reason"], row["previous_model_id"]) for row in told} == {("model", first)}
+
+
 @pytest.mark.long
 def test_scores_of_models_that_are_long_out_of_use_go(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     first = site.champion(0)

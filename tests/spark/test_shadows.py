@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from ptec_udf.model.artifact_format import HEAD
+from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly import stage as stage_module
+from ptec_udf.nightly.plan import Night
+from ptec_udf.nightly.shadows import Shadow, find_shadows
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site
+from tests.spark.nights import SCHEMA, Site, companies
 from tests.spark.test_commands import run
 
 
@@ -75,6 +78,31 @@ def test_a_shadow_is_scored_unseen_and_shows_once_it_is_promoted(site: Site, mon
     assert promoted["shadows"]["challenger"]["error"] == "it is the model of the night itself"
     reasons = {row["reason"] for row in why_changed.where(f"run_id = '{promoted['run_id']}'").collect()}
     assert reasons == {"model"}
+
+
+def test_a_table_that_is_replaced_while_a_night_with_shadows_begins_stays_the_same_source(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion(0)
+    second = site.model(1)
+    site.night(f"shadows=[{second}]")
+
+    def replace(n_rows: int) -> None:
+        site.spark.createDataFrame(companies(20)[:n_rows], SCHEMA).writeTo(site.table).using("delta").createOrReplace()
+
+    def found_meanwhile(night: Night) -> list[Shadow]:
+        replace(24)
+        site.spark.sql(f"UPDATE {site.warehouse.name('runs')} SET reused = 0")  # so that the night looks again
+        return find_shadows(night)
+
+    replace(25)
+    with monkeypatch.context() as patch:
+        patch.setattr(score_module, "find_shadows", found_meanwhile)
+        result = site.night(f"shadows=[{second}]")
+    assert (result["source_version"], result["counts"]) == (2, {"removed": 6})
+    assert result["shadows"][second]["counts"] == {"removed": 6}
+    site.write(companies(20)[:23])
+    assert site.night(f"shadows=[{second}]")["counts"] == {"removed": 1}
 
 
 @pytest.mark.long

@@ -113,6 +113,25 @@ def test_times_are_those_of_utc_whatever_the_session_shows(spark: SparkSession) 
     )
 
 
+def test_a_value_at_the_end_of_its_type_is_text_as_any_other(spark: SparkSession) -> None:
+    micros = (2**63 - 1, -(2**63), 1_700_000_000_000_000_000)  # the last one: milliseconds that were read as seconds
+    times = ", ".join(f"timestamp_micros({at}L)" for at in micros)
+    df = spark.sql(
+        f"""SELECT array({times}) AS ts, named_struct('at', timestamp_micros({micros[2]}L)) AS s,
+        timestamp_ntz'+294247-01-10 04:00:54' AS n, DATE'+5881580-07-11' AS day, INTERVAL '106751991' DAY AS i,
+        CAST('NaN' AS double) AS d, array(CAST('-Infinity' AS double)) AS inf, repeat('9', 38)::decimal(38, 0) AS big,
+        map(timestamp_micros({micros[2]}L), CAST('Infinity' AS double)) AS m, to_variant_object(array(1, 2)) AS v,
+        -9223372036854775808L AS l"""
+    )
+    template = "{ts}|{s}|{n}|{day}|{i}|{d}|{inf}|{big}|{m}|{v}|{l}"
+
+    made = with_text(df, parse_template(template)).select("text").collect()[0].text.split("|")
+
+    assert made[0] == "+294247-01-10 04:00:54.775807, -290308-12-21 19:59:05.224192, +55840-11-08 22:13:20"
+    assert made[5:8] == ["NaN", "-Infinity", "9" * 38]
+    assert all(made), made
+
+
 def test_columns_with_odd_names_are_found(spark: SparkSession) -> None:
     df = spark.createDataFrame([("1", "2", "3", "4")], "`a.b` string, `c``d` string, `e f: \"g'` string, `社` string")
 

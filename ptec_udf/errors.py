@@ -20,6 +20,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -102,6 +103,11 @@ def says_full_disk(words: str) -> bool:
     The system's by its number as safetensors gives it, SQLite's, Hadoop's, and Derby's, which goes on without writing.
     """
     return any(known in words for known in _FULL_DISK)
+
+
+def hide_partitions(message: str) -> str:
+    """Leave the values out of the names of folders by which a table is partitioned: they may be companies' texts."""
+    return re.sub(r"(/[^/=\n]*)=[^/\n]*", r"\1=...", message)
 
 
 _FULL_DISK = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")

@@ -24,9 +24,10 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from ptec_udf.errors import ConfigError, SourceError, did_you_mean
+from ptec_udf.columns import missing_columns, unstable_columns
+from ptec_udf.errors import ConfigError, SourceError
 
-TEXT_VERSION = 2
+TEXT_VERSION = 3
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
 MOST_CHARACTERS = 1_000_000
@@ -122,13 +123,14 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
 
     Raises:
         ConfigError: if ``columns`` names a field that the template does not have.
-        SourceError: with every field whose column the source does not have.
+        SourceError: with every field whose column the source does not have, or has in a type without a text.
     """
     columns = columns or {}
     if unknown := sorted(set(columns) - set(template.fields)):
         allowed = ", ".join(map(repr, template.fields))
         raise ConfigError([f"columns: {name!r} is not a template field; the fields are {allowed}" for name in unknown])
-    if faults := missing_columns(schema.names, {name: columns.get(name, name) for name in template.fields}):
+    wanted = {name: columns.get(name, name) for name in template.fields}
+    if faults := missing_columns(schema.names, wanted) + unstable_columns(schema, wanted):
         raise SourceError(faults)
 
     def part(field: Field) -> tuple[str, Column]:
@@ -162,26 +164,6 @@ def fields_in(template: str, columns: Mapping[str, str | None]) -> dict[str, str
     """Return those of the columns, which are mapped for another template, that this one has a field for."""
     fields = parse_template(template).fields
     return {field: source for field, source in columns.items() if field in fields}
-
-
-def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) -> list[str]:
-    """Say which wanted columns are missing.
-
-    Args:
-        present: columns of the source.
-        wanted: use -> column; a column of None is never missing.
-
-    Returns:
-        One fault for each missing column and a last one that lists what is present; or nothing.
-    """
-    faults = []
-    for use, source in wanted.items():
-        if source is not None and source not in present:
-            name, hint = f"{use!r}: " if use != source else "", did_you_mean(source, present)
-            faults.append(f"{name}the source has no column {source!r}" + (hint and f"; {hint}"))
-    if faults:
-        faults.append(f"columns of the source: {', '.join(map(repr, present))}")
-    return faults
 
 
 def quote(*parts: str) -> str:
@@ -225,7 +207,11 @@ def _value(column: Column, dtype: T.DataType) -> Column:
         element = dtype.elementType
         values = F.transform(column, lambda item: _value(item, element))
         return F.nullif(F.array_join(F.array_compact(values), ", "), F.lit(""))
-    if isinstance(dtype, T.MapType | T.StructType | T.VariantType):
+    if isinstance(dtype, T.VariantType):
+        string = F.when(F.schema_of_variant(column) == "STRING", F.try_variant_get(column, "$", "string"))
+        json = F.to_json(column, {"timeZone": "UTC"})  # which writes a missing value as a word, and strings in quotes
+        return clean(F.when(~F.is_variant_null(column), F.coalesce(string, F.nullif(json, F.lit("{}")))))
+    if isinstance(dtype, T.MapType | T.StructType):
         return clean(F.nullif(F.to_json(column, {"timeZone": "UTC"}), F.lit("{}")))
     if isinstance(dtype, T.TimestampType):
         # As UTC shows it, whatever the session's zone is: a text must be the same in training and in every night.

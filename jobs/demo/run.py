@@ -23,6 +23,7 @@ from jobs.command import show_pairs, show_rows
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.progress import say
+from ptec_udf.warehouse.embedded import check_free
 from ptec_udf.warehouse.session import build_session
 
 MARK = ".ptec-demo"
@@ -90,6 +91,7 @@ def _clear(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
             raise ConfigError(f"--folder must be absent, empty or an earlier demo's, was: {str(folder)!r}")
+        check_free(folder / "warehouse")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()

@@ -29,6 +29,7 @@ _CONTENT = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
     "tokenizer.model",
     "sentencepiece.bpe.model",
     "sentencepiece.model",

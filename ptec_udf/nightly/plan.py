@@ -10,6 +10,7 @@ from functools import cached_property
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ptec_udf.columns import missing_columns, unstable_columns
 from ptec_udf.config import ScoreConfig, ShadowConfig
 from ptec_udf.errors import ConfigError, HeldError, UserError, noting
 from ptec_udf.model.artifact import Artifact, load_artifact
@@ -18,7 +19,7 @@ from ptec_udf.nightly.diff import keyed_texts, marked
 from ptec_udf.nightly.identity import as_known
 from ptec_udf.nightly.runs import History, RunRecord
 from ptec_udf.nightly.stage import known_texts
-from ptec_udf.text import missing_columns, parse_template, text_column, text_id
+from ptec_udf.text import parse_template, text_column, text_id
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.corrections import corrections_by_company
 from ptec_udf.warehouse.schemas import SCHEMAS
@@ -251,7 +252,8 @@ def source_faults(night: Night) -> list[str]:
         )
     template = parse_template(night.artifact.manifest.template)
     columns = {name: night.config.source.columns.get(name, name) for name in template.fields}
-    faults += missing_columns(night.source.read(night.warehouse.spark).columns, columns)
+    schema = night.source.read(night.warehouse.spark).schema
+    faults += missing_columns(schema.names, columns) + unstable_columns(schema, columns)
     if unknown := sorted(set(night.config.source.columns) - set(template.fields)):
         faults.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
     return faults

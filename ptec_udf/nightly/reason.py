@@ -9,14 +9,11 @@ from contextlib import contextmanager
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from ptec_udf.errors import PtecError, says_full_disk
+from ptec_udf.errors import PtecError, hide_partitions, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
 _QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
 """Spark's conditions that name a file, or are told around another error."""
-
-_PARTITION = re.compile(r"=[^/]*(?=/)")
-"""The value in a folder's name by which a table is partitioned, which may be a part of companies' texts."""
 
 
 def reason_of(error: PySparkException | Py4JError) -> str:
@@ -34,9 +31,9 @@ def reason_of(error: PySparkException | Py4JError) -> str:
     lacking = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", said, re.MULTILINE)
     if lacking:
         return f"workers that lack the Python module {lacking[1]!r} (docs/data-engineer.md, what executors need)"
-    unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (\S+?)\.? ", said)
+    unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (.+?)\.(?:\s|$)", said)
     if unread:
-        return f"a file that cannot be read, {_PARTITION.sub('=...', unread[1])}"
+        return f"a file that cannot be read, {hide_partitions(unread[1])}"
     return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
 
 

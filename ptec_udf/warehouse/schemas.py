@@ -197,7 +197,7 @@ RUNS = _table(
 DRIFT = _table(
     ("run_id", _STRING, "run after which it was measured"),
     ("model_id", _STRING, "model"),
-    ("population", _STRING, "all: companies that stand; fresh: those that the run scored, where these are the fewer"),
+    ("population", _STRING, "all: companies that stand; fresh: new or with another text, where these are the fewer"),
     ("figure", _STRING, "probability, mix (of labels), tokens (of a text), labels (of a company), language or status"),
     ("label", _STRING, "label, where the figure is probability; else null"),
     ("companies", _LONG, "companies that were counted"),

@@ -11,9 +11,10 @@ from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ptec_udf.config import SourceConfig
-from ptec_udf.errors import SourceError, noting
+from ptec_udf.errors import SourceError, hide_partitions, noting
 from ptec_udf.remote import DeltaLog, is_delta
 from ptec_udf.text import no_pattern, quote
 from ptec_udf.warehouse.files import are_there, list_files, qualified
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # A part of a table name: in backticks, where a backtick is doubled, or anything without dot and backtick.
 _PART = r"`(?:[^`]|``)+`|[^.`]+"
 _MOST_COLUMNS_NAMED = 20
+
+_KEYS = (T.StringType, T.CharType, T.VarcharType, T.NumericType, T.BooleanType, T.DateType, T.TimestampNTZType)
+"""Types of which each value has a text of its own, whatever the session's time zone is."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
     """As ``pin``, but for faults beside a wrong version."""
     try:
         source = _by_name(spark, config, warehouse) if config.table is not None else _by_path(spark, config, warehouse)
-        columns = source.read(spark).columns
+        schema = source.read(spark).schema
     except (PySparkException, Py4JError, OSError) as error:
         name = config.table if config.table is not None else config.path
         raise SourceError(f"source {name!r} cannot be opened: {said(error)}") from None
@@ -99,11 +103,18 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
         faults.append(
             f"source.version must be null for {source.name!r}, was {config.version}: only Delta tables keep versions"
         )
+    columns = schema.names
     if config.key not in columns:
         more = ", ..." if len(columns) > _MOST_COLUMNS_NAMED else ""
         faults.append(
             f"source.key must be a column of {source.name!r}, was {config.key!r}; "
             f"its columns are: {', '.join(map(repr, columns[:_MOST_COLUMNS_NAMED]))}{more}"
+        )
+    elif not isinstance(kind := schema[config.key].dataType, _KEYS):
+        faults.append(
+            f"source.key must be a column of text, numbers, booleans or dates, {config.key!r} is "
+            f"{kind.simpleString()}: as text, two of its values may be one; make a key of it in a view, by hex() or "
+            "unix_micros(), say"
         )
     if faults:
         raise SourceError(faults)
@@ -111,10 +122,13 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
 
 
 def said(error: PySparkException | Py4JError | OSError) -> str:
-    """Return the first line of what Spark or the machine says where no row was read, so that it quotes none."""
+    """Return the first line of what Spark or the machine says where no row was read, so that it quotes none.
+
+    But in names of folders, if rows are partitioned by what a text is made of.
+    """
     java = getattr(error, "java_exception", None)
     message = java.toString() if java is not None else str(error)
-    return str(message).strip().partition("\n")[0]
+    return hide_partitions(str(message).strip().partition("\n")[0])
 
 
 def quoted_name(name: str) -> str:

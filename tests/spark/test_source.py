@@ -229,6 +229,29 @@ def test_what_is_missing_or_of_another_kind_is_said(spark: SparkSession, warehou
         pin(spark, source(table=f"{warehouse.database}.plain"))
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["X'80'", "TIMESTAMP'2026-10-25 01:30:00'", "array('a, b')", "named_struct('a', 1)", "to_variant_object(array(1))"],
+)
+def test_a_key_of_a_type_in_which_two_values_have_one_text_is_refused(
+    spark: SparkSession, warehouse: Warehouse, key: str
+) -> None:
+    spark.sql(f"CREATE VIEW {warehouse.database}.keyed AS SELECT {key} AS key")
+    with pytest.raises(SourceError, match=r"source\.key must be a column of text, numbers, .*'key' is \w+"):
+        pin(spark, source(table=f"{warehouse.database}.keyed"))
+
+
+def test_a_file_that_breaks_the_schema_is_told_without_the_value_of_its_partition(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "name=Secret Ltd").mkdir()
+    (tmp_path / "name=Secret Ltd" / "a.parquet").write_bytes(b"PAR1 broken PAR1")
+    with pytest.raises(SourceError, match="cannot be opened") as error:
+        pin(spark, source(path=str(tmp_path)))
+    assert "name=..." in str(error.value)
+    assert "Secret" not in str(error.value)
+
+
 def test_a_folder_that_cannot_be_listed_is_said(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").symlink_to("a.parquet")
     with pytest.raises(SourceError, match=r"cannot be opened: \[Errno \d+\] Too many levels of symbolic links"):

@@ -132,6 +132,28 @@ def test_a_value_at_the_end_of_its_type_is_text_as_any_other(spark: SparkSession
     assert all(made), made
 
 
+def test_a_variant_is_read_as_the_value_that_it_holds(spark: SparkSession) -> None:
+    values = {
+        "null": None,
+        '"Makes \\"x\\"\\n"': 'Makes "x"',
+        "7": "7",
+        '{"a": null}': '{"a":null}',
+        '""': None,
+        "{}": None,
+    }
+    rows = spark.createDataFrame([(text,) for text in values], "json string").selectExpr("parse_json(json) AS v")
+
+    made = with_text(rows, parse_template("{v}")).select("text").collect()
+
+    assert [row["text"] for row in made] == list(values.values())
+
+
+@pytest.mark.parametrize("value", ["map(X'80', 1)", "array(named_struct('m', map(array(1), 1)))"])
+def test_maps_with_keys_that_have_no_text_of_their_own_are_refused(spark: SparkSession, value: str) -> None:
+    with pytest.raises(SourceError, match="column 'v' of the source holds maps with binary or nested keys"):
+        with_text(spark.sql(f"SELECT {value} AS v"), parse_template("{v}"))
+
+
 def test_columns_with_odd_names_are_found(spark: SparkSession) -> None:
     df = spark.createDataFrame([("1", "2", "3", "4")], "`a.b` string, `c``d` string, `e f: \"g'` string, `社` string")
 

@@ -118,11 +118,11 @@ def test_an_end_that_is_good_is_no_exception_to_who_calls_the_entry_point(monkey
 
 
 def test_of_an_error_of_spark_it_is_told_what_is_known_and_not_its_words(capsys):
-    file = "/t/name=Secret%20Ltd/part=secret/a=b.parquet"  # partitioned by what may be a text's
+    file = "/t/name=Secret Ltd/part=secret/a.parquet"  # partitioned by what may be a text's
     words = f"[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error while reading file {file}. a secret text"
     assert ends(Py4JError(words)) == 1
     told = capsys.readouterr().err.replace("Secret", "secret")
-    shown = "/t/name=.../part=.../a=b.parquet"
+    shown = "/t/name=.../part=.../a.parquet"
     assert f"error: Spark failed with a file that cannot be read, {shown}, at the place above" in told
     assert "secret" not in told
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from jobs.demo import run as demo
 from ptec_udf.errors import WarehouseBusyError
 from ptec_udf.warehouse import embedded
 from ptec_udf.warehouse.embedded import check_free
@@ -27,9 +28,10 @@ with open(sys.argv[1], "r+b") as file:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "metastore").mkdir()
-    (tmp_path / "metastore" / "dbex.lck").write_bytes(b"")
-    return tmp_path
+    made = tmp_path / "warehouse"
+    (made / "metastore").mkdir(parents=True)
+    (made / "metastore" / "dbex.lck").write_bytes(b"")
+    return made
 
 
 @pytest.fixture
@@ -64,6 +66,15 @@ def test_a_catalog_that_does_not_become_free_is_busy(folder: Path, monkeypatch: 
     monkeypatch.setattr(embedded, "_LOCK_WAIT_S", 0.2)
     with pytest.raises(WarehouseBusyError, match="is in use by another process"):
         check_free(folder)
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_demo_that_is_at_work_is_not_removed_by_another(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_LOCK_WAIT_S", 0.2)
+    (folder.parent / demo.MARK).touch()
+    with pytest.raises(WarehouseBusyError, match="is in use by another process"):
+        demo.run(folder.parent)
+    assert folder.is_dir()
 
 
 def test_a_catalog_that_nobody_has_is_not_waited_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql import window as W
 
+from ptec_udf.columns import missing_columns
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
-from ptec_udf.text import clean, missing_columns, parse_template, quoted, text_column, text_hash
+from ptec_udf.text import clean, parse_template, quoted, text_column, text_hash
 from ptec_udf.warehouse.tables import Warehouse
 from training.extract.auxiliary import choose_auxiliary, learned_columns, null_if_none
 from training.extract.config import ExtractConfig, LabelColumn, LabelsConfig, SplitConfig

@@ -1,7 +1,7 @@
 -- A row a night and population of the champion: what its texts and labels are like, and whether to train again.
 CREATE OR REPLACE VIEW `{database}`.drift_summary (
   night COMMENT 'begin of the run after which it was measured',
-  population COMMENT 'all: every company that stands; fresh: those that the run scored, where these are the fewer',
+  population COMMENT 'all: every company that stands; fresh: new or with another text, where these are the fewer',
   companies COMMENT 'companies',
   labels_per_company COMMENT 'mean number of labels of a company, corrections applied',
   tokens_per_text COMMENT 'mean length of a text that was scored in tokens, those that were cut off among them',

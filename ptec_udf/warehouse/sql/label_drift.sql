@@ -1,7 +1,7 @@
 -- A row a label and night of the champion: how its probabilities stand, and how far they are from what they were.
 CREATE OR REPLACE VIEW `{database}`.label_drift (
   night COMMENT 'begin of the run after which it was measured',
-  population COMMENT 'all: every company that stands; fresh: those that the run scored, where these are the fewer',
+  population COMMENT 'all: every company that stands; fresh: new or with another text, where these are the fewer',
   label COMMENT 'label as the taxonomy spells it',
   companies COMMENT 'companies with a probability',
   share COMMENT 'share of them at or over the threshold, 0 to 1',

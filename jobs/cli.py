@@ -164,7 +164,7 @@ def sql(
     query: Annotated[
         str, typer.Argument(help="One SQL statement, which may also write; ptec_score(text) may be used.")
     ],
-    limit: Annotated[int, typer.Option(min=1, help="Most rows printed.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=2**31 - 2, help="Most rows printed.")] = 100,
     config: SiteOption = None,
     set_: SetOption = None,
     json: JsonOption = False,

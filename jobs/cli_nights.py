@@ -61,7 +61,7 @@ def errors(
 @app.command()
 def drift(
     alias: Annotated[str, typer.Option(help="The pointer whose nights are looked at.")] = "champion",
-    nights: Annotated[int, typer.Option(min=1, help="Most nights that are shown.")] = 7,
+    nights: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Most nights that are shown.")] = 7,
     config: SiteOption = None,
     set_: SetOption = None,
     json: JsonOption = False,

@@ -20,6 +20,7 @@ from ptec_udf.progress import say
 from training.args import TrainConfig
 from training.artifact.describe import common_fields
 from training.artifact.export import export
+from training.artifact.folder import check_out
 from training.below import below_prompt
 from training.decisions.decide import Decisions, fit_decisions
 from training.extract.data import Rows
@@ -115,10 +116,12 @@ def _already_done(config: TrainConfig, state: Path) -> dict[str, Any] | None:
         except ArtifactError:  # what is not whole is not done; it may be overwritten
             return None
         try:
-            identity = prepare(config, ()).identity
+            prepared = prepare(config, ())
         except BackboneError:  # executors may have it; where they have not, what comes next says so
             return None
-        if made.metrics.get("identity") != identity:
+        # Executors have an arithmetic of their own, which this machine cannot know.
+        arithmetic = made.metrics.get("arithmetic") if config.processes_on == "executors" else prepared.start.arithmetic
+        if (made.metrics.get("identity"), made.metrics.get("arithmetic")) != (prepared.identity, arithmetic):
             return None
         say("the artifact is there: it was whole when its training was killed")
         shutil.rmtree(state, ignore_errors=True)
@@ -153,6 +156,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
     metrics = {
         "learning": {"seconds": round(seconds, 1), "flop": fitted.flop},
         "identity": prepared.identity,
+        "arithmetic": arithmetic,
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
         "chosen_on_tune": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
@@ -162,6 +166,7 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         "splits": fitted.figures,
     }
     manifest = _manifest(config, prepared, fitted)
+    check_out(out, config.overwrite)  # somebody may have put something there meanwhile; what was learned is kept
     sealed = export(fitted.model.network, manifest, metrics, out, fitted.choice, prepared.seen, fitted.model.terms)
     if shared is None:
         for part in set(state.iterdir()) - {state / LOCK}:

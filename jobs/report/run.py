@@ -32,9 +32,10 @@ def run(
         raise ConfigError("at most one of --run and --model may be given: a run is of one model")
     from jobs.report.render import render  # needs the extra report
 
-    if not out.name or out.is_dir():
-        raise ConfigError(f"--out must be a file, was the folder {str(out)!r}")
-    make_folder(out.absolute().parent, "the folder of --out")  # before anything is asked
+    if not out.name or (out.exists() and not out.is_file()):
+        raise ConfigError(f"--out must be a file, was {'the folder ' if out.is_dir() else ''}{str(out)!r}")
+    out = out.resolve()  # what a link points to is replaced, and not the link
+    make_folder(out.parent, "the folder of --out")  # before anything is asked
     warehouse, _ = open_warehouse(config_file, overrides, "ptec report")
     row = find_run(warehouse, run_id=run_id, model_id=model_id, alias=alias)
     page = render(collect(warehouse, row))
@@ -45,7 +46,7 @@ def run(
     except OSError as error:
         raise ConfigError(f"--out must be a file that can be written, was: {str(out)!r} ({error.strerror})") from None
     return {
-        "report": str(out.absolute()),
+        "report": str(out),
         "run_id": row["run_id"],
         "model_id": row["model_id"],
         "bytes": len(page.encode()),

@@ -197,6 +197,9 @@ def test_delimited_labels_are_split_on_the_literal_delimiter(spark: SparkSession
 def test_a_label_column_of_the_wrong_type_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="'name' must be an array, was string"):
         run(spark, PLAIN, config(tmp_path / "x", labels={"column": "name"}))
+    rows = FixedSource(spark.createDataFrame(PLAIN, SCHEMA).selectExpr("*", "array(array(name)) AS nested"))
+    with pytest.raises(SourceError, match="'nested' must be an array of text, numbers"):
+        extract(spark, config(tmp_path / "x", labels={"column": "nested"}), cast(Any, rows))
     with pytest.raises(SourceError, match="must be a string, as labels"):
         run(spark, PLAIN, config(tmp_path / "x", labels={"delimiter": ","}))
 
@@ -256,12 +259,13 @@ def test_a_folder_in_use_is_refused_and_an_extract_replaced_on_request(spark: Sp
         run(spark, PLAIN, config(out))
 
     run(spark, PLAIN[:2], config(out, overwrite=True))
-
     assert written(spark, out).keys() == {"1", "2"}
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     (out / "notes.txt").touch()
-    with pytest.raises(ConfigError, match="replaces only an earlier extract"):
-        run(spark, PLAIN, config(out, overwrite=True))
+    (tmp_path / "somebody's" / "data").mkdir(parents=True)
+    for other in (out, tmp_path / "somebody's"):
+        with pytest.raises(ConfigError, match="replaces only an earlier extract"):
+            run(spark, PLAIN, config(other, overwrite=True))
 
 
 def test_training_and_scoring_make_the_same_text_of_a_row(spark: SparkSession, tmp_path: Path) -> None:

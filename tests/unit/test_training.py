@@ -210,6 +210,9 @@ def test_folder_in_use_is_refused_before_anything_is_read(run, tmp_path):
     for settings, rule in [((), "must be absent or empty"), (("overwrite=true",), "it holds no artifact")]:
         with pytest.raises(UserError, match=rule):
             run(tmp_path, *settings, extract=tmp_path / "none")
+    (tmp_path / MANIFEST).touch()  # many programs have a file of this name
+    with pytest.raises(UserError, match="it holds other files than an artifact's"):
+        run(tmp_path, "overwrite=true", extract=tmp_path / "none")
 
 
 def test_what_is_not_there_is_all_told_at_once(run, tmp_path):

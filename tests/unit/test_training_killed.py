@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ptec_udf.errors import UserError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import HEAD
 from tests.unit.trainings import stop_after, weights_of
+from training.args import TrainConfig
 from training.artifact.export import export
+from training.prepare import check_places
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])
@@ -74,6 +78,40 @@ def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_p
     made = run(tmp_path / "out", epochs=1)
     assert (made.files, "it was whole" in capsys.readouterr().err) == (whole.files, True)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_an_earlier_model_of_another_arithmetic_is_not_taken_for_what_a_killed_training_made(
+    run, tmp_path, monkeypatch, capsys
+):
+    settings = ("dtype=auto", "overwrite=true")
+    with monkeypatch.context() as patched:
+        patched.setattr("training.fitting.start.has_bfloat16", lambda _: False)
+        earlier = run(tmp_path / "out", *settings)
+    monkeypatch.setattr("training.fitting.start.has_bfloat16", lambda _: True)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "out", *settings)
+    made = run(tmp_path / "out", *settings)
+    assert "it was whole" not in capsys.readouterr().err
+    assert made.model_id != earlier.model_id
+
+
+def test_what_somebody_put_there_while_training_was_at_work_stays(run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+
+    def meanwhile(config: TrainConfig) -> None:
+        check_places(config)
+        out.mkdir()
+        (out / "mine.txt").touch()
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="must be absent or empty"):
+        patched.setattr("training.train.check_places", meanwhile)
+        run(out)
+    assert [file.name for file in out.iterdir()] == ["mine.txt"]
+    shutil.rmtree(out)
+    capsys.readouterr()
+    run(out)
+    assert "epoch 1 of" not in capsys.readouterr().err  # what it had learned is kept
 
 
 def test_what_a_killed_training_has_made_is_not_asked_of_a_machine_without_the_backbone(run, tmp_path, monkeypatch):

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact_format import MANIFEST
+from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, CHOICE, HEAD, MANIFEST, METRICS, SEEN, TERMS
 from training.folders import check_replaceable, put_in_place
+
+_NAMES = {MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TERMS, CHOICE, SEEN}
 
 
 def check_out(out: Path, overwrite: bool) -> None:
@@ -20,9 +22,14 @@ def check_out(out: Path, overwrite: bool) -> None:
     check_replaceable(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if overwrite and (out / MANIFEST).is_file():
+    present = {file.name for file in out.iterdir()}
+    if overwrite and MANIFEST in present and present <= _NAMES:
         return
-    advice = "it holds no artifact, choose another" if overwrite else "choose another or set overwrite to true"
+    if overwrite:
+        others = "no artifact" if MANIFEST not in present else "other files than an artifact's"
+        advice = f"it holds {others}, choose another"
+    else:
+        advice = "choose another or set overwrite to true"
     raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {advice}")
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ptec_udf.warehouse.source import PinnedSource
 
 SPLITS = ("train", "dev", "test")
+_LABELS = (T.StringType, T.CharType, T.VarcharType, T.NumericType, T.BooleanType, T.DateType, T.NullType)
 COLUMNS = ("key", "text", "text_hash", "labels", "split")
 KEPT, NULL_KEY, WITHOUT_TEXT, DUPLICATE_KEY, CROSS_SPLIT = "kept", "null_key", "without_text", "duplicate_key", "cross"
 _MOST_NAMED = 10
@@ -76,7 +77,7 @@ def _publish(marked: DataFrame, config: ExtractConfig, record: dict[str, Any]) -
     data = _final(marked, {column: [label["name"] for label in those] for column, those in learned.items()})
     record = record | learned | {"dropped_labels": dropped}
     record["fingerprint"] = _fingerprint(data, record)
-    with publishing(config.out) as place:
+    with publishing(config.out, config.overwrite) as place:
         data.write.parquet(place.data_uri)
         place.write_record(record)
     return record
@@ -111,6 +112,11 @@ def _labels(schema: T.StructType, config: LabelColumn, place: str) -> Column:
     elif config.delimiter is not None or not isinstance(dtype, T.ArrayType):
         rule = "an array" if config.delimiter is None else f"a string, as {place}.delimiter is set"
         raise SourceError(f"{place}.column {config.column!r} must be {rule}, was {dtype.simpleString()}")
+    elif not isinstance(dtype.elementType, _LABELS):
+        raise SourceError(
+            f"{place}.column {config.column!r} must be an array of text, numbers, booleans or dates, was "
+            f"{dtype.simpleString()}; make one in a view"
+        )
     names = F.transform(column, lambda name: clean(name.cast("string")))
     return F.array_sort(F.array_distinct(F.array_compact(names)))
 

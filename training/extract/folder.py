@@ -103,7 +103,9 @@ def check_out(out: str | Path, overwrite: bool) -> None:
     if kind != pafs.FileType.Directory:
         raise ConfigError(f"out must be a folder, was a file: {str(out)!r}")
     present = {info.base_name for info in files.get_file_info(pafs.FileSelector(path))}
-    if not present or (overwrite and present & {RECORD, DATA} == present):
+    # A killed run leaves the rows alone at a URI; a folder of this machine is put in place whole.
+    needed = set() if "://" in str(out) else {RECORD}
+    if not present or (overwrite and needed <= present <= {RECORD, DATA}):
         return
     if overwrite:
         raise ConfigError(
@@ -113,8 +115,12 @@ def check_out(out: str | Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def publishing(out: str | Path) -> Iterator[Place]:
-    """Give a place to write to; on leaving without an error its content is the extract ``out``."""
+def publishing(out: str | Path, overwrite: bool = False) -> Iterator[Place]:
+    """Give a place to write to; on leaving without an error its content is the extract ``out``.
+
+    Raises:
+        ConfigError: as ``check_out``, if somebody has put something there meanwhile.
+    """
     if "://" in str(out):
         files, path = located(out)
         if files.get_file_info(path).type == pafs.FileType.Directory:
@@ -128,6 +134,7 @@ def publishing(out: str | Path) -> Iterator[Place]:
     _clear_killed(target)
     try:
         yield Place(pafs.LocalFileSystem(), str(partial), f"file://{partial}/{DATA}")
+        check_out(out, overwrite)
         put_in_place(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

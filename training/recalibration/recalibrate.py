@@ -123,6 +123,7 @@ def recalibrated(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLo
         REFERENCE: reference,
         "fitted_splits": _fitted_splits(artifact, config, fits=rows is not None),
     }
+    metrics.pop("identity", None)  # it is not what that training would make
     files = {name: data for name, data in artifact.files.items() if name != MANIFEST}
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     manifest = new.put_into(artifact.manifest)

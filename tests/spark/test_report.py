@@ -44,7 +44,7 @@ def test_a_night_is_reported_as_its_tables_tell_it(site: Site) -> None:
             assert (moved["companies"] if moved else 0) == len(expected)
             if moved:
                 assert sum(moved["reasons"].values()) == len(expected)
-                assert [one["key"] for one in found["named"]] == _by_probability(expected, entered)
+                assert [one["key"] for one in moved["named"]] == _by_probability(expected, entered)
     assert {row["label"] for row in facts["labels"]} == set(LABELS)
     standing = [row for row in site.warehouse.read("scores").collect() if row["removed_in"] is None]
     assert {row["label"]: row["companies"] for row in facts["labels"]} == {

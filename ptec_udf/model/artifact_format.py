@@ -14,7 +14,7 @@ head.safetensors           ``weight`` (n_labels, width or number of terms) and `
 metrics.json               what training measured
 choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
                            second one followed. A later training can start from them
-seen.safetensors           hashes of the rows that were learned from, which must not judge the model: see
+seen.safetensors           hashes of the rows that were learned from or fitted to, which must not judge the model: see
                            training/extract/seen.py. Artifacts that were made before there was this file lack it
 ========================== =====================================================================
 

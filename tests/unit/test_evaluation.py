@@ -23,6 +23,7 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.held_out import judging_rows, sides
 from training.evaluation.measure import Said, differences
 from training.extract.folder import DATA, RECORD, read_extract_record
+from training.extract.seen import seen_by
 from training.metrics import macro_f1, mean_average_precision
 
 SOURCE = "made-up"
@@ -120,10 +121,23 @@ def test_a_challenger_whose_thresholds_were_fitted_to_the_split_is_no_stranger_t
 ):
     fitted = variant(models["model"], tmp_path / "fitted", metrics={"fitted_splits": ["dev"]})
     assert not judging(fitted, models["equal"], companies).held_out
-    assert "the challenger's thresholds were fitted to rows of dev" in capsys.readouterr().err
+    assert "the challenger's thresholds were fitted to 30 of 30 rows of dev" in capsys.readouterr().err
     assert judging(fitted, models["equal"], companies, split="test").held_out
     assert judging(models["equal"], fitted, companies).held_out
-    assert "the champion's thresholds were fitted to rows of dev" in capsys.readouterr().err
+    assert "the champion's thresholds were fitted to 30 of 30 rows of dev" in capsys.readouterr().err
+
+
+def test_rows_that_thresholds_were_fitted_to_are_known_in_another_split_of_a_later_extract(
+    models, companies, tmp_path, capsys
+):
+    of_dev = {f"fitted.{name}": values for name, values in seen_of(companies, "dev").items()}
+    seen = {**seen_by(load_artifact(models["model"])), **of_dev}
+    fitted = variant(models["model"], tmp_path / "fitted", seen=seen, metrics={"fitted_splits": ["dev"]})
+    swapped = {"dev": "test", "test": "dev", "train": "train"}
+    later = copied(companies, tmp_path / "later", split=lambda row: swapped[row["split"]])
+    assert not judging(fitted, models["equal"], later, split="test").held_out
+    assert "the challenger's thresholds were fitted to 30 of 30 rows of test" in capsys.readouterr().err
+    assert judging(fitted, models["equal"], later, split="dev").held_out
 
 
 def test_models_of_two_templates_read_their_own_texts_of_the_same_companies(models, companies, tmp_path):

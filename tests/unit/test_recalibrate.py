@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
 from ptec_udf.config_file import load_config
@@ -14,18 +16,19 @@ from ptec_udf.drift.distribution import count_probabilities, probability_counts
 from ptec_udf.drift.training import training_reference
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact, read_artifact
-from ptec_udf.model.artifact_format import MANIFEST, METRICS, seal
+from ptec_udf.model.artifact_format import MANIFEST, METRICS, SEEN, seal
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import seen_of, variant
 from training.decisions.decide import Decisions
-from training.extract.folder import DATA, RECORD
-from training.extract.seen import seen_by
+from training.extract.folder import DATA, RECORD, read_extract_record
+from training.extract.seen import fitted_by, seen_by
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.parameters import Parameters, log_pos_weights
 from training.recalibration.recalibrate import check, recalibrated
 from training.recalibration.rows import LabelledLogits, _labelled, _not_learned
 
 WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
+HASHES = {"texts": torch.tensor([3, 5]), "keys": torch.tensor([7])}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def rows():
     """Logits that are half as sure as they look."""
     random = np.random.default_rng(0)
     logits = random.normal(-1.5, 3.0, (1500, len(LABELS))) + WEIGHTS
-    return LabelledLogits(logits, random.random(logits.shape) < expit(0.5 * (logits - WEIGHTS)), 7, 0)
+    return LabelledLogits(logits, random.random(logits.shape) < expit(0.5 * (logits - WEIGHTS)), 7, 0, HASHES)
 
 
 def config_of(*settings, out="/tmp/new"):
@@ -80,7 +83,7 @@ def test_a_curve_is_fitted_put_into_the_artifact_and_read_again(model):
     logits = random.normal(-1.0, 2.0, (3000, len(LABELS))) + WEIGHTS
     targets = random.random(logits.shape) < expit(np.interp(logits - WEIGHTS, *zip(*curve, strict=True)))
     made, facts = made_of(
-        model, LabelledLogits(logits, targets, 0, 0), "extract=x", "calibrator=isotonic", "thresholds=common"
+        model, LabelledLogits(logits, targets, 0, 0, HASHES), "extract=x", "calibrator=isotonic", "thresholds=common"
     )
     assert made.manifest.calibrator == "isotonic"
     assert len(made.manifest.curve) >= 2
@@ -89,7 +92,7 @@ def test_a_curve_is_fitted_put_into_the_artifact_and_read_again(model):
     np.testing.assert_allclose(decisions.threshold_logits, made.manifest.threshold_logit, atol=1e-6)
     kept, _ = made_of(made, None, "set_thresholds.energy=0.25")
     assert kept.manifest.curve == made.manifest.curve
-    straight, _ = made_of(made, LabelledLogits(logits, targets, 0, 0), "extract=x", "calibrator=platt")
+    straight, _ = made_of(made, LabelledLogits(logits, targets, 0, 0, HASHES), "extract=x", "calibrator=platt")
     assert straight.manifest.curve is None
 
 
@@ -97,7 +100,7 @@ def test_only_calibration_and_thresholds_differ(model, rows):
     made, _ = made_of(model, rows, "extract=x", "calibrator=temperature")
     assert made.model_id != model.model_id
     assert made.logits_id == model.logits_id
-    unchanged = set(model.files) - {MANIFEST, METRICS}
+    unchanged = set(model.files) - {MANIFEST, METRICS, SEEN}
     assert {name: made.files[name] for name in unchanged} == {name: model.files[name] for name in unchanged}
     assert made.manifest.extract == model.manifest.extract
     assert made.metrics["splits"]["dev"]["overall"]["map"] == model.metrics["splits"]["dev"]["overall"]["map"]
@@ -113,6 +116,21 @@ def test_kept_thresholds_stay_on_the_logit_and_kept_calibration_in_place(model, 
     assert [label.scale for label in decided.manifest.labels] == [label.scale for label in model.manifest.labels]
     assert decided.manifest.calibrator == model.manifest.calibrator
     assert decided.manifest.threshold_logit != model.manifest.threshold_logit
+
+
+def test_an_artifact_says_to_which_rows_what_it_has_was_fitted(model, rows):
+    first, _ = made_of(model, rows, "extract=x", "calibrator=platt")
+    assert fitted_by(model) is None
+    assert {name: values.tolist() for name, values in fitted_by(first).items()} == {"texts": [3, 5], "keys": [7]}
+    others = replace(rows, hashes={"texts": torch.tensor([4]), "keys": torch.tensor([8])})
+    beside, _ = made_of(first, others, "extract=x", "thresholds=common")  # its calibration is that of the first fit
+    assert {name: values.tolist() for name, values in fitted_by(beside).items()} == {"texts": [3, 4, 5], "keys": [7, 8]}
+    anew, _ = made_of(beside, others, "extract=x", "thresholds=common", "calibrator=platt")
+    assert {name: values.tolist() for name, values in fitted_by(anew).items()} == {"texts": [4], "keys": [8]}
+    by_hand, _ = made_of(anew, None, "set_thresholds.energy=0.25")
+    assert by_hand.files[SEEN] == anew.files[SEEN]
+    learned = seen_by(model)
+    assert (seen_by(anew) is None) is (learned is None)
 
 
 def test_set_thresholds_win_and_leave_the_others_as_they_are(model, rows):
@@ -173,10 +191,11 @@ def test_weights_that_are_not_told_are_taken_from_the_calibration(model, rows):
 
 def test_rows_that_the_model_has_learned_from_do_not_fit(tiny_folder, companies, tmp_path):
     made = load_artifact(variant(tiny_artifact(tiny_folder), tmp_path / "made", seen=seen_of(companies)))
-    learned, others = (_labelled(str(companies), split) for split in ("train", "dev"))
-    kept = _not_learned(seen_by(made), str(companies), [*learned, *others])
-    assert [text_hash for text_hash, _ in kept] == [row["text_hash"] for row in others]
-    assert len(_not_learned(None, str(companies), learned)) == len(learned)
+    record = read_extract_record(companies)
+    learned, others = (_labelled(str(companies), record, split) for split in ("train", "dev"))
+    kept = _not_learned(seen_by(made), record, [*learned, *others])
+    assert [row["text_hash"] for row in kept] == [row["text_hash"] for row in others]
+    assert len(_not_learned(None, record, learned)) == len(learned)
 
 
 def test_all_faults_are_named_together(model, companies, tmp_path):

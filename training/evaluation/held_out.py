@@ -15,7 +15,7 @@ from ptec_udf.progress import say
 from training.evaluation.config import EvaluateConfig
 from training.extract.data import Examples, read_judging
 from training.extract.folder import read_extract_record
-from training.extract.seen import is_seen, seen_by, sources_of
+from training.extract.seen import fitted_by, is_seen, seen_by, sources_of
 
 IN_ONE_EXTRACT = "in one extract only"
 
@@ -48,9 +48,11 @@ class Side:
         is_first = not self.made.metrics.get("started_from")
         return np.zeros(len(rows), bool) if is_own and is_first else None
 
-    def was_fitted_to(self, split: str) -> bool:
-        """Say whether the model's calibration or thresholds were fitted to such rows after its training."""
-        return split in self.made.metrics.get("fitted_splits", [])
+    def n_fitted(self, rows: Examples, split: str) -> int:
+        """Count rows that the model's calibration or thresholds were fitted to after its training."""
+        if (fitted := fitted_by(self.made)) is not None:
+            return int(is_seen(fitted, self.record, rows.keys, rows.texts).sum())
+        return len(rows) if split in self.made.metrics.get("fitted_splits", []) else 0
 
 
 @dataclass(frozen=True)
@@ -128,19 +130,22 @@ def judging_rows(sides: Sequence[Side], split: str, max_learned: float) -> Judgi
     learned = {side.who: side.learned(rows) for side, rows in zip(sides, matched, strict=True)}
     for who in (who for who, rows in learned.items() if rows is None):
         say(f"whether the {who} has learned from rows that judge cannot be known: its artifact does not say")
-    for side in (side for side in sides if side.was_fitted_to(split)):
-        say(f"the {side.who}'s thresholds were fitted to rows of {split}, which flatter it; judge by another split")
     is_left_out = np.any([rows for rows in learned.values() if rows is not None] or np.zeros((1, len(there))), axis=0)
     left_out = {f"learned by {who}": 0 if rows is None else int(rows.sum()) for who, rows in learned.items()}
     if is_left_out.sum() > max_learned * len(there):
         raise SourceError(_advice(left_out, len(there), split, max_learned))
     judging, *others = [_only(rows, ~is_left_out) for rows in matched]
+    fitted = [side.n_fitted(rows, split) for side, rows in zip(sides, [judging, *others], strict=True)]
+    for side, n_fitted in zip(sides, fitted, strict=True):
+        if n_fitted:
+            what = f"{n_fitted} of {len(judging)} rows of {split}"
+            say(f"the {side.who}'s thresholds were fitted to {what}, which flatter it; judge by others")
     return Judging(
         names=[label["name"] for label in sides[0].record["labels"]],
         rows=judging,
         champion_texts=others[0].texts if others else [],
         left_out={**left_out, IN_ONE_EXTRACT: sum(map(len, whole)) - len(sides) * len(there)},
-        held_out=learned["challenger"] is not None and not sides[0].was_fitted_to(split),
+        held_out=learned["challenger"] is not None and not fitted[0],
     )
 
 

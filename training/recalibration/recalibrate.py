@@ -18,12 +18,13 @@ import numpy as np
 from ptec_udf.drift.training import REFERENCE
 from ptec_udf.errors import ArtifactError, ConfigError, SourceError, did_you_mean
 from ptec_udf.model.artifact import Artifact, load_artifact
-from ptec_udf.model.artifact_format import MANIFEST, METRICS, seal
+from ptec_udf.model.artifact_format import MANIFEST, METRICS, SEEN, seal
 from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from training.artifact.folder import check_out, write_files
 from training.extract.folder import read_extract_record
+from training.extract.seen import with_fitted
 from training.folders import followed
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.measure import cross_fitted, measured, ranking_only, reference_kept, reference_of
@@ -125,6 +126,8 @@ def recalibrated(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLo
     }
     metrics.pop("identity", None)  # it is not what that training would make
     files = {name: data for name, data in artifact.files.items() if name != MANIFEST}
+    if rows is not None and _fits(config):
+        files[SEEN] = with_fitted(artifact, rows.hashes, beside_earlier=_keeps_some(config))
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     manifest = new.put_into(artifact.manifest)
     manifest = manifest.model_copy(update={"created": datetime.now(UTC).isoformat(timespec="seconds")})
@@ -168,10 +171,19 @@ def _fitted(
 
 def _fitted_splits(artifact: Artifact, config: RecalibrateConfig, *, fits: bool) -> list[str]:
     """Name the splits whose rows the new parameters were fitted to, by this or an earlier recalibration."""
-    settings = (config.calibrator, config.thresholds)
-    fits = fits and any(setting != KEEP for setting in settings)
-    earlier = [] if fits and KEEP not in settings else artifact.metrics.get("fitted_splits", [])
+    fits = fits and _fits(config)
+    earlier = artifact.metrics.get("fitted_splits", []) if _keeps_some(config) or not fits else []
     return sorted({*earlier, *([config.split] if fits else [])})
+
+
+def _fits(config: RecalibrateConfig) -> bool:
+    """Tell whether anything is fitted, if there are rows."""
+    return not config.calibrator == config.thresholds == KEEP
+
+
+def _keeps_some(config: RecalibrateConfig) -> bool:
+    """Tell whether calibration or thresholds stay as they were fitted earlier."""
+    return KEEP in (config.calibrator, config.thresholds)
 
 
 def _label_faults(config: RecalibrateConfig, artifact: Artifact) -> Iterator[str]:

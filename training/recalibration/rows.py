@@ -14,9 +14,10 @@ from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
+from training.extract.data import Examples
 from training.extract.folder import read_extract_record
 from training.extract.rows import read_extract_rows
-from training.extract.seen import Seen, is_seen, seen_by
+from training.extract.seen import Seen, is_seen, seen_by, seen_in
 from training.recalibration.config import RecalibrateConfig
 
 _LEAST_WITH_LABEL = 2  # or cross-fitting would leave none to fit on
@@ -32,12 +33,14 @@ class LabelledLogits:
         left_out: labelled rows of the split whose text has no logits.
         learned: labelled rows of the split that the model has learned from, which would make it too sure of itself;
             None: it does not say.
+        hashes: by which the rows are known again, see ``seen_in``.
     """
 
     logits: NDArray[np.float64]
     targets: NDArray[np.bool_]
     left_out: int
     learned: int | None
+    hashes: Seen
 
 
 def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: RecalibrateConfig) -> LabelledLogits:
@@ -47,12 +50,14 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
         SourceError: when there are too few such rows, or too few of them have a label of the model.
     """
     names = [label.name for label in artifact.manifest.labels]
-    labelled = _labelled(str(config.extract), config.split)
+    record = read_extract_record(str(config.extract))
+    labelled = _labelled(str(config.extract), record, config.split)
     seen = seen_by(artifact)
-    rows = _not_learned(seen, str(config.extract), labelled)
-    logits = _stored(warehouse, artifact, sorted({text_hash for text_hash, _ in rows}))
-    kept = [(logits[text_hash], labels) for text_hash, labels in rows if text_hash in logits]
-    targets = np.array([[name in labels for name in names] for _, labels in kept], bool).reshape(-1, len(names))
+    rows = _not_learned(seen, record, labelled)
+    logits = _stored(warehouse, artifact, sorted({row["text_hash"] for row in rows}))
+    kept = [row for row in rows if row["text_hash"] in logits]
+    labels = [set(row["labels"]) for row in kept]
+    targets = np.array([[name in those for name in names] for those in labels], bool).reshape(-1, len(names))
     n_with_label = int(targets.any(axis=1).sum())
     if len(kept) < config.least_rows or n_with_label < _LEAST_WITH_LABEL:
         raise SourceError(
@@ -62,23 +67,28 @@ def labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recalibrat
             "their texts with this model first, choose another extract, or lower least_rows"
         )
     learned = None if seen is None else len(labelled) - len(rows)
-    return LabelledLogits(np.array([row for row, _ in kept], np.float64), targets, len(rows) - len(kept), learned)
+    return LabelledLogits(
+        logits=np.array([logits[row["text_hash"]] for row in kept], np.float64),
+        targets=targets,
+        left_out=len(rows) - len(kept),
+        learned=learned,
+        hashes=seen_in(record, [Examples([row["key"] for row in kept], [row["text"] for row in kept], targets)]),
+    )
 
 
-def _labelled(extract: str, split: str) -> list[dict[str, Any]]:
+def _labelled(extract: str, record: dict[str, Any], split: str) -> list[dict[str, Any]]:
     """Return the split's labelled rows, in an order that files and their rows do not decide."""
-    table = read_extract_rows(extract, read_extract_record(extract))
+    table = read_extract_rows(extract, record)
     ordered = table.sort_by([("text_hash", "ascending"), ("key", "ascending")]).to_pylist()
     return [row for row in ordered if row["split"] == split and row["labels"] is not None]
 
 
-def _not_learned(seen: Seen | None, extract: str, rows: list[dict[str, Any]]) -> list[tuple[str, set[str]]]:
-    """Text hash and labels of the rows that the model has not learned from, as far as its artifact tells."""
-    is_learned = np.zeros(len(rows), bool)
-    if seen is not None and rows:
-        record = read_extract_record(extract)
-        is_learned = is_seen(seen, record, [row["key"] for row in rows], [row["text"] for row in rows])
-    return [(row["text_hash"], set(row["labels"])) for row, out in zip(rows, is_learned, strict=True) if not out]
+def _not_learned(seen: Seen | None, record: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that the model has not learned from, as far as its artifact tells."""
+    if seen is None or not rows:
+        return rows
+    is_learned = is_seen(seen, record, [row["key"] for row in rows], [row["text"] for row in rows])
+    return [row for row, out in zip(rows, is_learned, strict=True) if not out]
 
 
 def _stored(warehouse: Warehouse, artifact: Artifact, hashes: Sequence[str]) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ Opening is timed from the browser's start to its end, in turn with that of an em
 
 from __future__ import annotations
 
+import re
 import shutil
 import statistics
 import subprocess
@@ -57,13 +58,22 @@ def look(
             window = f"--window-size={pixels},{_HEIGHT}"
             colours = f"--blink-settings=preferredColorScheme={number}"
             _open(browser, page, f"--screenshot={picture}", window, colours, "--hide-scrollbars")
-    kilobytes = page.stat().st_size / 1000
+    kilobytes, labels = page.stat().st_size / 1000, n_labels(page.read_text(encoding="utf-8"))
     found = {"empty page": statistics.median(seconds[empty]), "report": statistics.median(seconds[page])}
     lines = table(
-        ["page", "kB", "browser's start to end, s (median)"],
-        [["empty", "0", f"{found['empty page']:.2f}"], ["report", f"{kilobytes:.0f}", f"{found['report']:.2f}"]],
+        ["page", "labels", "kB", "browser's start to end, s (median)"],
+        [
+            ["empty", "0", "0", f"{found['empty page']:.2f}"],
+            ["report", str(labels), f"{kilobytes:.0f}", f"{found['report']:.2f}"],
+        ],
     )
-    write_results(out, {"kilobytes": kilobytes, "seconds": found, "repeats": repeats}, lines)
+    write_results(out, {"labels": labels, "kilobytes": kilobytes, "seconds": found, "repeats": repeats}, lines)
+
+
+def n_labels(page: str) -> int:
+    """Count the labels of a report, by the table that has a row for each of them."""
+    found = re.search(r"share of companies</th>.*?</table>", page, re.DOTALL)
+    return found[0].count('<th scope="row"') if found else 0
 
 
 def _open(browser: str, page: Path, *options: str) -> float:

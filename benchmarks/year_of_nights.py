@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from benchmarks.clock import SETTINGS, Clock
 from benchmarks.growth import made_up
@@ -187,7 +188,9 @@ class Site:
     def measured(self) -> dict[str, Any]:
         """Measure queries, each by the median of some, and tables."""
         found: dict[str, Any] = {"night": self.clock.days, "night_s": statistics.median(self.seconds[-LAST_OF_MONTH:])}
-        found["queries"] = {name: self.timed(query) for name, query in self.queries().items()}
+        asked = {name: self.asked(query) for name, query in self.queries().items()}
+        found["queries"] = {name: seconds for name, (seconds, _) in asked.items()}
+        found["rows_of_queries"] = {name: n_rows for name, (_, n_rows) in asked.items()}
         found["tables"] = {name: self.size(name) for name in SCHEMAS}
         tables = [self.table_folder(name) for name in SCHEMAS]
         files = [file for folder in tables for file in folder.rglob("*") if file.is_file()]
@@ -198,22 +201,24 @@ class Site:
     def queries(self) -> dict[str, str]:
         """Return what analysts ask, by a name."""
         label, key = self.labels[0].replace("'", "\\'"), max(self.companies)
+        often = self.spark.table("ptec.score_changes").groupBy("key").count().orderBy(F.desc("count"), "key").first()
+        assert often is not None
         return {
             "a screen": f"SELECT * FROM ptec.screen('{label}', NULL)",
             "a company": f"SELECT label, probability FROM ptec.label_scores WHERE key = '{key}'",
-            "why it changed": f"SELECT * FROM ptec.why_changed('{key}')",
+            "why it changed": f"SELECT * FROM ptec.why_changed('{often['key']}')",  # who has changed most
             "drift of the newest night": "SELECT * FROM ptec.drift_summary ORDER BY night DESC LIMIT 2",
             "the last runs": "SELECT run_id, outcome, counts FROM ptec.runs ORDER BY ended DESC LIMIT 7",
         }
 
-    def timed(self, query: str) -> float:
-        """Return the median seconds of a query that was asked once before."""
+    def asked(self, query: str) -> tuple[float, int]:
+        """Return the median seconds of a query that was asked once before, and its rows."""
         seconds = []
         for _ in range(_TIMES + 1):
             started = time.monotonic()
-            self.spark.sql(query).collect()
+            rows = self.spark.sql(query).collect()
             seconds.append(time.monotonic() - started)
-        return statistics.median(seconds[1:])
+        return statistics.median(seconds[1:]), len(rows)
 
     def size(self, name: str) -> dict[str, Any]:
         """Measure a table."""

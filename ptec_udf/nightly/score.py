@@ -60,7 +60,7 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 
 def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
     """Score with one model, and in its pass with shadows that can; returns and raises as ``score``."""
-    if not _is_staged_beside(night) and (result := _needless(night)):
+    if not _left_staged(night) and (result := _needless(night)):
         return result
     with held(night.warehouse, night.record.model_id, night.record.run_id, night.record.alias) as still_held:
         night = as_it_is_now(night)  # another run may have ended before this one had its hold
@@ -99,7 +99,9 @@ def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], 
     except Exception as error:
         _write_failed(night, error, error.reason if isinstance(error, BudgetError) else type(error).__name__)
         raise
-    return night.record.write(warehouse, DONE)
+    row = night.record.write(warehouse, DONE)
+    _cleared(night)  # not before: a rerun counts tokens by what is staged
+    return row
 
 
 def _write_failed(night: Night, error: Exception, kind: str) -> None:
@@ -138,7 +140,6 @@ def _run(night: Night, still_held: Callable[[], None]) -> None:
         if night.config.drift.measure and record.has_written:
             _afterwards("drift was not measured", lambda: measure_drift(night, fates))
         still_held()  # else that run writes this row, from what is staged
-        _cleared(night)
     finally:
         changes.unpersist()
 
@@ -193,19 +194,23 @@ def _scored(
     return staged
 
 
-def _is_staged_beside(night: Night) -> bool:
-    """Tell whether the champion's pass has staged for a shadow; a run of its model that was faster leaves it there."""
-    if not isinstance(night.config, ShadowConfig):
-        return False
-    staged = night.warehouse.read("score_staging").where(F.col("run_id") == night.config.shadow_of)
-    return not staged.where(F.col("model_id") == night.record.model_id).isEmpty()
+def _left_staged(night: Night) -> list[str]:
+    """Name runs that have ended well and whose staging for the model is there.
+
+    They were killed after their row, or are a champion's, which staged for a shadow in its pass.
+    """
+    staged = night.warehouse.read("score_staging").where(F.col("model_id") == F.lit(night.record.model_id))
+    done = {row["run_id"] for row in night.history.rows if row["outcome"] == DONE}
+    return [row["run_id"] for row in staged.select("run_id").distinct().collect() if row["run_id"] in done]
 
 
 def _clear_staging(night: Night) -> None:
-    """Remove what the night staged, of a shadow also what champions' runs staged for it, and what any run left."""
+    """Remove what the night staged, what runs that ended well left, of a shadow all from before it, and old rows."""
     record = night.record
     is_shadow = isinstance(night.config, ShadowConfig)
     night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
+    for run_id in _left_staged(night):
+        night.warehouse.delete_staged(record.model_id, run_id)
     night.warehouse.delete_left(record.model_id, before=record.started - timedelta(days=night.config.keep_staged_days))
 
 

@@ -78,8 +78,10 @@ def test_report_page(tmp_path):
         pytest.skip("no browser is installed: no page is opened")
     page = tmp_path / "page.html"
     style = "<style>:root { color-scheme: light dark; }</style>"
-    page.write_text(f"<!doctype html><title>page</title>{style}{'words ' * 1000}", encoding="utf-8")
+    rows = "<table><tr><th>share of companies</th></tr>" + '<tr><th scope="row">label</th></tr>' * 7 + "</table>"
+    page.write_text(f"<!doctype html><title>page</title>{style}{rows}{'words ' * 1000}", encoding="utf-8")
     found = results_of("report_page", tmp_path / "out", page, "--repeats", 1)
+    assert found["labels"] == 7
     assert found["kilobytes"] == page.stat().st_size / 1000
     assert all(seconds > 0 for seconds in found["seconds"].values())
     pictures = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("*.png")}

@@ -25,6 +25,7 @@ import typer
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from benchmarks.code import code_of
+from ptec_udf.nightly.runs import DONE
 from ptec_udf.progress import say
 from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
@@ -65,6 +66,7 @@ class State:
     changes: Rows
     holds: Rows
     staging: Rows
+    drift: Rows
 
 
 _NAMES_ANOTHER = re.compile(r"run [0-9a-f]{12}-\d+ holds (the scores of model|alias)")
@@ -72,7 +74,10 @@ _NAMES_ANOTHER = re.compile(r"run [0-9a-f]{12}-\d+ holds (the scores of model|al
 
 @dataclass
 class Site:
-    """Shared tables, the drivers that score them, and the source as it stands."""
+    """Shared tables, the drivers that score them, and the source as it stands.
+
+    ``n_with_another`` are rounds in which a model had two nights with something to do.
+    """
 
     tables: FaultSite
     models: list[str]
@@ -80,6 +85,7 @@ class Site:
     companies: Companies
     draw: random.Random
     rounds: int = 0
+    n_with_another: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     sources: dict[int, Companies] = field(default_factory=dict)
 
@@ -100,11 +106,11 @@ class Site:
 
     def state(self) -> State:
         """Read what stands."""
-        names = ("scores", "runs", "score_changes", "holds", "score_staging")
+        names = ("scores", "runs", "score_changes", "holds", "score_staging", "drift")
         return State(self.models, self.sources, *map(self.rows, names))
 
     def round(self) -> Rows:
-        """Change the source, let all score at once, return how each ended."""
+        """Change the source, let all score at once, those that are refused once more, return how each night ended."""
         self.change_source()
         champion, other = [], [f"model.id={self.models[1]}"]
         orders = [
@@ -112,13 +118,20 @@ class Site:
             [champion, champion, other, other],
             [champion, other, [f"shadows=[{self.models[1]}]"], ["retry_errors=true"]],
         ][self.rounds % 3]
-        for driver, overrides in zip(self.drivers, orders, strict=True):
-            driver.order([*OVERRIDES, *overrides])
-        if self.rounds % 2:
-            time.sleep(self.draw.uniform(0.0, SECONDS))
-            self.change_source()
-        found = [driver.answer() for driver in self.drivers]
+        waiting = list(zip(self.drivers, orders, strict=True))
+        found: Rows = []
+        while waiting:
+            for driver, overrides in waiting:
+                driver.order([*OVERRIDES, *overrides])
+            if self.rounds % 2 and not found:
+                time.sleep(self.draw.uniform(0.0, SECONDS))
+                self.change_source()
+            answers = [driver.answer() for driver, _ in waiting]
+            found += answers
+            waiting = [one for one, answer in zip(waiting, answers, strict=True) if answer["outcome"] == REFUSED]
         self.rounds += 1
+        done = Counter(one["model_id"] for one in found if one["outcome"] == DONE)
+        self.n_with_another += any(n > 1 for n in done.values())
         self.outcomes.update(one["outcome"] for one in found)
         return found
 
@@ -151,12 +164,15 @@ def anomalies(state: State, ended: Sequence[dict[str, Any]]) -> list[str]:
     found = [one["error"] for one in ended if one["outcome"] == FAILED]
     refused = [one["error"] for one in ended if one["outcome"] == REFUSED]
     found += [f"no other run is named: {error}" for error in refused if not _NAMES_ANOTHER.match(error)]
-    if not any(one["outcome"] == "done" for one in ended):
+    if not any(one["outcome"] == DONE for one in ended):
         found.append("no night was done")
     for model_id in state.models:
         found += [*_of_scores(state, model_id), *_of_changes(state, model_id)]
-    done = Counter((row["run_id"]) for row in state.runs if row["outcome"] == "done")
+    done = Counter((row["run_id"]) for row in state.runs if row["outcome"] == DONE)
     found += [f"run {run_id} is done {n} times" for run_id, n in done.items() if n > 1]
+    figures = Counter(tuple(row[name] for name in ("run_id", "population", "figure", "label")) for row in state.drift)
+    found += [f"drift of run {figure[0]} stands {n} times" for figure, n in figures.items() if n > 1]
+    found += [f"drift of run {run_id}, which is not done" for run_id in {figure[0] for figure in figures} - done.keys()]
     failed = [row for row in state.runs if row["outcome"] == FAILED]
     found += [f"run {row['run_id']}: {row['error']}" for row in failed if not _NAMES_ANOTHER.match(row["error"])]
     # What a champion's pass has scored for a shadow that is then refused is kept for the shadow's next run.
@@ -171,7 +187,7 @@ def _of_scores(state: State, model_id: str) -> list[str]:
     rows = [row for row in state.scores if row["model_id"] == model_id]
     keys = Counter(row["key"] for row in rows)
     found = [f"{key} stands {n} times under {model_id[:8]}" for key, n in keys.items() if n > 1]
-    versions = [row["source_version"] for row in state.runs if row["outcome"] == "done" and row["model_id"] == model_id]
+    versions = [row["source_version"] for row in state.runs if row["outcome"] == DONE and row["model_id"] == model_id]
     if versions:
         hashes = {
             key: hashlib.sha256(TEMPLATE.format(name=name, about=about).encode()).hexdigest()
@@ -192,7 +208,7 @@ def _of_scores(state: State, model_id: str) -> list[str]:
 def _of_changes(state: State, model_id: str) -> list[str]:
     """Play a model's changes back: they must lead to the labels that stand, each step from where it was."""
     is_champion = model_id == state.models[0]  # of it those by its alias, which the others have none of
-    done = [row for row in state.runs if row["outcome"] == "done" and row["model_id"] == model_id]
+    done = [row for row in state.runs if row["outcome"] == DONE and row["model_id"] == model_id]
     ended = {row["run_id"]: row["ended"] for row in done if bool(row["alias"]) is is_champion}
     changes = [row for row in state.changes if row["run_id"] in ended]
     labels: dict[str, set[str]] = {}
@@ -211,7 +227,7 @@ def _of_changes(state: State, model_id: str) -> list[str]:
 
 @app.command()
 def run(
-    out: Annotated[Path, typer.Option(help="Folder of at_once.json.")],
+    out: Annotated[Path, typer.Option(help="Folder of results.json.")],
     rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 20,
     seed: Annotated[int, typer.Option(help="Of what changes in the source.")] = 0,
 ) -> None:
@@ -225,16 +241,19 @@ def run(
             here = anomalies(site.state(), ended)
             wrong += [f"round {at + 1}: {one}" for one in here]
             say(f"round {at + 1} of {rounds}: {dict(Counter(one['outcome'] for one in ended))}, {len(here)} anomalies")
+        if not site.n_with_another:
+            wrong.append("in no round a model had two nights with something to do")
         result = {
             "code": code_of(ROOT / "ptec_udf"),
             "rounds": rounds,
             "nights": dict(sorted(site.outcomes.items())),
+            "rounds_with_two_nights_of_a_model": site.n_with_another,
             "retried": site.count(RETRIED),
             "waited": site.count(WAITED),
             "anomalies": wrong,
         }
         site.close()
-    (out / "at_once.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (out / "results.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(result, indent=1))
     raise SystemExit(1 if wrong else 0)
 

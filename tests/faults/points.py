@@ -103,7 +103,8 @@ def scoring(site: FaultSite) -> bool:
 
 
 AT_RANDOM = "all, at random"
-_SCORING = (NOTHING, STAGED)
+_SCORING = (STAGED,)
+_AT_WORK = slices_staged(1)  # while a slice is committed the next one is scored
 POINTS = (
     Point("all, first slice staged", slices_staged(1), all_of, (STAGED,), again_by_command=True),
     Point("driver's Python, second slice staged", slices_staged(2), driver_python, (STAGED,)),
@@ -114,9 +115,9 @@ POINTS = (
     Point("driver's Python, during MERGE", merging, driver_python, (EXPLAINED, MERGED)),
     Point("all, between MERGE and the run's row", merged, all_of, (MERGED,)),
     Point("driver's JVM, between MERGE and the run's row", merged, driver_jvm, (MERGED,)),
-    Point("Python workers, while scoring", scoring, workers, _SCORING, ends=False),
-    Point("Python workers of an executor, while scoring", scoring, workers, _SCORING, ON_EXECUTORS, ends=False),
-    Point("an executor, while scoring", scoring, executors, _SCORING, ON_EXECUTORS, ends=False),
+    Point("Python workers, while scoring", _AT_WORK, workers, _SCORING, ends=False),
+    Point("Python workers of an executor, while scoring", _AT_WORK, workers, _SCORING, ON_EXECUTORS, ends=False),
+    Point("an executor, while scoring", _AT_WORK, executors, _SCORING, ON_EXECUTORS, ends=False),
 )
 
 

@@ -7,15 +7,20 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ptec_udf.nightly.runs import DONE, NOTHING
+from ptec_udf.progress import say
 from tests.e2e.processes import TIMEOUT_S, command_of, environment
 from tests.faults.driver import Driver
-from tests.faults.driver_process import FAILED, REFUSED
-from tests.faults.points import Point, Process, processes_of, scoring
+from tests.faults.driver_process import FAILED
+from tests.faults.points import Point, Process, driver_python, processes_of, scoring
 from tests.faults.site import FaultSite, score
+
+ENDED_WELL = (DONE, NOTHING)
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Undisturbed:
     Attributes:
         tables: what it leaves.
         reused: companies whose texts had a score before it.
+        n_staged: rows that it wrote to staging.
         seconds: from the first scored text to its end.
     """
 
     tables: dict[str, Any]
     reused: int
+    n_staged: int
     seconds: float
 
     @classmethod
@@ -42,7 +49,8 @@ class Undisturbed:
             time.sleep(0.02)
         printed, _ = night.communicate(timeout=TIMEOUT_S)
         assert night.returncode == 0, "the undisturbed night failed"
-        return cls(site.tables(), json.loads(printed)["reused"], time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        return cls(site.tables(), json.loads(printed)["reused"], site.n_staged(), seconds)
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,11 @@ class Round:
     Attributes:
         point: its name.
         step: how far the night had come when it was killed.
-        killed: number of processes that were killed; 0: the night had ended before.
+        killed: number of processes that were killed at work; 0: the night, or what they did for it, had ended before.
         survived: whether the night went on and ended well.
         staged: number of texts that were in staging when the rerun began.
-        rescored: whether the rerun scored texts of these again.
+        rescored: whether the rerun scored texts of these again, or texts were staged twice.
+        outcome: of the rerun, as its run says, or that it failed, was refused, or did not end.
         equal: whether the tables are those of an undisturbed night.
     """
 
@@ -65,12 +74,33 @@ class Round:
     survived: bool
     staged: int
     rescored: bool
+    outcome: str
     equal: bool
 
     @property
+    def ended_well(self) -> bool:
+        """Whether the rerun was neither refused nor failed."""
+        return self.outcome in ENDED_WELL
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the rerun ended well, and nothing was lost, doubled, or done twice."""
+        return self.ended_well and self.equal and not self.rescored
+
+    @property
     def passed(self) -> bool:
-        """Whether something was killed, and nothing lost, doubled, or done twice."""
-        return self.killed > 0 and self.equal and not self.rescored
+        """Whether it is right after something was killed."""
+        return self.killed > 0 and self.is_right
+
+
+def first_hit(site: FaultSite, driver: Driver, points: Sequence[Point], undisturbed: Undisturbed) -> Round:
+    """Run rounds until one has killed something, or has gone wrong without; of points with one master."""
+    for point in points:
+        found = run_round(site, driver, point, undisturbed)
+        if found.killed or not found.is_right:
+            break
+        say(f"{point.name}: nothing was at work any more when it was killed")
+    return found
 
 
 def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: Undisturbed) -> Round:
@@ -80,16 +110,31 @@ def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: Undist
     n_killed = kill_at(night, site, point)
     step = site.how_far()
     survived = night.wait(TIMEOUT_S) == 0
+    if not point.ends and site.n_failed_tasks() == 0:
+        n_killed = 0  # they had nothing to do any more
     staged = 0 if survived else site.staged()
     is_merged = site.commits("scores") > 0
     # Beside what is left of the killed night, which may still be writing.
-    result = site.night(point.master) if point.again_by_command else driver.night()
+    result = _rerun(site, driver, point)
     _end(night)
-    assert result["outcome"] not in (REFUSED, FAILED), result
-    scored = result["rows_per_second"] is not None
+    scored = result.get("rows_per_second") is not None
     # Each text in staging is one that the undisturbed night scored, for a company that the rerun counts as reused.
     rescored = scored and (is_merged or result["reused"] - undisturbed.reused < staged)
-    return Round(point.name, step, n_killed, survived, staged, rescored, site.tables() == undisturbed.tables)
+    # A JVM that outlives its driver may stage a slice that the rerun has begun to score.
+    rescored |= point.chosen is not driver_python and site.n_staged() > undisturbed.n_staged
+    equal = site.tables() == undisturbed.tables
+    return Round(point.name, step, n_killed, survived, staged, rescored, result["outcome"], equal)
+
+
+def _rerun(site: FaultSite, driver: Driver, point: Point) -> dict[str, Any]:
+    """Score again; a rerun that does not end well is an outcome to be recorded, and says why."""
+    try:
+        result = site.night(point.master) if point.again_by_command else driver.night()
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        result = {"outcome": FAILED, "error": str(error)[-2000:]}
+    if result["outcome"] not in ENDED_WELL:
+        say(f"{point.name}: the rerun {result['outcome']}: {result.get('error')}")
+    return result
 
 
 def _start(site: FaultSite, master: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
 from typing import Annotated
@@ -24,10 +24,10 @@ from ptec_udf.progress import say
 from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
 from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, ON_EXECUTORS, POINTS, STEPS, Point, at_random
-from tests.faults.rounds import Round, Undisturbed, run_round
+from tests.faults.rounds import Round, Undisturbed, first_hit
 from tests.faults.site import FaultSite
 
-_MOST_TRIES = 5
+MOST_TRIES = 5
 _BY_COMMAND = 8  # one of four random rounds
 _ROUNDS_OF_A_DRIVER = 20  # Spark keeps something of each table that is put back, until its memory is full
 
@@ -43,7 +43,7 @@ def kill(
 ) -> None:
     """Kill nights until there are so many rounds; exit code 1 if one of them lost, doubled or repeated anything."""
     out.mkdir(parents=True, exist_ok=True)
-    record = Record(out / "rounds.jsonl", code_of(ROOT / "ptec_udf"))
+    record = Record(out / "rounds.jsonl", f"{code_of(ROOT / 'ptec_udf')} by {code_of(ROOT / 'tests' / 'faults')}")
     left = iter(sorted(set(range(kills)) - record.rounds.keys()))
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(sites) as pool:
         folders = [Path(folder, f"{number}") for number in range(sites)]
@@ -87,26 +87,22 @@ def _kill(folder: Path, left: Iterator[int], record: Record, seed: int) -> None:
     undisturbed = {master: Undisturbed.of(site, master) for master in (IN_ONE_PROCESS, ON_EXECUTORS)}
     driver.wait()
     for done, at in enumerate(left):  # whoever is free takes the next one
-        if done and done % _ROUNDS_OF_A_DRIVER == 0:
+        if driver.process.poll() is not None or (done and done % _ROUNDS_OF_A_DRIVER == 0):
             driver.close()
             site.restore()
             driver = Driver.start(site, folder / f"driver-{done}")
             driver.wait()
         found = _hit(site, driver, undisturbed, at, seed)
-        if found.killed:  # else it is left to the next call
+        if found.killed or not found.is_right:  # else it is left to the next call
             record.add(at, found)
     driver.close()
 
 
 def _hit(site: FaultSite, driver: Driver, undisturbed: Mapping[str, Undisturbed], at: int, seed: int) -> Round:
     """Run a round; where its night had ended before the moment came, run it again with another moment."""
-    for attempt in range(_MOST_TRIES):
-        point = point_of(at, f"{seed}-{attempt}", undisturbed[IN_ONE_PROCESS].seconds)
-        found = run_round(site, driver, point, undisturbed[point.master])
-        if found.killed:
-            break
-        say(f"round {at + 1}: the night had ended before it was killed")
-    return found
+    seconds = undisturbed[IN_ONE_PROCESS].seconds
+    points = [point_of(at, f"{seed}-{attempt}", seconds) for attempt in range(MOST_TRIES)]
+    return first_hit(site, driver, points, undisturbed[points[0].master])
 
 
 def point_of(at: int, seed: str, seconds: float) -> Point:
@@ -114,14 +110,16 @@ def point_of(at: int, seed: str, seconds: float) -> Point:
     if at % 2:
         # A command of its own takes as long to start as the driver's whole night does.
         return at_random(random.Random(f"{seed}-{at}"), seconds, again_by_command=at % _BY_COMMAND == 1)
-    return POINTS[at // 2 % len(POINTS)]
+    cycle, point = divmod(at // 2, len(POINTS))
+    return replace(POINTS[point], again_by_command=cycle % 2 == 0)
 
 
 def table_of(rounds: Sequence[Round]) -> list[str]:
     """Lay rounds out as Markdown, a line for each point and how far its nights had come."""
     lines = [
-        "| killed | how far the night was | rounds | night went on | texts in staging, mean | scored again | equal |",
-        "|---|---|---|---|---|---|---|",
+        "| killed | how far the night was | rounds | night went on | texts in staging, mean | rerun ended well | "
+        "scored again | equal |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     order = [*(point.name for point in POINTS), AT_RANDOM]
     alike: dict[tuple[str, str], list[Round]] = {}
@@ -129,9 +127,10 @@ def table_of(rounds: Sequence[Round]) -> list[str]:
         alike.setdefault((one.point, one.step), []).append(one)
     for (point, step), found in alike.items():
         staged = sum(one.staged for one in found) / len(found)
-        counts = [sum(getattr(one, name) for one in found) for name in ("survived", "rescored", "equal")]
-        lines.append(f"| {point} | {step} | {len(found)} | {counts[0]} | {staged:.0f} | {counts[1]} | {counts[2]} |")
-    lines.append(f"| all | | {len(rounds)} | | | | {sum(one.equal for one in rounds)} |")
+        names = ("survived", "ended_well", "rescored", "equal")
+        survived, *counts = [str(sum(getattr(one, name) for one in found)) for name in names]
+        lines.append(f"| {' | '.join([point, step, str(len(found)), survived, f'{staged:.0f}', *counts])} |")
+    lines.append(f"| all | | {len(rounds)} | | | | | {sum(one.equal for one in rounds)} |")
     return lines
 
 

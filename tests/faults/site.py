@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,12 @@ N_COMPANIES, N_BEFORE = 400, 100
 _TIMES = ("scored_at", "changed_at", "started", "ended", "rows_per_second", "measured_at")
 # Sums over tasks, which end in any order: their last bits differ.
 _SUMS = ("mean", "corrected_expected")
-_OF_A_RUN = ("run_id", "outcome", "counts", "model_id", "alias", "source_version", "text_id", "drifted", "retrain")
+# Of a rerun they say how it came to the same: where Spark ran, what it still had to score, and that what was corrected
+# after a MERGE is left to the next night.
+_OF_THE_WAY = ("config", "reused", "dtype", "corrections_version")
 _ALL = ("scores", "score_changes", "score_staging", "holds", "aliases", "corrections")
+
+_EVENTS = {"spark.eventLog.enabled": True, "spark.eventLog.compress": False, "spark.eventLog.rolling.enabled": False}
 
 # How far a night has come.
 NOTHING, STAGED, EXPLAINED, MERGED, ENDED = "nothing yet", "texts staged", "changes written", "merged", "row written"
@@ -43,7 +48,8 @@ class FaultSite:
         subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
         made = cls(folder)
         settings = yaml.safe_load(made.config.read_text(encoding="utf-8"))
-        settings["warehouse"]["spark"] = QUICK
+        settings["warehouse"]["spark"] = {**QUICK, **_EVENTS, "spark.eventLog.dir": str(folder / "events")}
+        (folder / "events").mkdir()
         made.config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         shutil.copytree(folder / "warehouse", folder / "before")
         return made
@@ -57,6 +63,8 @@ class FaultSite:
         """Put the warehouse back, into the same place: the catalog holds absolute paths."""
         shutil.rmtree(self.folder / "warehouse")
         shutil.copytree(self.folder / "before", self.folder / "warehouse")
+        for file in (self.folder / "events").iterdir():
+            file.unlink()
 
     def table(self, name: str, warehouse: str = "warehouse") -> Path:
         """Folder of a table of ours."""
@@ -82,6 +90,23 @@ class FaultSite:
         """Number of distinct texts in staging."""
         return len({row["text_hash"] for row in table_rows(self.table("score_staging"), ())})
 
+    def n_staged(self) -> int:
+        """Number of rows that were written to staging since the site was made, whatever was removed again."""
+        before = self.table("score_staging", "before") / "_delta_log"
+        log = self.table("score_staging") / "_delta_log"
+        commits = [file for file in log.glob("*.json") if not (before / file.name).exists()]
+        actions = [[json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in commits]
+        infos = [next(one["commitInfo"] for one in of_one if "commitInfo" in one) for of_one in actions]
+        written = [of_one for of_one, info in zip(actions, infos, strict=True) if info["operation"] == "WRITE"]
+        added = [one["add"] for of_one in written for one in of_one if "add" in one]
+        return sum(json.loads(add["stats"])["numRecords"] for add in added)
+
+    def n_failed_tasks(self) -> int:
+        """Number of tasks that Spark says have failed in the nights of commands since the site was put back."""
+        lines = [line for file in (self.folder / "events").iterdir() for line in file.read_text("utf-8").splitlines()]
+        ends = [json.loads(line) for line in lines if line.startswith('{"Event":"SparkListenerTaskEnd"')]
+        return sum(end["Task End Reason"]["Reason"] != "Success" for end in ends)
+
     def night(self, *overrides: str) -> dict[str, Any]:
         """Run a night of the command to its end and return its result."""
         return result_of(ptec(*score(*overrides), cwd=self.folder))
@@ -91,7 +116,7 @@ class FaultSite:
         tables = {name: table_rows(self.table(name), _TIMES) for name in _ALL}
         tables["drift"] = table_rows(self.table("drift"), (*_TIMES, *_SUMS))
         done = [run for run in table_rows(self.table("runs"), _TIMES) if run["outcome"] == "done"]
-        return tables | {"runs": [{name: run[name] for name in _OF_A_RUN} for run in done]}
+        return tables | {"runs": [{name: run[name] for name in run if name not in _OF_THE_WAY} for run in done]}
 
 
 def score(*overrides: str) -> tuple[str, ...]:

@@ -23,5 +23,6 @@ def test_rounds_of_four_nights_leave_nothing_wrong(site: Site) -> None:
     for _ in range(3):
         ended = site.round()
         assert anomalies(site.state(), ended) == []
-    assert sum(site.outcomes.values()) == 3 * N_DRIVERS
+    ended_well = {outcome: n for outcome, n in site.outcomes.items() if outcome != REFUSED}
+    assert sum(ended_well.values()) == 3 * N_DRIVERS
     assert site.outcomes[REFUSED] + site.count(RETRIED) + site.count(WAITED) > 0  # they did meet

@@ -26,7 +26,7 @@ from tests.tiny import LABELS, TEMPLATE, tiny_companies
 from training.recalibration.config import RecalibrateConfig
 from training.recalibration.recalibrate import recalibrate
 
-N_NIGHTS = int(os.environ.get("PTEC_NIGHTS", "7"))
+N_NIGHTS = int(os.environ.get("PTEC_NIGHTS", "9"))  # the eighth is the first of a champion that comes back
 N_COMPANIES = 40
 
 
@@ -48,6 +48,7 @@ class Move(NamedTuple):
     reason: str
     previous_model_id: str
     model_id: str
+    source_version: int
     numbers: list[float | None]
     """Old and new probability, old and new threshold."""
 
@@ -65,6 +66,7 @@ class Month:
     companies: dict[str, dict[str, Any]] = field(default_factory=dict)
     gone: dict[str, dict[str, Any]] = field(default_factory=dict)
     corrections: dict[str, dict[str, bool]] = field(default_factory=dict)
+    version: int = -1
     champion: str = ""
     champion_before: str = ""
     shown: dict[str, Shown] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Month:
     def write(self) -> None:
         """Write the source as it is now."""
         self.site.write([(one["key"], one["name"], one["about"]) for one in self.companies.values()])
+        self.version += 1
 
     def promote(self, model_id: str) -> None:
         """Let the champion be another model."""
@@ -127,7 +130,7 @@ class Month:
             before, now = (one.labels if one else frozenset() for one in sides)
             for label in before ^ now:
                 numbers = [one and one.probabilities[label] for one in sides] + [each[label] for each in thresholds]
-                moves[key, label] = Move(label in now, _reason(old, new, label), *models, numbers)
+                moves[key, label] = Move(label in now, _reason(old, new, label), *models, self.version, numbers)
         self.shown, self.champion_before = after, self.champion
         return moves
 
@@ -244,7 +247,7 @@ def _found(site: Site) -> dict[str, Moves]:
     rows = site.spark.table(site.warehouse.name("why_changed")).collect()
     found: dict[str, Moves] = {}
     numbers = ("old_probability", "new_probability", "old_threshold", "new_threshold")
-    facts = ("entered", "reason", "previous_model_id", "model_id")
+    facts = ("entered", "reason", "previous_model_id", "model_id", "source_version")
     for row in rows:
         move = Move(*[row[name] for name in facts], [row[name] for name in numbers])
         found.setdefault(row["run_id"], {})[row["key"], row["label"]] = move

@@ -170,7 +170,7 @@ def test_ambiguous_and_missing_keys_are_seen(site: Site) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("point", ["merge_scores", "delete_staged", "replace_run"])
+@pytest.mark.parametrize("point", ["merge_scores", "append_rows", "replace_run"])
 def test_rerun_after_a_break_equals_an_undisturbed_night(site: Site, monkeypatch: Any, point: str) -> None:
     site.champion()
     with monkeypatch.context() as patch:
@@ -214,6 +214,21 @@ def test_staging_that_cannot_be_cleared_away_is_left_to_a_later_night(
     assert len(site.rows("score_staging")) == 60
     site.write(changed_companies())
     assert site.night()["outcome"] == "done"
+    assert site.rows("score_staging") == []
+
+
+def test_a_night_that_was_killed_after_its_row_is_whole_and_the_next_one_clears_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Warehouse, "delete_staged", _kill)
+        site.night()
+    (run,) = site.warehouse.read("runs").collect()
+    assert run["outcome"] == "done"
+    assert run["tokens"] == sum(row["n_tokens"] for row in site.warehouse.read("score_staging").collect()) > 0
+    assert site.night()["outcome"] == "nothing_to_do"
+    assert site.rows("score_staging") == []
 
 
 def test_a_night_ends_well_although_its_drift_cannot_be_measured(

@@ -29,6 +29,7 @@ RUN = {"run_id": "run-1", "outcome": "done", "model_id": "champion", "alias": "c
 HELD = "run 0123456789ab-1 holds the scores of model 0123; start again when it has ended"
 SHADOW = RUN | {"run_id": "run-9", "outcome": "failed", "model_id": "other", "config": '{"shadow_of": "run-1"}'}
 STAGED = {"run_id": "run-1", "model_id": "other"}
+DRIFT = {"run_id": "run-1", "population": "all", "figure": "probability", "label": "media"}
 OTHERS_RUN = RUN | {"run_id": "run-2", "model_id": "other", "alias": None}
 GOOD = State(
     models=["champion", "other"],
@@ -40,6 +41,7 @@ GOOD = State(
     changes=[change(key, run_id) for key in COMPANIES for run_id in ("run-1", "run-2")],
     holds=[],
     staging=[],
+    drift=[DRIFT, DRIFT | {"label": "energy"}, DRIFT | {"run_id": "run-2"}],
 )
 
 
@@ -65,6 +67,12 @@ PLANTED: dict[str, tuple[State, list[dict[str, Any]], str]] = {
         "b: changes do not lead to its labels under oth",
     ),
     "run twice": (replace(GOOD, runs=[*GOOD.runs, GOOD.runs[0]]), DONE, "run run-1 is done 2 times"),
+    "drift twice": (replace(GOOD, drift=[*GOOD.drift, DRIFT]), DONE, "drift of run run-1 stands 2 times"),
+    "drift of nobody": (
+        replace(GOOD, drift=[DRIFT | {"run_id": "run-7"}]),
+        DONE,
+        "drift of run run-7, which is not done",
+    ),
     "hold": (replace(GOOD, holds=[{}]), DONE, "1 rows left in holds"),
     "staging": (replace(GOOD, staging=[STAGED]), DONE, "1 rows left in score_staging"),
     "staging of the champion beside a refused shadow": (

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ptec_udf.nightly.runs import DONE
 from tests.e2e.processes import ROOT
-from tests.faults import run
+from tests.faults import rounds, run
 from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, POINTS
 from tests.faults.rounds import Round, Undisturbed
 from tests.faults.run import Record, point_of, table_of
 
-GOOD = Round(AT_RANDOM, "texts staged", 3, survived=False, staged=100, rescored=False, equal=True)
+GOOD = Round(AT_RANDOM, "texts staged", 3, survived=False, staged=100, rescored=False, outcome=DONE, equal=True)
 
 
 def test_next_call_goes_on_after_rounds_that_have_ended(tmp_path: Path) -> None:
@@ -36,6 +38,8 @@ def test_half_of_the_rounds_are_at_named_points_each_in_turn() -> None:
     names = [point_of(at, seed="0", seconds=10).name for at in range(4 * len(POINTS))]
     assert names[1::2] == [AT_RANDOM] * 2 * len(POINTS)
     assert names[::2] == [point.name for point in POINTS] * 2
+    by_command = [point_of(at, seed="0", seconds=10).again_by_command for at in range(0, 4 * len(POINTS), 2)]
+    assert by_command == [*[True] * len(POINTS), *[False] * len(POINTS)]
 
 
 def test_some_reruns_open_the_catalog_that_the_killed_night_left() -> None:
@@ -45,10 +49,11 @@ def test_some_reruns_open_the_catalog_that_the_killed_night_left() -> None:
 def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytest.MonkeyPatch) -> None:
     missed = replace(GOOD, killed=0)
     unused: Any = None
-    undisturbed = {IN_ONE_PROCESS: Undisturbed(tables={}, reused=0, seconds=10)}
-    for outcomes in ([missed, missed, GOOD], [missed] * 5):
+    wrong = replace(missed, equal=False)
+    undisturbed = {IN_ONE_PROCESS: Undisturbed(tables={}, reused=0, n_staged=0, seconds=10)}
+    for outcomes in ([missed, missed, GOOD], [missed, wrong], [missed] * 5):
         left = iter(outcomes)
-        monkeypatch.setattr(run, "run_round", lambda *_, left=left: next(left))
+        monkeypatch.setattr(rounds, "run_round", lambda *_, left=left: next(left))
         assert run._hit(unused, unused, undisturbed, 1, seed=0) == outcomes[-1]
         assert next(left, None) is None
 
@@ -56,22 +61,22 @@ def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytes
 def test_table_counts_what_went_wrong() -> None:
     lost = replace(GOOD, staged=300, rescored=True, equal=False)
     late = replace(GOOD, step="merged", staged=0)
-    went_on = Round("an executor, while scoring", "nothing yet", 1, survived=True, staged=0, rescored=False, equal=True)
-    missed = replace(GOOD, killed=0)
-    assert table_of([late, GOOD, lost, went_on])[2:] == [
-        "| an executor, while scoring | nothing yet | 1 | 1 | 0 | 0 | 1 |",
-        "| all, at random | texts staged | 2 | 0 | 200 | 1 | 1 |",
-        "| all, at random | merged | 1 | 0 | 0 | 0 | 1 |",
-        "| all | | 4 | | | | 3 |",
+    went_on = replace(GOOD, point="an executor, while scoring", step="nothing yet", survived=True, staged=0)
+    missed, failed = replace(GOOD, killed=0), replace(GOOD, step="merged", outcome="failed", equal=False, staged=0)
+    assert table_of([late, GOOD, lost, went_on, failed])[2:] == [
+        "| an executor, while scoring | nothing yet | 1 | 1 | 0 | 1 | 0 | 1 |",
+        "| all, at random | texts staged | 2 | 0 | 200 | 2 | 1 | 1 |",
+        "| all, at random | merged | 2 | 0 | 0 | 1 | 0 | 1 |",
+        "| all | | 5 | | | | | 3 |",
     ]
-    assert [one.passed for one in (GOOD, lost, went_on, missed)] == [True, False, True, False]
+    assert [one.passed for one in (GOOD, lost, went_on, missed, failed)] == [True, False, True, False, False]
 
 
 def test_the_record_is_laid_out_as_its_table_shows() -> None:
     folder = ROOT / "docs" / "benchmarks" / "kills"
     lines = (folder / "rounds.jsonl").read_text("utf-8").splitlines()
-    code = lines[0].partition('"code": "')[2][:12]
-    rounds = Record(folder / "rounds.jsonl", code).rounds
-    assert len(rounds) == len(lines)
-    assert table_of(list(rounds.values())) == (folder / "table.md").read_text("utf-8").splitlines()
-    assert all(one.passed for one in rounds.values())
+    code = json.loads(lines[0])["code"]
+    kept = Record(folder / "rounds.jsonl", code).rounds
+    assert len(kept) == len(lines)
+    assert table_of(list(kept.values())) == (folder / "table.md").read_text("utf-8").splitlines()
+    assert all(one.passed for one in kept.values())

@@ -96,7 +96,7 @@ def tiny_extract(folder: str | Path, n: int = 300, seed: int = 0) -> Path:
         row = {"key": company["key"], "text": text, "text_hash": text_hash, "labels": company["labels"]}
         rows.append(row | {"split": splits[at % len(splits)]})
     folder = Path(folder)
-    with publishing(folder) as place:
+    with publishing(folder, overwrite=True) as place:
         write_rows(place.folder, rows)
         place.write_record(_record(rows))
     return folder

@@ -49,9 +49,9 @@ def test_some_reruns_open_the_catalog_that_the_killed_night_left() -> None:
 def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytest.MonkeyPatch) -> None:
     missed = replace(GOOD, killed=0)
     unused: Any = None
-    wrong = replace(missed, equal=False)
+    wrong, idle = replace(missed, equal=False), replace(GOOD, disturbed=False)
     undisturbed = {IN_ONE_PROCESS: Undisturbed(tables={}, reused=0, n_staged=0, seconds=10)}
-    for outcomes in ([missed, missed, GOOD], [missed, wrong], [missed] * 5):
+    for outcomes in ([missed, missed, GOOD], [missed, wrong], [idle, GOOD], [missed] * 3):
         left = iter(outcomes)
         monkeypatch.setattr(rounds, "run_round", lambda *_, left=left: next(left))
         assert run._hit(unused, unused, undisturbed, 1, seed=0) == outcomes[-1]
@@ -61,13 +61,15 @@ def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytes
 def test_table_counts_what_went_wrong() -> None:
     lost = replace(GOOD, staged=300, rescored=True, equal=False)
     late = replace(GOOD, step="merged", staged=0)
-    went_on = replace(GOOD, point="an executor, while scoring", step="nothing yet", survived=True, staged=0)
+    went_on = replace(
+        GOOD, point="an executor, while scoring", step="nothing yet", survived=True, staged=0, disturbed=False
+    )
     missed, failed = replace(GOOD, killed=0), replace(GOOD, step="merged", outcome="failed", equal=False, staged=0)
     assert table_of([late, GOOD, lost, went_on, failed])[2:] == [
-        "| an executor, while scoring | nothing yet | 1 | 1 | 0 | 1 | 0 | 1 |",
-        "| all, at random | texts staged | 2 | 0 | 200 | 2 | 1 | 1 |",
-        "| all, at random | merged | 2 | 0 | 0 | 1 | 0 | 1 |",
-        "| all | | 5 | | | | | 3 |",
+        "| an executor, while scoring | nothing yet | 1 | 0 | 1 | 0 | 1 | 0 | 1 |",
+        "| all, at random | texts staged | 2 | 2 | 0 | 200 | 2 | 1 | 1 |",
+        "| all, at random | merged | 2 | 2 | 0 | 0 | 1 | 0 | 1 |",
+        "| all | | 5 | | | | | | 3 |",
     ]
     assert [one.passed for one in (GOOD, lost, went_on, missed, failed)] == [True, False, True, False, False]
 

@@ -124,7 +124,7 @@ def _pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None)
 def said(error: PySparkException | Py4JError | OSError) -> str:
     """Return the first line of what Spark or the machine says where no row was read, so that it quotes none.
 
-    But in names of folders, if rows are partitioned by what a text is made of.
+    A name of a folder may hold the value of a partition, which may be a text's: it is left out.
     """
     java = getattr(error, "java_exception", None)
     message = java.toString() if java is not None else str(error)

@@ -105,12 +105,12 @@ def says_full_disk(words: str) -> bool:
     return any(known in words for known in _FULL_DISK)
 
 
+_FULL_DISK = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")
+
+
 def hide_partitions(message: str) -> str:
     """Leave the values out of the names of folders by which a table is partitioned: they may be companies' texts."""
     return re.sub(r"(/[^/=\n]*)=[^/\n]*", r"\1=...", message)
-
-
-_FULL_DISK = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")
 
 
 @contextmanager

@@ -17,11 +17,12 @@ IN_ONE_PROCESS, ON_EXECUTORS = "warehouse.master=local[2,4]", "warehouse.master=
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a night."""
+    """A process of a night; ``computes`` says whether it has, or waits for, a core just now."""
 
     pid: int
     parent: int
     command: str
+    computes: bool
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,16 @@ def driver_jvm(processes: list[Process]) -> list[Process]:
 
 
 def workers(processes: list[Process]) -> list[Process]:
-    """Choose all Python workers of a host, since one alone may be idle: a daemon's forks, which have its command."""
-    daemons = [process for process in processes if "ptec_udf.engine.daemon" in process.command]
-    for daemon in daemons:
-        if found := [child for child in daemons if child.parent == daemon.pid]:
-            return found
-    return []
+    """Choose Python workers that are at work: forks of daemons, whose command they have."""
+    daemons = {process.pid for process in processes if "ptec_udf.engine.daemon" in process.command}
+    return [process for process in processes if process.computes and {process.pid, process.parent} <= daemons]
 
 
 def executors(processes: list[Process]) -> list[Process]:
-    """Choose an executor's JVM, of which each has one slot and so is at work while texts are scored."""
-    return [process for process in processes if "CoarseGrainedExecutorBackend" in process.command][:1]
+    """Choose the JVM of an executor whose Python worker is at work."""
+    of_pid = {process.pid: process for process in processes}
+    jvms = [of_pid[of_pid[worker.parent].parent] for worker in workers(processes)]
+    return [jvm for jvm in jvms if "CoarseGrainedExecutorBackend" in jvm.command][:1]
 
 
 def slices_staged(n_slices: int) -> Callable[[FaultSite], bool]:
@@ -151,4 +151,4 @@ def _all_processes() -> Iterator[Process]:
         except OSError:  # it has ended
             continue
         if status[0] != "Z":
-            yield Process(int(folder.name), int(status[1]), command)
+            yield Process(int(folder.name), int(status[1]), command, computes=status[0] == "R")

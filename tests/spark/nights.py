@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
+from ptec_udf.nightly import score as nightly_score
 from ptec_udf.nightly.score import score
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
@@ -99,13 +100,15 @@ def changed_companies(n: int = 60) -> list[tuple[Any, ...]]:
 
 
 def kill_after_merge(site: Site, *overrides: str) -> None:
-    """Run a night that ends as a killed process does, after its MERGE."""
+    """Run a night that ends as a killed process does, after its MERGE and all else that comes before its row."""
+    work = nightly_score._run
 
-    def stop(*args: Any, **kwargs: Any) -> None:
+    def work_and_die(*args: Any) -> None:
+        work(*args)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Warehouse, "delete_staged", stop)
+        patch.setattr(nightly_score, "_run", work_and_die)
         with pytest.raises(KeyboardInterrupt):
             site.night(*overrides)
 

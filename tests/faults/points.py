@@ -17,12 +17,11 @@ IN_ONE_PROCESS, ON_EXECUTORS = "warehouse.master=local[2,4]", "warehouse.master=
 
 @dataclass(frozen=True)
 class Process:
-    """A process of a night; ``computes`` says whether it has, or waits for, a core just now."""
+    """A process of a night."""
 
     pid: int
     parent: int
     command: str
-    computes: bool
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Point:
         chosen: of the processes of a night those that are killed; all others stay.
         steps: how far the night may have come by then.
         master: where Spark runs.
-        ends: whether the night cannot go on by itself.
+        ends: whether the night cannot go on by itself. Where it can, workers are held up until they have a task.
         again_by_command: whether it is run again by a command of its own, which opens the catalog that the killed one
             left; else by a driver that is there already.
     """
@@ -65,16 +64,20 @@ def driver_jvm(processes: list[Process]) -> list[Process]:
 
 
 def workers(processes: list[Process]) -> list[Process]:
-    """Choose Python workers that are at work: forks of daemons, whose command they have."""
-    daemons = {process.pid for process in processes if "ptec_udf.engine.daemon" in process.command}
-    return [process for process in processes if process.computes and {process.pid, process.parent} <= daemons]
+    """Choose all Python workers of a host, since one alone may be idle: a daemon's forks, which have its command."""
+    daemons = [process for process in processes if "-m ptec_udf.engine.daemon" in process.command]
+    for daemon in daemons:
+        if found := [child for child in daemons if child.parent == daemon.pid]:
+            return found
+    return []
 
 
-def executors(processes: list[Process]) -> list[Process]:
-    """Choose the JVM of an executor whose Python worker is at work."""
-    of_pid = {process.pid: process for process in processes}
-    jvms = [of_pid[of_pid[worker.parent].parent] for worker in workers(processes)]
-    return [jvm for jvm in jvms if "CoarseGrainedExecutorBackend" in jvm.command][:1]
+def executor(processes: list[Process]) -> list[Process]:
+    """Choose an executor that has a Python worker: its JVM and all that this has started, as a container is killed."""
+    found = workers(processes)
+    daemons = [process for process in processes if found and process.pid == found[0].parent]
+    jvms = [process for process in processes if daemons and process.pid == daemons[0].parent]
+    return [*jvms, *daemons, *found]
 
 
 def slices_staged(n_slices: int) -> Callable[[FaultSite], bool]:
@@ -104,7 +107,7 @@ def scoring(site: FaultSite) -> bool:
 
 AT_RANDOM = "all, at random"
 _SCORING = (STAGED,)
-_AT_WORK = slices_staged(1)  # while a slice is committed the next one is scored
+_AT_WORK = slices_staged(1)  # and others are to come
 POINTS = (
     Point("all, first slice staged", slices_staged(1), all_of, (STAGED,), again_by_command=True),
     Point("driver's Python, second slice staged", slices_staged(2), driver_python, (STAGED,)),
@@ -117,7 +120,7 @@ POINTS = (
     Point("driver's JVM, between MERGE and the run's row", merged, driver_jvm, (MERGED,)),
     Point("Python workers, while scoring", _AT_WORK, workers, _SCORING, ends=False),
     Point("Python workers of an executor, while scoring", _AT_WORK, workers, _SCORING, ON_EXECUTORS, ends=False),
-    Point("an executor, while scoring", _AT_WORK, executors, _SCORING, ON_EXECUTORS, ends=False),
+    Point("an executor, while scoring", _AT_WORK, executor, _SCORING, ON_EXECUTORS, ends=False),
 )
 
 
@@ -151,4 +154,4 @@ def _all_processes() -> Iterator[Process]:
         except OSError:  # it has ended
             continue
         if status[0] != "Z":
-            yield Process(int(folder.name), int(status[1]), command, computes=status[0] == "R")
+            yield Process(int(folder.name), int(status[1]), command)

@@ -17,10 +17,11 @@ from ptec_udf.progress import say
 from tests.e2e.processes import TIMEOUT_S, command_of, environment
 from tests.faults.driver import Driver
 from tests.faults.driver_process import FAILED
-from tests.faults.points import Point, Process, driver_python, processes_of, scoring
+from tests.faults.points import Point, Process, driver_python, processes_of, scoring, workers
 from tests.faults.site import FaultSite, score
 
 ENDED_WELL = (DONE, NOTHING)
+_UNTIL_GIVEN_S = 5.0  # longer than a slice's scoring and its commit
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,25 @@ def kill_at(night: subprocess.Popen[bytes], site: FaultSite, point: Point) -> in
     while night.poll() is None and n_killed == 0:  # all that were chosen may have ended in between
         assert time.monotonic() < end, f"{point.name}: the moment to kill did not come"
         if point.reached(site):
-            n_killed = sum(map(_kill, point.chosen(processes_of(night.pid))))
+            found = processes_of(night.pid)
+            if not point.ends:
+                _hold_up(workers(found))
+            n_killed = sum(_send(signal.SIGKILL, process) for process in point.chosen(found))
         time.sleep(0.01)
     return n_killed
 
 
-def _kill(process: Process) -> bool:
-    """Kill a process; say whether it was there."""
+def _hold_up(processes: list[Process]) -> None:
+    """Stop Python workers until they have been given a task, which their death then ends."""
+    for process in processes:
+        _send(signal.SIGSTOP, process)
+    time.sleep(_UNTIL_GIVEN_S)
+
+
+def _send(number: signal.Signals, process: Process) -> bool:
+    """Send a signal to a process; say whether it was there."""
     try:
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(process.pid, number)
     except ProcessLookupError:
         return False
     return True

@@ -115,8 +115,8 @@ class FaultSite:
         """What an undisturbed night and a killed one with its rerun must agree in: all but times and vain runs."""
         tables = {name: table_rows(self.table(name), _TIMES) for name in _ALL}
         tables["drift"] = table_rows(self.table("drift"), (*_TIMES, *_SUMS))
-        done = [run for run in table_rows(self.table("runs"), _TIMES) if run["outcome"] == "done"]
-        return tables | {"runs": [{name: run[name] for name in run if name not in _OF_THE_WAY} for run in done]}
+        runs = table_rows(self.table("runs"), (*_TIMES, *_OF_THE_WAY))
+        return tables | {"runs": [run for run in runs if run["outcome"] == "done"]}
 
 
 def score(*overrides: str) -> tuple[str, ...]:

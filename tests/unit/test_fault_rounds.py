@@ -12,7 +12,7 @@ import pytest
 from ptec_udf.nightly.runs import DONE
 from tests.e2e.processes import ROOT
 from tests.faults import rounds, run
-from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, POINTS
+from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, POINTS, Process, executor, workers
 from tests.faults.rounds import Round, Undisturbed
 from tests.faults.run import Record, point_of, table_of
 
@@ -44,6 +44,33 @@ def test_half_of_the_rounds_are_at_named_points_each_in_turn() -> None:
 
 def test_some_reruns_open_the_catalog_that_the_killed_night_left() -> None:
     assert [point_of(at, seed="0", seconds=10).again_by_command for at in range(1, 16, 2)] == [True, *[False] * 3] * 2
+
+
+_DAEMON = "python -m ptec_udf.engine.daemon pyspark.worker"
+
+
+def test_workers_are_the_forks_of_the_daemon_that_a_driver_started() -> None:
+    night = [
+        Process(10, 1, "ptec score"),
+        Process(11, 10, "java --conf spark.python.daemon.module=ptec_udf.engine.daemon SparkSubmit"),
+        Process(12, 11, _DAEMON),
+        *(Process(pid, 12, _DAEMON) for pid in (13, 14)),
+    ]
+    assert [one.pid for one in workers(night)] == [13, 14]
+    assert workers(night[:3]) == executor(night[:3]) == []
+
+
+def test_an_executor_goes_with_its_python_and_the_other_stays() -> None:
+    hosts = [
+        [Process(pid, 11, "java CoarseGrainedExecutorBackend"), Process(pid + 1, pid, _DAEMON)] for pid in (20, 30)
+    ]
+    driver = [
+        Process(10, 1, "ptec score"),
+        Process(11, 10, "java --conf spark.python.daemon.module=ptec_udf.engine.daemon"),
+    ]
+    night = [*driver, *hosts[0], *hosts[1], Process(32, 31, _DAEMON)]
+    assert [one.pid for one in workers(night)] == [32]  # the first executor has had no task
+    assert [one.pid for one in executor(night)] == [30, 31, 32]
 
 
 def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytest.MonkeyPatch) -> None:

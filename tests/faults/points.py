@@ -100,6 +100,11 @@ def merged(site: FaultSite) -> bool:
     return site.commits("scores") > 0
 
 
+def recorded(site: FaultSite) -> bool:
+    """Wait until the run's row is written; staging is cleared after it."""
+    return site.commits("runs") > 0
+
+
 def scoring(site: FaultSite) -> bool:
     """Wait for the first text to be scored: staging gets a file."""
     return site.has_new_file("score_staging")
@@ -118,6 +123,7 @@ POINTS = (
     Point("driver's Python, during MERGE", merging, driver_python, (EXPLAINED, MERGED)),
     Point("all, between MERGE and the run's row", merged, all_of, (MERGED,)),
     Point("driver's JVM, between MERGE and the run's row", merged, driver_jvm, (MERGED,)),
+    Point("all, after the run's row", recorded, all_of, (ENDED,), again_by_command=True),
     Point("Python workers, while scoring", _AT_WORK, workers, _SCORING, ends=False),
     Point("Python workers of an executor, while scoring", _AT_WORK, workers, _SCORING, ON_EXECUTORS, ends=False),
     Point("an executor, while scoring", _AT_WORK, executor, _SCORING, ON_EXECUTORS, ends=False),

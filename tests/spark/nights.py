@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,18 @@ def kill_after_merge(site: Site, *overrides: str) -> None:
         patch.setattr(nightly_score, "_run", work_and_die)
         with pytest.raises(KeyboardInterrupt):
             site.night(*overrides)
+
+
+def before_writing(patch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
+    """Let something happen once, between a night's scoring and its first write of scores."""
+    write, todo = nightly_score.write, [act]
+
+    def later(*args: Any, **kwargs: Any) -> None:
+        if todo:
+            todo.pop()()
+        write(*args, **kwargs)
+
+    patch.setattr(nightly_score, "write", later)
 
 
 def _plain(value: Any) -> Any:

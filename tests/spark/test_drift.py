@@ -193,12 +193,13 @@ def test_a_text_that_is_not_there_has_no_length_and_no_language(site: Site) -> N
     assert (fresh["empty"], fresh["languages"], fresh["tokens_per_text"]) == (1.0, None, None)
 
 
-def test_a_night_without_measuring_leaves_no_rows(site: Site) -> None:
+def test_a_night_without_measuring_leaves_no_rows(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.overrides = ["drift.measure=false"]
     assert Growing(site).night(20)["drifted"] is None
     site.overrides = []  # nobody is left whose drift could be measured
     site.write([])
     assert (site.night("drift.measure=true")["counts"], site.rows("drift")) == ({"removed": 20}, [])
+    assert "drift was not measured" not in capsys.readouterr().err
     assert {row["drifted"] for row in site.warehouse.read("runs").collect()} == {None}
 
 

@@ -252,22 +252,6 @@ def test_the_fingerprint_follows_content_and_not_order(spark: SparkSession, tmp_
     assert run(spark, changed, config(tmp_path / "c"))["fingerprint"] != first
 
 
-def test_a_folder_in_use_is_refused_and_an_extract_replaced_on_request(spark: SparkSession, tmp_path: Path) -> None:
-    out = tmp_path / "x"
-    run(spark, PLAIN, config(out))
-    with pytest.raises(ConfigError, match="must be absent or empty"):
-        run(spark, PLAIN, config(out))
-
-    run(spark, PLAIN[:2], config(out, overwrite=True))
-    assert written(spark, out).keys() == {"1", "2"}
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-    (out / "notes.txt").touch()
-    (tmp_path / "somebody's" / "data").mkdir(parents=True)
-    for other in (out, tmp_path / "somebody's"):
-        with pytest.raises(ConfigError, match="replaces only an earlier extract"):
-            run(spark, PLAIN, config(other, overwrite=True))
-
-
 def test_training_and_scoring_make_the_same_text_of_a_row(spark: SparkSession, tmp_path: Path) -> None:
     rows = [(1, "  Zoë\t& Söhne ", "\u200b", ["Tech"], "train"), (2, "🙂 {x}", "l\u2028m", ["Tech"], "train")]
     run(spark, rows, config(tmp_path / "x"))
@@ -279,22 +263,3 @@ def test_training_and_scoring_make_the_same_text_of_a_row(spark: SparkSession, t
     assert {str(row.id): row.text for row in scored} == {key: row.text for key, row in trained.items()} == expected
     for row in scored:
         assert row.text_hash == trained[str(row.id)].text_hash == hashlib.sha256(row.text.encode()).hexdigest()
-
-
-def test_a_location_is_written_with_its_record_last(spark: SparkSession, tmp_path: Path) -> None:
-    out = f"file://{tmp_path}/x"
-
-    record = run(spark, PLAIN, config(out))
-
-    assert read_extract_record(out) == record
-    assert written(spark, tmp_path / "x").keys() == {"1", "2", "3", "4", "5"}
-
-
-def test_a_folder_may_have_any_name(spark: SparkSession, tmp_path: Path) -> None:
-    out = tmp_path / "É [a] {b} 100%20 *"
-
-    run(spark, PLAIN, config(out))
-
-    assert [path.name for path in tmp_path.iterdir()] == [out.name]
-    assert list((out / "data").glob("*.parquet"))
-    assert read_extract_record(out)["version"] == 3

@@ -123,7 +123,7 @@ def test_a_folder_is_listed_while_files_come_are_renamed_and_go(spark: SparkSess
     assert lists == [sorted(_DAY)] * 200
 
 
-def test_a_folder_in_which_files_come_and_go_is_not_removed(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_young_folder_is_kept_while_files_come_and_go(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "table").mkdir()
     with come_and_go(tmp_path / "table"):
         removed = [remove_leftover(spark, str(tmp_path / "table"), timedelta(hours=1)) for _ in range(100)]

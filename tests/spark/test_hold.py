@@ -143,6 +143,22 @@ def test_a_hold_that_is_lost_after_the_merge_leaves_the_row_to_who_has_it(
     assert [len(site.rows(table)) > 0 for table in ("scores", "drift", "runs")] == [True, False, False]
 
 
+def test_a_hold_that_is_lost_while_drift_is_measured_leaves_the_row_to_who_has_it(
+    on_a_site: Warehouse, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.champion()
+    measure = score_module.measure_drift
+
+    def taken_over(*args: Any) -> None:
+        measure(*args)
+        give_to_another(on_a_site)
+
+    monkeypatch.setattr(score_module, "measure_drift", taken_over)
+    with pytest.raises(HeldError, match="another one has taken its place"):
+        site.night("drift.measure=true")
+    assert [len(site.rows(table)) > 0 for table in ("scores", "drift", "runs")] == [True, True, False]
+
+
 def test_a_hold_that_is_lost_while_changes_are_written_keeps_scores_as_they_are(
     on_a_site: Warehouse, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.engine.scorer import Scorer
+from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site
 
@@ -74,7 +74,7 @@ def test_poisoned_text_is_found_and_its_neighbours_are_scored(
     assert (row["status"], row["error"], row["logits"]) == ("error", "scoring this text alone raised IndexError", None)
     printed = capfd.readouterr()
     assert MARK not in printed.out + printed.err + jvm_log()
-    monkeypatch.setattr(Scorer, "score", None)
+    monkeypatch.setattr(stage_module, "scoring_udf", None)
     assert site.night()["outcome"] == "nothing_to_do"
 
 

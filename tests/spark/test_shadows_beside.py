@@ -20,7 +20,7 @@ from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.plan import Night
 from ptec_udf.warehouse import registry
-from tests.spark.nights import Site, changed_companies
+from tests.spark.nights import Site, before_writing, changed_companies
 from tests.spark.test_shadows import break_merge
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
 from tests.tolerance import assert_logits_close
@@ -159,17 +159,31 @@ def test_a_night_that_died_before_its_shadow_leaves_nothing_in_staging(site: Sit
 def test_a_run_of_the_shadows_model_that_was_faster_leaves_nothing_in_staging(site: Site, monkeypatch) -> None:
     site.champion()
     other = with_other_head(site)
-    score_shadows = score_module.score_shadows
 
-    def after_another_run(*arguments: Any) -> dict[str, dict[str, Any]]:
-        assert {row["model_id"] for row in site.warehouse.read("score_staging").collect()} == {other}
+    def staged_for() -> set[str]:
+        return {row["model_id"] for row in site.warehouse.read("score_staging").collect()}
+
+    def another_run() -> None:
+        assert other in staged_for()
         assert site.night(f"model.id={other}")["outcome"] == "done"
-        return score_shadows(*arguments)
+        assert other in staged_for()  # by a night that has no row yet, and so is not that run's to clear
 
-    monkeypatch.setattr(score_module, "score_shadows", after_another_run)
+    before_writing(monkeypatch, another_run)
     night = site.night(f"shadows=[{other}]")
     assert (night["outcome"], night["shadows"][other]["outcome"]) == ("done", "nothing_to_do")
     assert site.rows("score_staging") == []
+
+
+@pytest.mark.long
+def test_what_a_killed_night_of_an_older_version_staged_for_a_shadow_goes_with_the_next_one(site: Site) -> None:
+    first, second = site.champion(0), site.model(1)
+    with pytest.MonkeyPatch.context() as patch:
+        break_merge(patch, first, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            site.night(f"shadows=[{second}]")
+    site.write(changed_companies())
+    assert site.night(f"shadows=[{second}]")["shadows"][second]["outcome"] == "done"
+    assert {row["model_id"] for row in site.warehouse.read("score_staging").collect()} <= {first}
 
 
 @pytest.mark.long

@@ -79,8 +79,9 @@ def test_too_few_positives_or_probabilities_that_are_certain_leave_the_line(stre
     few = np.eye(4, dtype=bool)
     line = Calibration(np.ones(4), np.zeros(4))
     assert bent_line(line, np.where(few, 2.0, -2.0), few, strength).curve is None
-    many = np.tile(few, (200, 1))
-    assert bent_line(line, np.where(many, 2000.0, -2000.0), many, strength).curve is None
+    certain = np.where(np.tile(few, (200, 1)), 2000.0, -2000.0)
+    wrong_for_some = np.tile(few, (200, 1)) ^ (np.arange(800) % 5 == 0)[:, None]
+    assert bent_line(line, certain, wrong_for_some, strength).curve is None
 
 
 @pytest.mark.parametrize("curve", [[(0.0, 0.0)], [(0.0, 0.0), (0.0, 1.0)], [(0.0, 1.0), (1.0, 1.0)]])

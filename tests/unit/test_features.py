@@ -73,9 +73,13 @@ def test_artifact_scores_as_measured_and_can_be_started_from(run, tmp_path, form
     assert made.head_weight.shape == (5, 2 * 2 * 32)
     assert (made.manifest.pooling, made.manifest.layers) == ("mean_max", [-1, 1])
     scorer = Scorer.from_artifact(made, *resolve(made.manifest.backbone.name).load())
-    together = np.stack([result.logits for result in scorer.score(TEXTS)])
-    assert_logits_close(np.concatenate([np.stack([scorer.score([text])[0].logits]) for text in TEXTS]), together)
+    dev = read_splits(few, tune_share=0.15)["dev"]
+    together = np.stack([result.logits for result in scorer.score(dev.texts)])
+    assert_logits_close(np.stack([scorer.score([text])[0].logits for text in dev.texts]), together)
+    measured = made.metrics["splits"]["dev"]["overall"]["map"]
+    assert mean_average_precision(together, dev.targets) == pytest.approx(measured, abs=1e-6)
     start = f"start_from={tmp_path / 'made'}"
+    assert run(tmp_path / "next", *settings, start, epochs=1, extract=few).metrics["started_from"] == made.model_id
     with pytest.raises(ConfigError, match=r"layers must be that of the model to start from, \[-1, 1\], was: None"):
         run(tmp_path / "other", form, "pooling=mean_max", start, extract=few)
 

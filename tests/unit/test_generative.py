@@ -193,7 +193,7 @@ def test_loss_falls_the_decoder_stays_and_seeds_decide(tuning, empty, capsys):
     assert not torch.equal(other.prompt, first.prompt)
 
 
-def test_interrupted_training_of_a_prompt_ends_as_an_undisturbed_one(tuning, empty, monkeypatch):
+def test_interrupted_training_of_a_prompt_ends_as_an_undisturbed_one(tuning, empty, monkeypatch, capsys):
     undisturbed, killed, resumed, place = tuning(), tuning(), tuning(), empty()
     undisturbed.run(empty())
     save = Checkpoint.save
@@ -207,6 +207,7 @@ def test_interrupted_training_of_a_prompt_ends_as_an_undisturbed_one(tuning, emp
         patched.setattr(Checkpoint, "save", save_and_die)
         killed.run(place)
     course = resumed.run(place)
+    assert "training resumes after epoch 2" in capsys.readouterr().err
     assert course.epoch == 3
     assert torch.equal(resumed.prompt, undisturbed.prompt)
 

@@ -108,13 +108,16 @@ def test_artifact_whose_head_has_other_labels_is_refused(exported):
 
 
 @pytest.mark.parametrize(("combine", "refit", "killed"), [("weights", False, "choice-1"), ("logits", True, "refit")])
-def test_interrupted_members_end_as_if_they_had_not_been(run, tmp_path, monkeypatch, few, combine, refit, killed):
+def test_interrupted_members_end_as_if_they_had_not_been(
+    run, tmp_path, monkeypatch, capsys, few, combine, refit, killed
+):
     settings = ("members=2", f"combine={combine}", f"stopping.refit={str(refit).lower()}")
     whole = run(tmp_path / "whole", *settings, epochs=1, extract=few)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1, training=killed)
         run(tmp_path / "cut", *settings, epochs=1, extract=few)
     assert run(tmp_path / "cut", *settings, epochs=1, extract=few).model_id == whole.model_id
+    assert "training resumes after epoch 1" in capsys.readouterr().err
     assert set(whole.metrics["courses"]) == {"choice", "choice-1", *(["refit", "refit-1"] if refit else [])}
     assert whole.manifest.members == (2 if combine == "logits" else None)
     assert whole.head_weight.shape == ((2, len(LABELS), 32) if combine == "logits" else (len(LABELS), 32))

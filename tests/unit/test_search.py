@@ -106,7 +106,7 @@ def test_trial_is_the_first_training_of_train(config, tmp_path):
 
 @pytest.mark.usefixtures("draws_nothing")
 @pytest.mark.parametrize("stops", [1, 4, 7])
-def test_killed_search_ends_as_if_it_had_not_been(config, whole, tmp_path, monkeypatch, stops):
+def test_killed_search_ends_as_if_it_had_not_been(config, whole, tmp_path, monkeypatch, capsys, stops):
     """Killed after a number of epochs: within a trial, between two, and while the best are confirmed."""
     epoch, n_epochs = Trainer._epoch, 0
 
@@ -121,6 +121,7 @@ def test_killed_search_ends_as_if_it_had_not_been(config, whole, tmp_path, monke
         patched.setattr(Trainer, "_epoch", count)
         search(config())
     search(config())
+    assert ("resumes after epoch" in capsys.readouterr().err) is (stops != 4)
     assert rows_of(tmp_path / "study") == rows_of(whole)
     written = [yaml.safe_load((study / "best.yaml").read_text()) for study in (tmp_path / "study", whole)]
     assert written[0] | {"out": ""} == written[1] | {"out": ""}

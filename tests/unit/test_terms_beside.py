@@ -67,12 +67,13 @@ def test_artifact_scores_as_measured_in_any_batch(run, companies, tmp_path, refi
     assert abs(together - network).max() > 0.1
 
 
-def test_network_is_the_one_without_words_and_a_killed_training_takes_them_up(run, tmp_path, monkeypatch):
+def test_network_is_the_one_without_words_and_a_killed_training_takes_them_up(run, tmp_path, monkeypatch, capsys):
     alone = run(tmp_path / "alone")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=2)
         run(tmp_path / "made")
     made = run(tmp_path / "made", WORDS)
+    assert "training resumes after epoch 2" in capsys.readouterr().err
     assert weights_of(made)[ADAPTER] == weights_of(alone)[ADAPTER]
     np.testing.assert_array_equal(made.head_weight, alone.head_weight)
     assert made.logits_id != alone.logits_id

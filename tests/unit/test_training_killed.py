@@ -154,7 +154,7 @@ def _export_then_stop(*args):
     raise KeyboardInterrupt
 
 
-def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch):
+def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys):
     settings = ("lora={rank: 4, lr: .01}", "stopping.refit=true")
     whole = run(tmp_path / "whole", *settings)
     for training in ("choice", "refit"):
@@ -162,3 +162,4 @@ def test_interrupted_training_with_lora_ends_as_if_it_had_not_been(run, tmp_path
             stop_after(patched, epoch=1, training=training)
             run(tmp_path / "cut", *settings)
     assert run(tmp_path / "cut", *settings).model_id == whole.model_id
+    assert capsys.readouterr().err.count("training resumes after epoch 1") == 2

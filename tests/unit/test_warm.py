@@ -15,6 +15,7 @@ from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import CHOICE
 from tests.tiny import LABELS, tiny_extract, write_rows
+from tests.unit.trainings import stop_after
 from training.extract.folder import DATA
 
 FORMS = {"prompt": (), "lora": ("lora={rank: 4, lr: .01}",)}
@@ -126,11 +127,15 @@ def test_lost_weights_of_the_first_training_are_named(run, tmp_path):
         load_artifact(tmp_path / "made")
 
 
-def test_another_model_to_start_from_is_another_training(run, tmp_path):
-    """The same folder with another model in it does not resume."""
+def test_another_model_to_start_from_is_another_training(run, tmp_path, monkeypatch, capsys):
+    """What was killed does not resume with another model in the same folder."""
+    start = f"start_from={tmp_path / 'earlier'}"
     first = run(tmp_path / "earlier", epochs=1)
-    run(tmp_path / "later", f"start_from={tmp_path / 'earlier'}", epochs=1)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, epoch=1)
+        run(tmp_path / "later", start)
     shutil.rmtree(tmp_path / "earlier")
     second = run(tmp_path / "earlier", "seed=7", epochs=1)
-    again = run(tmp_path / "later", f"start_from={tmp_path / 'earlier'}", "overwrite=true", epochs=1)
-    assert first.model_id != second.model_id == again.metrics["started_from"]
+    made = run(tmp_path / "later", start)
+    assert "resumes" not in capsys.readouterr().err
+    assert first.model_id != second.model_id == made.metrics["started_from"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from ptec_udf.columns import missing_columns, unstable_columns
@@ -96,13 +96,18 @@ class Night:
         )
         return Standing(**row.first().asDict())  # type: ignore[union-attr]
 
-    def contradicting(self) -> DataFrame:
-        """Scores that stand of another source, or of a newer version: a night that was killed wrote them.
+    def contradicting(self, last: Row) -> DataFrame:
+        """Scores that stand of another source, a newer version, or a run that began after the last one.
 
+        A night that was killed wrote them, or one by another name, which may have read other columns.
         Where there are none, statistics in the files say so, and no row is read, but in files of both sources.
         """
         is_newer = self._of_this & (F.col("source_version") > F.lit(self.source.version))
-        return self.standing().where(self._of_another | is_newer)
+        # Statistics have milliseconds: without one more, all files of the last run would be read.
+        begun = last["started"].astimezone(UTC) + timedelta(milliseconds=1)
+        later = self.standing().where(F.col("scored_at") > F.lit(begun))
+        # Not joined by OR, of which Delta finds by statistics that either may be, and reads all.
+        return self.standing().where(self._of_another | is_newer).union(later)
 
     @property
     def _of_this(self) -> Column:
@@ -159,21 +164,29 @@ def as_it_is_now(night: Night) -> Night:
     """Pin a night anew if runs or scores were written since it was pinned.
 
     Raises:
-        HeldError: if its alias was moved meanwhile: it would tell moves back to a model that is shown no more.
+        HeldError: if its alias was moved meanwhile.
     """
     warehouse, alias = night.warehouse, night.record.alias
     if (warehouse.version("runs"), warehouse.version("scores")) == (night.runs_version, night.scores_version):
         return night
-    if alias and not isinstance(night.config, ShadowConfig):
-        now = registry.find(warehouse, alias=alias)["model_id"]
-        if now != night.record.model_id:
-            raise HeldError(
-                f"alias {alias} was moved to model {now[:12]} while this night of {night.record.model_id[:12]} waited; "
-                "start it again"
-            )
+    if alias:
+        check_alias(warehouse, alias, night.record.model_id)
     is_pinned = night.config.source.version is not None
     source = night.source if is_pinned else pin(warehouse.spark, night.config.source, warehouse)
     return night_of(warehouse, night.config, night.artifact, source)
+
+
+def check_alias(warehouse: Warehouse, alias: str, model_id: str) -> None:
+    """Refuse the night of a model that its alias does not point to any more.
+
+    Raises:
+        HeldError: for such a night: it would tell moves back to a model that is shown no more.
+    """
+    now = registry.find(warehouse, alias=alias)["model_id"]
+    if now != model_id:
+        raise HeldError(
+            f"alias {alias} was moved to model {now[:12]} while this night of {model_id[:12]} waited; start it again"
+        )
 
 
 def new_record(
@@ -207,7 +220,7 @@ def nothing_to_do(night: Night) -> str | None:
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
     now = (source.source_id, source.version, record.model_id, record.text_id, record.corrections_version)
-    if seen != now or night.standing().isEmpty() or not night.contradicting().isEmpty():
+    if seen != now or night.standing().isEmpty() or not night.contradicting(last).isEmpty():
         return None  # housekeeping may have removed a model's scores
     return (
         f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"

@@ -211,7 +211,8 @@ def _clear_staging(night: Night) -> None:
     night.warehouse.delete_staged(record.model_id, record.run_id, before=record.started if is_shadow else None)
     for run_id in _left_staged(night):
         night.warehouse.delete_staged(record.model_id, run_id)
-    night.warehouse.delete_left(record.model_id, before=record.started - timedelta(days=night.config.keep_staged_days))
+    begun = min(record.started, datetime.now(UTC))  # a run after one whose clock was ahead begins after it
+    night.warehouse.delete_left(record.model_id, before=begun - timedelta(days=night.config.keep_staged_days))
 
 
 def _cleared(night: Night) -> None:

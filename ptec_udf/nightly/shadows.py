@@ -19,7 +19,7 @@ from ptec_udf.config import ModelChoice, ScoreConfig, ShadowConfig
 from ptec_udf.engine.worker import MOST_BACKBONES, MOST_MODELS
 from ptec_udf.errors import HeldError, PtecError, RegistryError, UserError
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.nightly.plan import Night, new_record, night_of, source_faults, superseded
+from ptec_udf.nightly.plan import Night, check_alias, new_record, night_of, source_faults, superseded
 from ptec_udf.nightly.runs import COMMAND, FAILED, SKIPPED, History
 from ptec_udf.progress import say
 from ptec_udf.text import fields_in
@@ -176,6 +176,8 @@ def _score(
 ) -> dict[str, Any]:
     """Score with the model of a shadow; also what is refused before its run begins leaves a row."""
     try:
+        if config.model.alias:  # the champion's night took a while
+            check_alias(warehouse, config.model.alias, model["model_id"])
         return run(_night(warehouse, model, config, source))
     except (HeldError, UserError) as error:
         facts: dict[str, Any] = {"model_id": model["model_id"], "template": model["template"], "source": source}

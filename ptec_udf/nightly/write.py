@@ -9,6 +9,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ptec_udf.errors import PtecError
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.budget import check_budget
 from ptec_udf.nightly.changes import ModelLabels, screen_changes
@@ -32,6 +33,7 @@ def write(night: Night, changes: DataFrame, fates: Mapping[str, int], still_held
     Raises:
         ErrorBudgetError: if errors are too many; then nothing is written.
         HeldError: if another run has taken the hold; then scores are as that run leaves them.
+        PtecError: if a run that had lost its hold has written scores; a rerun compares with these.
     """
     rows = _rows(night, changes).persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -49,8 +51,25 @@ def write(night: Night, changes: DataFrame, fates: Mapping[str, int], still_held
 def _merge(night: Night, rows: DataFrame, still_held: Callable[[], None]) -> None:
     """Write scores, if no other run has begun to: changes take a while to write, and this machine may have slept."""
     still_held()
+    if others := _others_since_then(night):
+        raise PtecError(
+            f"run {', '.join(others)} wrote scores of this model while this night was at work, although its hold had "
+            "ended; they stay, and nothing was written over them: start this night again"
+        )
     accept = night.config.source.accept_new
     night.warehouse.merge_scores(rows, night.record.model_id, accept_new_source=accept)
+
+
+def _others_since_then(night: Night) -> list[str]:
+    """Name other runs whose scores of the model have come since the night began.
+
+    Who holds a model's scores is alone with them, but a run that stood still in MERGE may have lost its hold.
+    """
+    if night.warehouse.version("scores") == night.scores_version:
+        return []
+    now = night.warehouse.read("scores").where(F.col("model_id") == F.lit(night.record.model_id))
+    names = now.select("run_id").distinct().join(night.standing(), on="run_id", how="left_anti")
+    return sorted(row["run_id"] for row in names.collect() if row["run_id"] != night.record.run_id)
 
 
 def _writes(fates: Mapping[str, int]) -> bool:

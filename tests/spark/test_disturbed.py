@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from py4j.protocol import Py4JNetworkError
+from pyspark.sql import functions as F
 
 from ptec_udf.errors import ArtifactError, ConfigError, HeldError, PtecError
 from ptec_udf.nightly import score as score_module
-from ptec_udf.nightly.runs import RunRecord
+from ptec_udf.nightly.runs import History, RunRecord
 from tests.spark.nights import Site, before_writing, changed_companies, companies, kill_after_merge
 from tests.tiny import LABELS, tiny_artifact
 
@@ -257,3 +259,30 @@ def test_corrected_key_column_is_something_to_do(site: Site) -> None:
     site.champion()
     site.night("source.key=name")
     assert site.night()["outcome"] == "done"
+
+
+def test_scores_that_a_run_without_its_hold_writes_meanwhile_end_the_night(
+    scored: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored.write(changed_companies()[:20])
+    scored.write(changed_companies(20))
+    (model_id,) = {row["model_id"] for row in scored.scores().values()}
+    gone = scored.warehouse.read("scores").where("key = 'c0001'").withColumn("removed_in", F.lit(1))
+    late = gone.withColumn("run_id", F.lit("late-1")).withColumn("source_version", F.lit(1))
+    before_writing(monkeypatch, lambda: scored.warehouse.merge_scores(late, model_id))
+    with pytest.raises(PtecError, match="run late-1 wrote scores of this model while"):
+        scored.night()
+    assert scored.scores()["c0000"]["source_version"] == 0
+    assert scored.night()["outcome"] == "done"
+    standing = {key for key, row in scored.scores().items() if row["removed_in"] is None}
+    assert standing == {row[0] for row in changed_companies(20)}
+
+
+def test_a_clock_that_was_ahead_once_makes_nothing_in_staging_old(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.champion()
+    now = datetime.now(UTC)
+    rows = [{"model_id": "another", "run_id": "r-1", "staged_at": now - timedelta(days=days)} for days in (1, 30)]
+    site.warehouse.append_rows("score_staging", [rows[0], rows[1] | {"run_id": "r-0"}])
+    monkeypatch.setattr(History, "after", lambda *_: now + timedelta(days=60))
+    assert site.night()["outcome"] == "done"
+    assert [row["run_id"] for row in site.warehouse.read("score_staging").collect()] == ["r-1"]

@@ -147,6 +147,21 @@ def test_another_source_that_a_killed_night_was_told_to_accept_is_accepted(score
     assert ([row["outcome"] for row in runs], scored_of_it) == (["done"], [20])
 
 
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "by the model's id"])
+def test_scores_of_other_columns_of_the_same_version_do_not_stay(scored: Site, is_killed: bool) -> None:
+    texts = {key: row["text_hash"] for key, row in scored.scores().items()}
+    columns = "source.columns={about: name}"
+    if is_killed:
+        kill_after_merge(scored, columns)
+    else:
+        model_id = registry.find(scored.warehouse, alias="champion")["model_id"]
+        assert scored.night(columns, f"model.id={model_id}")["outcome"] == "done"
+    assert not texts.items() & {key: row["text_hash"] for key, row in scored.scores().items()}.items()
+    assert scored.night()["outcome"] == "done"
+    assert {key: row["text_hash"] for key, row in scored.scores().items()} == texts
+    assert scored.night()["outcome"] == "nothing_to_do"
+
+
 def test_scores_that_a_killed_night_took_from_another_source_are_not_taken_for_this_ones(
     scored: Site, other: str
 ) -> None:

@@ -13,7 +13,8 @@ from ptec_udf.nightly import score as score_module
 from ptec_udf.nightly import shadows as shadows_module
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.plan import Night
-from tests.spark.nights import Site
+from tests.spark.nights import Site, before_writing
+from tests.spark.test_shadows import point
 from tests.spark.test_shadows_beside import runs
 
 
@@ -96,3 +97,15 @@ def test_whatever_is_wrong_with_a_shadow_only_leaves_it_out(site: Site, monkeypa
         result = site.night(f"shadows=[{second}]")
     assert (result["outcome"], result["counts"]) == ("done", {"ok": 30})
     assert result["shadows"][second]["outcome"] == ("failed" if part == "known" else "done")
+
+
+def test_a_shadow_whose_alias_is_moved_during_the_night_is_refused(site: Site, monkeypatch) -> None:
+    site.champion(0)
+    second, third = site.model(1), site.model(2)
+    point(site, "challenger", second)
+    before_writing(monkeypatch, lambda: point(site, "challenger", third))
+    result = site.night("shadows=[challenger]")
+    shadow = result["shadows"]["challenger"]
+    assert (result["outcome"], shadow["outcome"]) == ("done", "failed")
+    assert shadow["error"].startswith(f"alias challenger was moved to model {third[:12]} while this night of")
+    assert {row["model_id"] for row in site.scores().values()} == {result["model_id"]}

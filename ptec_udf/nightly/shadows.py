@@ -176,7 +176,7 @@ def _score(
 ) -> dict[str, Any]:
     """Score with the model of a shadow; also what is refused before its run begins leaves a row."""
     try:
-        if config.model.alias:  # the champion's night took a while
+        if not config.model.id:  # the champion's night took a while
             check_alias(warehouse, config.model.alias, model["model_id"])
         return run(_night(warehouse, model, config, source))
     except (HeldError, UserError) as error:

@@ -106,7 +106,7 @@ class Night:
         # Statistics have milliseconds: without one more, all files of the last run would be read.
         begun = last["started"].astimezone(UTC) + timedelta(milliseconds=1)
         later = self.standing().where(F.col("scored_at") > F.lit(begun))
-        # Not joined by OR, of which Delta finds by statistics that either may be, and reads all.
+        # In a scan of its own: with the other conditions, joined by OR, Delta skipped no file.
         return self.standing().where(self._of_another | is_newer).union(later)
 
     @property

@@ -61,13 +61,12 @@ class Round:
     Attributes:
         point: its name.
         step: how far the night had come when it was killed.
-        killed: number of processes that were killed; 0: the night had ended before.
+        killed: number of processes that were killed at work; 0: the night, or what they did for it, had ended before.
         survived: whether the night went on and ended well.
         staged: number of texts that were in staging when the rerun began.
         rescored: whether the rerun scored texts of these again, or texts were staged twice.
         outcome: of the rerun, as its run says, or that it failed, was refused, or did not end.
         equal: whether the tables are those of an undisturbed night.
-        disturbed: whether the kill ended the night or, by Spark's own account, a task of it.
     """
 
     point: str
@@ -78,7 +77,6 @@ class Round:
     rescored: bool
     outcome: str
     equal: bool
-    disturbed: bool = True
 
     @property
     def ended_well(self) -> bool:
@@ -100,7 +98,7 @@ def first_hit(site: FaultSite, driver: Driver, points: Sequence[Point], undistur
     """Run rounds until one has killed something at work, or has gone wrong; of points with one master."""
     for point in points:
         found = run_round(site, driver, point, undisturbed)
-        if (found.killed and found.disturbed) or not found.is_right:
+        if found.killed or not found.is_right:
             break
         say(f"{point.name}: nothing was at work any more when it was killed")
     return found
@@ -113,7 +111,8 @@ def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: Undist
     n_killed = kill_at(night, site, point)
     step = site.how_far()
     survived = night.wait(TIMEOUT_S) == 0
-    disturbed = point.ends or site.n_failed_tasks() > 0
+    if not point.ends and site.n_failed_tasks() == 0:
+        n_killed = 0  # by Spark's own account no task was lost
     staged = 0 if survived else site.staged()
     is_merged = site.commits("scores") > 0
     # Beside what is left of the killed night, which may still be writing.
@@ -125,7 +124,7 @@ def run_round(site: FaultSite, driver: Driver, point: Point, undisturbed: Undist
     # A JVM that outlives its driver may stage a slice that the rerun has begun to score.
     rescored |= point.chosen is not driver_python and site.n_staged() > undisturbed.n_staged
     equal = site.tables() == undisturbed.tables
-    return Round(point.name, step, n_killed, survived, staged, rescored, result["outcome"], equal, disturbed)
+    return Round(point.name, step, n_killed, survived, staged, rescored, result["outcome"], equal)
 
 
 def _rerun(site: FaultSite, driver: Driver, point: Point) -> dict[str, Any]:

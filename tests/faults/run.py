@@ -117,9 +117,9 @@ def point_of(at: int, seed: str, seconds: float) -> Point:
 def table_of(rounds: Sequence[Round]) -> list[str]:
     """Lay rounds out as Markdown, a line for each point and how far its nights had come."""
     lines = [
-        "| killed | how far the night was | rounds | it met something at work | night went on | "
-        "texts in staging, mean | rerun ended well | scored again | equal |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| killed | how far the night was | rounds | night went on | texts in staging, mean | rerun ended well | "
+        "scored again | equal |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     order = [*(point.name for point in POINTS), AT_RANDOM]
     alike: dict[tuple[str, str], list[Round]] = {}
@@ -127,10 +127,10 @@ def table_of(rounds: Sequence[Round]) -> list[str]:
         alike.setdefault((one.point, one.step), []).append(one)
     for (point, step), found in alike.items():
         staged = sum(one.staged for one in found) / len(found)
-        names = ("disturbed", "survived", "ended_well", "rescored", "equal")
-        disturbed, survived, *counts = [str(sum(getattr(one, name) for one in found)) for name in names]
-        lines.append(f"| {' | '.join([point, step, str(len(found)), disturbed, survived, f'{staged:.0f}', *counts])} |")
-    lines.append(f"| all | | {len(rounds)} | | | | | | {sum(one.equal for one in rounds)} |")
+        names = ("survived", "ended_well", "rescored", "equal")
+        survived, *counts = [str(sum(getattr(one, name) for one in found)) for name in names]
+        lines.append(f"| {' | '.join([point, step, str(len(found)), survived, f'{staged:.0f}', *counts])} |")
+    lines.append(f"| all | | {len(rounds)} | | | | | {sum(one.equal for one in rounds)} |")
     return lines
 
 

@@ -76,9 +76,9 @@ def test_an_executor_goes_with_its_python_and_the_other_stays() -> None:
 def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytest.MonkeyPatch) -> None:
     missed = replace(GOOD, killed=0)
     unused: Any = None
-    wrong, idle = replace(missed, equal=False), replace(GOOD, disturbed=False)
+    wrong = replace(missed, equal=False)
     undisturbed = {IN_ONE_PROCESS: Undisturbed(tables={}, reused=0, n_staged=0, seconds=10)}
-    for outcomes in ([missed, missed, GOOD], [missed, wrong], [idle, GOOD], [missed] * 3):
+    for outcomes in ([missed, missed, GOOD], [missed, wrong], [missed] * 3):
         left = iter(outcomes)
         monkeypatch.setattr(rounds, "run_round", lambda *_, left=left: next(left))
         assert run._hit(unused, unused, undisturbed, 1, seed=0) == outcomes[-1]
@@ -88,15 +88,13 @@ def test_night_that_ends_before_its_moment_is_tried_at_others(monkeypatch: pytes
 def test_table_counts_what_went_wrong() -> None:
     lost = replace(GOOD, staged=300, rescored=True, equal=False)
     late = replace(GOOD, step="merged", staged=0)
-    went_on = replace(
-        GOOD, point="an executor, while scoring", step="nothing yet", survived=True, staged=0, disturbed=False
-    )
+    went_on = replace(GOOD, point="an executor, while scoring", step="nothing yet", survived=True, staged=0)
     missed, failed = replace(GOOD, killed=0), replace(GOOD, step="merged", outcome="failed", equal=False, staged=0)
     assert table_of([late, GOOD, lost, went_on, failed])[2:] == [
-        "| an executor, while scoring | nothing yet | 1 | 0 | 1 | 0 | 1 | 0 | 1 |",
-        "| all, at random | texts staged | 2 | 2 | 0 | 200 | 2 | 1 | 1 |",
-        "| all, at random | merged | 2 | 2 | 0 | 0 | 1 | 0 | 1 |",
-        "| all | | 5 | | | | | | 3 |",
+        "| an executor, while scoring | nothing yet | 1 | 1 | 0 | 1 | 0 | 1 |",
+        "| all, at random | texts staged | 2 | 0 | 200 | 2 | 1 | 1 |",
+        "| all, at random | merged | 2 | 0 | 0 | 1 | 0 | 1 |",
+        "| all | | 5 | | | | | 3 |",
     ]
     assert [one.passed for one in (GOOD, lost, went_on, missed, failed)] == [True, False, True, False, False]
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptec_udf.drift.distribution import Counts, count_probabilities, probability_counts
+from ptec_udf.drift.training import PROBABILITIES
 from training.curves import curves
 from training.decisions.calibrate import Calibration, checked_cells
 from training.metrics import (
@@ -61,11 +62,23 @@ def report_on(
     return {
         "overall": _figures(_overall(columns, positive, probabilities, decisions, reference)),
         "per_label": {
-            label: _figures({name: values[i] for name, values in columns.items()}) | {"probabilities": counts[label]}
+            label: _figures({name: values[i] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
             for i, label in zip(range(raw.shape[1]), labels, strict=True)
         },
         "curves": curves(probabilities, positive, bins, cells),
     }
+
+
+def of_first_fit(report: dict[str, Any]) -> dict[str, Any]:
+    """Return a report of tune by a fit that a fit to train and tune together follows, without probabilities by label.
+
+    Drift would take them for those of the deployed model, whose probabilities need not lie like them.
+    """
+    kept = {
+        label: {name: value for name, value in figures.items() if name != PROBABILITIES}
+        for label, figures in report["per_label"].items()
+    }
+    return report | {"per_label": kept}
 
 
 def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Counts]:

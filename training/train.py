@@ -35,7 +35,7 @@ from training.network.warm import tensors_of
 from training.prepare import Prepared, check_places, prepare
 from training.processes.group import ALONE, Group
 from training.processes.together import run_together
-from training.report import report_on
+from training.report import of_first_fit, report_on
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
     figures = {"tune": _measured(logits, model, tune, decisions, start.names)}
     choice = None
     if stopping.refit:
-        choice = tensors_of(model.network)
+        choice, figures = tensors_of(model.network), {"tune": of_first_fit(figures["tune"])}
         epochs = [course.best_epoch for course in courses.values()]
         say(f"once more from the start, on train and tune together: {', '.join(map(str, epochs))} epochs")
         whole = splits["train"].joined(tune)

@@ -17,7 +17,8 @@ def figures_by_label(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return by label how many rows have a probability in each bin, and how many have the label.
 
     Of the rows that a recalibration told of, else of dev, else of tune; nothing where an earlier release trained or
-    recalibrated the model. How many have the label is None where its threshold was changed and no rows were there.
+    recalibrated the model, or where tune is all there is and the model learned from it in the end. How many have the
+    label is None where its threshold was changed and no rows were there.
     """
     if REFERENCE in metrics:
         return dict(metrics[REFERENCE])

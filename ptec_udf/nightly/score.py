@@ -2,7 +2,7 @@
 
 Whatever moment it is killed at, a rerun ends as an undisturbed night would have: scored texts wait in
 staging, score_changes of a run are replaced as a whole, MERGE is one commit, and the run's row comes
-last.
+after it. Staging is cleared last.
 """
 
 from __future__ import annotations

@@ -26,8 +26,12 @@ _PROPERTIES = {
     "delta.checkpointPolicy": "classic",
 }
 
-# Delta's words for a folder with a log that has no table in it yet.
-_HALF_CREATED = ("DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION", "DELTA_STATE_RECOVER_ERROR")
+# Delta's words for a folder with a log that has no table in it yet, and for a table that was not there at first.
+_CREATED_BY_OTHERS = (
+    "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION",
+    "DELTA_STATE_RECOVER_ERROR",
+    "DELTA_TABLE_ALREADY_EXISTS",  # although what is asked for is to create it if it does not
+)
 
 _WAIT_S = 2.0
 _TRIES = 6
@@ -41,23 +45,22 @@ def create_table(spark: SparkSession, database: str, table: str) -> None:
         OSError, Py4JError: if its folder cannot be read or cleared.
     """
     build = partial(with_retries, partial(_build, spark, database, table))
-    for _ in range(1, _TRIES):
+    for tries_left in reversed(range(_TRIES)):
         try:
             build()
             return
         except (AnalysisException, Py4JError, UnknownException) as error:
-            if not any(name in str(error) for name in _HALF_CREATED):
+            if not any(name in str(error) for name in _CREATED_BY_OTHERS):
                 raise
             folder = _folder(spark, database, table)
             has_data = bool(list_files(spark, folder))  # before the next question: a table is there before its data
             if spark.catalog.tableExists(quote(database, table)):
                 return  # of another process, meanwhile
-            if has_data:
-                raise  # of somebody else
+            if has_data or not tries_left:
+                raise  # data of somebody else, or half a table that nobody completes
         if not remove_leftover(spark, folder, older_than=_least_age(spark)):
             say(f"table {database}.{table} is half created, perhaps by another process; waiting for it")
             time.sleep(_WAIT_S)
-    build()
 
 
 def _build(spark: SparkSession, database: str, table: str) -> None:

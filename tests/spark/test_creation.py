@@ -123,8 +123,9 @@ def test_what_another_process_may_be_creating_is_waited_for(
     assert (folder / "_delta_log" / "_staged_commits").is_dir()
 
 
+@pytest.mark.parametrize("in_between", [None, "[DELTA_TABLE_ALREADY_EXISTS]"], ids=["before", "between two questions"])
 def test_a_table_that_another_process_has_just_created_and_written_stands(
-    spark: SparkSession, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, database: str, folder: Path, monkeypatch: pytest.MonkeyPatch, in_between: str | None
 ) -> None:
     leave_half(folder, age=timedelta(hours=1))
     other, begun = Warehouse(spark.newSession(), database), []
@@ -138,6 +139,8 @@ def test_a_table_that_another_process_has_just_created_and_written_stands(
                 begun.append(place)
                 create_table(other.spark, database, "runs")
                 other.append_rows("runs", [{"run_id": "first"}])
+                if in_between:  # Spark finds no table and lets Delta create it, which finds one
+                    raise AnalysisException(in_between) from None
             raise
 
     monkeypatch.setattr(creation, "_build", late)

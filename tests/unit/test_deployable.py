@@ -15,6 +15,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
 
 from jobs.promote import check_loads
+from ptec_udf.drift.training import training_reference
 from ptec_udf.engine import worker
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.terms_scorer import TermsScorer
@@ -23,7 +24,7 @@ from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model.artifact import load_artifact, read_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, METRICS, SEEN, TERMS, seal
 from ptec_udf.model.manifest import Manifest, PromptForm
-from tests.tiny import tiny_backbone
+from tests.tiny import LABELS, tiny_backbone
 from tests.tolerance import assert_logits_close
 from tests.unit.test_methods import task_of
 from training.extract.data import Examples, read_splits
@@ -119,6 +120,12 @@ def test_penalty_is_chosen_on_tune_and_the_choice_is_recorded(folder, kind):
     assert len(set(quality.values())) == 2
     assert metrics["splits"]["tune"]["overall"]["map"] == pytest.approx(quality[choice["chosen"]], abs=1e-5)
     assert metrics["learning"]["flop"] > 0
+
+
+def test_a_model_that_learned_from_tune_too_has_no_reference_for_drift(folder):
+    metrics = load_artifact(folder).metrics
+    assert metrics["splits"]["tune"]["per_label"].keys() == set(LABELS)
+    assert training_reference(metrics) == {}
 
 
 @pytest.mark.parametrize(

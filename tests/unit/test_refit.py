@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 
+from ptec_udf.drift.training import figures_by_label
 from tests.tiny import LABELS
 from tests.unit.trainings import stop_after, weights_of
 from training.fitting.fit import Trainer
+from training.report import of_first_fit
 
 
 def test_refit_trains_on_tune_too_for_the_best_number_of_epochs(run, tmp_path):
@@ -28,8 +30,15 @@ def test_refit_keeps_what_tune_decided_and_says_tunes_figures_of_held_out_rows(r
     chosen, refitted = run(tmp_path / "a"), run(tmp_path / "b", "stopping.refit=true")
     assert refitted.manifest.threshold_logit == chosen.manifest.threshold_logit
     assert {label.scale for label in refitted.manifest.labels} == {label.scale for label in chosen.manifest.labels}
-    assert refitted.metrics["splits"]["tune"] == chosen.metrics["splits"]["tune"]
+    assert refitted.metrics["splits"]["tune"] == of_first_fit(chosen.metrics["splits"]["tune"])
     assert refitted.metrics["splits"]["dev"] != chosen.metrics["splits"]["dev"]
+
+
+def test_drift_is_not_measured_against_tune_where_the_model_learned_from_it_in_the_end(run, tmp_path):
+    for folder, settings, n_labels in (("a", (), len(LABELS)), ("b", ("stopping.refit=true",), 0)):
+        splits = run(tmp_path / folder, *settings).metrics["splits"]
+        assert len(figures_by_label({"splits": {"tune": splits["tune"]}})) == n_labels  # an extract without dev
+        assert len(figures_by_label({"splits": splits})) == len(LABELS)
 
 
 def test_interrupted_refit_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys):

@@ -29,7 +29,7 @@ from training.fitting.logistic import Lines, fit_logistic
 from training.methods.artifact import learned_artifact
 from training.methods.method import Learned, Method, Task
 from training.metrics import mean_average_precision
-from training.report import report_on
+from training.report import of_first_fit, report_on
 
 Penalties = Annotated[
     list[Annotated[float, Field(gt=0)]],
@@ -115,7 +115,7 @@ class Linear(Method):
             "chosen_on_tune": chosen | {"inverse_penalty": {"chosen": best, "map": quality}},
             "tune_share": task.tune_share,
             "log_pos_weights": dict(zip(task.names, final.log_weights.tolist(), strict=True)),
-            "splits": {"tune": of_tune},
+            "splits": {"tune": of_first_fit(of_tune)},
         }
         decisions = decisions.moved(basis.log_weights, final.log_weights)
         record = read_extract_record(task.extract)

@@ -201,12 +201,12 @@ class Site:
     def queries(self) -> dict[str, str]:
         """Return what analysts ask, by a name."""
         label, key = self.labels[0].replace("'", "\\'"), max(self.companies)
-        often = self.spark.table("ptec.score_changes").groupBy("key").count().orderBy(F.desc("count"), "key").first()
-        assert often is not None
+        changes = self.spark.table("ptec.score_changes").groupBy("key").count().orderBy(F.desc("count"), "key")
+        changed = (changes.first() or {"key": key})["key"]  # housekeeping may have left none
         return {
             "a screen": f"SELECT * FROM ptec.screen('{label}', NULL)",
             "a company": f"SELECT label, probability FROM ptec.label_scores WHERE key = '{key}'",
-            "why it changed": f"SELECT * FROM ptec.why_changed('{often['key']}')",  # who has changed most
+            "why it changed": f"SELECT * FROM ptec.why_changed('{changed}')",  # who has changed most
             "drift of the newest night": "SELECT * FROM ptec.drift_summary ORDER BY night DESC LIMIT 2",
             "the last runs": "SELECT run_id, outcome, counts FROM ptec.runs ORDER BY ended DESC LIMIT 7",
         }

@@ -223,7 +223,8 @@ def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
     figures = {"tune": _measured(logits, model, tune, decisions, start.names)}
     choice = None
     if stopping.refit:
-        choice, figures = tensors_of(model.network), {"tune": of_first_fit(figures["tune"])}
+        choice = tensors_of(model.network)
+        figures["tune"] = of_first_fit(figures["tune"])
         epochs = [course.best_epoch for course in courses.values()]
         say(f"once more from the start, on train and tune together: {', '.join(map(str, epochs))} epochs")
         whole = splits["train"].joined(tune)

@@ -51,8 +51,8 @@ from benchmarks.machine import write_results
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.scorer import Scorer, pad
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.progress import say
 from training.flops import Layers
 
 SCORING, NETWORK, PRODUCTS, SQUARE = "scoring", "network", "the same products", "square products"
@@ -116,7 +116,7 @@ def compare(
     found = {}
     for n_threads in threads or sorted({use_threads(None), 1}, reverse=True):
         use_threads(n_threads)
-        say(f"with {n_threads} threads")
+        logger.info(f"with {n_threads} threads")
         found[n_threads] = _measured(scorer, work, given, operations, repeats)
     about = {"artifact": model.model_id, "dtype": dtype, "batch_tokens": batch_tokens, "side": side}
     write_results(out, {**about, "rows": len(given), "operations": operations, "threads": found}, _table(found))

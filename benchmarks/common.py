@@ -18,8 +18,8 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.errors import PtecError
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.progress import say
 
 # What their commands take alike.
 TextsArgument = Annotated[Path, typer.Argument(help="Parquet file or folder.")]
@@ -46,7 +46,7 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except PtecError as error:
-        say(f"error: {error}")
+        logger.error(f"{error}")
         raise SystemExit(error.exit_code) from None
 
 
@@ -124,7 +124,7 @@ def in_turn(
         started = time.perf_counter()
         results[name] = ways[name]()
         seconds[name].append(time.perf_counter() - started)
-        say(f"pass {at} of {repeats}, {name}: {rows / seconds[name][-1]:.1f} rows/s")
+        logger.info(f"pass {at} of {repeats}, {name}: {rows / seconds[name][-1]:.1f} rows/s")
     return results, seconds
 
 

@@ -30,9 +30,9 @@ from benchmarks.machine import write_results
 from benchmarks.nights import make_champion
 from jobs import score
 from ptec_udf.config import WarehouseConfig
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.progress import say
-from ptec_udf.text import parse_template
+from ptec_udf.text.template import parse_template
 from ptec_udf.warehouse.session import build_session
 
 _SHIFTED = 2
@@ -101,7 +101,9 @@ class Growing:
         frame.write.format("delta").mode("overwrite").saveAsTable(f"{self.name}.companies")
         result = score.run(self.config, [])
         self.nights.append({name: result[name] for name in ("drifted", "retrain", "counts")})
-        say(f"{self.name}, night {len(self.nights)}: {len(result['drifted'])} over, retrain {result['retrain']}")
+        logger.info(
+            f"{self.name}, night {len(self.nights)}: {len(result['drifted'])} over, retrain {result['retrain']}"
+        )
 
 
 @app.command()

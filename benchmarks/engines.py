@@ -47,8 +47,8 @@ from benchmarks.runners import EAGER, ENGINES, Engine, Run
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.scorer import pad
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact, load_artifact
-from ptec_udf.progress import say
 
 BASE, REFERENCE = f"{EAGER}, bfloat16", f"{EAGER}, float32"
 _LONGEST_REASON = 160
@@ -154,12 +154,12 @@ def _all_ready(
     """Make each engine ready; of those that fail say why."""
     ready, reasons = {}, {}
     for engine in engines:
-        say(f"makes ready: {engine.way}")
+        logger.info(f"makes ready: {engine.way}")
         try:
             ready[engine.way] = _ready(engine, model, threads, work)
         except Exception as error:  # whatever a converter or compiler raises is what the table tells
             reasons[engine.way] = _reason(error)
-            say(f"left out, {engine.way}: {reasons[engine.way]}")
+            logger.info(f"left out, {engine.way}: {reasons[engine.way]}")
     return ready, reasons
 
 

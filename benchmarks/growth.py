@@ -21,8 +21,8 @@ import typer
 from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
 from benchmarks.nights import Nights, write_version
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.progress import say
 
 CHANGED_ONE_IN = 100
 
@@ -49,7 +49,7 @@ def compare(
     for n_rows in [*(sizes or [10_000, 100_000]), *([_MILLION] if million else [])]:
         found[n_rows] = _two_nights(artifact, n_rows, dtype, master)
         first, next_one = (night["seconds"] for night in found[n_rows])
-        say(f"{n_rows} rows: {first:.0f} s, and after changes {next_one:.0f} s")
+        logger.info(f"{n_rows} rows: {first:.0f} s, and after changes {next_one:.0f} s")
     model_id = load_artifact(artifact).model_id
     write_results(out, {"artifact": model_id, "dtype": dtype, "master": master, "nights": found}, _table(found))
 

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from benchmarks.common import MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -109,7 +109,7 @@ def _measured(warehouse: Warehouse) -> dict[str, float]:
         "company_mb": _read(spark, standing.where(F.col("key") == key).select("labels", "probabilities")),
         "label_mb": _read(spark, standing.where(F.array_contains("labels", "label 7")).select("key", "probabilities")),
     }
-    say(f"{found}")
+    logger.info(f"{found}")
     return found
 
 

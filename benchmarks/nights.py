@@ -24,7 +24,7 @@ from jobs import promote, score
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.engine.result import OK, TRUNCATED
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.text import parse_template
+from ptec_udf.text.template import parse_template
 from ptec_udf.warehouse.session import build_session
 
 _TABLE = "ptec.companies"

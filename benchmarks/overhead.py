@@ -40,8 +40,8 @@ from benchmarks.machine import write_results
 from benchmarks.nights import Nights, texts_of, write_version
 from benchmarks.plain_loop import Loop
 from ptec_udf.engine.device import BATCH_TOKENS
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.progress import say
 
 LOOP, NIGHT = "loop", "night"
 _ROWS_OF_A_SLOT = 16
@@ -83,7 +83,7 @@ def compare(
         loop = Loop(str(artifact), loop_file, n_slots, dtype, batch_tokens)
         runs = _in_turn({LOOP: loop.run, NIGHT: lambda: nights.run()[-1]}, repeats)
     if runs[LOOP][0]["tokens"] != runs[NIGHT][0]["tokens"]:
-        say("warning: the night read other tokens than the loop, see results.json: some texts were not clean")
+        logger.warning("the night read other tokens than the loop, see results.json: some texts were not clean")
     seconds = {name: [run[part] for run in runs[way]] for (way, part), name in _NAMES.items()}
     about = {"artifact": model.model_id, **engine, "slots": n_slots, "warm": warm, "rows": len(values)}
     write_results(out, {**about, "runs": runs}, _table(seconds, len(values)))
@@ -94,7 +94,7 @@ def _in_turn(ways: dict[str, Callable[[], dict[str, Any]]], repeats: int) -> dic
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
     for at, name in rounds(ways, repeats):
         runs[name].append(ways[name]())
-        say(f"run {at} of {repeats}, {name}: {runs[name][-1]['seconds']:.1f} s")
+        logger.info(f"run {at} of {repeats}, {name}: {runs[name][-1]['seconds']:.1f} s")
     return runs
 
 

@@ -53,9 +53,9 @@ from benchmarks.machine import write_results
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.scorer import Scorer
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.calibration import probabilities
-from ptec_udf.progress import say
 
 ALL = "all parts"
 BATCH_ROWS = 32
@@ -103,9 +103,9 @@ def compare(
     n_threads = use_threads(threads)
     ways, left_out = _ways(model, given, dtype, batch_tokens)
     for reason in left_out:
-        say(f"left out, {reason}")
+        logger.info(f"left out, {reason}")
     for name, way in ways.items():
-        say(f"first pass, {name}")
+        logger.info(f"first pass, {name}")
         way()
     scored, seconds = in_turn(ways, len(given), repeats)
     found = {name: _compared(model, ways, scored, seconds, name, len(given)) for name in ways}

@@ -43,8 +43,8 @@ from benchmarks.machine import write_results
 from benchmarks.peft_scorer import BATCH_ROWS, make_predict_fn
 from ptec_udf.config import EngineConfig, WarehouseConfig
 from ptec_udf.engine.udf import scoring_udf
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.progress import say
 from ptec_udf.warehouse.session import build_session
 
 BATCH_UDF = "predict_batch_udf"
@@ -102,7 +102,7 @@ def _ways(spark: SparkSession, artifact: Path, dtypes: Sequence[str], place: Pat
     if importlib.util.find_spec("mlflow"):
         ways[MLFLOW] = _mlflow_udf(spark, artifact, place)("text")
     else:
-        say(f"{MLFLOW} is left out: MLflow is not installed, see the extra 'benchmarks' in setup.py")
+        logger.info(f"{MLFLOW} is left out: MLflow is not installed, see the extra 'benchmarks' in setup.py")
     return ways
 
 

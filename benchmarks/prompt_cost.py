@@ -44,7 +44,7 @@ from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.calibration import probabilities
-from ptec_udf.model.members import put_together
+from ptec_udf.model.ensemble import put_together
 from ptec_udf.model.network import PtecNetwork
 
 WITH, WITHOUT = "with the prompt", "without"

@@ -25,7 +25,7 @@ from benchmarks.common import load
 from benchmarks.shifted_attention import NAME as SHIFTED
 from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.members import MeanNetwork
+from ptec_udf.model.ensemble import MeanNetwork
 from ptec_udf.model.network import PtecNetwork
 
 EAGER, COMPILED = "eager torch", "torch.compile"

@@ -20,7 +20,7 @@ from benchmarks.nights import columns_of, make_champion
 from jobs import housekeeping, promote, recalibrate, score
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import build_session
 
@@ -195,7 +195,9 @@ class Site:
         tables = [self.table_folder(name) for name in SCHEMAS]
         files = [file for folder in tables for file in folder.rglob("*") if file.is_file()]
         found["warehouse_mb"] = sum(file.stat().st_size for file in files) / 1e6
-        say(f"night {self.clock.days}: {found['night_s']:.1f} s, {found['warehouse_mb']:.1f} MB, {found['queries']}")
+        logger.info(
+            f"night {self.clock.days}: {found['night_s']:.1f} s, {found['warehouse_mb']:.1f} MB, {found['queries']}"
+        )
         return found
 
     def queries(self) -> dict[str, str]:
@@ -248,7 +250,7 @@ def run_year(year: Year, folder: Path) -> list[dict[str, Any]]:
             if night % MONTH == 0 or night in (LAST_OF_MONTH, year.nights):
                 site.months.append(site.measured())
             elif night % WEEK == 0:
-                say(f"night {night} of {year.nights}: {site.seconds[-1]:.1f} s")
+                logger.info(f"night {night} of {year.nights}: {site.seconds[-1]:.1f} s")
             site.note()
         site.spark.stop()
     return site.months

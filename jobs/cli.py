@@ -61,7 +61,7 @@ def train(
 def search(
     config: Annotated[Path | None, own_config("search")] = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
-    """Choose settings of a training on tune; a search that was killed goes on, more trials may be added."""
+    """Choose settings of a training on validation; a search that was killed goes on, more trials may be added."""
     from jobs.search import run
 
     run_command(lambda: run(config, set_ or []), as_json=json, show=show_pairs)

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ptec_udf.errors import PtecError, UserError, says_full_disk
-from ptec_udf.progress import plain, say, say_as
+from ptec_udf.log import logger, plain, say_as
 
 SiteOption = Annotated[
     Path | None,
@@ -78,32 +78,32 @@ def run_command(
     try:
         result = work()
     except UserError as error:
-        for fault in error.faults:
-            say(f"error: {fault}")
+        for fault in error.errors:
+            logger.error(f"{fault}")
         raise SystemExit(error.exit_code) from None
     except PtecError as error:
-        say(f"error: {error}")
+        logger.error(f"{error}")
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        say("stopped; run the same command again to go on")
+        logger.info("stopped; run the same command again to go on")
         raise SystemExit(1) from None
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and (package := _of_others(error)):
-            say(f"error: the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}")
+            logger.error(f"the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}")
             raise SystemExit(2) from None
         if _is_full_disk(error):
-            say(
-                "error: no room is left on a disk, or it is read-only; make room and give the same command again, what "
+            logger.error(
+                "no room is left on a disk, or it is read-only; make room and give the same command again, what "
                 "is whole is kept"
             )
             raise SystemExit(1) from None
         # The place is shown and the message is not, since it may quote a company's text.
-        say("".join(traceback.format_tb(error.__traceback__)))
-        say(f"error: {_kind_of(error)} at the place above")
+        logger.info("".join(traceback.format_tb(error.__traceback__)))
+        logger.error(f"{_kind_of(error)} at the place above")
         raise SystemExit(1) from None
     _print(result, show, as_json=as_json)
     if message := fault_of(result):
-        say(f"error: {message}")
+        logger.error(f"{message}")
         raise SystemExit(1)
 
 
@@ -120,7 +120,7 @@ def _print(result: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as
             raise
         # Else Python tries again at its end, and tells that too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        say("error: no room is left where the result was to be written; what the command did stands")
+        logger.error("no room is left where the result was to be written; what the command did stands")
         raise SystemExit(1) from None
 
 

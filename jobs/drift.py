@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.command import show_rows
 from jobs.site import open_warehouse
-from ptec_udf.drift.judge import NIGHTS, TRAINING
+from ptec_udf.monitor.judge import NIGHTS, TRAINING
 from ptec_udf.nightly.runs import DONE
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse

@@ -13,7 +13,7 @@ from typing import Any
 from jobs.command import show_rows
 from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.nightly.failures import list_errors
+from ptec_udf.monitor.failures import list_errors
 from ptec_udf.warehouse.session import build_session
 
 

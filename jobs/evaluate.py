@@ -13,15 +13,15 @@ from typing import Any
 from jobs.command import account, show_pairs, show_rows
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import SourceError
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.progress import say
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluation.config import EvaluateConfig
-from training.evaluation.gate import apply_gate
-from training.evaluation.record import keep, readings
-from training.extract.folder import read_extract_record
+from training.data.folder import read_extract_record
+from training.evaluate.config import EvaluateConfig
+from training.evaluate.gate import apply_gate
+from training.evaluate.record import keep, readings
 
 
 def run(model_id: str, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
@@ -33,10 +33,12 @@ def run(model_id: str, config_file: Path | None, overrides: Sequence[str]) -> di
     challenger = registry.find(warehouse, model_id=model_id)
     champion = registry.pointed_to(warehouse, config.alias)
     if champion and champion["model_id"] == challenger["model_id"]:
-        say(f"alias {config.alias} points to {champion['model_id']} already; there is nothing to compare")
+        logger.info(f"alias {config.alias} points to {champion['model_id']} already; there is nothing to compare")
         return {"model_id": challenger["model_id"], "champion_id": champion["model_id"], "passed": None}
     if champion is None:
-        say(f"alias {config.alias} points to no model yet: there is nothing to compare with, so it is measured alone")
+        logger.info(
+            f"alias {config.alias} points to no model yet: there is nothing to compare with, so it is measured alone"
+        )
     return _compare(warehouse, config, challenger, champion)
 
 
@@ -47,7 +49,7 @@ def _check_extracts(config: EvaluateConfig) -> None:
         try:
             read_extract_record(folder)
         except SourceError as error:
-            faults += error.faults
+            faults += error.errors
     if faults:
         raise SourceError(faults)
 
@@ -56,7 +58,7 @@ def _compare(
     warehouse: Warehouse, config: EvaluateConfig, challenger: dict[str, Any], champion: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Load both models, and keep what is found."""
-    from training.evaluation.evaluate import evaluate  # needs the extra train
+    from training.evaluate.evaluate import evaluate  # needs the extra train
 
     made = load_artifact(challenger["location"], challenger["model_id"])
     before = load_artifact(champion["location"], champion["model_id"]) if champion else None

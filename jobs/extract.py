@@ -14,9 +14,9 @@ from jobs.command import show_pairs, show_rows
 from ptec_udf.config_file import load_config
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import pin
-from training.extract.config import ExtractConfig
-from training.extract.extract import extract
-from training.extract.folder import check_out
+from training.data.config import ExtractConfig
+from training.data.extract import extract
+from training.data.folder import check_out
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

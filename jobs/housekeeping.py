@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.command import show_rows
 from ptec_udf.config_file import load_config
-from ptec_udf.nightly.housekeeping import HousekeepingConfig, housekeep
+from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from ptec_udf.config import NoticeConfig, ScoreConfig
 from ptec_udf.errors import PtecError
+from ptec_udf.log import logger, say_as
 from ptec_udf.nightly.runs import FAILED
-from ptec_udf.progress import say, say_as
 
 RETRAIN = "retrain"
 
@@ -87,7 +87,7 @@ def _end(config: NoticeConfig, told: dict[str, Any], which: dict[str, Any]) -> N
     if config.webhook is not None and told["event"] in config.webhook_on:
         said = f"{line} ({', '.join(f'{name} {value}' for name, value in which.items())})"
         _send(config.webhook.get_secret_value(), {"text": said} | told | which)
-    say(line)
+    logger.info(line)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -117,7 +117,7 @@ def _send(url: str, message: dict[str, Any]) -> None:
             fault = type(error).__name__
         if attempt < _TRIES:
             time.sleep(2.0**attempt)
-    say(f"warning: the webhook at {urlsplit(url).hostname} could not be told: {fault}")
+    logger.warning(f"the webhook at {urlsplit(url).hostname} could not be told: {fault}")
 
 
 def _first_line(error: BaseException) -> str:

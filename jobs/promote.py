@@ -16,10 +16,10 @@ from jobs.site import load_site, open_warehouse, opened
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.text import parse_template
+from ptec_udf.text.template import parse_template
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.views import ensure_views
-from training.evaluation.record import check_gate
+from training.evaluate.record import check_gate
 
 _ALIAS = re.compile(r"[A-Za-z0-9_]+")  # as configurations name them
 

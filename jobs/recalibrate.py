@@ -17,10 +17,12 @@ from ptec_udf.warehouse.tables import Warehouse
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """Read the configuration, fit or set, register; return the new model and what was measured."""
-    from training.recalibration.config import RecalibrateConfig
+    from training.calibrate.recalibration.config import RecalibrateConfig
 
     config = load_config(RecalibrateConfig, config_file, overrides)
-    from training.recalibration.recalibrate import recalibrate  # needs the extra 'train', after a look at the settings
+    from training.calibrate.recalibration.recalibrate import (
+        recalibrate,  # needs the extra 'train', after a look at the settings
+    )
 
     warehouse = Warehouse(build_session(config.warehouse, "ptec recalibrate"), config.warehouse.database)
     warehouse.ensure()

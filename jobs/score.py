@@ -13,7 +13,7 @@ from typing import Any
 from jobs.notice import noticed
 from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.nightly.score import score
+from ptec_udf.nightly.run import score
 from ptec_udf.warehouse.session import build_session
 
 

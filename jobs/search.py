@@ -1,4 +1,4 @@
-"""Search settings of a training on tune; needs no Spark.
+"""Search settings of a training on validation; needs no Spark.
 
 python jobs/search.py --config conf/search.yaml
 """

@@ -10,14 +10,14 @@ from pydantic import ConfigDict, model_validator
 
 from ptec_udf.config import EngineConfig, ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.nightly.housekeeping import HousekeepingConfig
-from ptec_udf.progress import say
+from ptec_udf.log import logger
+from ptec_udf.monitor.housekeeping import HousekeepingConfig
 from ptec_udf.section import Section
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluation.config import EvaluateConfig, GateConfig
-from training.extract.config import ExtractConfig
-from training.recalibration.config import RecalibrateConfig
+from training.calibrate.recalibration.config import RecalibrateConfig
+from training.data.config import ExtractConfig
+from training.evaluate.config import EvaluateConfig, GateConfig
 
 
 class AnyConfig(Section):
@@ -51,7 +51,7 @@ def load_site(config_file: Path | None, overrides: Sequence[str]) -> AnyConfig:
     config = load_config(AnyConfig, config_file, overrides)
     for key in (text.partition("=")[0].strip() for text in overrides):
         if key.partition(".")[0] not in AnyConfig.model_fields:
-            say(f"warning: --set {key} has no effect on this command")
+            logger.warning(f"--set {key} has no effect on this command")
     return config
 
 

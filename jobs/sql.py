@@ -17,7 +17,7 @@ from pyspark.errors import (
 
 from jobs.site import load_site
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
@@ -39,17 +39,17 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         ensure_views(warehouse)
     except ConfigError as error:
         # Not refused, since the statement may be the one that mends a table.
-        for fault in error.faults:
-            say(f"warning: {fault}")
+        for fault in error.errors:
+            logger.warning(f"{fault}")
     except PySparkException as error:
         # Who may read and not write can ask all the same.
-        say(
-            f"warning: tables or views could not be brought up to date ({error.getCondition() or type(error).__name__})"
+        logger.warning(
+            f"tables or views could not be brought up to date ({error.getCondition() or type(error).__name__})"
         )
     warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
     if "ptec_score" in query.lower():
         # Only here, since PyTorch comes with it, which takes seconds to load.
-        from ptec_udf.sql_function import register_ptec_score
+        from ptec_udf.warehouse.sql_function import register_ptec_score
 
         register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
     try:
@@ -62,7 +62,7 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
             raise SourceError(f"the statement cannot be run: {message}") from None
         raise SourceError(f"the statement failed while it ran: {_why(error, query)}") from None
     if len(rows) > limit:
-        say(f"only the first {limit} rows are shown; --limit shows more")
+        logger.info(f"only the first {limit} rows are shown; --limit shows more")
     return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}
 
 

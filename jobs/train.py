@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.command import show_pairs, show_rows
 from ptec_udf.config_file import load_config
-from training.args import TrainConfig
+from training.config import TrainConfig
 
 
 def run(config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:

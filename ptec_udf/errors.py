@@ -41,8 +41,8 @@ class UserError(PtecError):
 
     def __init__(self, faults: str | Sequence[str]) -> None:
         """Keep one fault or several; each states the rule, the value and what to do."""
-        self.faults = [faults] if isinstance(faults, str) else list(faults)
-        super().__init__("\n".join(self.faults))
+        self.errors = [faults] if isinstance(faults, str) else list(faults)
+        super().__init__("\n".join(self.errors))
 
 
 class ConfigError(UserError):
@@ -114,7 +114,7 @@ def hide_partitions(message: str) -> str:
 
 
 @contextmanager
-def noting(faults: list[str], where: str = "") -> Iterator[None]:
+def collect_errors(faults: list[str], where: str = "") -> Iterator[None]:
     """Note the faults that end what is done inside, and go on, so that all checks have their say.
 
     Args:
@@ -124,7 +124,7 @@ def noting(faults: list[str], where: str = "") -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        faults += [where + fault for fault in error.faults]
+        faults += [where + fault for fault in error.errors]
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:

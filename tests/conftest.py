@@ -34,7 +34,7 @@ if (archive := Path(sys.prefix) / "classes.jsa").exists():
 def text_again() -> Iterator[None]:
     """Let no test leave its lines as JSON objects to the next one."""
     yield
-    from ptec_udf.progress import say_as  # not before the settings above
+    from ptec_udf.log import say_as  # not before the settings above
 
     say_as("text", "")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.model import network
 
 ROOT = Path(__file__).resolve().parents[1]

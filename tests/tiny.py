@@ -20,16 +20,16 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
-from training.args import PromptConfig
-from training.artifact.export import export
-from training.extract.folder import DATA, RECORD, publishing
-from training.network.head import StandardisedHead
-from training.network.prompt import initial_prompt, prompt_form
+from training.config import PromptConfig
+from training.data.folder import DATA, RECORD, publishing
+from training.export import export
+from training.fit.head import StandardisedHead
+from training.fit.prompt import initial_prompt, prompt_form
 
 FAMILIES = ("bert", "llama", "bloom")
 KINDS = ("input", "deep")

@@ -14,9 +14,9 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
 from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import LoraForm
-from training.extract.data import read_judging
-from training.extract.folder import read_extract_record
-from training.extract.seen import seen_in
+from training.data.dataset import read_judging
+from training.data.folder import read_extract_record
+from training.data.provenance import seen_in
 
 
 def variant(

@@ -24,11 +24,11 @@ import torch
 from torch import nn
 
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.terms_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TermsScorer
 from ptec_udf.model.network import PtecNetwork
-from ptec_udf.model.terms import TermsHead
-from training.extract.data import Rows
-from training.fitting.fit import Trainer
+from ptec_udf.model.tfidf import TermsHead
+from training.data.dataset import Rows
+from training.fit.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ class Layers:
 
 
 def flop_of_training(trainer: Trainer, epochs: int) -> float:
-    """Return the operations of so many epochs: learning from the rows, and measuring tune after each."""
+    """Return the operations of so many epochs: learning from the rows, and measuring validation after each."""
     layers = Layers.of_network(trainer.network)
     if isinstance(trainer.rows.inputs[0], torch.Tensor):
         layers = layers.only(trainer.config.adapter.upper_layers or 0)
     kept = 1 - trainer.config.token_dropout
     of_pass = layers.training if trainer.config.lora or trainer.config.has_prompt else layers.head_training
     learning = of_pass([kept * len(ids) for ids in trainer.rows.inputs])
-    measuring = 0.0 if trainer.tune is None else layers.forward([len(ids) for ids in trainer.tune.inputs])
+    measuring = 0.0 if trainer.validation is None else layers.forward([len(ids) for ids in trainer.validation.inputs])
     return epochs * (learning + measuring)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 
 LOCK = ".lock"
 """File that the process in a folder holds locked."""
@@ -79,5 +79,5 @@ def alone(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ConfigError(f"out must not be in use, {str(folder)!r} is, by another process; wait for it") from None
         except OSError:
-            say(f"{str(folder)!r} is on a disk without locks: let no other process work in it")
+            logger.info(f"{str(folder)!r} is on a disk without locks: let no other process work in it")
         yield

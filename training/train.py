@@ -13,29 +13,29 @@ import numpy as np
 import torch
 
 from ptec_udf.errors import ArtifactError, BackboneError
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import MANIFEST
 from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
-from ptec_udf.progress import say
-from training.args import TrainConfig
-from training.artifact.describe import common_fields
-from training.artifact.export import export
-from training.artifact.folder import check_out
-from training.below import below_prompt
-from training.decisions.decide import Decisions, fit_decisions
-from training.extract.data import Rows
-from training.fitting.checkpoint import Course
-from training.fitting.members import Combined, States, fit_members
-from training.fitting.start import Start
-from training.fitting.terms import Words
+from training.artifact_folder import check_out
+from training.calibrate.decide import Decisions, fit_decisions
+from training.config import TrainConfig
+from training.data.dataset import Rows
+from training.describe import common_fields
+from training.evaluate.report import of_first_fit, report_on
+from training.export import export
+from training.fit.checkpoint import Course
+from training.fit.inputs import Prepared, check_places, prepare
+from training.fit.layer_cache import below_prompt
+from training.fit.members import Combined, States, fit_members
+from training.fit.prompt import prompt_form
+from training.fit.start import Start
+from training.fit.tfidf import Words
+from training.fit.warm import tensors_of
 from training.flops import flop_below, flop_of_training
 from training.folders import LOCK, alone, check_replaceable, check_writable, followed
-from training.network.prompt import prompt_form
-from training.network.warm import tensors_of
-from training.prepare import Prepared, check_places, prepare
 from training.processes.group import ALONE, Group
 from training.processes.together import run_together
-from training.report import of_first_fit, report_on
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Fitted:
         model: the trained members, which are one model.
         decisions: its calibration and thresholds.
         chosen: what led to their forms, where there was a choice.
-        figures: what was measured, by split. Tune is measured on the model that did not train on it.
+        figures: what was measured, by split. Validation is measured on the model that did not train on it.
         courses: the course of each training, by the training's name.
         choice: tensors of the first training where a second one followed.
         flop: floating-point operations of all trainings.
@@ -123,7 +123,7 @@ def _already_done(config: TrainConfig, state: Path) -> dict[str, Any] | None:
         arithmetic = made.metrics.get("arithmetic") if config.processes_on == "executors" else prepared.start.arithmetic
         if (made.metrics.get("identity"), made.metrics.get("arithmetic")) != (prepared.identity, arithmetic):
             return None
-        say("the artifact is there: it was whole when its training was killed")
+        logger.info("the artifact is there: it was whole when its training was killed")
         shutil.rmtree(state, ignore_errors=True)
     return _result(made.model_id, out, made.metrics)
 
@@ -136,16 +136,18 @@ def _state_beside(out: Path) -> Path:
 def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, group: Group) -> dict[str, Any]:
     """Train in this process of a group; the first one writes the artifact and describes it, the others return {}."""
     out = Path(config.out)
-    prepared = group.all_or_none(lambda: prepare(config, ("train", "tune", *measured), group))
+    prepared = group.all_or_none(lambda: prepare(config, ("train", "validation", *measured), group))
     names, rows = prepared.start.names, prepared.rows
-    say(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
+    logger.info(f"{len(names)} labels; rows: " + ", ".join(f"{split} {len(those)}" for split, those in rows.items()))
     cut = {split: those.n_cut for split, those in rows.items()}
     if any(cut.values()):
         told = ", ".join(f"{split} {n}" for split, n in cut.items())
-        say(f"texts longer than {config.max_tokens} tokens (max_tokens), of which not everything is read: {told}")
+        logger.info(
+            f"texts longer than {config.max_tokens} tokens (max_tokens), of which not everything is read: {told}"
+        )
     state = _state_beside(out)
     seconds = 0.0
-    for split in ("train", "tune"):
+    for split in ("train", "validation"):
         rows[split], more = below_prompt(prepared, rows[split], shared or state / "below")
         seconds += more
     arithmetic = group.agreed(prepared.start.arithmetic)  # or one process would go on and another one begin
@@ -158,9 +160,9 @@ def _train(config: TrainConfig, measured: Sequence[str], shared: Path | None, gr
         "identity": prepared.identity,
         "arithmetic": arithmetic,
         "courses": {name: asdict(course) for name, course in fitted.courses.items()},
-        "chosen_on_tune": fitted.chosen,
+        "chosen_on_validation": fitted.chosen,
         "started_from": prepared.start.earlier and prepared.start.earlier.model_id,
-        "tune_share": config.stopping.tune_share,
+        "validation_share": config.stopping.validation_share,
         "log_pos_weights": dict(zip(names, fitted.model.log_weights.tolist(), strict=True)),
         "cut_texts": cut,
         "splits": fitted.figures,
@@ -203,38 +205,38 @@ def _result(model_id: str, out: Path, metrics: dict[str, Any]) -> dict[str, Any]
 
 
 def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
-    """Train with tune held out, let tune decide, and train once more with it where that is wanted."""
-    stopping, tune = start.config.stopping, splits["tune"]
-    model, courses = fit_members(start, splits["train"], tune, "choice", states)
+    """Train with validation held out, let validation decide, and train once more with it where that is wanted."""
+    stopping, validation = start.config.stopping, splits["validation"]
+    model, courses = fit_members(start, splits["train"], validation, "choice", states)
     flop = flop_of_training(model.trainers[0], sum(course.epoch for course in courses.values()))
-    flop += flop_below(model.trainers[0].network, start.config.adapter.upper_layers, [splits["train"], tune])
+    flop += flop_below(model.trainers[0].network, start.config.adapter.upper_layers, [splits["train"], validation])
     words = Words(start.config.terms)
-    of_network = model.logits(tune)
-    model = replace(model, terms=words.chosen_by(tune, of_network, splits["train"]))
-    logits = model.with_terms(of_network, tune)
+    of_network = model.logits(validation)
+    model = replace(model, terms=words.chosen_by(validation, of_network, splits["train"]))
+    logits = model.with_terms(of_network, validation)
     decisions, chosen = fit_decisions(
         logits,
-        tune.targets,
+        validation.targets,
         model.log_weights,
         calibrator=start.config.calibrator,
         thresholds=start.config.thresholds,
     )
     chosen |= words.report
-    figures = {"tune": _measured(logits, model, tune, decisions, start.names)}
+    figures = {"validation": _measured(logits, model, validation, decisions, start.names)}
     choice = None
     if stopping.refit:
         choice = tensors_of(model.network)
-        figures["tune"] = of_first_fit(figures["tune"])
+        figures["validation"] = of_first_fit(figures["validation"])
         epochs = [course.best_epoch for course in courses.values()]
-        say(f"once more from the start, on train and tune together: {', '.join(map(str, epochs))} epochs")
-        whole = splits["train"].joined(tune)
+        logger.info(f"once more from the start, on train and validation together: {', '.join(map(str, epochs))} epochs")
+        whole = splits["train"].joined(validation)
         final, refits = fit_members(start, whole, None, "refit", states, epochs)
         courses |= refits
         flop += flop_of_training(final.trainers[0], sum(epochs))
         final = replace(final, terms=words.fitted_to(whole))
         decisions, model = decisions.moved(model.log_weights, final.log_weights), final
     for split, rows in splits.items():
-        if split not in ("train", "tune") and len(rows):
+        if split not in ("train", "validation") and len(rows):
             figures[split] = _measured(model.as_scored().logits(rows), model, rows, decisions, start.names)
     return Fitted(model, decisions, chosen, figures, courses, choice, flop + words.flop, words.seconds)
 

@@ -22,7 +22,7 @@ from jobs import train as train_job
 from jobs.command import show_pairs, show_rows
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 from ptec_udf.warehouse.embedded import check_free
 from ptec_udf.warehouse.session import build_session
 
@@ -46,21 +46,21 @@ def run(folder: Path) -> dict[str, Any]:
     configs = _write_configs(folder)
     spark = build_session(WarehouseConfig(folder=str(folder / "warehouse")), "ptec demo")
 
-    say("\n1. a table of companies")
+    logger.info("\n1. a table of companies")
     _frame(spark, "companies.jsonl").write.format("delta").saveAsTable(TABLE)
-    say("\n2. extract")
+    logger.info("\n2. extract")
     extract = extract_job.run(configs["extract"], [])
-    say("\n3. train")
+    logger.info("\n3. train")
     model = train_job.run(configs["train"], [])
-    say("\n4. register and promote")
+    logger.info("\n4. register and promote")
     model_id = promote_job.run_register(folder / "artifact", "demo", configs["score"], [])["model_id"]
     promote_job.run_promote(model_id, "champion", "the demo's first model", configs["score"], [])
-    say("\n5. the first night")
+    logger.info("\n5. the first night")
     first = score_job.run(configs["score"], [])
-    say("\n6. companies change, come and go; the second night")
+    logger.info("\n6. companies change, come and go; the second night")
     _change(spark)
     second = score_job.run(configs["score"], [])
-    say("\n7. the same night again")
+    logger.info("\n7. the same night again")
     third = score_job.run(configs["score"], [])
     return {
         "folder": str(folder),
@@ -76,14 +76,16 @@ def run(folder: Path) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Print what the demo did and what an analyst would see."""
     show_pairs({name: value for name, value in result.items() if name not in ("nights", "screen", "why_changed")})
-    say("\nthe nights")
+    logger.info("\nthe nights")
     show_rows(result["nights"])
-    say(f"\nthe likeliest companies of screen({_literal(result['label'])}, NULL), with their names")
+    logger.info(f"\nthe likeliest companies of screen({_literal(result['label'])}, NULL), with their names")
     show_rows(result["screen"])
-    say("\nwhy_changed, without companies that are new")
+    logger.info("\nwhy_changed, without companies that are new")
     show_rows(result["why_changed"])
-    say(f"\neverything is in {result['folder']}; ask more with:")
-    say(f"{_command()} sql --config {result['folder']}/score.yaml \"SELECT * FROM label_scores WHERE key = 'C0001'\"")
+    logger.info(f"\neverything is in {result['folder']}; ask more with:")
+    logger.info(
+        f"{_command()} sql --config {result['folder']}/score.yaml \"SELECT * FROM label_scores WHERE key = 'C0001'\""
+    )
 
 
 def _clear(folder: Path) -> None:
@@ -112,7 +114,7 @@ def _write_configs(folder: Path) -> dict[str, Path]:
         "train": {
             "extract": str(folder / "extract"),
             "out": str(folder / "artifact"),
-            "stopping": {"epochs": 9, "patience": 6, "tune_share": 0.2},
+            "stopping": {"epochs": 9, "patience": 6, "validation_share": 0.2},
             "optimiser": {"batch_rows": 16},
         },
         "score": {"warehouse": warehouse, "source": {"table": TABLE, "key": "company_id"}},

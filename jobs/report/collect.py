@@ -10,9 +10,9 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
-from ptec_udf.drift.judge import ALL, PROBABILITY
 from ptec_udf.errors import RegistryError
-from ptec_udf.nightly.failures import kinds_of
+from ptec_udf.monitor.failures import kinds_of
+from ptec_udf.monitor.judge import ALL, PROBABILITY
 from ptec_udf.nightly.runs import COMMAND, DONE, FAILED, SUPERSEDED
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from ptec_udf.drift.distribution import Counts
+from ptec_udf.monitor.distribution import Counts
 from ptec_udf.nightly.runs import FAILED
 
 WIDTH, HEIGHT = 320, 200

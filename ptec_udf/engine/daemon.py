@@ -10,7 +10,7 @@ import gc
 import importlib
 from contextlib import suppress
 
-from ptec_udf.jars import forget_jars
+from ptec_udf.warehouse.jars import forget_jars
 
 if __name__ == "__main__":
     forget_jars()  # before an import reads them

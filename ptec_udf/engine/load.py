@@ -9,11 +9,11 @@ import torch
 from ptec_udf.engine.device import BATCH_TOKENS, gpu_batch_tokens
 from ptec_udf.engine.host import of_host
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.terms_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TermsScorer
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneName
-from ptec_udf.model.terms import TermsHead
+from ptec_udf.model.tfidf import TermsHead
 
 LoadedBackbone = tuple[Any, Any]
 """A backbone's module and its tokeniser."""

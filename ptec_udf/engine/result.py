@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptec_udf.text import is_cut
+from ptec_udf.text.template import is_cut
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
 FAULTS_OF_A_TEXT = (

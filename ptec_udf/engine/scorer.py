@@ -10,15 +10,15 @@ import torch
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS, check_alive
-from ptec_udf.engine.encode import EncodedText, Encoder
+from ptec_udf.engine.encoder import EncodedText, Encoder
 from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
 from ptec_udf.model import attention, fused
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.head import Head, LabelAttention
+from ptec_udf.model.ensemble import MeanNetwork, put_together
+from ptec_udf.model.heads import Head, LabelAttention
 from ptec_udf.model.lora import add_into, check_unchanged
-from ptec_udf.model.members import MeanNetwork, put_together
 from ptec_udf.model.network import PtecNetwork
-from ptec_udf.model.terms import TermsHead
+from ptec_udf.model.tfidf import TermsHead
 
 # Of texts that are tokenised together: before they are cut, their tokens take far more memory than they do.
 _CHARACTERS_AT_ONCE = 2**20

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import torch
 
-from ptec_udf.engine.encode import EncodedText
+from ptec_udf.engine.encoder import EncodedText
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.scorer import Scorer, batches, pad
 from ptec_udf.model.network import PtecNetwork

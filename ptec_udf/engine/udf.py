@@ -19,7 +19,7 @@ from ptec_udf.engine.isolated import isolated
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.remote import carried, cores, counter
+from ptec_udf.warehouse.remote import carried, cores, counter
 
 SCORED = T.StructType(
     [

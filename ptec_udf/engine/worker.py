@@ -25,7 +25,7 @@ from ptec_udf.model.artifact import read_artifact
 if TYPE_CHECKING:  # half of a night's imports, of which its driver, where no text is scored, has no need
     from ptec_udf.engine.load import LoadedBackbone
     from ptec_udf.engine.scorer import Scorer
-    from ptec_udf.engine.terms_scorer import TermsScorer
+    from ptec_udf.engine.tfidf_scorer import TermsScorer
 
 MOST_BACKBONES = 2
 """That a worker holds at once, such as the champion's and that of a challenger; they are most of what models take."""

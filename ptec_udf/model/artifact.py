@@ -29,7 +29,7 @@ from ptec_udf.model.artifact_format import (
 )
 from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import Manifest, TermsForm
-from ptec_udf.model.terms import Terms
+from ptec_udf.model.tfidf import Terms
 
 
 class Member(NamedTuple):

@@ -12,10 +12,10 @@ head.safetensors           ``weight`` (n_labels, width or number of terms) and `
                            (n_labels, width), of members likewise. With terms beside a backbone, ``terms.weight``
                            (n_labels, number of terms) and ``terms.bias`` (n_labels,), whose logits are added
 metrics.json               what training measured
-choice.safetensors         the same tensors of the first training, which has not seen tune; only if a
+choice.safetensors         the same tensors of the first training, which has not seen validation; only if a
                            second one followed. A later training can start from them
 seen.safetensors           hashes of the rows that were learned from or fitted to, which must not judge the model: see
-                           training/extract/seen.py. Artifacts that were made before there was this file lack it
+                           training/data/provenance.py. Artifacts that were made before there was this file lack it
 ========================== =====================================================================
 
 Nothing in it is a pickle. ``model_id`` is a hash of everything that decides a score, so equal

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.curve import Point, is_rising
-from ptec_udf.text import is_blank, parse_template
+from ptec_udf.text.template import is_blank, parse_template
 
 Cut = Literal["end", "longest_segment"]
 """What is cut of a text that is too long: its end, or the end of its longest segments, see ``engine/cut.py``."""
@@ -141,7 +141,7 @@ class Manifest(_Part):
         try:
             parse_template(template)
         except ConfigError as error:
-            raise ValueError("; ".join(error.faults)) from error
+            raise ValueError("; ".join(error.errors)) from error
         return template
 
     @field_validator("labels")

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ptec_udf.model import mpnet
-from ptec_udf.model.head import Head, LabelAttention
+from ptec_udf.model.heads import Head, LabelAttention
 from ptec_udf.model.prefix import (
     BackboneShape,
     LayerKeysValues,

@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import ErrorBudgetError, RemovalBudgetError
+from ptec_udf.monitor.failures import ErrorKind
 from ptec_udf.nightly.diff import GONE, NEW, NO_KEY, SAME
-from ptec_udf.nightly.failures import ErrorKind
 from ptec_udf.nightly.plan import Night
 
 # A night of a few companies may have as many errors, or lack as many, as one of so many: one of three says nothing.

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.result import ERROR
-from ptec_udf.text import quoted, text_hash
+from ptec_udf.text.columns import quoted, text_hash
 from ptec_udf.warehouse.schemas import SCORES
 
 NEW = "new"  # no score under this model yet, or the company was gone

@@ -23,9 +23,9 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import HeldError
-from ptec_udf.progress import say
-from ptec_udf.remote import go_first
+from ptec_udf.log import logger
 from ptec_udf.warehouse.embedded import FOLDER_SETTING, tell_runs
+from ptec_udf.warehouse.remote import go_first
 from ptec_udf.warehouse.tables import Warehouse
 
 LEASE = timedelta(minutes=10)
@@ -69,7 +69,7 @@ class Hold:
                 raise _held(row["run_id"], self._name)
             if first is None:
                 first = row
-                say(f"run {row['run_id']} holds {_told(self._name)}; waiting to see whether it is at work")
+                logger.info(f"run {row['run_id']} holds {_told(self._name)}; waiting to see whether it is at work")
             sleep(_SECONDS_BETWEEN_LOOKS)
 
     def renew(self) -> None:

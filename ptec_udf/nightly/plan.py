@@ -10,16 +10,16 @@ from functools import cached_property
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from ptec_udf.columns import missing_columns, unstable_columns
 from ptec_udf.config import ScoreConfig, ShadowConfig
-from ptec_udf.errors import ConfigError, HeldError, UserError, noting
+from ptec_udf.errors import ConfigError, HeldError, UserError, collect_errors
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly.diff import keyed_texts, marked
 from ptec_udf.nightly.identity import as_known
 from ptec_udf.nightly.runs import History, RunRecord
 from ptec_udf.nightly.stage import known_texts
-from ptec_udf.text import parse_template, text_column, text_id
+from ptec_udf.text.columns import missing_columns, text_column, unstable_columns
+from ptec_udf.text.template import parse_template, text_id
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.corrections import corrections_by_company
 from ptec_udf.warehouse.schemas import SCHEMAS
@@ -140,10 +140,10 @@ def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
         model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
         artifact = load_artifact(model["location"], model["model_id"])
     except UserError as error:
-        faults = list(error.faults)
-        with noting(faults):
+        faults = list(error.errors)
+        with collect_errors(faults):
             pin(warehouse.spark, config.source, warehouse)
-        raise error if faults == error.faults else ConfigError(faults) from None
+        raise error if faults == error.errors else ConfigError(faults) from None
     return night_of(warehouse, config, artifact, pin(warehouse.spark, config.source, warehouse))
 
 

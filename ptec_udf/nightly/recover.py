@@ -20,11 +20,11 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import HeldError
+from ptec_udf.log import logger
 from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.plan import Night, night_of
 from ptec_udf.nightly.runs import DONE, RunRecord, run_name
-from ptec_udf.progress import say
-from ptec_udf.text import fields_in, text_id
+from ptec_udf.text.template import fields_in, text_id
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.source import PinnedSource
 
@@ -98,7 +98,7 @@ def _finish(night: Night, killed: Sequence[Row], columns: str) -> None:
         record = _record(night, row, columns)
         record.count_written(night.warehouse)
         record.write(night.warehouse, DONE)
-        say(f"run {record.run_id} wrote scores and has no row, as one that was killed; it is written now")
+        logger.info(f"run {record.run_id} wrote scores and has no row, as one that was killed; it is written now")
 
 
 def _record(night: Night, row: Row, columns: str) -> RunRecord:

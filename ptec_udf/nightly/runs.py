@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 from ptec_udf.warehouse.source import PinnedSource
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -50,7 +50,7 @@ class History:
         begun = [row["started"].timestamp() for row in [*self.rows, *self.estimates]]
         newest = datetime.fromtimestamp(max(begun, default=0), UTC)
         if newest - now > _CLOCKS_DIFFER:
-            say(f"warning: a run of {newest:%Y-%m-%d %H:%M} is on record, later than now: this one is put after it")
+            logger.warning(f"a run of {newest:%Y-%m-%d %H:%M} is on record, later than now: this one is put after it")
         return max(now, newest + timedelta(microseconds=1))
 
     def has_failed_as(self, run_id: str) -> bool:
@@ -219,4 +219,4 @@ class RunRecord:
         try:
             self.write(warehouse, FAILED, error)
         except (PySparkException, Py4JError, OSError):
-            say(f"warning: run {self.run_id} failed and its row could not be written")
+            logger.warning(f"run {self.run_id} failed and its row could not be written")

@@ -18,11 +18,11 @@ from typing import Any
 from ptec_udf.config import ModelChoice, ScoreConfig, ShadowConfig
 from ptec_udf.engine.worker import MOST_BACKBONES, MOST_MODELS
 from ptec_udf.errors import HeldError, PtecError, RegistryError, UserError
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.nightly.plan import Night, check_alias, new_record, night_of, source_faults, superseded
 from ptec_udf.nightly.runs import COMMAND, FAILED, SKIPPED, History
-from ptec_udf.progress import say
-from ptec_udf.text import fields_in
+from ptec_udf.text.template import fields_in
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.source import PinnedSource
 from ptec_udf.warehouse.tables import Warehouse
@@ -54,7 +54,7 @@ def find_shadows(champion: Night) -> list[Shadow]:
     found = [_find(champion.warehouse, name, taken) for name in champion.config.shadows]
     for shadow in found:
         if shadow.skipped:
-            say(f"warning: shadow {shadow.name} is skipped: {shadow.skipped}")
+            logger.warning(f"shadow {shadow.name} is skipped: {shadow.skipped}")
     return found
 
 
@@ -144,14 +144,14 @@ def _ended(
         config = _config(champion.config, shadow, source, shadow_of)
         if shadow.model is None or shadow.skipped:
             return _write_skipped(champion.warehouse, shadow, config, source)
-        say(f"shadow {shadow.name}")
+        logger.info(f"shadow {shadow.name}")
         return _score(champion.warehouse, shadow.model, config, source, run)
     except Exception as error:
         if not isinstance(error, PtecError):
             # The place is shown and the message is not, since it may quote a company's text.
-            say("".join(traceback.format_tb(error.__traceback__)))
+            logger.info("".join(traceback.format_tb(error.__traceback__)))
         said = _said(error)
-        say(f"warning: shadow {shadow.name} failed, the champion's night is done: {said}")
+        logger.warning(f"shadow {shadow.name} failed, the champion's night is done: {said}")
         return {"model_id": shadow.model and shadow.model["model_id"], "outcome": FAILED, "error": said}
 
 
@@ -193,7 +193,7 @@ def _night(warehouse: Warehouse, model: dict[str, Any], config: ShadowConfig, so
 def _said(error: Exception) -> str:
     """Say what went wrong without quoting what others said."""
     if isinstance(error, UserError):
-        return "; ".join(error.faults)
+        return "; ".join(error.errors)
     return str(error) if isinstance(error, PtecError) else type(error).__name__
 
 

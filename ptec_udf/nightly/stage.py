@@ -20,11 +20,11 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.udf import Counters, rows_of_models, scoring_udf, task_slots, together_udf
+from ptec_udf.log import logger, seconds_left, watched
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.nightly.deal import deal, scored_slice, slices_of
 from ptec_udf.nightly.reason import worker_died
-from ptec_udf.progress import say, seconds_left, watched
-from ptec_udf.remote import describe_jobs, is_remote, off_its_tables, tasks_told
+from ptec_udf.nightly.tasks import deal, scored_slice, slices_of
+from ptec_udf.warehouse.remote import describe_jobs, is_remote, off_its_tables, tasks_told
 from ptec_udf.warehouse.tables import Warehouse
 
 # While a slice is being committed, and its last tasks leave cores idle, the next one is scored.
@@ -148,7 +148,9 @@ def stage(
             except (PySparkException, Py4JError) as error:
                 if beside or not worker_died(error):
                     raise
-                say(f"warning: workers died in slice {one['slice'] + 1}; it is scored again, to find what they die of")
+                logger.warning(
+                    f"workers died in slice {one['slice'] + 1}; it is scored again, to find what they die of"
+                )
                 write(one, _alone(warehouse, artifact, engine, in_tasks, isolates=True))
 
         with watched(lambda seconds: _line(counters, n_texts, whole, seconds, dict(tasks))):

@@ -9,7 +9,7 @@ from operator import and_
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.text import clean
+from ptec_udf.text.columns import clean
 
 
 def is_complete() -> Column:

@@ -11,8 +11,8 @@ from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, UnknownException
 from pyspark.sql import SparkSession
 
-from ptec_udf.progress import say
-from ptec_udf.text import quote
+from ptec_udf.log import logger
+from ptec_udf.text.columns import quote
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.files import list_files
 from ptec_udf.warehouse.leftover import remove_leftover
@@ -59,7 +59,7 @@ def create_table(spark: SparkSession, database: str, table: str) -> None:
             if has_data or not tries_left:
                 raise  # data of somebody else, or half a table that nobody completes
         if not remove_leftover(spark, folder, older_than=_least_age(spark)):
-            say(f"table {database}.{table} is half created, perhaps by another process; waiting for it")
+            logger.info(f"table {database}.{table} is half created, perhaps by another process; waiting for it")
             time.sleep(_WAIT_S)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from ptec_udf.errors import WarehouseBusyError
-from ptec_udf.jars import remembered_jars
-from ptec_udf.progress import say
+from ptec_udf.log import logger
+from ptec_udf.warehouse.jars import remembered_jars
 
 # Where the session that this package built keeps its tables; absent in a session of the site.
 FOLDER_SETTING = "spark.ptec.folder"
@@ -84,7 +84,9 @@ def check_free(folder: Path) -> None:
     lock = folder / "metastore" / "dbex.lck"
     until = time.monotonic() + _LOCK_WAIT_S
     if _is_locked(lock):
-        say(f"the warehouse {str(folder)!r} is in use by another process: waiting for it, {_LOCK_WAIT_S:.0f} s at most")
+        logger.info(
+            f"the warehouse {str(folder)!r} is in use by another process: waiting for it, {_LOCK_WAIT_S:.0f} s at most"
+        )
     while _is_locked(lock):
         if time.monotonic() > until:
             raise _busy(folder)

@@ -12,8 +12,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ptec_udf.remote import is_remote
-from ptec_udf.text import no_pattern
+from ptec_udf.text.columns import no_pattern
+from ptec_udf.warehouse.remote import is_remote
 
 
 def list_files(spark: SparkSession, path: str) -> list[tuple[str, int, int]] | None:

@@ -10,8 +10,8 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from ptec_udf.remote import is_remote
 from ptec_udf.warehouse.files import is_gone, is_here, list_files, open_path, walk
+from ptec_udf.warehouse.remote import is_remote
 
 _MARK = ".being_removed"
 

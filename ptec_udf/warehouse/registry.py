@@ -12,9 +12,9 @@ from typing import Any
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from ptec_udf.errors import RegistryError, noting
+from ptec_udf.errors import RegistryError, collect_errors
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact, load_artifact
-from ptec_udf.progress import say
 from ptec_udf.warehouse import registered
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -49,7 +49,7 @@ def register(warehouse: Warehouse, artifact_folder: Path, keep: Path, name: str)
     of_model, of_labels = registered.model_row(artifact, location, name), registered.label_rows(artifact)
     registered.keep(artifact, location)
     if known:
-        say(f"model {model_id} is registered already, as {known.name!r}; nothing was changed")
+        logger.info(f"model {model_id} is registered already, as {known.name!r}; nothing was changed")
         return model_id
     # A model counts once it is in models, so a stop between the two leaves nothing half done.
     warehouse.replace_model("labels", of_labels, model_id)
@@ -141,10 +141,10 @@ def promote(
     row = find(warehouse, model_id=model_id)
     moves = moves_of(warehouse, alias)
     if moves and moves[-1].model_id == row["model_id"]:
-        say(f"alias {alias} points to {row['model_id']} already; nothing was changed")
+        logger.info(f"alias {alias} points to {row['model_id']} already; nothing was changed")
         return {"alias": alias, "model_id": row["model_id"], "previous": row["model_id"], "gate": None}
     if not moves:
-        say(f"alias {alias} points to no model yet: there is nothing to compare with")
+        logger.info(f"alias {alias} points to no model yet: there is nothing to compare with")
     judged = {"gate": FIRST} if not moves else gate(moves[-1].model_id, row["model_id"]) if gate else {}
     check(row["location"], row["model_id"])
     return _move(warehouse, PROMOTE, alias, row["model_id"], moves, who, why, judged)
@@ -178,7 +178,9 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Callab
         raise RegistryError(f"alias {alias!r} cannot go back: it {held}; promote a model instead")
     earlier = find(warehouse, model_id=standing[-2])
     faults: list[str] = []
-    with noting(faults, f"alias {alias!r} cannot go back to model {earlier['model_id']}; promote one that loads: "):
+    with collect_errors(
+        faults, f"alias {alias!r} cannot go back to model {earlier['model_id']}; promote one that loads: "
+    ):
         check(earlier["location"], earlier["model_id"])
     if faults:
         raise RegistryError(faults)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from delta import exceptions as conflicts
 
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 
 # All eight: in Python the others are not subclasses of the first, as they are in the JVM.
 _CONFLICTS: tuple[type[Exception], ...] = (
@@ -59,6 +59,8 @@ def with_retries(
         except Exception as error:
             if not in_the_way(error):
                 raise
-            say(f"another writer was in the way ({type(error).__name__}); trying again, {attempt} of {attempts - 1}")
+            logger.info(
+                f"another writer was in the way ({type(error).__name__}); trying again, {attempt} of {attempts - 1}"
+            )
             sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
     return action()

@@ -16,10 +16,10 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError, PtecError
-from ptec_udf.jars import keep_from_python, remember_jars
-from ptec_udf.remote import remote_session
 from ptec_udf.warehouse.embedded import FOLDER_SETTING, check_free, embedded_settings, open_metastore
+from ptec_udf.warehouse.jars import keep_from_python, remember_jars
 from ptec_udf.warehouse.java import check_java, start_java
+from ptec_udf.warehouse.remote import remote_session
 
 _DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 _REQUIRED = {

@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import SourceConfig
-from ptec_udf.errors import SourceError, hide_partitions, noting
-from ptec_udf.remote import DeltaLog, is_delta
-from ptec_udf.text import no_pattern, quote
+from ptec_udf.errors import SourceError, collect_errors, hide_partitions
+from ptec_udf.text.columns import no_pattern, quote
 from ptec_udf.warehouse.files import are_there, list_files, qualified
+from ptec_udf.warehouse.remote import DeltaLog, is_delta
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.tables import Warehouse
@@ -84,8 +84,8 @@ def pin(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | None =
     except SourceError as error:
         if config.version is None:
             raise
-        faults = list(error.faults)
-        with noting(faults):  # what is wrong beside the version
+        faults = list(error.errors)
+        with collect_errors(faults):  # what is wrong beside the version
             _pin(spark, config.model_copy(update={"version": None}), warehouse)
         raise SourceError(list(dict.fromkeys(faults))) from None
 

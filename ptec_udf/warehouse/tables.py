@@ -12,10 +12,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.progress import say
-from ptec_udf.remote import DeltaLog
-from ptec_udf.text import quote
+from ptec_udf.log import logger
+from ptec_udf.text.columns import quote
 from ptec_udf.warehouse.creation import create_table
+from ptec_udf.warehouse.remote import DeltaLog
 from ptec_udf.warehouse.retries import with_retries
 from ptec_udf.warehouse.schemas import SCHEMAS, columns_to_add, schema_faults
 from ptec_udf.warehouse.session import make_database
@@ -184,7 +184,7 @@ class Warehouse:
         if not columns.fields:
             return
         self.spark.sql(f"ALTER TABLE {self.name(table)} ADD COLUMNS ({columns.toDDL()})")
-        say(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
+        logger.info(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
 
 
 def _new(name: str) -> Column:

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ptec_udf import progress
+from ptec_udf import log as progress
 from ptec_udf.config import EngineConfig, WarehouseConfig
-from ptec_udf.sql_function import register_ptec_score
 from ptec_udf.warehouse.session import build_session
+from ptec_udf.warehouse.sql_function import register_ptec_score
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, changed_companies, companies
 from tests.tiny import LABELS

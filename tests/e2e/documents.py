@@ -12,12 +12,12 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.nightly.housekeeping import HousekeepingConfig
-from training.args import TrainConfig
+from ptec_udf.monitor.housekeeping import HousekeepingConfig
 from training.benchmark.config import BenchmarkConfig
-from training.evaluation.config import EvaluateConfig
-from training.extract.config import ExtractConfig
-from training.recalibration.config import RecalibrateConfig
+from training.calibrate.recalibration.config import RecalibrateConfig
+from training.config import TrainConfig
+from training.data.config import ExtractConfig
+from training.evaluate.config import EvaluateConfig
 from training.search.config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]

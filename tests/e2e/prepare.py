@@ -14,7 +14,7 @@ import yaml
 
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.nightly.score import score
+from ptec_udf.nightly.run import score
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from tests.quick import QUICK

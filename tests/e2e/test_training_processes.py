@@ -19,7 +19,7 @@ from tests.e2e.processes import ROOT, TIMEOUT_S
 from tests.e2e.training_process import broken_in_the_second, killed_after_an_epoch, refused_by_the_second
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
-from training.args import TrainConfig
+from training.config import TrainConfig
 from training.processes.together import run_together
 from training.train import train
 
@@ -89,7 +89,7 @@ def test_death_of_one_ends_all_and_one_alone_goes_on(
 def test_what_one_process_refuses_all_refuse(folder: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         run_together(refused_by_the_second, config(folder, "none", "processes=2"))
-    assert refused.value.faults == ["one fault", "and another"]
+    assert refused.value.errors == ["one fault", "and another"]
 
 
 def test_unexpected_error_of_one_ends_all_and_shows_its_place(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

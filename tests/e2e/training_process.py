@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ptec_udf.errors import ConfigError
-from training.args import TrainConfig
+from training.config import TrainConfig
 from training.processes.group import Group
 
 
 def killed_after_an_epoch(config: TrainConfig, measured: Sequence[str], shared: None, group: Group) -> dict[str, Any]:
     """Train until the first state was saved, by the first process, which is then killed."""
-    from training.fitting.checkpoint import Checkpoint
+    from training.fit.checkpoint import Checkpoint
     from training.train import _train
 
     save = Checkpoint.save

@@ -25,8 +25,8 @@ import typer
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from benchmarks.code import code_of
+from ptec_udf.log import logger
 from ptec_udf.nightly.runs import DONE
-from ptec_udf.progress import say
 from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
 from tests.faults.driver_process import FAILED, REFUSED
@@ -240,7 +240,9 @@ def run(
             ended = site.round()
             here = anomalies(site.state(), ended)
             wrong += [f"round {at + 1}: {one}" for one in here]
-            say(f"round {at + 1} of {rounds}: {dict(Counter(one['outcome'] for one in ended))}, {len(here)} anomalies")
+            logger.info(
+                f"round {at + 1} of {rounds}: {dict(Counter(one['outcome'] for one in ended))}, {len(here)} anomalies"
+            )
         if not site.n_with_another:
             wrong.append("in no round a model had two nights with something to do")
         result = {

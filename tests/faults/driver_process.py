@@ -20,7 +20,7 @@ from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import HeldError, PtecError
 from ptec_udf.nightly import hold
-from ptec_udf.nightly.score import score
+from ptec_udf.nightly.run import score
 from ptec_udf.warehouse.embedded import DAEMON
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import build_session

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from ptec_udf.log import logger
 from ptec_udf.nightly.runs import DONE, NOTHING
-from ptec_udf.progress import say
 from tests.e2e.processes import TIMEOUT_S, command_of, environment
 from tests.faults.driver import Driver
 from tests.faults.driver_process import FAILED
@@ -100,7 +100,7 @@ def first_hit(site: FaultSite, driver: Driver, points: Sequence[Point], undistur
         found = run_round(site, driver, point, undisturbed)
         if found.killed or not found.is_right:
             break
-        say(f"{point.name}: nothing was at work any more when it was killed")
+        logger.info(f"{point.name}: nothing was at work any more when it was killed")
     return found
 
 
@@ -134,7 +134,7 @@ def _rerun(site: FaultSite, driver: Driver, point: Point) -> dict[str, Any]:
     except (AssertionError, subprocess.TimeoutExpired) as error:
         result = {"outcome": FAILED, "error": str(error)[-2000:]}
     if result["outcome"] not in ENDED_WELL:
-        say(f"{point.name}: the rerun {result['outcome']}: {result.get('error')}")
+        logger.info(f"{point.name}: the rerun {result['outcome']}: {result.get('error')}")
     return result
 
 

@@ -20,7 +20,7 @@ import typer
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from benchmarks.code import code_of
-from ptec_udf.progress import say
+from ptec_udf.log import logger
 from tests.e2e.processes import ROOT
 from tests.faults.driver import Driver
 from tests.faults.points import AT_RANDOM, IN_ONE_PROCESS, ON_EXECUTORS, POINTS, STEPS, Point, at_random
@@ -54,7 +54,7 @@ def kill(
     typer.echo("\n".join(lines))
     missed = kills - len(record.rounds)
     if missed > 0:
-        say(f"{missed} nights could not be killed; the same command tries them again")
+        logger.info(f"{missed} nights could not be killed; the same command tries them again")
     raise SystemExit(0 if missed <= 0 and all(one.passed for one in record.rounds.values()) else 1)
 
 
@@ -76,7 +76,7 @@ class Record:
             part = self._file.with_suffix(".part")
             part.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
             part.rename(self._file)
-        say(f"round {at + 1}, the {len(self.rounds)}th to end: {found}")
+        logger.info(f"round {at + 1}, the {len(self.rounds)}th to end: {found}")
 
 
 def _kill(folder: Path, left: Iterator[int], record: Record, seed: int) -> None:

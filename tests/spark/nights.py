@@ -13,8 +13,8 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.nightly import score as nightly_score
-from ptec_udf.nightly.score import score
+from ptec_udf.nightly import run as nightly_score
+from ptec_udf.nightly.run import score
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from tests.tiny import tiny_artifact, tiny_companies

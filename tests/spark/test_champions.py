@@ -97,7 +97,7 @@ def test_a_model_that_is_promoted_while_a_night_is_at_work_has_its_own_night_aft
             scored.night()
         return stage_module.stage(*args, **kwargs)
 
-    monkeypatch.setattr("ptec_udf.nightly.score.stage", promoted_meanwhile)
+    monkeypatch.setattr("ptec_udf.nightly.run.stage", promoted_meanwhile)
     late, new = scored.night(), scored.night()
     assert (late["outcome"], late["model_id"], late["counts"]) == ("done", first, {"ok": 5})
     assert (new["outcome"], new["counts"]) == ("done", {"ok": 35})

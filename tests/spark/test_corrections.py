@@ -11,8 +11,8 @@ from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.test_extract import SCHEMA, FixedSource, config, written
-from training.extract.extract import extract
-from training.extract.folder import read_extract_record
+from training.data.extract import extract
+from training.data.folder import read_extract_record
 
 ROWS: list[tuple[Any, ...]] = [
     (1, "A", "a", ["Health", "Tech"], "train"),
@@ -117,8 +117,8 @@ def test_a_wrong_table_is_refused_and_without_one_nothing_is_corrected(warehouse
     wrong.write.format("delta").mode("overwrite").option("overwriteSchema", "true").saveAsTable(name)
     with pytest.raises(ConfigError) as error:
         run(warehouse, tmp_path / "y")
-    assert [fault for fault in error.value.faults if "is_true must be boolean" in fault]
-    assert [fault for fault in error.value.faults if "column at (timestamp) is missing" in fault]
+    assert [fault for fault in error.value.errors if "is_true must be boolean" in fault]
+    assert [fault for fault in error.value.errors if "column at (timestamp) is missing" in fault]
     spark.sql(f"DROP TABLE {name}")
     record = run(warehouse, tmp_path / "x")
     assert (record["corrections"]["version"], record["corrections"]["counts"]["read"]) == (None, 0)

@@ -13,7 +13,7 @@ from py4j.protocol import Py4JNetworkError
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import ArtifactError, ConfigError, HeldError, PtecError
-from ptec_udf.nightly import score as score_module
+from ptec_udf.nightly import run as score_module
 from ptec_udf.nightly.runs import History, RunRecord
 from tests.spark.nights import Site, before_writing, changed_companies, companies, kill_after_merge
 from tests.tiny import LABELS, tiny_artifact

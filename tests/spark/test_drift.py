@@ -14,8 +14,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ptec_udf.drift.distribution import count_probabilities, probability_counts
-from ptec_udf.language import language
+from ptec_udf.monitor.distribution import count_probabilities, probability_counts
+from ptec_udf.monitor.language import language
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site
 from tests.spark.test_commands import run

@@ -9,9 +9,9 @@ import pytest
 from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ErrorBudgetError, RemovalBudgetError
+from ptec_udf.monitor.failures import KEPT, STANDING, list_errors
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY
-from ptec_udf.nightly.failures import KEPT, STANDING, list_errors
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import LABELS

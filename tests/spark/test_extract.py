@@ -11,11 +11,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.text import parse_template
+from ptec_udf.text.template import parse_template
 from tests.spark.texts import with_text
-from training.extract.config import ExtractConfig
-from training.extract.extract import extract
-from training.extract.folder import read_extract_record
+from training.data.config import ExtractConfig
+from training.data.extract import extract
+from training.data.folder import read_extract_record
 
 SCHEMA = "id bigint, name string, about string, industries array<string>, part string"
 TEMPLATE = "Name: {name}. About: {about}"
@@ -174,7 +174,7 @@ def test_an_excluded_label_must_occur(spark: SparkSession, tmp_path: Path) -> No
     with pytest.raises(ConfigError) as error:
         run(spark, PLAIN, config(tmp_path / "x", labels={"exclude": ["Helth", "Zzz"]}))
 
-    assert error.value.faults == [
+    assert error.value.errors == [
         "labels.exclude: no company has the label 'Helth'; did you mean 'Health'?",
         "labels.exclude: no company has the label 'Zzz'; remove it or correct its spelling",
     ]
@@ -210,7 +210,7 @@ def test_all_missing_columns_are_named_at_once(spark: SparkSession, tmp_path: Pa
     with pytest.raises(SourceError) as error:
         run(spark, PLAIN, settings)
 
-    assert [fault.partition(";")[0] for fault in error.value.faults[:3]] == [
+    assert [fault.partition(";")[0] for fault in error.value.errors[:3]] == [
         "'source.key': the source has no column 'uid'",
         "'labels.column': the source has no column 'labels'",
         "the source has no column 'nome'",

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.errors import SourceError
 from tests.spark.test_extract import PLAIN, SCHEMA, FixedSource, config, written
-from training.extract.extract import extract
+from training.data.extract import extract
 
 
 def test_auxiliary_labels_stand_in_a_column_of_their_own(spark: SparkSession, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError
 from tests.spark.test_extract import PLAIN, config, run, written
-from training.extract.folder import Place, read_extract_record
+from training.data.folder import Place, read_extract_record
 
 
 def test_a_folder_in_use_is_refused_and_an_extract_replaced_on_request(spark: SparkSession, tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.variants import equal, shuffled
-from training.args import TrainConfig
-from training.evaluation.comparison import Comparison, Difference
-from training.evaluation.config import EvaluateConfig, GateConfig
-from training.evaluation.gate import RULES, apply_gate
-from training.evaluation.record import check_gate, keep, readings
+from training.config import TrainConfig
+from training.evaluate.comparison import Comparison, Difference
+from training.evaluate.config import EvaluateConfig, GateConfig
+from training.evaluate.gate import RULES, apply_gate
+from training.evaluate.record import check_gate, keep, readings
 from training.train import train
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from ptec_udf.errors import HeldError
 from ptec_udf.nightly import hold as module
-from ptec_udf.nightly import score as score_module
-from ptec_udf.nightly import write as write_module
+from ptec_udf.nightly import publish as write_module
+from ptec_udf.nightly import run as score_module
 from ptec_udf.nightly.hold import Hold, held, put_hold
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse

@@ -9,8 +9,8 @@ import pytest
 
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
+from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.nightly.hold import held
-from ptec_udf.nightly.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies

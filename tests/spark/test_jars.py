@@ -11,7 +11,7 @@ import pytest
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from ptec_udf.jars import keep_from_python
+from ptec_udf.warehouse.jars import keep_from_python
 
 
 @pytest.fixture

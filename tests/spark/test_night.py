@@ -236,7 +236,7 @@ def test_a_night_ends_well_although_its_drift_cannot_be_measured(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site.champion()
-    monkeypatch.setattr("ptec_udf.nightly.score.measure_drift", secret)
+    monkeypatch.setattr("ptec_udf.nightly.run.measure_drift", secret)
     result = site.night("drift.measure=true")
     assert (result["outcome"], result["counts"], result["drifted"]) == ("done", {"ok": 70}, None)
     said = capsys.readouterr().err

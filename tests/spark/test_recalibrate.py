@@ -16,8 +16,8 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_extract
-from training.recalibration.config import RecalibrateConfig
-from training.recalibration.recalibrate import recalibrate
+from training.calibrate.recalibration.config import RecalibrateConfig
+from training.calibrate.recalibration.recalibrate import recalibrate
 
 N = 100
 

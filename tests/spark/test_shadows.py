@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ptec_udf.model.artifact_format import HEAD
-from ptec_udf.nightly import score as score_module
+from ptec_udf.nightly import run as score_module
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.plan import Night
 from ptec_udf.nightly.shadows import Shadow, find_shadows

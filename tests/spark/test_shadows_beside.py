@@ -16,7 +16,7 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.udf import Counters, rows_of_models, together_udf
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import HEAD
-from ptec_udf.nightly import score as score_module
+from ptec_udf.nightly import run as score_module
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.plan import Night
 from ptec_udf.warehouse import registry

@@ -9,7 +9,7 @@ from py4j.protocol import Py4JError
 
 from ptec_udf.engine import udf as udf_module
 from ptec_udf.errors import PtecError
-from ptec_udf.nightly import score as score_module
+from ptec_udf.nightly import run as score_module
 from ptec_udf.nightly import shadows as shadows_module
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.nightly.plan import Night

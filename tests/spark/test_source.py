@@ -11,8 +11,8 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import SourceConfig, WarehouseConfig
 from ptec_udf.errors import SourceError
-from ptec_udf.remote import DeltaLog
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
+from ptec_udf.warehouse.remote import DeltaLog
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.source import PinnedSource, pin, quoted_name
 from ptec_udf.warehouse.tables import Warehouse
@@ -97,7 +97,7 @@ def test_a_vacuumed_version_is_refused_before_the_read(spark: SparkSession, tmp_
         pin(spark, source(path=place, version=0))
     with pytest.raises(SourceError) as caught:
         pin(spark, source(path=place, version=0, key="other"))
-    assert [fault.partition(" ")[0] for fault in caught.value.faults] == ["source.version", "source.key"]
+    assert [fault.partition(" ")[0] for fault in caught.value.errors] == ["source.version", "source.key"]
     assert keys(spark, pin(spark, source(path=place, version=1))) == {"b"}
 
 
@@ -262,5 +262,5 @@ def test_key_and_version_are_both_faults(spark: SparkSession, tmp_path: Path) ->
     write(spark, str(tmp_path / "p"), "a", form="parquet")
     with pytest.raises(SourceError) as caught:
         pin(spark, source(path=str(tmp_path / "p"), key="id", version=3))
-    assert "source.version must be null" in caught.value.faults[0]
-    assert "was 'id'; its columns are: 'key'" in caught.value.faults[1]
+    assert "source.version must be null" in caught.value.errors[0]
+    assert "was 'id'; its columns are: 'key'" in caught.value.errors[1]

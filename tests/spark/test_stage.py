@@ -12,8 +12,8 @@ import pytest
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, cost_of
-from ptec_udf.nightly.deal import cost, deal
 from ptec_udf.nightly.stage import _in_turn, _line, off_its_tables
+from ptec_udf.nightly.tasks import cost, deal
 from tests.spark.nights import Site, companies
 
 MOST_TOKENS = 100

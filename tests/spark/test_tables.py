@@ -61,8 +61,8 @@ def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession) -> None
         spark.sql(f"CREATE TABLE {faulty.name(table)} ({columns}) USING delta")
     with pytest.raises(ConfigError) as caught:
         faulty.ensure()
-    assert any("table aliases: column model_id must be string, was int" in fault for fault in caught.value.faults)
-    assert any("table labels: column threshold (float) is missing" in fault for fault in caught.value.faults)
+    assert any("table aliases: column model_id must be string, was int" in fault for fault in caught.value.errors)
+    assert any("table labels: column threshold (float) is missing" in fault for fault in caught.value.errors)
 
 
 def test_tables_of_an_earlier_release_get_what_they_lack(spark: SparkSession, capsys: Any) -> None:
@@ -193,8 +193,8 @@ def test_the_running_session_is_used_and_checked(spark: SparkSession) -> None:
             build_session(WarehouseConfig(folder=f"{folder}-2"))
     finally:
         spark.conf.set("spark.sql.legacy.parameterSubstitution.constantsOnly", "true")
-    assert "constantsOnly must be true, was false" in caught.value.faults[0]
-    assert f"warehouse.folder must be {folder!r}" in caught.value.faults[1]
+    assert "constantsOnly must be true, was false" in caught.value.errors[0]
+    assert f"warehouse.folder must be {folder!r}" in caught.value.errors[1]
 
 
 def test_a_second_process_is_told_that_the_warehouse_is_busy_and_with_which_run(

@@ -10,8 +10,8 @@ import pytest
 from jobs.promote import check_loads
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.sql_function import register_ptec_score
 from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.sql_function import register_ptec_score
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_extract

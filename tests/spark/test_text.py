@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.text import MOST_CHARACTERS, is_cut, parse_template
+from ptec_udf.text.template import MOST_CHARACTERS, is_cut, parse_template
 from tests.spark.texts import with_text
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
@@ -185,7 +185,7 @@ def test_all_missing_columns_are_named_at_once(spark: SparkSession) -> None:
     with pytest.raises(SourceError) as error:
         with_text(df, parse_template("{nme} {city} {name}"), {"city": "town"})
 
-    assert error.value.faults == [
+    assert error.value.errors == [
         "the source has no column 'nme'; did you mean 'name'?",
         "'city': the source has no column 'town'",
         "columns of the source: 'name'",

@@ -21,8 +21,8 @@ from ptec_udf.engine.isolated import KILLED
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night, pin_night
-from ptec_udf.rehearsal import arrangements, verify
-from ptec_udf.rehearsal.sample import sample_texts
+from ptec_udf.preflight import arrangements, verify
+from ptec_udf.preflight.sample import sample_texts
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.tables import Warehouse

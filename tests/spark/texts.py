@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from pyspark.sql import DataFrame
 
-from ptec_udf.text import Template, text_column, text_hash
+from ptec_udf.text.columns import text_column, text_hash
+from ptec_udf.text.template import Template
 
 
 def with_text(df: DataFrame, template: Template, columns: Mapping[str, str | None] | None = None) -> DataFrame:

@@ -14,7 +14,7 @@ from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
-from training.args import TrainConfig
+from training.config import TrainConfig
 from training.train import train
 
 

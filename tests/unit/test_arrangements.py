@@ -15,9 +15,9 @@ from ptec_udf.engine.result import ERROR, OK, ScoredText
 from ptec_udf.model import network
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import Label
-from ptec_udf.rehearsal.arrangements import arrangements, score_in_driver
-from ptec_udf.rehearsal.comparison import compare
-from ptec_udf.rehearsal.plain import score_alone
+from ptec_udf.preflight.arrangements import arrangements, score_in_driver
+from ptec_udf.preflight.comparison import compare
+from ptec_udf.preflight.plain import score_alone
 from tests.faulty import pooled_with_padding
 from tests.tiny import LABELS, tiny_artifact, tiny_companies, tiny_text
 from tests.variants import variant

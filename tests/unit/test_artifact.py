@@ -15,7 +15,7 @@ from ptec_udf.model.artifact import load_artifact, read_artifact
 from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, _canonical, _checksum, seal
 from ptec_udf.model.manifest import LoraForm, Manifest
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
-from training.artifact.export import export
+from training.export import export
 
 ALL_FILES = (MANIFEST, ADAPTER, ADAPTER_CONFIG, HEAD, METRICS)
 
@@ -81,7 +81,7 @@ def test_changed_byte_is_refused_with_the_name_of_the_file(folder, name, at):
     (folder / name).write_bytes(data)
     with pytest.raises(ArtifactError) as caught:
         load_artifact(folder)
-    assert all(str(folder / name) in fault for fault in caught.value.faults)
+    assert all(str(folder / name) in fault for fault in caught.value.errors)
 
 
 def test_all_changed_files_are_named(folder):
@@ -89,7 +89,7 @@ def test_all_changed_files_are_named(folder):
         (folder / name).write_bytes(b"")
     with pytest.raises(ArtifactError) as caught:
         load_artifact(folder)
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.errors) == 2
 
 
 def test_all_missing_files_are_named(folder):
@@ -97,7 +97,7 @@ def test_all_missing_files_are_named(folder):
         (folder / name).unlink()
     with pytest.raises(ArtifactError) as caught:
         load_artifact(folder)
-    assert caught.value.faults == [f"{folder / name}: file of the artifact is missing" for name in (HEAD, METRICS)]
+    assert caught.value.errors == [f"{folder / name}: file of the artifact is missing" for name in (HEAD, METRICS)]
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])

@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load
 
 from ptec_udf.config_file import load_config
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact_format import ADAPTER, CHOICE
 from tests.tiny import LABELS, tiny_backbone, tiny_extract, write_rows
 from tests.unit.trainings import QUICK, weights_of
-from training.args import TrainConfig
-from training.extract.data import read_splits, tokenised
-from training.extract.folder import DATA, RECORD
-from training.fitting.checkpoint import Checkpoint
-from training.fitting.fit import trained_parameters
-from training.fitting.loss import loss_sum
-from training.prepare import prepare
+from training.config import TrainConfig
+from training.data.dataset import read_splits, tokenised
+from training.data.folder import DATA, RECORD
+from training.fit.checkpoint import Checkpoint
+from training.fit.inputs import prepare
+from training.fit.loss import loss_sum
+from training.fit.trainer import trained_parameters
 
 WEIGHT = "auxiliary={weight: .5}"
 TAGS = ("solar", "film", "gene")
@@ -47,21 +47,23 @@ def tagged(tmp_path_factory):
 def prepared(tiny_folder, tagged, tmp_path):
     """What ``ptec train`` starts from, with auxiliary labels."""
     options = [f"extract={tagged}", f"out={tmp_path / 'out'}", f"backbone={tiny_backbone(tiny_folder, 'bert')}"]
-    return prepare(load_config(TrainConfig, None, [*options, *QUICK, WEIGHT, "token_dropout=0"]), ("train", "tune"))
+    return prepare(
+        load_config(TrainConfig, None, [*options, *QUICK, WEIGHT, "token_dropout=0"]), ("train", "validation")
+    )
 
 
 def test_rows_know_their_auxiliary_labels_or_that_none_are_known(tagged, load_tiny):
-    examples = read_splits(tagged, tune_share=0.3, auxiliary=True)
+    examples = read_splits(tagged, validation_share=0.3, auxiliary=True)
     rows = {split: tokenised(part, Encoder(load_tiny("bert")[1], 32)) for split, part in examples.items()}
     expected = {row["key"]: row["auxiliary"] for row in pq.read_table(tagged / DATA).to_pylist()}
-    whole = rows["train"].joined(rows["tune"])
+    whole = rows["train"].joined(rows["validation"])
     for key, values in zip(whole.keys, whole.auxiliary, strict=True):
         if expected[key] is None:
             assert np.isnan(values).all()
         else:
             assert [tag for tag, value in zip(TAGS, values, strict=True) if value] == expected[key]
     assert 0.1 < np.isnan(whole.auxiliary).mean() < 0.4
-    assert read_splits(tagged, tune_share=0.3)["train"].auxiliary is None
+    assert read_splits(tagged, validation_share=0.3)["train"].auxiliary is None
 
 
 def test_unknown_cells_have_no_loss():

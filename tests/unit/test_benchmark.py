@@ -15,12 +15,12 @@ from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from tests.tiny import tiny_backbone, write_rows
 from tests.variants import seen_of, variant
-from training import below
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.results import Results
 from training.benchmark.run import benchmark
-from training.extract.folder import DATA
-from training.fitting.fit import Trainer
+from training.data.folder import DATA
+from training.fit import layer_cache as below
+from training.fit.trainer import Trainer
 from training.methods.compression import Compression
 from training.methods.tfidf import Tfidf
 
@@ -50,7 +50,7 @@ def draws_nothing(monkeypatch):
 @pytest.mark.usefixtures("draws_nothing")
 def test_every_method_is_measured_and_compared(config, ptec, tmp_path):
     found = benchmark(config(ptec, "reference=ptec"))
-    assert found["rows"] == {"train": 204, "tune": 36, "dev": 30, "test": 30}
+    assert found["rows"] == {"train": 204, "validation": 36, "dev": 30, "test": 30}
     seeds = {name: figures["seeds"] for name, figures in found["methods"].items()}
     assert seeds == {"ptec": [1, 2], "tfidf": [1], "gzip": [1]}
     assert found["methods"]["tfidf"]["map"] > 0.5
@@ -134,7 +134,7 @@ def test_what_seeds_share_is_computed_once_and_removed(config, tiny_folder, tmp_
     monkeypatch.setattr(below, "_make", lambda *given: written.append(given[2].name) or make(*given))
     shares = PTEC.replace("n_tokens: 4", "n_tokens: 4, upper_layers: 1")
     benchmark(config(f"methods.ptec={{{shares}, backbone: '{tiny_backbone(tiny_folder, 'mpnet')}'}}"))
-    assert len(written) == len(set(written)) == 2  # train and tune
+    assert len(written) == len(set(written)) == 2  # train and validation
     models = tmp_path / "out" / "dev" / "models"
     assert sorted(place.name for place in models.iterdir()) == ["ptec-1", "ptec-2", "tfidf-1"]
 
@@ -145,7 +145,7 @@ def test_methods_that_differ_in_words_only_are_trained_once(config, ptec, monkey
     epoch = Trainer._epoch
     monkeypatch.setattr(Trainer, "_epoch", lambda self, *given: seeds.append(self.config.seed) or epoch(self, *given))
     found = benchmark(config(ptec, ptec.replace("methods.ptec={", "methods.with_words={terms: {}, n_seeds: 1, ")))
-    assert seeds == [1, 1, 2, 2]  # an epoch with tune held out, and one with it
+    assert seeds == [1, 1, 2, 2]  # an epoch with validation held out, and one with it
     assert [found["methods"][name]["seeds"] for name in ("ptec", "with_words")] == [[1, 2], [1]]
     assert found["methods"]["with_words"]["learning_flop"] > found["methods"]["ptec"]["learning_flop"]
 
@@ -189,7 +189,7 @@ def test_what_would_end_a_method_is_told_before_the_first_one_learns(config, pte
     ]
     with pytest.raises(ConfigError) as caught:
         benchmark(config(ptec, "methods.ptec.prompt.upper_layers=1", long, f"methods.lora={lora}", *frozen))
-    first, second, third, *of_frozen = caught.value.faults
+    first, second, third, *of_frozen = caught.value.errors
     assert first == "methods.ptec: prompt.upper_layers must be null but for MPNet, was: 1 for bert"
     assert second.startswith("methods.long: max_tokens + prompt.n_tokens must be at most ")
     assert third.startswith("methods.lora: lora.layers must be linear layers of the backbone")
@@ -203,7 +203,7 @@ def test_all_backbones_that_are_missing_are_told_at_once(config):
     missing = [f"methods.{name}={{method: {name}, backbone: 'path:/none/{name}'}}" for name in ("head", "knn")]
     with pytest.raises(ConfigError) as caught:
         benchmark(config(*missing))
-    assert [fault[: fault.index(":")] for fault in caught.value.faults] == ["methods.head", "methods.knn"]
+    assert [fault[: fault.index(":")] for fault in caught.value.errors] == ["methods.head", "methods.knn"]
 
 
 @pytest.mark.parametrize(
@@ -220,15 +220,15 @@ def test_all_backbones_that_are_missing_are_told_at_once(config):
         ("reference=none", "reference must be one of tfidf, gzip, ptec, was: 'none'"),
         ("seeds=[5, 5]", "seeds must differ"),
         ("seeds=[-1]", "seeds.0: input should be greater than or equal to 0, was: -1"),
-        ("methods.ptec.stopping.tune_share=.3", "stopping.tune_share must not be set for one method"),
+        ("methods.ptec.stopping.validation_share=.3", "stopping.validation_share must not be set for one method"),
         ("methods.new={method: knn, sizes: [0]}", "methods.new.sizes.0: input should be greater than or equal to 1"),
-        ("evaluated=tune", "evaluated: input should be 'dev' or 'test', was: 'tune'"),
+        ("evaluated=validation", "evaluated: input should be 'dev' or 'test', was: 'validation'"),
     ],
 )
 def test_faults_of_a_configuration_are_named(config, ptec, setting, fault):
     with pytest.raises(ConfigError) as caught:
         config(ptec, setting)
-    (found,) = caught.value.faults
+    (found,) = caught.value.errors
     assert fault in found
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from training.benchmark.compare import Judge, compare
 from training.benchmark.results import Facts, Results, Run
-from training.decisions.calibrate import Calibration
-from training.decisions.decide import Decisions
+from training.calibrate.calibrate import Calibration
+from training.calibrate.decide import Decisions
 
 TARGETS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], dtype=np.float32)
 

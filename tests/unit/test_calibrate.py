@@ -10,14 +10,14 @@ import pytest
 from scipy.special import expit
 
 from ptec_udf.errors import TrainingError
-from training.decisions.calibrate import (
+from training.calibrate.calibrate import (
     Calibration,
     fit_none,
     fit_platt,
     fit_temperature,
     threshold_probabilities,
 )
-from training.decisions.thresholds import common_threshold
+from training.calibrate.thresholds import common_threshold
 
 
 def noisy_cells(n_rows=400, n_labels=12, seed=0):
@@ -90,7 +90,7 @@ def test_calibrator_keeps_the_order_of_a_label(fit):
     ],
 )
 def test_platt_falls_back_and_says_why(logits, targets, reason, caplog):
-    with caplog.at_level(logging.WARNING, "training.decisions.calibrate"):
+    with caplog.at_level(logging.WARNING, "training.calibrate.calibrate"):
         calibration = fit_platt(np.array(logits), np.array(targets), np.zeros(2))
     assert reason in caplog.text
     np.testing.assert_array_equal(calibration.scale, [1.0, 1.0])

@@ -14,9 +14,9 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.curve import Point, bend
 from ptec_udf.model.manifest import Manifest
 from tests.tiny import tiny_artifact
-from training.decisions.calibrate import Calibration, fit_platt
-from training.decisions.calibrate_curve import bent_line
-from training.decisions.shrunk import fit_shrunk
+from training.calibrate.calibrate import Calibration, fit_platt
+from training.calibrate.calibrate_curve import bent_line
+from training.calibrate.shrunk import fit_shrunk
 
 CURVE = [(-3.0, -4.0), (0.0, 1.0), (2.0, 1.5)]
 

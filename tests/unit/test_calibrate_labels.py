@@ -6,9 +6,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from training.decisions.calibrate import fit_platt
-from training.decisions.calibrate_labels import own_lines
-from training.decisions.shrunk import fit_shrunk
+from training.calibrate.calibrate import fit_platt
+from training.calibrate.calibrate_labels import own_lines
+from training.calibrate.shrunk import fit_shrunk
 
 NO_WEIGHTS = np.zeros(3)
 

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from training.fitting.checkpoint import Checkpoint, Course
+from training.fit.checkpoint import Checkpoint, Course
 
 
 def test_state_survives_a_kill_at_any_rename(tmp_path, monkeypatch):

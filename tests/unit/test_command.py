@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from jobs import cli
 from jobs.command import account, run_command, show_pairs, show_rows
 from ptec_udf.errors import UserError
-from ptec_udf.progress import say_as
+from ptec_udf.log import say_as
 
 
 def ends(error: BaseException) -> int:

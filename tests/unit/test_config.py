@@ -8,9 +8,9 @@ from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
 from ptec_udf.faults import switches_for_numbers
-from training.args import TrainConfig
 from training.benchmark.config import BenchmarkConfig
-from training.extract.config import ExtractConfig
+from training.config import TrainConfig
+from training.data.config import ExtractConfig
 from training.search.config import SearchConfig
 
 TRAIN = ["extract=/x", "out=/y"]
@@ -19,7 +19,7 @@ TRAIN = ["extract=/x", "out=/y"]
 def faults_of(kind, file=None, overrides=()):
     with pytest.raises(ConfigError) as caught:
         load_config(kind, file, overrides)
-    return caught.value.faults
+    return caught.value.errors
 
 
 def test_file_is_read_and_overrides_win_in_order(tmp_path):

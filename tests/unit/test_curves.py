@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.curves import curves
+from training.evaluate.curves import curves
 
 
 def points_of(probabilities: np.ndarray, positive: np.ndarray) -> list[list[float]]:

@@ -10,10 +10,10 @@ import tokenizers
 import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from ptec_udf.engine.cut import cuts_at_end, find_openings, kept, shared_out
-from ptec_udf.engine.encode import EncodedText, Encoder
+from ptec_udf.engine.encoder import EncodedText, Encoder
 from ptec_udf.errors import BackboneError
-from ptec_udf.text import parse_template
+from ptec_udf.text.cut import cuts_at_end, find_openings, kept, shared_out
+from ptec_udf.text.template import parse_template
 from tests.tiny import TEMPLATE
 
 COMPANY = "name: {name}. is: {about}. from: {tags} {more} the best team"

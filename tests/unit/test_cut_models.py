@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import OK, TRUNCATED
 from ptec_udf.engine.together import score_together
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import MANIFEST
 from ptec_udf.model.manifest import Manifest
-from ptec_udf.rehearsal.plain import score_alone
+from ptec_udf.preflight.plain import score_alone
 from tests.tiny import TEMPLATE, tiny_artifact, tiny_backbone, tiny_extract, write_rows
 from tests.tolerance import assert_logits_close
 from tests.unit.test_cut import COMPANY, LONG, texts_of
@@ -24,12 +24,12 @@ from tests.unit.test_methods import task_of
 from tests.unit.test_shared_pass import assert_as_alone, count, on_one_backbone
 from tests.unit.trainings import CHANCE
 from tests.variants import same_prompt, variant
-from training.extract.data import read_splits
-from training.extract.folder import DATA, RECORD
+from training.data.dataset import read_splits
+from training.data.folder import DATA, RECORD
+from training.evaluate.metrics import mean_average_precision
 from training.methods.generative import Writer
 from training.methods.head import Head
 from training.methods.n_shot import NShot
-from training.metrics import mean_average_precision
 
 
 def test_an_artifact_without_the_field_is_cut_at_the_end_and_says_nothing_of_it(tiny_folder):
@@ -109,7 +109,7 @@ def test_training_learns_from_what_is_behind_a_long_field_and_says_how_it_cut(ru
     made = run(tmp_path / "out", extract=extract, epochs=4)
     assert made.manifest.cut == "longest_segment"
     assert "texts longer than 32 tokens (max_tokens), of which not everything is read" in capsys.readouterr().err
-    dev = read_splits(extract, tune_share=0.2)["dev"]
+    dev = read_splits(extract, validation_share=0.2)["dev"]
     scored = load_scorer(made).score(dev.texts)
     assert {text.status for text in scored} == {TRUNCATED}
     assert mean_average_precision(np.stack([text.logits for text in scored]), dev.targets) > 1.4 * CHANCE
@@ -127,7 +127,7 @@ def test_methods_cut_alike(extract, tiny_folder, tmp_path):
     learned = Head(backbone=tiny_backbone(tiny_folder, "bert"), max_tokens=32, inverse_penalty=1.0).learn(task)
     made = load_artifact(tmp_path / "head" / "artifact")
     assert made.manifest.cut == "longest_segment"
-    assert mean_average_precision(learned.score(task.tune.texts), task.tune.targets) > 1.3 * CHANCE
+    assert mean_average_precision(learned.score(task.validation.texts), task.validation.targets) > 1.3 * CHANCE
     settings = NShot(backbone=tiny_backbone(tiny_folder, "writer"), max_tokens=32)
     writer = Writer.load(settings, task.names, task.template)
     assert writer.encoder.cut == "longest_segment"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ptec_udf.engine.worker import give_back_memory
-from ptec_udf.jars import forget_jars
+from ptec_udf.warehouse.jars import forget_jars
 from tests.tiny import tiny_artifact
 
 _PROGRAM = """

@@ -1,12 +1,12 @@
-"""What tune decided, carried over to a model whose positives weighed otherwise."""
+"""What validation decided, carried over to a model whose positives weighed otherwise."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from training.decisions.calibrate import fit_platt
-from training.decisions.decide import Decisions
+from training.calibrate.calibrate import fit_platt
+from training.calibrate.decide import Decisions
 
 BEFORE, AFTER = np.log([1.0, 4.0, 9.0]), np.log([2.0, 4.0, 3.0])
 

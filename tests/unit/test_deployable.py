@@ -15,24 +15,24 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
 
 from jobs.promote import check_loads
-from ptec_udf.drift.training import training_reference
 from ptec_udf.engine import worker
 from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.terms_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TermsScorer
 from ptec_udf.engine.worker import EngineSettings, scorer_for
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model.artifact import load_artifact, read_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, METRICS, SEEN, TERMS, seal
 from ptec_udf.model.manifest import Manifest, PromptForm
+from ptec_udf.monitor.training import training_reference
 from tests.tiny import LABELS, tiny_backbone
 from tests.tolerance import assert_logits_close
 from tests.unit.test_methods import task_of
-from training.extract.data import Examples, read_splits
+from training.data.dataset import Examples, read_splits
+from training.evaluate.metrics import mean_average_precision
 from training.methods.head import Head
 from training.methods.linear import Linear, say_if_at_edge
 from training.methods.method import Task
 from training.methods.tfidf import Tfidf
-from training.metrics import mean_average_precision
 
 SETTINGS = EngineSettings(dtype="float32", batch_tokens=512, window_rows=10, window_bytes=1000, threads=1)
 COMMON = {MANIFEST, HEAD, METRICS, SEEN}
@@ -54,12 +54,12 @@ def learned(tiny_folder, companies, tmp_path_factory):
 
 
 def small_task(companies: Path, folder: Path) -> Task:
-    """A third of train, and tune with every third label wrong, so that no method finds it easy."""
+    """A third of train, and validation with every third label wrong, so that no method finds it easy."""
     task = task_of(companies, folder)
-    noisy = task.tune.targets.copy()
+    noisy = task.validation.targets.copy()
     noisy[::3] = np.roll(noisy[::3], 1, axis=1)
     train = Examples(task.train.keys[:80], task.train.texts[:80], task.train.targets[:80])
-    return replace(task, train=train, tune=Examples(task.tune.keys, task.tune.texts, noisy))
+    return replace(task, train=train, validation=Examples(task.validation.keys, task.validation.texts, noisy))
 
 
 @pytest.fixture(params=KINDS)
@@ -84,7 +84,7 @@ def test_artifact_holds_its_files_and_no_more(folder, kind):
 
 def test_executor_scores_as_was_measured(learned, folder, kind, companies, monkeypatch):
     monkeypatch.setattr(worker, "_scorers", {})
-    made, texts = load_artifact(folder), read_splits(companies, tune_share=0.2)["dev"].texts
+    made, texts = load_artifact(folder), read_splits(companies, validation_share=0.2)["dev"].texts
     scorer = scorer_for(made.model_id, made.scoring_files, SETTINGS)
     assert_logits_close([result.logits for result in scorer.score(texts)], learned[kind][0].score(texts))
     check_loads(str(folder), made.model_id)
@@ -92,7 +92,7 @@ def test_executor_scores_as_was_measured(learned, folder, kind, companies, monke
 
 def test_tfidf_scores_as_scikit_learn_fitted_alike(learned, companies, tmp_path):
     task, made = small_task(companies, tmp_path), load_artifact(learned["tfidf"][1])
-    options = {"C": made.metrics["chosen_on_tune"]["inverse_penalty"]["chosen"], "class_weight": "balanced"}
+    options = {"C": made.metrics["chosen_on_validation"]["inverse_penalty"]["chosen"], "class_weight": "balanced"}
     pipeline = make_pipeline(
         make_union(
             TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2),
@@ -100,7 +100,7 @@ def test_tfidf_scores_as_scikit_learn_fitted_alike(learned, companies, tmp_path)
         ),
         OneVsRestClassifier(LogisticRegression(**options, **Tfidf.solver)),
     )
-    texts = read_splits(companies, tune_share=0.2)["dev"].texts
+    texts = read_splits(companies, validation_share=0.2)["dev"].texts
     expected = pipeline.fit(task.whole.texts, task.whole.targets).decision_function(texts)
     np.testing.assert_allclose(learned["tfidf"][0].score(texts), expected, rtol=0, atol=1e-6)
 
@@ -112,19 +112,19 @@ def test_decisions_are_those_of_the_artifact(learned, folder, kind):
     assert made.manifest.calibrator == ("none" if kind == "tfidf" else "platt")
 
 
-def test_penalty_is_chosen_on_tune_and_the_choice_is_recorded(folder, kind):
+def test_penalty_is_chosen_on_validation_and_the_choice_is_recorded(folder, kind):
     metrics = load_artifact(folder).metrics
-    choice = metrics["chosen_on_tune"]["inverse_penalty"]
+    choice = metrics["chosen_on_validation"]["inverse_penalty"]
     quality = {float(penalty): value for penalty, value in choice["map"].items()}
     assert choice["chosen"] == max(quality, key=quality.__getitem__)
     assert len(set(quality.values())) == 2
-    assert metrics["splits"]["tune"]["overall"]["map"] == pytest.approx(quality[choice["chosen"]], abs=1e-5)
+    assert metrics["splits"]["validation"]["overall"]["map"] == pytest.approx(quality[choice["chosen"]], abs=1e-5)
     assert metrics["learning"]["flop"] > 0
 
 
-def test_a_model_that_learned_from_tune_too_has_no_reference_for_drift(folder):
+def test_a_model_that_learned_from_validation_too_has_no_reference_for_drift(folder):
     metrics = load_artifact(folder).metrics
-    assert metrics["splits"]["tune"]["per_label"].keys() == set(LABELS)
+    assert metrics["splits"]["validation"]["per_label"].keys() == set(LABELS)
     assert training_reference(metrics) == {}
 
 
@@ -138,11 +138,11 @@ def test_best_penalty_at_the_edge_of_those_tried_is_told(best, tried, said, caps
     assert (said in told) if said else told == ""
 
 
-def test_model_learns_from_train_and_tune_in_the_end(learned, folder, kind, companies, tmp_path):
-    """Rows of tune are what the first fit does not know."""
+def test_model_learns_from_train_and_validation_in_the_end(learned, folder, kind, companies, tmp_path):
+    """Rows of validation are what the first fit does not know."""
     task = small_task(companies, tmp_path)
-    quality = mean_average_precision(learned[kind][0].score(task.tune.texts), task.tune.targets)
-    assert quality > load_artifact(folder).metrics["splits"]["tune"]["overall"]["map"]
+    quality = mean_average_precision(learned[kind][0].score(task.validation.texts), task.validation.targets)
+    assert quality > load_artifact(folder).metrics["splits"]["validation"]["overall"]["map"]
 
 
 def test_changed_byte_and_missing_file_are_refused_with_the_name(folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from ptec_udf.drift.distribution import (
+from ptec_udf.monitor.distribution import (
     PROBABILITY_BINS,
     PROBABILITY_EDGES,
     _chi_squared,

@@ -10,10 +10,10 @@ import pytest
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.drift.config import DriftConfig
-from ptec_udf.drift.count import add_up, counting
-from ptec_udf.drift.judge import Distribution, Key, Reference, judge, reference_runs, retrain, sums_by_key
 from ptec_udf.errors import ConfigError
+from ptec_udf.monitor.count import add_up, counting
+from ptec_udf.monitor.drift_config import DriftConfig
+from ptec_udf.monitor.judge import Distribution, Key, Reference, judge, reference_runs, retrain, sums_by_key
 
 LANGUAGE = Key("all", "language")
 OF_LABEL = Key("fresh", "probability", "bio\"tech'")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptec_udf.engine.encode import EncodedText, Encoder
+from ptec_udf.engine.encoder import EncodedText, Encoder
 
 TEXT = "we make solar power and wind power for the grid"  # ten words, each one token
 AROUND = {"bert": (["[CLS]"], ["[SEP]"]), "llama": (["<s>"], []), "bloom": ([], [])}

@@ -17,14 +17,14 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import ExtractOrigin
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, write_rows
 from tests.variants import equal, seen_of, variant
-from training.decisions.calibrate import Calibration
-from training.evaluation.config import EvaluateConfig
-from training.evaluation.evaluate import evaluate
-from training.evaluation.held_out import judging_rows, sides
-from training.evaluation.measure import Said, differences
-from training.extract.folder import DATA, RECORD, read_extract_record
-from training.extract.seen import seen_by
-from training.metrics import macro_f1, mean_average_precision
+from training.calibrate.calibrate import Calibration
+from training.data.folder import DATA, RECORD, read_extract_record
+from training.data.provenance import seen_by
+from training.evaluate.config import EvaluateConfig
+from training.evaluate.evaluate import evaluate
+from training.evaluate.held_out import judging_rows, sides
+from training.evaluate.measure import Said, differences
+from training.evaluate.metrics import macro_f1, mean_average_precision
 
 SOURCE = "made-up"
 N_DEV = 30

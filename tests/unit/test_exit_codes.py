@@ -25,9 +25,9 @@ def test_everything_else_ends_with_1(kind):
 
 def test_all_faults_are_kept_and_said_one_a_line():
     error = errors.ConfigError(["out: must be set", "seed: must be 0 or more, was: -1"])
-    assert error.faults == ["out: must be set", "seed: must be 0 or more, was: -1"]
+    assert error.errors == ["out: must be set", "seed: must be 0 or more, was: -1"]
     assert str(error) == "out: must be set\nseed: must be 0 or more, was: -1"
 
 
 def test_one_fault_may_be_given_as_a_text():
-    assert errors.SourceError("no table").faults == ["no table"]
+    assert errors.SourceError("no table").errors == ["no table"]

@@ -8,7 +8,7 @@ import pytest
 
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
-from training.extract.config import ExtractConfig
+from training.data.config import ExtractConfig
 
 GOOD = ["source.table=crm.companies", "template='{name}'", "labels.column=industries", "out=extract"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptec_udf.errors import ConfigError, SourceError
-from training.extract.folder import publishing, read_extract_record
+from training.data.folder import publishing, read_extract_record
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:

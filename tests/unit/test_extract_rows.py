@@ -14,8 +14,8 @@ import pytest
 
 from ptec_udf.errors import SourceError
 from tests.tiny import tiny_extract
-from training.extract.data import read_judging, read_splits
-from training.extract.folder import DATA, RECORD, read_extract_record
+from training.data.dataset import read_judging, read_splits
+from training.data.folder import DATA, RECORD, read_extract_record
 
 Rows = list[dict[str, Any]]
 
@@ -59,7 +59,7 @@ def with_first(rows: Rows, **values: Any) -> Rows:
 )
 def test_rows_that_are_not_the_record_s_are_refused(extract: Path, change: Callable[[Rows], Any], faults: list) -> None:
     damage(extract, change)
-    for read in (lambda: read_splits(extract, tune_share=0.2), lambda: read_judging(extract, "dev")):
+    for read in (lambda: read_splits(extract, validation_share=0.2), lambda: read_judging(extract, "dev")):
         with pytest.raises(SourceError, match="run ptec extract again") as caught:
             read()
         assert all(fault in str(caught.value) for fault in faults)
@@ -69,10 +69,10 @@ def test_rows_that_are_there_twice_or_cannot_be_read_are_refused(extract: Path) 
     part = extract / DATA / "part-0.parquet"
     shutil.copy(part, part.with_name("part-1.parquet"))
     with pytest.raises(SourceError, match="80 rows have one that stands there already"):
-        read_splits(extract, tune_share=0.2)
+        read_splits(extract, validation_share=0.2)
     part.write_bytes(part.read_bytes()[:500])
     with pytest.raises(SourceError, match="reading ended with ArrowInvalid"):
-        read_splits(extract, tune_share=0.2)
+        read_splits(extract, validation_share=0.2)
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_a_label_that_is_named_twice_is_refused(extract: Path) -> None:
     record = read_extract_record(extract)
     (extract / RECORD).write_text(json.dumps(record | {"labels": [*record["labels"], record["labels"][0]]}))
     with pytest.raises(SourceError, match="must name each label once, does so 6 times for 5"):
-        read_splits(extract, tune_share=0.2)
+        read_splits(extract, validation_share=0.2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ptec_udf.errors import ErrorBudgetError, RemovalBudgetError
+from ptec_udf.monitor.failures import ErrorKind
 from ptec_udf.nightly.budget import check_budget, check_removed
-from ptec_udf.nightly.failures import ErrorKind
 
 
 def kinds(*companies: int) -> list[ErrorKind]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ConfigError
@@ -18,9 +18,9 @@ from ptec_udf.model.network import PtecNetwork, pooled
 from tests.tiny import tiny_companies, tiny_extract, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import CHANCE
-from training.args import Recipe
-from training.extract.data import read_splits
-from training.metrics import mean_average_precision
+from training.config import Recipe
+from training.data.dataset import read_splits
+from training.evaluate.metrics import mean_average_precision
 
 TEXTS = [tiny_text(company) for company in tiny_companies(12, seed=5)] + ["a"]
 
@@ -73,7 +73,7 @@ def test_artifact_scores_as_measured_and_can_be_started_from(run, tmp_path, form
     assert made.head_weight.shape == (5, 2 * 2 * 32)
     assert (made.manifest.pooling, made.manifest.layers) == ("mean_max", [-1, 1])
     scorer = Scorer.from_artifact(made, *resolve(made.manifest.backbone.name).load())
-    dev = read_splits(few, tune_share=0.15)["dev"]
+    dev = read_splits(few, validation_share=0.15)["dev"]
     together = np.stack([result.logits for result in scorer.score(dev.texts)])
     assert_logits_close(np.stack([scorer.score([text])[0].logits for text in dev.texts]), together)
     measured = made.metrics["splits"]["dev"]["overall"]["map"]
@@ -92,7 +92,7 @@ def test_artifact_scores_as_measured_and_can_be_started_from(run, tmp_path, form
 )
 def test_with_upper_layers_features_are_of_these_and_of_what_comes_into_them(run, companies, tmp_path, form, pooling):
     made = run(tmp_path / "made", form, "layers=[-1, -2]", f"pooling={pooling}", family="mpnet")
-    dev = read_splits(companies, tune_share=0.15)["dev"]
+    dev = read_splits(companies, validation_share=0.15)["dev"]
     logits = np.stack([text.logits for text in load_scorer(made).score(dev.texts)])
     measured = made.metrics["splits"]["dev"]["overall"]["map"]
     assert measured > CHANCE

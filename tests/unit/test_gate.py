@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from training.evaluation.comparison import Comparison, Difference
-from training.evaluation.config import GateConfig
-from training.evaluation.gate import (
+from training.evaluate.comparison import Comparison, Difference
+from training.evaluate.config import GateConfig
+from training.evaluate.gate import (
     RULES,
     apply_gate,
     broken,

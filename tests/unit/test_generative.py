@@ -13,7 +13,7 @@ from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model.prefix import keys_values_of_embeddings
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone
 from tests.unit.test_methods import task_of
-from training.fitting.checkpoint import Checkpoint
+from training.fit.checkpoint import Checkpoint
 from training.methods.generative import Writer, spelling_of
 from training.methods.n_shot import NShot, _shown
 from training.methods.prompt_tuning import PromptTuning, _Tuning

@@ -11,9 +11,9 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact_format import ADAPTER, HEAD
 from tests.tiny import tiny_backbone
 from tests.unit.test_methods import task_of
-from training.extract.data import read_splits
+from training.data.dataset import read_splits
+from training.evaluate.metrics import mean_average_precision
 from training.methods.head import Head
-from training.metrics import mean_average_precision
 
 EXACT = ("prompt.kind=none", "token_dropout=0")
 
@@ -24,7 +24,7 @@ def test_artifact_holds_a_head_alone_and_scores_as_measured(run, companies, tmp_
     assert (made.manifest.prompt, made.manifest.lora, dict(made.adapter)) == (None, None, {})
     assert HEAD in made.files
     assert ADAPTER not in made.files
-    dev = read_splits(companies, tune_share=0.15)["dev"]
+    dev = read_splits(companies, validation_share=0.15)["dev"]
     logits = np.stack([text.logits for text in load_scorer(made).score(dev.texts)])
     measured = made.metrics["splits"]["dev"]["overall"]["map"]
     assert mean_average_precision(logits, dev.targets) == pytest.approx(measured, abs=1e-6)
@@ -53,12 +53,12 @@ def test_layers_that_such_a_prompt_cannot_have_are_refused(run, tmp_path, kind, 
         run(tmp_path / "out", f"prompt.kind={kind}", f"prompt.upper_layers={n_layers}", family="mpnet")
 
 
-def test_head_that_has_learned_tune_too_is_not_started_from(run, companies, tmp_path, tiny_folder):
+def test_head_that_has_learned_validation_too_is_not_started_from(run, companies, tmp_path, tiny_folder):
     task = task_of(companies, tmp_path / "benchmark")
     Head(backbone=tiny_backbone(tiny_folder, "bert"), max_tokens=32, inverse_penalty=1.0).learn(task)
     start = f"start_from={tmp_path / 'benchmark' / 'artifact'}"
     with pytest.raises(ConfigError, match="start_from must hold a model of ptec train, was one whose head has learned"):
-        run(tmp_path / "out", *EXACT, start, "stopping.tune_share=0.2")
+        run(tmp_path / "out", *EXACT, start, "stopping.validation_share=0.2")
 
 
 def test_heads_cannot_be_averaged_at_scoring(run, tmp_path):

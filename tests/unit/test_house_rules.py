@@ -160,7 +160,7 @@ def test_long_function_is_found() -> None:
 @pytest.mark.parametrize(
     ("package", "source", "found"),
     [
-        ("ptec_udf", "from training.fitting.fit import train", ["training.fitting.fit"]),
+        ("ptec_udf", "from training.fit.trainer import train", ["training.fit.trainer"]),
         ("ptec_udf", "def f():\n    import jobs.cli", ["jobs.cli"]),
         ("training", "from jobs import cli", ["jobs"]),
         ("training", "from ptec_udf import text", []),
@@ -173,8 +173,8 @@ def test_upward_import_is_found(package: str, source: str, found: list[str]) -> 
 
 
 def test_import_of_a_later_room_is_found() -> None:
-    source = "import training.metrics\nfrom training.fitting import fit\nfrom training.extract.data import Rows"
-    assert later_rooms("network", source) == ["training.fitting"]
+    source = "import training.evaluate.metrics\nfrom training.fit import fit\nfrom training.data.dataset import Rows"
+    assert later_rooms("network", source) == ["training.fit"]
     assert later_rooms("artifact", source) == []
 
 

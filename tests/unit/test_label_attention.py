@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model.artifact import read_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.head import Head, LabelAttention
+from ptec_udf.model.heads import Head, LabelAttention
 from ptec_udf.model.network import pooled
 from tests.tiny import LABELS, tiny_companies, tiny_extract, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.args import LossConfig
-from training.fitting.loss import loss_sum, positive_weights
+from training.config import LossConfig
+from training.fit.loss import loss_sum, positive_weights
 
 
 @pytest.mark.parametrize(

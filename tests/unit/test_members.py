@@ -16,14 +16,14 @@ from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model.artifact import load_artifact, read_artifact
 from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.members import MeanNetwork
+from ptec_udf.model.ensemble import MeanNetwork
 from tests.tiny import LABELS, tiny_backbone, tiny_companies, tiny_extract, tiny_manifest, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import QUICK, stop_after
-from training.args import TrainConfig
-from training.artifact.export import export
-from training.fitting.fit import Trainer
-from training.network.warm import tensors_of
+from training.config import TrainConfig
+from training.export import export
+from training.fit.trainer import Trainer
+from training.fit.warm import tensors_of
 from training.train import train
 
 TEXTS = [tiny_text(company) for company in tiny_companies(12, seed=11)]

@@ -1,4 +1,4 @@
-"""Every method learns made-up companies, on train and tune alone."""
+"""Every method learns made-up companies, on train and validation alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import CHANCE
-from training.extract.data import Examples, read_splits
-from training.extract.folder import read_extract_record
-from training.fitting.logistic import log_odds
+from training.data.dataset import Examples, read_splits
+from training.data.folder import read_extract_record
+from training.evaluate.metrics import macro_f1, mean_average_precision
+from training.fit.logistic import log_odds
 from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head
@@ -24,7 +25,6 @@ from training.methods.method import Learned, Method, Task
 from training.methods.neighbours import Neighbours, Radius
 from training.methods.ptec import Ptec
 from training.methods.tfidf import Tfidf
-from training.metrics import macro_f1, mean_average_precision
 
 QUICK = {"max_tokens": 32, "dtype": "float32", "prompt": {"n_tokens": 4}, "optimiser": {"head_lr": 0.03}}
 WITHOUT_PROMPT = {name: value for name, value in QUICK.items() if name != "prompt"}
@@ -32,16 +32,16 @@ WITHOUT_PROMPT = {name: value for name, value in QUICK.items() if name != "promp
 
 def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> Task:
     record = read_extract_record(extract)
-    found = read_splits(extract, tune_share=0.2) | splits
+    found = read_splits(extract, validation_share=0.2) | splits
     return Task(
         names=[label["name"] for label in record["labels"]],
         train=found["train"],
-        tune=found["tune"],
+        validation=found["validation"],
         seed=seed,
         extract=extract,
         extract_fingerprint=record["fingerprint"],
         template=record["template"],
-        tune_share=0.2,
+        validation_share=0.2,
         folder=folder,
         shared=folder / "shared",
     )
@@ -69,7 +69,7 @@ def methods(tiny_folder: Path) -> dict[str, Method]:
     [("ptec", 1.6), ("lora", 1.6), ("head", 1.6), ("knn", 1.2), ("radius", 1.1), ("tfidf", 1.6)],
 )
 def test_method_beats_chance_and_decides(methods, companies, tmp_path, name, times_chance):
-    splits = read_splits(companies, tune_share=0.2)
+    splits = read_splits(companies, validation_share=0.2)
     dev = splits["dev"].joined(splits["test"])
     learned = methods[name].learn(task_of(companies, tmp_path))
     logits = learned.score(dev.texts)
@@ -84,7 +84,7 @@ def test_method_beats_chance_and_decides(methods, companies, tmp_path, name, tim
 
 @pytest.mark.parametrize("name", ["head", "knn", "tfidf"])
 def test_score_of_a_text_does_not_depend_on_the_others(methods, companies, tmp_path, name):
-    texts = read_splits(companies, tune_share=0.2)["dev"].texts
+    texts = read_splits(companies, validation_share=0.2)["dev"].texts
     score = methods[name].learn(task_of(companies, tmp_path)).score
     np.testing.assert_allclose(score(texts[3:4]), score(texts)[3:4], atol=2e-2)  # bfloat16 differs between batches
 
@@ -97,7 +97,7 @@ def test_ptec_leaves_an_artifact_that_decides_as_it_did(methods, companies, tmp_
     assert not learned.decisions.decide(learned.score([" "])).any()
 
 
-def test_compression_copies_the_nearest_text_of_train_and_tune(companies, tmp_path):
+def test_compression_copies_the_nearest_text_of_train_and_validation(companies, tmp_path):
     task = task_of(companies, tmp_path)
     learned = Compression().learn(task)
     assert learned.decisions is None
@@ -131,13 +131,13 @@ def test_neighbours_weigh_by_distance(methods, companies, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["head", "knn", "radius", "tfidf"])
-def test_tune_decides_and_is_learned_from_in_the_end(methods, companies, tmp_path, name):
-    """Other labels of tune give another threshold, and another final model."""
+def test_validation_decides_and_is_learned_from_in_the_end(methods, companies, tmp_path, name):
+    """Other labels of validation give another threshold, and another final model."""
     task = task_of(companies, tmp_path)
-    turned = Examples(task.tune.keys, task.tune.texts, np.roll(task.tune.targets, 1, axis=1))
-    first, second = (methods[name].learn(it) for it in (task, task_of(companies, tmp_path, tune=turned)))
+    turned = Examples(task.validation.keys, task.validation.texts, np.roll(task.validation.targets, 1, axis=1))
+    first, second = (methods[name].learn(it) for it in (task, task_of(companies, tmp_path, validation=turned)))
     assert first.decisions.common_threshold != second.decisions.common_threshold
-    assert not np.array_equal(first.score(task.tune.texts), second.score(task.tune.texts))
+    assert not np.array_equal(first.score(task.validation.texts), second.score(task.validation.texts))
 
 
 def test_log_odds_are_finite_and_rise():
@@ -150,7 +150,7 @@ def test_log_odds_are_finite_and_rise():
 def test_artifact_scores_as_the_training_that_made_it(run, companies, tmp_path):
     made = run(tmp_path / "made", epochs=1)
     learned = Trained(folder=str(tmp_path / "made")).learn(task_of(companies, tmp_path))
-    dev = read_splits(companies, tune_share=0.2)["dev"]
+    dev = read_splits(companies, validation_share=0.2)["dev"]
     measured = made.metrics["splits"]["dev"]["overall"]
     logits = learned.score(dev.texts)
     assert mean_average_precision(logits, dev.targets) == pytest.approx(measured["map"], abs=1e-6)

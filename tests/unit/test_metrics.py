@@ -10,10 +10,10 @@ from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from ptec_udf.errors import TrainingError
-from training.bootstrap import bootstrap_interval
-from training.decisions.calibrate import Calibration
-from training.metrics import calibration_error, macro_f1, mean_average_precision
-from training.report import report_on
+from training.calibrate.calibrate import Calibration
+from training.evaluate.bootstrap import bootstrap_interval
+from training.evaluate.metrics import calibration_error, macro_f1, mean_average_precision
+from training.evaluate.report import report_on
 
 SAME = Calibration(np.ones(8), np.zeros(8))
 LABELS = [f"label {i}" for i in range(8)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.scorer import pad
 from ptec_udf.errors import ConfigError, TrainingError
@@ -20,10 +20,10 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.network import PtecNetwork
 from tests.tiny import tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.unit.trainings import stop_after
-from training.args import LoraSettings
-from training.extract.data import read_splits
-from training.metrics import mean_average_precision
-from training.network import lora
+from training.config import LoraSettings
+from training.data.dataset import read_splits
+from training.evaluate.metrics import mean_average_precision
+from training.fit import lora
 
 TEXTS = [tiny_text(company) for company in tiny_companies(6, seed=4)]
 
@@ -153,7 +153,7 @@ def test_lora_in_upper_layers_scores_as_measured_and_is_started_from_in_its_form
     form = "lora={{rank: 2, lr: .01, layers: [q, v], upper_layers: {}}}"
     made = run(tmp_path / "made", form.format(1), family="mpnet", epochs=1)
     assert {name.split(".")[4] for name in made.adapter} == {"1"}
-    dev = read_splits(companies, tune_share=0.15)["dev"]
+    dev = read_splits(companies, validation_share=0.15)["dev"]
     logits = np.stack([text.logits for text in load_scorer(made).score(dev.texts)])
     measured = made.metrics["splits"]["dev"]["overall"]["map"]
     assert mean_average_precision(logits, dev.targets) == pytest.approx(measured, abs=1e-6)
@@ -166,7 +166,7 @@ def test_lora_in_upper_layers_scores_as_measured_and_is_started_from_in_its_form
 @pytest.mark.parametrize("form", ["prompt.upper_layers=1", "prompt.upper_layers=null", "prompt.kind=prefix"])
 def test_artifact_scores_as_measured_and_is_started_from_in_its_form(run, companies, tmp_path, form):
     made = run(tmp_path / "made", form, family="mpnet", epochs=1)
-    dev = read_splits(companies, tune_share=0.15)["dev"]
+    dev = read_splits(companies, validation_share=0.15)["dev"]
     logits = np.stack([text.logits for text in load_scorer(made).score(dev.texts)])
     n_prompted = 1 if form.endswith("1") else 2
     assert made.prompt.shape == (4, n_prompted * 2 * 32)
@@ -186,7 +186,7 @@ def test_interrupted_training_finds_what_is_below_its_prompt_and_ends_as_if_it_h
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1, training="choice")
         run(tmp_path / "cut", *form, family="mpnet")
-    monkeypatch.setattr("training.below._make", None)  # it is there
+    monkeypatch.setattr("training.fit.layer_cache._make", None)  # it is there
     assert run(tmp_path / "cut", *form, family="mpnet").model_id == whole.model_id
     assert not list(tmp_path.glob(".*"))
 
@@ -202,7 +202,9 @@ def test_layers_below_the_adapted_ones_are_counted_once(run, tmp_path, adapter):
     whole = run(tmp_path / "whole", adapter.format("null"), *form, family="mpnet", epochs=1).metrics["learning"]["flop"]
     one, two = (made.metrics["learning"]["flop"] for made in upper)
     assert two - one == pytest.approx(whole / 2, rel=0.1)  # one of two layers; the head has few weights
-    assert (two - one) / 4 < one - (two - one) < (two - one) / 2  # forward alone, with tune and without a way back
+    assert (
+        (two - one) / 4 < one - (two - one) < (two - one) / 2
+    )  # forward alone, with validation and without a way back
 
 
 def test_a_disk_without_room_is_told_before_any_work(run, tmp_path, monkeypatch):

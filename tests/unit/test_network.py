@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import DistilBertConfig, DistilBertModel
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
@@ -18,9 +18,9 @@ from ptec_udf.model.network import PtecNetwork, is_causal, takes_keys_values
 from ptec_udf.model.prefix import BackboneShape, join_deep_prompt, split_deep_prompt
 from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
-from training.args import Recipe
-from training.fitting.forward import attend_in_parts
-from training.network.prompt import check_kind
+from training.config import Recipe
+from training.fit.forward import attend_in_parts
+from training.fit.prompt import check_kind
 
 EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), *(("mpnet", kind) for kind in KINDS)]
 

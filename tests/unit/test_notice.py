@@ -16,7 +16,7 @@ from jobs.notice import noticed
 from ptec_udf.config import NoticeConfig, ScoreConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, ErrorBudgetError
-from ptec_udf.progress import say, say_as
+from ptec_udf.log import logger, say_as
 from tests.receiver import Receiver
 
 NIGHT = {
@@ -58,7 +58,7 @@ def test_one_line_sums_a_night_up(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lines_are_json_objects_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
     say_as("json", "ptec score")
     for text in ("run x: version 3", "warning: 2 rows have no 'key'", 'error: "quoted"\nand more'):
-        say(text)
+        logger.info(text)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["level"], line["message"]) for line in lines] == [
         ("info", "run x: version 3"),
@@ -118,7 +118,7 @@ def test_a_failure_is_told_although_the_disk_of_the_log_is_full(
     with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", full)
         with pytest.raises(OSError, match="No space left"), noticed(of(NoticeConfig(webhook=receiver.url)), "night"):
-            say("a line")
+            logger.info("a line")
         with suppress(OSError):  # what is left in the buffer
             full.close()
     assert [(one["event"], one["error"]) for one in receiver.got] == [("failed", "OSError")]
@@ -183,7 +183,7 @@ def test_a_webhook_that_fails_is_tried_again_and_never_ends_a_night(
 def test_an_address_that_is_none_is_refused_untold(override: str, says: str) -> None:
     with pytest.raises(ConfigError) as refused:
         load_config(ScoreConfig, None, ["source.table=x", override])
-    assert any(fault.startswith(says) for fault in refused.value.faults), refused.value.faults
+    assert any(fault.startswith(says) for fault in refused.value.errors), refused.value.errors
     assert "secret-token" not in str(refused.value)
 
 

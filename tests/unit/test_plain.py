@@ -10,9 +10,9 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
 from ptec_udf.model import network
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.members import MeanNetwork
-from ptec_udf.rehearsal import plain
-from ptec_udf.rehearsal.plain import PlainModel, score_alone
+from ptec_udf.model.ensemble import MeanNetwork
+from ptec_udf.preflight import plain
+from ptec_udf.preflight.plain import PlainModel, score_alone
 from tests.faulty import pooled_with_padding
 from tests.tiny import (
     FAMILIES,
@@ -26,7 +26,7 @@ from tests.tiny import (
 )
 from tests.tolerance import assert_logits_close
 from tests.unit.test_methods import task_of
-from training.artifact.export import export
+from training.export import export
 from training.methods.tfidf import Tfidf
 
 TEXTS = [*(tiny_text(company) for company in tiny_companies(25, seed=12)), "solar " * 45]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.scorer import Scorer, pad
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact

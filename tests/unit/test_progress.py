@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from ptec_udf import progress
-from ptec_udf.progress import seconds_left, watched
+from ptec_udf import log as progress
+from ptec_udf.log import seconds_left, watched
 
 
 @pytest.fixture

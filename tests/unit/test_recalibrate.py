@@ -12,20 +12,20 @@ import torch
 from scipy.special import expit
 
 from ptec_udf.config_file import load_config
-from ptec_udf.drift.distribution import count_probabilities, probability_counts
-from ptec_udf.drift.training import training_reference
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact, read_artifact
 from ptec_udf.model.artifact_format import MANIFEST, METRICS, SEEN, seal
+from ptec_udf.monitor.distribution import count_probabilities, probability_counts
+from ptec_udf.monitor.training import training_reference
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import seen_of, variant
-from training.decisions.decide import Decisions
-from training.extract.folder import DATA, RECORD, read_extract_record
-from training.extract.seen import fitted_by, seen_by
-from training.recalibration.config import RecalibrateConfig
-from training.recalibration.parameters import Parameters, log_pos_weights
-from training.recalibration.recalibrate import check, recalibrated
-from training.recalibration.rows import LabelledLogits, _labelled, _not_learned
+from training.calibrate.decide import Decisions
+from training.calibrate.recalibration.config import RecalibrateConfig
+from training.calibrate.recalibration.parameters import Parameters, log_pos_weights
+from training.calibrate.recalibration.recalibrate import check, recalibrated
+from training.calibrate.recalibration.rows import LabelledLogits, _labelled, _not_learned
+from training.data.folder import DATA, RECORD, read_extract_record
+from training.data.provenance import fitted_by, seen_by
 
 WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
 HASHES = {"texts": torch.tensor([3, 5]), "keys": torch.tensor([7])}
@@ -209,8 +209,8 @@ def test_all_faults_are_named_together(model, companies, tmp_path):
     with pytest.raises(ConfigError) as caught:
         check(config_of(*settings, out=tmp_path / "used"), model)
     expected = ["'fintec'; did you mean 'fintech'?", "'wood'", TEMPLATE, "lacks: 'media'", "absent or empty"]
-    assert len(caught.value.faults) == len(expected)
-    for fault, part in zip(caught.value.faults, expected, strict=True):
+    assert len(caught.value.errors) == len(expected)
+    for fault, part in zip(caught.value.errors, expected, strict=True):
         assert part in fault
     with pytest.raises(ConfigError, match=r"found none in '/no/where'"):
         check(config_of("extract=/no/where", "calibrator=platt", out=tmp_path / "new"), model)
@@ -229,4 +229,4 @@ def test_all_faults_are_named_together(model, companies, tmp_path):
 def test_wrong_settings_are_refused(settings, fault):
     with pytest.raises(ConfigError) as caught:
         config_of(*settings)
-    assert any(fault in one for one in caught.value.faults)
+    assert any(fault in one for one in caught.value.errors)

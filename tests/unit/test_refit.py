@@ -1,4 +1,4 @@
-"""The second training, on train and tune together."""
+"""The second training, on train and validation together."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import shutil
 
 import pytest
 
-from ptec_udf.drift.training import figures_by_label
+from ptec_udf.monitor.training import figures_by_label
 from tests.tiny import LABELS
 from tests.unit.trainings import stop_after, weights_of
-from training.fitting.fit import Trainer
-from training.report import of_first_fit
+from training.evaluate.report import of_first_fit
+from training.fit.trainer import Trainer
 
 
-def test_refit_trains_on_tune_too_for_the_best_number_of_epochs(run, tmp_path):
+def test_refit_trains_on_validation_too_for_the_best_number_of_epochs(run, tmp_path):
     settings = ("stopping.min_improvement=.05", "stopping.patience=2")
     chosen = run(tmp_path / "chosen", *settings, epochs=8)
     refitted = run(tmp_path / "refitted", *settings, "stopping.refit=true", epochs=8)
     best, course = chosen.metrics["courses"]["choice"]["best_epoch"], refitted.metrics["courses"]["refit"]
     assert course["epoch"] == course["best_epoch"] == best < 8
     assert all("map" not in epoch for epoch in course["history"])  # nothing is held out to measure on
-    n_tune = chosen.metrics["splits"]["tune"]["per_label"]["media"]["positives"]
+    n_validation = chosen.metrics["splits"]["validation"]["per_label"]["media"]["positives"]
     positives = [made.manifest.labels[LABELS.index("media")].training_positives for made in (chosen, refitted)]
-    assert positives[1] == positives[0] + n_tune
+    assert positives[1] == positives[0] + n_validation
     assert weights_of(refitted) != weights_of(chosen)
 
 
-def test_refit_keeps_what_tune_decided_and_says_tunes_figures_of_held_out_rows(run, tmp_path):
+def test_refit_keeps_what_validation_decided_and_says_tunes_figures_of_held_out_rows(run, tmp_path):
     chosen, refitted = run(tmp_path / "a"), run(tmp_path / "b", "stopping.refit=true")
     assert refitted.manifest.threshold_logit == chosen.manifest.threshold_logit
     assert {label.scale for label in refitted.manifest.labels} == {label.scale for label in chosen.manifest.labels}
-    assert refitted.metrics["splits"]["tune"] == of_first_fit(chosen.metrics["splits"]["tune"])
+    assert refitted.metrics["splits"]["validation"] == of_first_fit(chosen.metrics["splits"]["validation"])
     assert refitted.metrics["splits"]["dev"] != chosen.metrics["splits"]["dev"]
     for made, n_labels in ((chosen, len(LABELS)), (refitted, 0)):  # drift's, of an extract without dev
-        assert len(figures_by_label({"splits": {"tune": made.metrics["splits"]["tune"]}})) == n_labels
+        assert len(figures_by_label({"splits": {"validation": made.metrics["splits"]["validation"]}})) == n_labels
         assert len(figures_by_label(made.metrics)) == len(LABELS)
 
 
@@ -55,7 +55,7 @@ def test_refit_of_another_length_does_not_resume(run, tmp_path, monkeypatch):
         run(tmp_path / "out", "stopping.refit=true", epochs=4)
     shutil.rmtree(tmp_path / ".out.training" / "choice")
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_improves", lambda self, course: course.epoch == 1 or self.tune is None)
+        patched.setattr(Trainer, "_improves", lambda self, course: course.epoch == 1 or self.validation is None)
         made = run(tmp_path / "out", "stopping.refit=true", epochs=4)
     assert (made.metrics["courses"]["refit"]["epoch"], made.metrics["courses"]["choice"]["best_epoch"]) == (1, 1)
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from jobs.report.render import bars, duration, render
-from ptec_udf.drift.judge import ALL, FRESH
-from training.curves import curves
-from training.metrics import ECE_FLOOR, equal_mass_bins
+from ptec_udf.monitor.judge import ALL, FRESH
+from training.evaluate.curves import curves
+from training.evaluate.metrics import ECE_FLOOR, equal_mass_bins
 
 STARTED = datetime(2026, 11, 27, 2, 0, tzinfo=UTC)
 HOSTILE = "<script>alert('x')</script>"

@@ -7,9 +7,9 @@ import pytest
 
 from training.benchmark.resample import resampled
 from training.benchmark.results import Facts, Run
-from training.decisions.calibrate import Calibration
-from training.decisions.decide import Decisions
-from training.report import report_on
+from training.calibrate.calibrate import Calibration
+from training.calibrate.decide import Decisions
+from training.evaluate.report import report_on
 
 N_ROWS, N_LABELS, N_SAMPLES = 60, 6, 40
 CALIBRATION = Calibration(np.linspace(0.6, 1.4, N_LABELS), np.linspace(-0.5, 0.5, N_LABELS))

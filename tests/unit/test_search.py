@@ -16,8 +16,8 @@ from optuna.pruners import MedianPruner, NopPruner
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, TrainingError
 from tests.tiny import tiny_backbone, tiny_extract
-from training.args import TrainConfig
-from training.fitting.fit import Trainer
+from training.config import TrainConfig
+from training.fit.trainer import Trainer
 from training.folders import alone
 from training.search.config import SearchConfig
 from training.search.run import _pruner, search
@@ -242,7 +242,7 @@ def test_backbone_that_is_missing_is_refused_before_a_trial_chooses_it(config, t
     space = "space={backbone: {choices: ['path:/none/a', 'path:/none/b']}}"
     with pytest.raises(ConfigError) as caught:
         search(config(space))
-    assert [fault[: fault.index(":") + 1] for fault in caught.value.faults] == ["space.backbone:"] * 2
+    assert [fault[: fault.index(":") + 1] for fault in caught.value.errors] == ["space.backbone:"] * 2
     assert not (tmp_path / "study" / "study.db").exists()
 
 

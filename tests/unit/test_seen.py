@@ -12,10 +12,10 @@ from ptec_udf.model.artifact_format import SEEN
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
 from tests.variants import seen_of, variant
-from training.args import TrainConfig
-from training.extract.data import Examples, read_judging, read_splits
-from training.extract.seen import KEYS, TEXTS, is_seen, seen_by
-from training.prepare import prepare
+from training.config import TrainConfig
+from training.data.dataset import Examples, read_judging, read_splits
+from training.data.provenance import KEYS, TEXTS, is_seen, seen_by
+from training.fit.inputs import prepare
 
 RECORD = {"source_id": "made-up", "name": "crm.companies"}
 
@@ -27,8 +27,8 @@ def extract(tmp_path_factory):
 
 def test_all_rows_that_decided_anything_and_no_others(run, tiny_folder, extract, tmp_path):
     earlier = run(tmp_path / "earlier", "most_rows=60", extract=extract, epochs=1)
-    seen, splits = seen_by(earlier), read_splits(extract, tune_share=0.15, most_rows=60)
-    for split in ("train", "tune"):
+    seen, splits = seen_by(earlier), read_splits(extract, validation_share=0.15, most_rows=60)
+    for split in ("train", "validation"):
         assert is_seen(seen, RECORD, splits[split].keys, splits[split].texts).all()
         assert len(splits[split])
     for split in ("dev", "test"):

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ERROR, OK, TRUNCATED
 from ptec_udf.engine.together import score_together
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.members import MeanNetwork
+from ptec_udf.model.ensemble import MeanNetwork
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_companies, tiny_manifest, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from tests.variants import same_prompt, variant, with_lora
-from training.artifact.export import export
+from training.export import export
 
 TEXTS = [tiny_text(company) for company in tiny_companies(30, seed=11)]
 POISON = "Name: secret. turbine luggage enzyme"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.text import Field, Segment, missing_columns, parse_template, text_id
+from ptec_udf.text.template import Field, Segment, missing_columns, parse_template, text_id
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
 
@@ -54,7 +54,7 @@ def test_all_faults_are_listed_with_their_places() -> None:
     with pytest.raises(ConfigError) as error:
         parse_template("{name} {} } { {ok} { }")
 
-    assert [fault.split(";")[0] for fault in error.value.faults] == [
+    assert [fault.split(";")[0] for fault in error.value.errors] == [
         "template has an empty field at character 8",
         "template has an unbalanced '}' at character 11",
         "template has an unbalanced '{' at character 13",

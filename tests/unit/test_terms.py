@@ -8,12 +8,12 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
-from ptec_udf.engine.terms_scorer import TermsScorer
-from ptec_udf.model import terms as module
+from ptec_udf.engine.tfidf_scorer import TermsScorer
+from ptec_udf.model import tfidf as module
 from ptec_udf.model.manifest import TermsForm
-from ptec_udf.model.terms import Terms, TermsHead
+from ptec_udf.model.tfidf import Terms, TermsHead
 from tests.tiny import tiny_companies, tiny_text
-from training.fitting.terms import count_terms, sparse_features
+from training.fit.tfidf import count_terms, sparse_features
 
 HOSTILE = [
     "Solar, wind & GRID-power! Solar, wind & GRID-power!",

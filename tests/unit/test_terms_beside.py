@@ -9,53 +9,53 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import read_artifact
 from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, TERMS, seal
-from ptec_udf.model.terms import TermsHead
+from ptec_udf.model.tfidf import TermsHead
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import stop_after, weights_of
-from training.args import TermsSettings
-from training.extract.data import Rows, read_splits
-from training.fitting.terms import Words, balanced
-from training.metrics import mean_average_precision
+from training.config import TermsSettings
+from training.data.dataset import Rows, read_splits
+from training.evaluate.metrics import mean_average_precision
+from training.fit.tfidf import Words, balanced
 
 WORDS = "terms={inverse_penalty: [1, 10], shares: [0.5, 1.0]}"
 
 
 @pytest.fixture(scope="module")
 def splits(companies):
-    return read_splits(companies, tune_share=0.2)
+    return read_splits(companies, validation_share=0.2)
 
 
 def rows_of(examples):
     return Rows([[1]] * len(examples), examples.targets, examples.keys, examples.texts)
 
 
-def test_what_tune_finds_best_is_added(splits):
+def test_what_validation_finds_best_is_added(splits):
     """Beside logits of chance words say all; beside logits that are right already they are not asked for."""
-    train, tune = rows_of(splits["train"]), rows_of(splits["tune"])
-    chance = np.random.default_rng(0).normal(size=tune.targets.shape)
+    train, validation = rows_of(splits["train"]), rows_of(splits["validation"])
+    chance = np.random.default_rng(0).normal(size=validation.targets.shape)
     settings = TermsSettings(inverse_penalty=[0.1, 10.0], shares=[0.2, 1.0])
     words = Words(settings)
-    found = words.chosen_by(tune, chance, train)
+    found = words.chosen_by(validation, chance, train)
     report = words.report["terms"]
     assert len(report["map"]) == 1 + 2 * 2
-    summed = mean_average_precision(chance + found.logits(tune.texts), tune.targets)
+    summed = mean_average_precision(chance + found.logits(validation.texts), validation.targets)
     assert summed == pytest.approx(max(report["map"].values()), abs=1e-6)
     assert summed > report["map"]["none"] + 0.2
     weights = balanced(train.targets)
     np.testing.assert_allclose(found.log_weights, report["factor"] * np.log(weights[:, 1] / weights[:, 0]))
     unwanted = Words(settings)
-    assert unwanted.chosen_by(tune, 2.0 * tune.targets - 1, train) is None
+    assert unwanted.chosen_by(validation, 2.0 * validation.targets - 1, train) is None
     assert unwanted.fitted_to(train) is None
     assert unwanted.report["terms"]["factor"] is None
-    assert Words(None).chosen_by(tune, chance, train) is None
+    assert Words(None).chosen_by(validation, chance, train) is None
 
 
 @pytest.mark.parametrize("refit", [False, True], ids=["first", "refit"])
 def test_artifact_scores_as_measured_in_any_batch(run, companies, tmp_path, refit):
     made = run(tmp_path / "made", WORDS, f"stopping.refit={str(refit).lower()}", epochs=1)
     assert made.manifest.terms is not None
-    assert made.metrics["chosen_on_tune"]["terms"]["factor"] > 0
-    dev, scorer = read_splits(companies, tune_share=0.15)["dev"], load_scorer(made)
+    assert made.metrics["chosen_on_validation"]["terms"]["factor"] > 0
+    dev, scorer = read_splits(companies, validation_share=0.15)["dev"], load_scorer(made)
     together = np.stack([text.logits for text in scorer.score(dev.texts)])
     measured = made.metrics["splits"]["dev"]["overall"]["map"]
     assert mean_average_precision(together, dev.targets) == pytest.approx(measured, abs=1e-6)

@@ -21,12 +21,12 @@ from jobs.command import run_command, show_rows
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
+from ptec_udf.log import logger, say_as
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import Manifest, TermsForm
 from ptec_udf.nightly.reason import reason_of
-from ptec_udf.progress import say, say_as
 from tests.tiny import tiny_artifact, tiny_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +139,7 @@ def test_what_a_table_holds_does_not_steer_the_terminal(
 
     def work() -> dict[str, Any]:
         say_as(log, "ptec sql")
-        say(f"warning: {row}: {row['label']}")
+        logger.warning(f"{row}: {row['label']}")
         return {"rows": [row]}
 
     run_command(work, as_json=as_json, show=lambda result: show_rows(result["rows"]))

@@ -7,8 +7,8 @@ import pytest
 
 from ptec_udf.errors import TrainingError
 from tests.unit.test_calibrate import noisy_cells
-from training.decisions.thresholds import PLATEAU, common_threshold, fit_thresholds
-from training.metrics import macro_f1
+from training.calibrate.thresholds import PLATEAU, common_threshold, fit_thresholds
+from training.evaluate.metrics import macro_f1
 
 
 def test_threshold_of_separated_classes_is_halfway():

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from ptec_udf.rehearsal import memory
-from ptec_udf.rehearsal.timing import Pass, Rate
+from ptec_udf.preflight import memory
+from ptec_udf.preflight.timing import Pass, Rate
 
 
 def test_rate_is_that_of_all_passes_together():

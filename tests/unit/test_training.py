@@ -17,11 +17,11 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraForm
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
 from tests.unit.trainings import CHANCE, weights_of
-from training.args import LoraSettings
-from training.extract.folder import DATA
+from training.config import LoraSettings
+from training.data.folder import DATA
+from training.evaluate.metrics import mean_average_precision
+from training.fit import lora
 from training.folders import alone
-from training.metrics import mean_average_precision
-from training.network import lora
 
 FORMS = [("bert", "deep", "mean"), ("bert", "input", "mean"), ("llama", "deep", "mean"), ("bloom", "input", "last")]
 
@@ -33,7 +33,7 @@ def test_loss_falls_and_metrics_beat_chance(run, tmp_path, family, kind, pooling
     losses = [epoch["loss"] for epoch in made.metrics["courses"]["choice"]["history"]]
     assert len(losses) == 6
     assert losses[-1] < losses[0] - 0.1
-    for split in ("tune", "dev", "test"):
+    for split in ("validation", "dev", "test"):
         assert made.metrics["splits"][split]["overall"]["map"] > 1.6 * CHANCE
     manifest = made.manifest
     assert (manifest.prompt.kind, manifest.prompt.n_tokens, manifest.pooling) == (kind, 4, pooling)
@@ -65,7 +65,7 @@ def test_artifact_scores_texts_as_training_measured_them(run, tmp_path, companie
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_lora_learns_and_its_artifact_scores_as_measured(run, tmp_path, companies, family):
     made = run(tmp_path / "out", "lora={rank: 4, lr: .01}", "optimiser.batch_rows=8", family=family, epochs=6)
-    assert made.metrics["splits"]["tune"]["overall"]["map"] > 1.6 * CHANCE
+    assert made.metrics["splits"]["validation"]["overall"]["map"] > 1.6 * CHANCE
     assert made.manifest.prompt is made.prompt is None
     assert (made.manifest.lora.rank, made.manifest.lora.alpha) == (4, 16)
     assert dev_map(made, companies) == pytest.approx(made.metrics["splits"]["dev"]["overall"]["map"], abs=1e-6)
@@ -134,7 +134,7 @@ def test_best_epoch_is_the_one_that_is_kept(run, tmp_path):
     made = run(tmp_path / "out", "stopping.min_improvement=9", "stopping.patience=2", epochs=8)
     course = made.metrics["courses"]["choice"]
     assert (course["best_epoch"], course["epoch"]) == (1, 3)
-    kept = made.metrics["splits"]["tune"]["overall"]["map"]
+    kept = made.metrics["splits"]["validation"]["overall"]["map"]
     assert kept == pytest.approx(course["best_value"], abs=1e-6)
     assert kept == pytest.approx(course["history"][0]["map"], abs=1e-6)
     assert abs(kept - course["history"][-1]["map"]) > 1e-3
@@ -153,8 +153,8 @@ def test_rows_of_dev_and_test_decide_nothing(run, tmp_path, companies, split):
     assert found.model_id == expected.model_id
 
 
-def test_rows_of_tune_do_decide(run, tmp_path, companies):
-    """The test above can fail: the same change to train and tune gives another model."""
+def test_rows_of_validation_do_decide(run, tmp_path, companies):
+    """The test above can fail: the same change to train and validation gives another model."""
     other = shutil.copytree(companies, tmp_path / "other")
     rows = pq.read_table(companies / DATA).to_pylist()
     next(row for row in rows if row["split"] == "train")["labels"] = []
@@ -220,7 +220,7 @@ def test_what_is_not_there_is_all_told_at_once(run, tmp_path):
     settings = ("backbone=path:/none", f"start_from={tmp_path / 'none'}")
     with pytest.raises(UserError) as caught:
         run(tmp_path, *settings, extract=tmp_path / "none")
-    assert len(caught.value.faults) == 4
+    assert len(caught.value.errors) == 4
 
 
 def test_out_may_be_a_link_and_no_mount(run, tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_settings_that_do_not_suit_backbone_or_extract_are_all_told_at_once(run,
     settings = ("prompt.upper_layers=1", "max_tokens=5000", "auxiliary={weight: 1}")
     with pytest.raises(ConfigError) as caught:
         run(tmp_path / "out", *settings, family="bert")
-    assert [fault.split(" must be")[0] for fault in caught.value.faults] == [
+    assert [fault.split(" must be")[0] for fault in caught.value.errors] == [
         "auxiliary",
         "prompt.upper_layers",
         "max_tokens + prompt.n_tokens",

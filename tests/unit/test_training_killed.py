@@ -10,14 +10,14 @@ from ptec_udf.errors import UserError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import HEAD
 from tests.unit.trainings import stop_after, weights_of
-from training.args import TrainConfig
-from training.artifact.export import export
-from training.prepare import check_places
+from training.config import TrainConfig
+from training.export import export
+from training.fit.inputs import check_places
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "exponential", "linear"])
 def test_interrupted_training_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch, capsys, schedule):
-    settings = (f"optimiser.schedule={schedule}", "stopping.tune_share=.2")
+    settings = (f"optimiser.schedule={schedule}", "stopping.validation_share=.2")
     whole = run(tmp_path / "whole", *settings, epochs=4)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=2)
@@ -48,10 +48,10 @@ def test_training_with_other_settings_does_not_resume(run, tmp_path, monkeypatch
 
 def test_training_on_a_machine_with_another_arithmetic_does_not_resume(run, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("training.fitting.start.has_bfloat16", lambda _: False)
+        patched.setattr("training.fit.start.has_bfloat16", lambda _: False)
         stop_after(patched, epoch=1)
         run(tmp_path / "out", "dtype=auto")
-    monkeypatch.setattr("training.fitting.start.has_bfloat16", lambda _: True)
+    monkeypatch.setattr("training.fit.start.has_bfloat16", lambda _: True)
     run(tmp_path / "out", "dtype=auto")
     assert "resumes" not in capsys.readouterr().err
 
@@ -85,9 +85,9 @@ def test_an_earlier_model_of_another_arithmetic_is_not_taken_for_what_a_killed_t
 ):
     settings = ("dtype=auto", "overwrite=true")
     with monkeypatch.context() as patched:
-        patched.setattr("training.fitting.start.has_bfloat16", lambda _: False)
+        patched.setattr("training.fit.start.has_bfloat16", lambda _: False)
         earlier = run(tmp_path / "out", *settings)
-    monkeypatch.setattr("training.fitting.start.has_bfloat16", lambda _: True)
+    monkeypatch.setattr("training.fit.start.has_bfloat16", lambda _: True)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1)
         run(tmp_path / "out", *settings)

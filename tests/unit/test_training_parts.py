@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from ptec_udf.config_file import load_config
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.prefix import BackboneShape, keys_values_of_embeddings, split_deep_prompt
 from tests.tiny import LABELS, tiny_extract, tiny_network, write_rows
-from training.args import PromptConfig, TrainConfig
-from training.extract.data import drop_tokens, read_splits, tokenised, training_steps
-from training.extract.folder import DATA
-from training.fitting.checkpoint import Checkpoint
-from training.fitting.fit import Trainer
-from training.network.head import StandardisedHead
-from training.network.prompt import initial_prompt
+from training.config import PromptConfig, TrainConfig
+from training.data.dataset import drop_tokens, read_splits, tokenised, training_steps
+from training.data.folder import DATA
+from training.fit.checkpoint import Checkpoint
+from training.fit.head import StandardisedHead
+from training.fit.prompt import initial_prompt
+from training.fit.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,9 @@ def extract(tmp_path_factory):
     return folder
 
 
-def splits_of(folder, load_tiny, tune_share=0.3, most_rows=None):
+def splits_of(folder, load_tiny, validation_share=0.3, most_rows=None):
     encoder = Encoder(load_tiny("bert")[1], 32)
-    examples = read_splits(folder, tune_share=tune_share, most_rows=most_rows)
+    examples = read_splits(folder, validation_share=validation_share, most_rows=most_rows)
     return {split: tokenised(part, encoder) for split, part in examples.items()}
 
 
@@ -40,14 +40,14 @@ def texts_of(folder, rows):
     return {text_of[key] for key in rows.keys}
 
 
-def test_equal_texts_stand_on_one_side_of_train_and_tune(extract, load_tiny):
+def test_equal_texts_stand_on_one_side_of_train_and_validation(extract, load_tiny):
     splits = splits_of(extract, load_tiny)
-    train, tune = texts_of(extract, splits["train"]), texts_of(extract, splits["tune"])
+    train, validation = texts_of(extract, splits["train"]), texts_of(extract, splits["validation"])
     assert train
-    assert tune
-    assert not train & tune
-    assert len(splits["train"]) + len(splits["tune"]) == 3 * 96
-    assert 0.15 < len(splits["tune"]) / (3 * 96) < 0.45
+    assert validation
+    assert not train & validation
+    assert len(splits["train"]) + len(splits["validation"]) == 3 * 96
+    assert 0.15 < len(splits["validation"]) / (3 * 96) < 0.45
 
 
 def test_dev_and_test_come_as_they_are(extract, load_tiny):
@@ -75,8 +75,8 @@ def test_order_of_the_files_does_not_matter(extract, load_tiny, tmp_path):
 
 def test_fewer_rows_are_the_same_rows_on_the_same_sides(extract, load_tiny):
     everything, some = splits_of(extract, load_tiny), splits_of(extract, load_tiny, most_rows=90)
-    assert len(some["train"]) + len(some["tune"]) == 90
-    for split in ("train", "tune"):
+    assert len(some["train"]) + len(some["validation"]) == 90
+    for split in ("train", "validation"):
         assert set(some[split].keys) < set(everything[split].keys)
     assert some["dev"].keys == everything["dev"].keys
 
@@ -99,7 +99,7 @@ def test_rows_without_labels_or_text_train_nothing(load_tiny, tmp_path):
 
 def test_extract_too_small_for_both_sides_is_refused(load_tiny, tmp_path):
     with pytest.raises(SourceError, match=r"both need rows with a label, had 0 and \d+ labels on 0 and 32 rows"):
-        splits_of(tiny_extract(tmp_path / "x", n=40), load_tiny, tune_share=0.9999)
+        splits_of(tiny_extract(tmp_path / "x", n=40), load_tiny, validation_share=0.9999)
 
 
 def test_training_rows_without_any_label_are_refused(load_tiny, tmp_path):
@@ -148,7 +148,7 @@ def updated(load_tiny, extract, tmp_path, micro_batch_tokens):
     trainer = Trainer(
         network=network,
         rows=splits["train"],
-        tune=splits["tune"],
+        validation=splits["validation"],
         weights=torch.linspace(1, 3, len(LABELS)),
         config=config,
         bfloat16=False,

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from ptec_udf.config_file import load_config
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import ConfigError
 from tests.tiny import LABELS, tiny_network
-from training.args import TrainConfig
-from training.extract.data import read_splits, tokenised
-from training.fitting.checkpoint import Checkpoint
-from training.fitting.fit import Trainer, trained_parameters
+from training.config import TrainConfig
+from training.data.dataset import read_splits, tokenised
+from training.fit.checkpoint import Checkpoint
+from training.fit.trainer import Trainer, trained_parameters
 from training.processes.group import ALONE, Group
 from training.processes.together import _LOST_ANOTHER, _cause, _check_shared, _with_absolute_paths, run_together
 
@@ -35,7 +35,7 @@ class Part(Group):
 
 @pytest.fixture(scope="module")
 def rows(companies, load_tiny):
-    examples = read_splits(companies, tune_share=0.2)["train"]
+    examples = read_splits(companies, validation_share=0.2)["train"]
     return tokenised(examples, Encoder(load_tiny("bert")[1], 32))
 
 
@@ -47,7 +47,7 @@ def gradients_of_step(load_tiny, rows, tmp_path, group, *settings):
     trainer = Trainer(
         network=network,
         rows=rows,
-        tune=None,
+        validation=None,
         weights=torch.linspace(1, 3, len(LABELS)),
         config=load_config(TrainConfig, None, options),
         bfloat16=False,
@@ -81,7 +81,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "from tests.unit.test_training_processes import run_together, waits\n"
-        "from training.args import TrainConfig\n"
+        "from training.config import TrainConfig\n"
         f"if __name__ == '__main__': run_together(waits, TrainConfig(extract='x', out={str(tmp_path)!r}, processes=2))"
     )
     (tmp_path.parent / "starts.py").write_text(code)

@@ -16,7 +16,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import CHOICE
 from tests.tiny import LABELS, tiny_extract, write_rows
 from tests.unit.trainings import stop_after
-from training.extract.folder import DATA
+from training.data.folder import DATA
 
 FORMS = {"prompt": (), "lora": ("lora={rank: 4, lr: .01}",)}
 # So small that weights stay where they were put.
@@ -34,12 +34,12 @@ def test_training_starts_where_the_earlier_one_ended(run, tmp_path, form):
     torch.testing.assert_close(later.head_weight, earlier.head_weight, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(later.head_bias, earlier.head_bias, rtol=1e-4, atol=1e-4)
     assert later.metrics["started_from"] == earlier.model_id
-    assert later.metrics["splits"]["tune"]["overall"]["map"] == pytest.approx(
-        earlier.metrics["splits"]["tune"]["overall"]["map"], abs=1e-3
+    assert later.metrics["splits"]["validation"]["overall"]["map"] == pytest.approx(
+        earlier.metrics["splits"]["validation"]["overall"]["map"], abs=1e-3
     )
 
 
-def test_training_starts_from_weights_that_have_not_seen_tune(run, tmp_path):
+def test_training_starts_from_weights_that_have_not_seen_validation(run, tmp_path):
     alone = run(tmp_path / "alone")
     refitted = run(tmp_path / "refitted", "stopping.refit=true")
     choice = load(refitted.files[CHOICE])
@@ -84,17 +84,17 @@ def test_rows_that_the_earlier_model_learned_from_are_not_measured(run, tmp_path
 
 def test_models_that_differ_are_refused_with_all_differences(run, tmp_path):
     run(tmp_path / "earlier", epochs=1)
-    settings = ("prompt.kind=input", "pooling=last", "prompt.n_tokens=3", "stopping.tune_share=.3")
+    settings = ("prompt.kind=input", "pooling=last", "prompt.n_tokens=3", "stopping.validation_share=.3")
     with pytest.raises(ConfigError) as caught:
         run(tmp_path / "later", *settings, f"start_from={tmp_path / 'earlier'}", family="llama")
-    named = [fault.split(" must be")[0] for fault in caught.value.faults]
-    assert named == ["backbone", "pooling", "prompt.kind", "prompt.n_tokens", "stopping.tune_share"]
+    named = [fault.split(" must be")[0] for fault in caught.value.errors]
+    assert named == ["backbone", "pooling", "prompt.kind", "prompt.n_tokens", "stopping.validation_share"]
     with pytest.raises(ConfigError, match=r"lora.rank must be that of the model to start from, None, was: 4"):
         run(tmp_path / "later", "lora={rank: 4}", f"start_from={tmp_path / 'earlier'}")
 
 
 def test_another_template_of_the_same_table_is_refused(run, tmp_path, companies, capsys):
-    """It would part rows otherwise, so that the earlier model may have learned from those that are tune."""
+    """It would part rows otherwise, so that the earlier model may have learned from those that are validation."""
     made = run(tmp_path / "earlier", epochs=1)
     record = json.loads((companies / "extract.json").read_text())
     other = shutil.copytree(companies, tmp_path / "other")

@@ -8,7 +8,7 @@ import pytest
 
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD
-from training.fitting.checkpoint import Checkpoint
+from training.fit.checkpoint import Checkpoint
 
 QUICK = (
     "max_tokens=32",

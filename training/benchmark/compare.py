@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from training.benchmark.resample import Figures, resampled
 from training.benchmark.results import Run
-from training.bootstrap import bootstrap_interval, without_bias
-from training.decisions.calibrate import Calibration
-from training.report import report_on
+from training.calibrate.calibrate import Calibration
+from training.evaluate.bootstrap import bootstrap_interval, without_bias
+from training.evaluate.report import report_on
 
 OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
 OF_SCORES = ("map", "auroc", "brier", "brier_skill", "ece", "ece_by_chance")
@@ -28,7 +28,7 @@ class Judge:
     Attributes:
         names: the labels.
         targets: of the evaluated rows, *Shape:* ``(n_rows, n_labels)``.
-        training_targets: of train and tune, for base rates and frequencies of labels.
+        training_targets: of train and validation, for base rates and frequencies of labels.
         resamples: number of bootstrap samples.
     """
 

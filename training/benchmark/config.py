@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from ptec_udf.section import Section
-from training.args import Seed
+from training.config import Seed
 from training.methods.artifact import Trained
 from training.methods.compression import Compression
 from training.methods.head import Head
@@ -33,7 +33,7 @@ class BenchmarkConfig(Section):
     evaluated: Literal["dev", "test"] = Field(
         "dev", description="rows that judge; no method is given them before it has learned"
     )
-    tune_share: float = Field(
+    validation_share: float = Field(
         0.15, gt=0, lt=1, description="share of train, by a hash of the text, that chooses settings and thresholds"
     )
     seeds: list[Seed] = Field([42, 43, 44], min_length=1, description="one run each of methods that draw at random")

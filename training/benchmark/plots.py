@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_curve
 
 from training.benchmark.compare import Judge
 from training.benchmark.results import Run
-from training.metrics import ECE_FLOOR, equal_mass_bins, f1_per_label
+from training.evaluate.metrics import ECE_FLOOR, equal_mass_bins, f1_per_label
 
 _SIZE = (7.0, 5.0)  # inches
 _GROUPS = 6  # of labels, by frequency

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.benchmark.results import Run
-from training.metrics import ECE_FLOOR, binned_error, ratio
+from training.evaluate.metrics import ECE_FLOOR, binned_error, ratio
 
 Figures = dict[str, NDArray[np.float64]]
 

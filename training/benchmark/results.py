@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ptec_udf.errors import SourceError
-from training.decisions.calibrate import Calibration
-from training.decisions.decide import Decisions
+from training.calibrate.calibrate import Calibration
+from training.calibrate.decide import Decisions
 from training.folders import put_in_place
 
 _FACTS, _SCORES, _READINGS = "run.json", "scores.safetensors", "readings.json"
@@ -33,7 +33,7 @@ class Facts:
         seed: of the run.
         fingerprint: of extract, split and settings; a run of another one is not kept.
         deployable: whether ``ptec score`` takes such a model.
-        learning_seconds: all that came before the evaluated rows, choices on tune included; of methods that train by
+        learning_seconds: all that came before the evaluated rows, choices on validation included; of methods that train by
             epochs the epochs, layers below a prompt and words, without loading, tokenising and choices of thresholds.
         scoring_seconds: of the evaluated rows.
         learning_flop: floating-point operations of learning; None: not known, or there are none.

@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ptec_udf.errors import ConfigError, SourceError, noting
-from ptec_udf.progress import say
+from ptec_udf.errors import ConfigError, SourceError, collect_errors
+from ptec_udf.log import logger
 from training.benchmark.compare import Judge, compare, machines
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.plots import draw
 from training.benchmark.results import Facts, Results, Run
 from training.benchmark.table import markdown
-from training.extract.data import Examples, read_splits
-from training.extract.folder import read_extract_record
-from training.extract.seen import is_seen
+from training.data.dataset import Examples, read_splits
+from training.data.folder import read_extract_record
+from training.data.provenance import is_seen
 from training.folders import alone, check_writable
 from training.methods.method import Learned, Method, Task
 from training.packages import packages
@@ -63,7 +63,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """
     record = read_extract_record(config.extract)
     names = [label["name"] for label in record["labels"]]
-    splits = read_splits(config.extract, tune_share=config.tune_share)
+    splits = read_splits(config.extract, validation_share=config.validation_share)
     evaluated = splits[config.evaluated]
     if not evaluated.targets.any():
         raise SourceError(
@@ -75,7 +75,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     results.folder.mkdir(parents=True, exist_ok=True)
     with alone(results.folder):
         done = _all_runs(config, record, splits, results)
-    judge = Judge(names, evaluated.targets, splits["train"].joined(splits["tune"]).targets, config.resamples)
+    judge = Judge(names, evaluated.targets, splits["train"].joined(splits["validation"]).targets, config.resamples)
     found = {
         "evaluated": config.evaluated,
         "rows": {split: len(rows) for split, rows in splits.items()},
@@ -103,12 +103,12 @@ def _all_runs(
         return Task(
             names=[label["name"] for label in record["labels"]],
             train=splits["train"],
-            tune=splits["tune"],
+            validation=splits["validation"],
             seed=planned.seed,
             extract=Path(config.extract),
             extract_fingerprint=record["fingerprint"],
             template=record["template"],
-            tune_share=config.tune_share,
+            validation_share=config.validation_share,
             folder=results.workplace(planned.name, planned.seed),
             shared=results.shared,
         )
@@ -116,7 +116,7 @@ def _all_runs(
     _check([(planned, task(planned)) for planned, run in zip(plan, runs, strict=True) if run is None])
     for at, planned in enumerate(plan):
         if runs[at] is None:
-            say(f"run {at + 1} of {len(plan)}: {planned.name}, seed {planned.seed}{_time_left(plan, runs)}")
+            logger.info(f"run {at + 1} of {len(plan)}: {planned.name}, seed {planned.seed}{_time_left(plan, runs)}")
             runs[at] = _learn_and_score(planned, task(planned), splits[config.evaluated], results)
     shutil.rmtree(results.shared, ignore_errors=True)
     return [run for run in runs if run is not None]
@@ -130,7 +130,7 @@ def _check(missing: Sequence[tuple[Planned, Task]]) -> None:
     """
     faults: list[str] = []
     for name, (planned, task) in {planned.name: (planned, task) for planned, task in missing}.items():
-        with noting(faults, f"methods.{name}: "):
+        with collect_errors(faults, f"methods.{name}: "):
             planned.method.check(task)
     if faults:
         raise ConfigError(faults)
@@ -146,12 +146,12 @@ def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned
     faults: list[str] = []
     all_facts: dict[str, Any] = {}
     for name, method in config.methods.items():
-        with noting(faults, f"methods.{name}: "):
+        with collect_errors(faults, f"methods.{name}: "):
             all_facts[name] = method.facts()
     if faults:
         raise ConfigError(faults)
     for name, method in config.methods.items():
-        of_method = [extract_fingerprint, config.tune_share, all_facts[name], versions]
+        of_method = [extract_fingerprint, config.validation_share, all_facts[name], versions]
         for seed in config.seeds[: method.n_seeds if method.seeded else 1]:
             facts = json.dumps([*of_method, method.seeded and seed], sort_keys=True)
             fingerprint = hashlib.sha256(facts.encode()).hexdigest()

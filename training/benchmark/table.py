@@ -20,7 +20,7 @@ def markdown(found: dict[str, Any]) -> str:
     rows = found["rows"]
     methods, reference = found["methods"], found["reference"]
     lines = [
-        f"{rows['train']} rows of train and {rows['tune']} of tune to learn from and to choose by; "
+        f"{rows['train']} rows of train and {rows['validation']} of validation to learn from and to choose by; "
         f"measured on {rows[found['evaluated']]} rows of {found['evaluated']}. Figures are means over seeds, ± their "
         "spread, with the 95 % interval over rows in brackets.",
         "",

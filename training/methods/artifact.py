@@ -16,8 +16,8 @@ from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ERROR
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
-from training.decisions.decide import Decisions
-from training.extract.seen import seen_by
+from training.calibrate.decide import Decisions
+from training.data.provenance import seen_by
 from training.flops import flop_of_scoring
 from training.methods.method import Learned, Method, Task
 from training.search.config import RESULTS

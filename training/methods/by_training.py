@@ -8,10 +8,10 @@ from typing import ClassVar
 from pydantic import model_validator
 
 from ptec_udf.model.artifact import load_artifact
-from training.args import Recipe, TrainConfig
+from training.config import Recipe, TrainConfig
+from training.fit.inputs import prepare
 from training.methods.artifact import Search, cost_of_search, learned_artifact
 from training.methods.method import Learned, Method, Task
-from training.prepare import prepare
 from training.train import train
 
 
@@ -24,9 +24,11 @@ class ByTraining(Recipe, Method):
     search: Search = None
 
     @model_validator(mode="after")
-    def _tune_is_the_same_for_all(self) -> ByTraining:
-        if "tune_share" in self.stopping.model_fields_set:
-            raise ValueError("stopping.tune_share must not be set for one method; set tune_share of the benchmark")
+    def _validation_is_the_same_for_all(self) -> ByTraining:
+        if "validation_share" in self.stopping.model_fields_set:
+            raise ValueError(
+                "stopping.validation_share must not be set for one method; set validation_share of the benchmark"
+            )
         return self
 
     def check(self, task: Task) -> None:
@@ -42,6 +44,6 @@ class ByTraining(Recipe, Method):
 
     def _config(self, task: Task) -> TrainConfig:
         settings = self.model_dump(exclude={"method", "n_seeds", "search"})
-        settings["stopping"]["tune_share"] = task.tune_share
+        settings["stopping"]["validation_share"] = task.validation_share
         out = task.folder / "artifact"
         return TrainConfig(**settings, extract=str(task.extract), out=str(out), overwrite=True, seed=task.seed)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ptec_udf.progress import progress
+from ptec_udf.log import progress
 from training.methods.method import Learned, Method, Task
 
 _TEXTS_AT_ONCE = 16

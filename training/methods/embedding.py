@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from ptec_udf.engine.device import has_bfloat16
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.scorer import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LEAST_TOKENS, Cut
 from ptec_udf.model.network import FixedPooling, pooled
-from training.fitting.forward import over_rows
+from training.fit.forward import over_rows
+from training.fit.prompt import check_room
 from training.flops import Layers
 from training.methods.method import Method, Task
-from training.network.prompt import check_room
 
 _BATCH_TOKENS = 8192
 

@@ -15,13 +15,13 @@ from transformers.cache_utils import DynamicCache
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import has_bfloat16
-from ptec_udf.engine.encode import Encoder
+from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import ConfigError
+from ptec_udf.log import progress
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LEAST_TOKENS
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings
-from ptec_udf.progress import progress
-from training.extract.data import Examples
+from training.data.dataset import Examples
 from training.flops import Layers
 from training.methods.method import Method, Task
 from training.methods.trie import LabelTrie, Spelling

@@ -12,12 +12,12 @@ from sklearn.preprocessing import StandardScaler
 
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneName
-from training.args import PositiveWeights
-from training.extract.data import Examples
-from training.fitting.loss import positive_weights
+from training.config import PositiveWeights
+from training.data.dataset import Examples
+from training.fit.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
+from training.fit.loss import positive_weights
 from training.methods.embedding import OnEmbeddings
 from training.methods.linear import Basis, Linear, Penalties
-from training.network.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
 
 
 class Head(OnEmbeddings, Linear):

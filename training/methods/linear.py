@@ -1,4 +1,4 @@
-"""Logistic regressions on features that nothing trains: fitted, with a penalty chosen on tune, into an artifact."""
+"""Logistic regressions on features that nothing trains: fitted, with a penalty chosen on validation, into an artifact."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 from safetensors.torch import save
 
+from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import SEEN
 from ptec_udf.model.manifest import Manifest
-from ptec_udf.progress import say
-from training.args import CalibratorName, ThresholdsName
-from training.artifact.describe import common_fields
-from training.artifact.export import head_files, write_artifact
-from training.decisions.decide import Decisions, fit_decisions
-from training.extract.data import Examples
-from training.extract.folder import read_extract_record
-from training.extract.seen import seen_in
-from training.fitting.logistic import Lines, fit_logistic
+from training.calibrate.decide import Decisions, fit_decisions
+from training.config import CalibratorName, ThresholdsName
+from training.data.dataset import Examples
+from training.data.folder import read_extract_record
+from training.data.provenance import seen_in
+from training.describe import common_fields
+from training.evaluate.metrics import mean_average_precision
+from training.evaluate.report import of_first_fit, report_on
+from training.export import head_files, write_artifact
+from training.fit.logistic import Lines, fit_logistic
 from training.methods.artifact import learned_artifact
 from training.methods.method import Learned, Method, Task
-from training.metrics import mean_average_precision
-from training.report import of_first_fit, report_on
 
 Penalties = Annotated[
     list[Annotated[float, Field(gt=0)]],
@@ -91,7 +91,7 @@ class Linear(Method):
         return 0.0
 
     def learn(self, task: Task) -> Learned:
-        """Fit to train with each penalty, let tune choose one and decide, and fit to both with that one.
+        """Fit to train with each penalty, let validation choose one and decide, and fit to both with that one.
 
         What is returned is read back from the artifact, so that what is measured is what is deployed.
         """
@@ -102,20 +102,20 @@ class Linear(Method):
         say_if_at_edge(best, quality)
         decisions, chosen = fit_decisions(
             logits[best],
-            task.tune.targets,
+            task.validation.targets,
             basis.log_weights,
             calibrator=self.calibrator,
             thresholds=self.thresholds,
         )
-        of_tune = _figures(logits[best], decisions, task)
+        of_validation = _figures(logits[best], decisions, task)
         final = self.basis(whole, task.template)
         lines = self._fitted(final, whole, final.features(whole.texts), best)
         metrics = {
             "learning": {"seconds": round(time.monotonic() - started, 1), "flop": flop + lines.flop},
-            "chosen_on_tune": chosen | {"inverse_penalty": {"chosen": best, "map": quality}},
-            "tune_share": task.tune_share,
+            "chosen_on_validation": chosen | {"inverse_penalty": {"chosen": best, "map": quality}},
+            "validation_share": task.validation_share,
             "log_pos_weights": dict(zip(task.names, final.log_weights.tolist(), strict=True)),
-            "splits": {"tune": of_first_fit(of_tune)},
+            "splits": {"validation": of_first_fit(of_validation)},
         }
         decisions = decisions.moved(basis.log_weights, final.log_weights)
         record = read_extract_record(task.extract)
@@ -126,17 +126,17 @@ class Linear(Method):
         return learned_artifact(load_artifact(folder))
 
     def _tried(self, basis: Basis, task: Task) -> tuple[dict[float, float], dict[float, NDArray[np.floating]], float]:
-        """Fit to train with each penalty; return mAP and logits of tune by penalty, and what all of it took."""
-        known, held_out = basis.features(task.train.texts), basis.features(task.tune.texts)
-        flop = sum(self.flop_of_features(rows.texts, task.template) for rows in (task.train, task.tune))
+        """Fit to train with each penalty; return mAP and logits of validation by penalty, and what all of it took."""
+        known, held_out = basis.features(task.train.texts), basis.features(task.validation.texts)
+        flop = sum(self.flop_of_features(rows.texts, task.template) for rows in (task.train, task.validation))
         quality: dict[float, float] = {}
         logits: dict[float, NDArray[np.floating]] = {}
         for penalty in self.inverse_penalty:
             lines = self._fitted(basis, task.train, known, penalty)
             logits[penalty] = np.asarray(held_out @ lines.weights.T) + lines.biases
-            quality[penalty] = round(mean_average_precision(logits[penalty], task.tune.targets), 6)
+            quality[penalty] = round(mean_average_precision(logits[penalty], task.validation.targets), 6)
             flop += lines.flop
-            say(f"inverse penalty {penalty:g}: mAP on tune {quality[penalty]:.4f}")
+            logger.info(f"inverse penalty {penalty:g}: mAP on validation {quality[penalty]:.4f}")
         return quality, logits, flop
 
     def _fitted(self, basis: Basis, rows: Examples, features: Any, penalty: float) -> Lines:
@@ -148,10 +148,14 @@ def say_if_at_edge(best: float, tried: Iterable[float]) -> None:
     ordered = sorted(tried)
     for edge, side in ((ordered[0], "least"), (ordered[-1], "greatest")):
         if best == edge and len(ordered) > 1:
-            say(f"inverse penalty {best:g}, the best on tune, is the {side} of those tried; try others beyond it")
+            logger.info(
+                f"inverse penalty {best:g}, the best on validation, is the {side} of those tried; try others beyond it"
+            )
 
 
 def _figures(logits: NDArray[np.floating], decisions: Decisions, task: Task) -> dict[str, Any]:
-    """Report tune."""
+    """Report validation."""
     base_rates = task.train.targets.mean(axis=0)
-    return report_on(logits, task.tune.targets, decisions.calibration, decisions.thresholds, task.names, base_rates)
+    return report_on(
+        logits, task.validation.targets, decisions.calibration, decisions.thresholds, task.names, base_rates
+    )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from training.args import LoraSettings
+from training.config import LoraSettings
 from training.methods.by_training import ByTraining
 
 

@@ -1,6 +1,6 @@
-"""What a comparison asks of a method: learn from train, let tune decide, score texts.
+"""What a comparison asks of a method: learn from train, let validation decide, score texts.
 
-A method is a configuration section whose fields are its settings. It is handed train and tune only, so that
+A method is a configuration section whose fields are its settings. It is handed train and validation only, so that
 it cannot choose anything on the rows that judge it.
 """
 
@@ -19,9 +19,9 @@ from pydantic import Field
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LONGEST_SEGMENT
 from ptec_udf.section import Section
-from training.decisions.decide import Decisions, fit_decisions
-from training.extract.data import Examples
-from training.extract.seen import Seen
+from training.calibrate.decide import Decisions, fit_decisions
+from training.data.dataset import Examples
+from training.data.provenance import Seen
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one figure per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
@@ -34,31 +34,31 @@ class Task:
     Attributes:
         names: the labels, in the order of all targets.
         train: rows to learn from.
-        tune: rows that choose settings, threshold and calibration.
+        validation: rows that choose settings, threshold and calibration.
         seed: decides everything random.
         extract: the folder that the rows are from.
         extract_fingerprint: of its rows.
         template: that makes its texts, by which long ones are cut.
-        tune_share: share of the extract's training rows that is tune.
+        validation_share: share of the extract's training rows that is validation.
         folder: where the method may keep files, for instance the state of a long training.
         shared: where it may keep, until the benchmark ends, what other runs need too.
     """
 
     names: list[str]
     train: Examples
-    tune: Examples
+    validation: Examples
     seed: int
     extract: Path
     extract_fingerprint: str
     template: str
-    tune_share: float
+    validation_share: float
     folder: Path
     shared: Path
 
     @property
     def whole(self) -> Examples:
-        """Train and tune together: what the final model learns from."""
-        return self.train.joined(self.tune)
+        """Train and validation together: what the final model learns from."""
+        return self.train.joined(self.validation)
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,13 @@ class Method(Section):
         """
 
 
-def decided_on_tune(fit: Callable[[Examples], Fit], task: Task) -> Learned:
-    """Fit on train, let tune give threshold and calibration, and fit once more on both together.
+def decided_on_validation(fit: Callable[[Examples], Fit], task: Task) -> Learned:
+    """Fit on train, let validation give threshold and calibration, and fit once more on both together.
 
     What it costs is left open.
     """
     first = fit(task.train)
-    logits = first.score(task.tune.texts)
-    decisions, _ = fit_decisions(logits, task.tune.targets, first.log_weights)
+    logits = first.score(task.validation.texts)
+    decisions, _ = fit_decisions(logits, task.validation.targets, first.log_weights)
     final = fit(task.whole)
     return Learned(final.score, decisions.moved(first.log_weights, final.log_weights))

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from training.extract.data import Examples
+from training.data.dataset import Examples
 from training.methods.generative import Generative, Writer, lacks_labels
 from training.methods.method import Learned, Task
 
@@ -18,7 +18,7 @@ _BETWEEN = "\n\n"
 
 
 class NShot(Generative):
-    """Nothing is trained; the examples are drawn at random from train and tune."""
+    """Nothing is trained; the examples are drawn at random from train and validation."""
 
     seeded: ClassVar[bool] = True
     ends_with: ClassVar[str | None] = _BETWEEN  # the decoder has not been trained to end: it goes on as the examples do

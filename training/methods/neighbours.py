@@ -1,4 +1,4 @@
-"""Nearest neighbours of frozen embeddings; the size of the neighbourhood is chosen on tune."""
+"""Nearest neighbours of frozen embeddings; the size of the neighbourhood is chosen on validation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor
 
 from ptec_udf.errors import ConfigError
-from training.extract.data import Examples
-from training.fitting.logistic import log_odds
+from training.data.dataset import Examples
+from training.evaluate.metrics import mean_average_precision
+from training.fit.logistic import log_odds
 from training.methods.embedding import OnEmbeddings
-from training.methods.method import Fit, Learned, Task, decided_on_tune
-from training.metrics import mean_average_precision
+from training.methods.method import Fit, Learned, Task, decided_on_validation
 
 _LEAST_DISTANCE = 1e-6
 
@@ -42,15 +42,15 @@ class Neighbours(OnEmbeddings):
             raise ConfigError(f"one of sizes must be at most {len(task.train)}, the rows of train; were: {self.sizes}")
 
     def learn(self, task: Task) -> Learned:
-        """Take the number of neighbours with the best mean average precision on tune."""
+        """Take the number of neighbours with the best mean average precision on validation."""
         sizes = self._possible(task)
 
         def quality(size: int) -> float:
-            scores = self._fit(task.train, size, task.template).score(task.tune.texts)
-            return mean_average_precision(scores, task.tune.targets)
+            scores = self._fit(task.train, size, task.template).score(task.validation.texts)
+            return mean_average_precision(scores, task.validation.targets)
 
         best = max(sizes, key=quality)
-        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best, task.template), task), self, task)
+        return _with_cost(decided_on_validation(lambda rows: self._fit(rows, best, task.template), task), self, task)
 
     def _possible(self, task: Task) -> list[int]:
         return [size for size in self.sizes if size <= len(task.train)]
@@ -73,16 +73,16 @@ class Radius(OnEmbeddings):
     )
 
     def learn(self, task: Task) -> Learned:
-        """Take the radius with the best mean average precision on tune."""
-        held_out, known = (self.embed(rows.texts, task.template) for rows in (task.tune, task.train))
+        """Take the radius with the best mean average precision on validation."""
+        held_out, known = (self.embed(rows.texts, task.template) for rows in (task.validation, task.train))
         distances = pairwise_distances(held_out, known, metric="cosine")
         radii = np.quantile(distances, self.shares)
         quality = [
-            mean_average_precision(_within(distances, task.train.targets, radius), task.tune.targets)
+            mean_average_precision(_within(distances, task.train.targets, radius), task.validation.targets)
             for radius in radii
         ]
         best = float(radii[int(np.argmax(quality))])
-        return _with_cost(decided_on_tune(lambda rows: self._fit(rows, best, task.template), task), self, task)
+        return _with_cost(decided_on_validation(lambda rows: self._fit(rows, best, task.template), task), self, task)
 
     def _fit(self, rows: Examples, radius: float, template: str) -> Fit:
         known = self.embed(rows.texts, template)
@@ -96,14 +96,14 @@ class Radius(OnEmbeddings):
 
 def _with_cost(learned: Learned, method: OnEmbeddings, task: Task) -> Learned:
     """Count one pass of the backbone for each text, and once its distances to all rows that it is compared with."""
-    known, width = task.whole, method.embed(task.tune.texts[:1], task.template).shape[1]
+    known, width = task.whole, method.embed(task.validation.texts[:1], task.template).shape[1]
 
     def flop(texts: Sequence[str], n_distances: int) -> float:
         return method.flop_of_embedding(texts, task.template) + 2.0 * width * n_distances
 
     return replace(
         learned,
-        flop=flop(known.texts, len(task.train) * len(task.tune)),
+        flop=flop(known.texts, len(task.train) * len(task.validation)),
         flop_of_scoring=lambda texts: flop(texts, len(known) * len(texts)),
     )
 

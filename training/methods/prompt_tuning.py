@@ -20,16 +20,16 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LRScheduler
 
 from ptec_udf.errors import TrainingError
-from ptec_udf.progress import progress, say
-from training.args import PromptConfig
-from training.extract.data import Examples, micro_batches, training_steps
-from training.fitting.checkpoint import Checkpoint, Course
-from training.fitting.fit import one_cycle
-from training.fitting.forward import attend_in_parts
+from ptec_udf.log import logger, progress
+from training.config import PromptConfig
+from training.data.dataset import Examples, micro_batches, training_steps
+from training.fit.checkpoint import Checkpoint, Course
+from training.fit.forward import attend_in_parts
+from training.fit.prompt import initial_prompt
+from training.fit.trainer import one_cycle
 from training.flops import Layers
 from training.methods.generative import Generative, Writer, lacks_labels
 from training.methods.method import Learned, Task
-from training.network.prompt import initial_prompt
 from training.packages import packages
 
 # Activations of more fall out of a processor's cache: 4,096 took 21 seconds where these took 13 (SmolLM2, one core).
@@ -39,7 +39,7 @@ _OF_DECODING = {"trie", "most_labels", "n_seeds"}
 
 
 class PromptTuning(Generative):
-    """Train the prompt for a set number of epochs; nothing is chosen, so it learns from train and tune at once."""
+    """Train the prompt for a set number of epochs; nothing is chosen, so it learns from train and validation at once."""
 
     seeded: ClassVar[bool] = True
 
@@ -72,7 +72,9 @@ class PromptTuning(Generative):
         """Return the place of the training's state, which methods share that only decode otherwise."""
         facts = self.facts()
         trained = {name: value for name, value in facts.items() if name not in _OF_DECODING}
-        told = json.dumps([trained, task.extract_fingerprint, task.tune_share, task.seed, packages()], sort_keys=True)
+        told = json.dumps(
+            [trained, task.extract_fingerprint, task.validation_share, task.seed, packages()], sort_keys=True
+        )
         fingerprint = hashlib.sha256(told.encode()).hexdigest()
         return Checkpoint(task.shared / fingerprint[:16], fingerprint)
 
@@ -111,13 +113,13 @@ class _Tuning:
         if restored := checkpoint.restore(optimiser):
             course, weights = restored
             self.prompt.data.copy_(weights["now"]["prompt"])
-            say(f"training resumes after epoch {course.epoch} of {settings.epochs}")
+            logger.info(f"training resumes after epoch {course.epoch} of {settings.epochs}")
         schedule = one_cycle(optimiser, n_steps, settings.warmup, course.n_steps - 1)
         while course.epoch < settings.epochs:
             started = time.monotonic()
             loss = self._epoch(course, lengths, optimiser, schedule)
             course.seconds += time.monotonic() - started
-            say(f"epoch {course.epoch} of {settings.epochs}: loss {loss:.4f}")
+            logger.info(f"epoch {course.epoch} of {settings.epochs}: loss {loss:.4f}")
             checkpoint.save(course, {"now": {"prompt": self.prompt}}, optimiser)
         return course
 

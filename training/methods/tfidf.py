@@ -8,9 +8,9 @@ from pydantic import Field
 
 from ptec_udf.model.artifact_format import TERMS
 from ptec_udf.model.manifest import TermsForm
-from training.args import TermsCounts
-from training.extract.data import Examples
-from training.fitting.terms import SOLVER, balanced, count_terms, sparse_features
+from training.config import TermsCounts
+from training.data.dataset import Examples
+from training.fit.tfidf import SOLVER, balanced, count_terms, sparse_features
 from training.methods.linear import Basis, Linear, Penalties
 
 

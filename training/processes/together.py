@@ -27,8 +27,8 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ptec_udf import errors
 from ptec_udf.errors import ConfigError, PtecError, TrainingError, UserError
-from ptec_udf.progress import say
-from training.args import TrainConfig
+from ptec_udf.log import logger
+from training.config import TrainConfig
 from training.processes.group import Group, ProcessLostError
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _take_part(
         return {"error": type(error).__name__, "faults": getattr(error, "faults", [str(error)])}
     except Exception as error:
         places = "".join(traceback.format_tb(error.__traceback__))
-        say(f"{places}error: unexpected {type(error).__name__} in process {rank + 1} at the place above")
+        logger.info(f"{places}error: unexpected {type(error).__name__} in process {rank + 1} at the place above")
         sys.exit(1)
 
 

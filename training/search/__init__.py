@@ -1,1 +1,1 @@
-"""``ptec search``: settings of a training, chosen on tune."""
+"""``ptec search``: settings of a training, chosen on validation."""

@@ -10,13 +10,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ptec_udf.faults import messages_of, refuse
 from ptec_udf.section import Section
-from training.args import Recipe, Seed
+from training.config import Recipe, Seed
 
 RESULTS = "results.json"  # what each trial came to, in a search's folder
 
 # A trial is the first training of one member's network, measured by its logits.
 _NOT_IN_A_TRIAL = {"members", "combine", "terms", "calibrator", "thresholds", "stopping.refit"}
-_WHAT_IS_MEASURED = {"stopping.tune_share", "stopping.metric"}
+_WHAT_IS_MEASURED = {"stopping.validation_share", "stopping.metric"}
 
 
 class Range(Section):

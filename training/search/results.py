@@ -17,12 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ptec_udf.errors import TrainingError
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LONGEST_SEGMENT
-from training.extract.folder import read_extract_record
+from training.data.folder import read_extract_record
 from training.packages import packages
 from training.search.config import RESULTS, SearchConfig, with_settings
 
 BEST = "best.yaml"
-_HEADER = """# Settings that ptec search chose on tune; ptec train refits them on train and tune together.
+_HEADER = """# Settings that ptec search chose on validation; ptec train refits them on train and validation together.
 #
 # Command:  ptec train --config {file}
 
@@ -84,7 +84,9 @@ def _best_trials(study: optuna.Study, config: SearchConfig) -> list[FrozenTrial]
 def _reasons(trials: Sequence[FrozenTrial]) -> str:
     """Say why trials were counted as 0, as far as that is known, and what to do."""
     reasons = sorted({reason for trial in trials for reason in trial.user_attrs.get("faults", [])})
-    return "; ".join(reasons) or "what trainings measured on tune was 0 throughout: give more rows or other ranges"
+    return (
+        "; ".join(reasons) or "what trainings measured on validation was 0 throughout: give more rows or other ranges"
+    )
 
 
 def _values_by_seed(study: optuna.Study, confirmed: FrozenTrial, config: SearchConfig) -> dict[int, float]:

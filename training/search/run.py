@@ -1,4 +1,4 @@
-"""The main line of ``ptec search``: trials on tune, the best ones with more seeds, a configuration in the end."""
+"""The main line of ``ptec search``: trials on validation, the best ones with more seeds, a configuration in the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ptec_udf.errors import ConfigError, noting
+from ptec_udf.errors import ConfigError, collect_errors
+from ptec_udf.log import logger
 from ptec_udf.model.backbone import resolve
-from ptec_udf.progress import say
+from training.fit.inputs import prepare
 from training.folders import LOCK, alone, check_writable
-from training.prepare import prepare
 from training.search.config import SearchConfig
 from training.search.results import confirmations, in_full, write_results
 from training.search.trial import BELOW, train_config, value_of
@@ -27,11 +27,11 @@ _VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
 def search(config: SearchConfig) -> dict[str, Any]:
     """Try settings, confirm the best with more seeds, and write a configuration for ``ptec train``.
 
-    A trial is the first training of ``ptec train``: it learns from train and is measured on tune. Every suggestion
+    A trial is the first training of ``ptec train``: it learns from train and is measured on validation. Every suggestion
     depends on the seed and on the trials before it alone, so a search that was killed ends as if it had not been.
 
     Returns:
-        ``best``: settings of the winner, ``value``: its metric on tune as a mean over seeds, ``trials``: their
+        ``best``: settings of the winner, ``value``: its metric on validation as a mean over seeds, ``trials``: their
         number, ``config``: the file for ``ptec train``.
 
     Raises:
@@ -93,7 +93,7 @@ def _check_backbones(config: SearchConfig) -> None:
     """Refuse a search that could choose a backbone which is not here; it would end in each rerun at the same trial."""
     faults: list[str] = []
     for name in config.choices("backbone"):
-        with noting(faults, "space.backbone: "):
+        with collect_errors(faults, "space.backbone: "):
             resolve(name).content_hash()
     if faults:
         raise ConfigError(faults)
@@ -116,14 +116,16 @@ def _run_one(study: optuna.Study, config: SearchConfig, what: str, seed: int) ->
     study.sampler = optuna.samplers.TPESampler(
         seed=seed % 2**32, n_startup_trials=config.random_trials, constant_liar=False, multivariate=False
     )
-    say(f"{what}{_best_so_far(study, config.recipe.stopping.metric)}")
+    logger.info(f"{what}{_best_so_far(study, config.recipe.stopping.metric)}")
     study.optimize(lambda trial: value_of(trial, config, len(_trials(study))), n_trials=1)
 
 
 def _best_so_far(study: optuna.Study, metric: str) -> str:
     """Say how good the best trial is."""
     complete = study.get_trials(states=(TrialState.COMPLETE,))
-    return f", best so far {max(trial.value or 0.0 for trial in complete):.4f} {metric} on tune" if complete else ""
+    return (
+        f", best so far {max(trial.value or 0.0 for trial in complete):.4f} {metric} on validation" if complete else ""
+    )
 
 
 def _check_same(study: optuna.Study, config: SearchConfig) -> None:

@@ -1,4 +1,4 @@
-"""One trial of a search: settings are suggested, a training measures them on tune."""
+"""One trial of a search: settings are suggested, a training measures them on validation."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pydantic import ValidationError
 
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.faults import messages_of
-from ptec_udf.progress import say
-from training.args import TrainConfig
-from training.below import below_prompt
-from training.extract.data import Rows
-from training.fitting.checkpoint import Checkpoint, Course
-from training.fitting.fit import Trainer
+from ptec_udf.log import logger
+from training.config import TrainConfig
+from training.data.dataset import Rows
+from training.fit.checkpoint import Checkpoint, Course
+from training.fit.inputs import Prepared, prepare
+from training.fit.layer_cache import below_prompt
+from training.fit.trainer import Trainer
 from training.flops import flop_below, flop_of_training
-from training.prepare import Prepared, prepare
 from training.search.config import Range, SearchConfig, with_settings
 
 BELOW = "below"  # what the layers below the prompt make of the rows, which all trials share
 
 
 def value_of(trial: Trial, config: SearchConfig, n_before: int) -> float:
-    """Train once with suggested settings; return the metric on tune of the best epoch.
+    """Train once with suggested settings; return the metric on validation of the best epoch.
 
     Settings that do not go together, or with the backbone, are worth 0, as is a training that diverges: the search then
     learns to leave them alone.
@@ -42,13 +42,13 @@ def value_of(trial: Trial, config: SearchConfig, n_before: int) -> float:
         names = list(trial.study.trials[trial.user_attrs["confirms"]].params)
     settings = {name: _suggest(trial, name, config.space[name]) for name in names}
     try:
-        prepared = prepare(train_config(config, settings, trial.user_attrs.get("seed")), ("train", "tune"))
+        prepared = prepare(train_config(config, settings, trial.user_attrs.get("seed")), ("train", "validation"))
     except (ValidationError, ConfigError) as error:
         if isinstance(error, ConfigError):
-            reasons = error.faults
+            reasons = error.errors
         else:
             reasons = [message for fault in error.errors() for message in messages_of(fault)]
-        say(f"counted as 0: {'; '.join(reasons)}")
+        logger.info(f"counted as 0: {'; '.join(reasons)}")
         for name, nothing in {"seconds": 0.0, "flop": 0.0, "best_epoch": 0, "faults": reasons}.items():
             trial.set_user_attr(name, nothing)
         return 0.0
@@ -73,24 +73,24 @@ class _Training:
     def value(self) -> float:
         """Train, note what it took, and return the value."""
         below = self.folder / BELOW
-        (train, seconds), (tune, more) = (
-            below_prompt(self.prepared, self.prepared.rows[split], below) for split in ("train", "tune")
+        (train, seconds), (validation, more) = (
+            below_prompt(self.prepared, self.prepared.rows[split], below) for split in ("train", "validation")
         )
         start = self.prepared.start
         checkpoint = Checkpoint(self.place, f"{self.fingerprint}-{start.arithmetic}")
-        trainer = start.trainer(train, tune, start.config.stopping.epochs, checkpoint)
+        trainer = start.trainer(train, validation, start.config.stopping.epochs, checkpoint)
         course = Course()
         try:
             course = trainer.fit(self._after_epoch)
             self._after_epoch(course)  # what a killed trial had done, and not reported
         except TrainingError as error:
-            say(f"counted as 0: {error}")
+            logger.info(f"counted as 0: {error}")
             self.trial.set_user_attr("faults", [str(error)])
             course = Course()
         except optuna.TrialPruned:
-            self._end(trainer, [train, tune], seconds + more)
+            self._end(trainer, [train, validation], seconds + more)
             raise
-        self._end(trainer, [train, tune], seconds + more)
+        self._end(trainer, [train, validation], seconds + more)
         self.trial.set_user_attr("best_epoch", course.best_epoch)
         return course.best_value or 0.0
 

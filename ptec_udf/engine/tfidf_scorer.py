@@ -1,0 +1,34 @@
+"""Texts to logits without a language model: TF-IDF and one linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
+from ptec_udf.model.tfidf import TermsHead
+
+
+class TermsScorer:
+    """Scores texts in any number and order, each by itself, as ``Scorer`` does with a language model.
+
+    ``n_tokens`` counts what stands between white space. Nothing is cut here. A text that holds no known term is scored
+    too, by what the model says of no term at all.
+    """
+
+    def __init__(self, head: TermsHead) -> None:
+        """Take the terms with their head."""
+        self.head = head
+
+    def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
+        """Score texts; the result has the order of the input. None and blank texts are ``empty``."""
+        return [self._score(text) if text and not text.isspace() else ScoredText() for text in texts]
+
+    def _score(self, text: str) -> ScoredText:
+        result = ScoredText()
+        try:
+            logits = self.head.logits(text)
+            n_tokens = len(text.split())
+        except FAULTS_OF_A_TEXT as error:
+            fail(result, error)
+            return result
+        return scored(text, logits, n_tokens=n_tokens, n_truncated=0, batch_positions=n_tokens)

@@ -1,1 +1,0 @@
-"""What a night would do, tried on a sample before it."""

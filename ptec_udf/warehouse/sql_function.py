@@ -1,0 +1,64 @@
+"""``ptec_score(text)`` in SQL: the champion's probabilities of any text.
+
+A session function, since Spark cannot keep a Python one; no view may use it. ``ptec sql`` registers
+it by itself; elsewhere one call does::
+
+    from ptec_udf.warehouse.sql_function import register_ptec_score
+
+    register_ptec_score(spark)
+    spark.sql("SELECT ptec_score('Solar parks for farms')['Renewable Energy']")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from ptec_udf.config import EngineConfig
+from ptec_udf.engine.udf import engine_settings, windows
+from ptec_udf.engine.worker import scorer_for
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.calibration import probabilities
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.remote import carried
+from ptec_udf.warehouse.tables import Warehouse
+
+
+def register_ptec_score(
+    spark: SparkSession, database: str = "ptec", *, alias: str = "champion", engine: EngineConfig | None = None
+) -> None:
+    """Register ``ptec_score(text) -> map<string,double>`` in this session.
+
+    The map is null for a text that is null, blank or cannot be scored. Spark hands no text to Python that is not valid
+    UTF-8, and fails: such a text must be given as ``make_valid_utf8(text)``.
+
+    Raises:
+        RegistryError: when the alias points to no model.
+        ArtifactError: when the model's artifact is broken.
+    """
+    model = registry.find(Warehouse(spark, database), alias=alias)
+    artifact = load_artifact(model["location"], model["model_id"])
+    broadcast = carried(spark, artifact.scoring_files)
+    settings = engine_settings(spark, engine or EngineConfig())
+    model_id, labels, curve = artifact.model_id, artifact.manifest.labels, artifact.manifest.curve
+    names = [label.name for label in labels]
+
+    def to_map(logits: np.ndarray | None) -> dict[str, float] | None:
+        if logits is None:
+            return None
+        # Rounded to float32 as in the scores table.
+        probability = probabilities(logits, labels, curve)
+        return dict(zip(names, probability.astype(float).tolist(), strict=True))
+
+    @F.pandas_udf(T.MapType(T.StringType(), T.DoubleType()))  # type: ignore[call-overload]
+    def ptec_score(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        for window in windows(batches, settings.window_rows, settings.window_bytes):
+            scored = scorer_for(model_id, broadcast.value, settings).score(window)
+            yield pd.Series([to_map(result.logits) for result in scored], dtype=object)
+
+    spark.udf.register("ptec_score", ptec_score)

@@ -1,1 +1,0 @@
-"""From trained parameters to an artifact."""

@@ -1,1 +1,0 @@
-"""What held-out rows decide once a model is trained: calibration and thresholds."""

@@ -1,1 +1,0 @@
-"""From a labelled table to a folder that training reads."""

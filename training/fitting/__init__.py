@@ -1,1 +1,0 @@
-"""From a start to trained parameters: the loop and its parts."""

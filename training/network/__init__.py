@@ -1,1 +1,0 @@
-"""What is trained beside the frozen backbone, and the values that it starts from."""

@@ -1,1 +1,0 @@
-"""Other calibration and thresholds for a registered model, from logits that are stored: no model is run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -47,8 +46,7 @@ class Standing:
 class Night:
     """What a night works with, pinned before anything is read.
 
-    ``beside`` are nights of other models, of which texts that this one scores are scored in the same pass. The versions
-    are those of our own tables.
+    The versions are those of our own tables.
     """
 
     warehouse: Warehouse
@@ -60,7 +58,6 @@ class Night:
     runs_version: int
     scores_version: int
     corrections_version: int
-    beside: Sequence[Night] = ()
 
     def texts(self) -> DataFrame:
         """The pinned source's texts, one row for each key; see ``diff.keyed_texts``."""

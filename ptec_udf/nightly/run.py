@@ -7,9 +7,7 @@ after it. Staging is cleared last.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,15 +30,15 @@ from ptec_udf.nightly.publish import write
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.recover import finish_killed
 from ptec_udf.nightly.runs import DONE, NOTHING, NULL_KEY, SUPERSEDED
-from ptec_udf.nightly.shadows import Shadow, find_shadows, nights_beside, score_shadows
-from ptec_udf.nightly.stage import Beside, Staged, forget_errors, fresh_texts, stage
+from ptec_udf.nightly.shadows import find_shadows, score_shadows
+from ptec_udf.nightly.stage import Staged, forget_errors, fresh_texts, stage
 from ptec_udf.warehouse.remote import off_its_tables
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
 
 def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
-    """Score a source table with a registered model, and beside and after it with its shadows.
+    """Score a source table with a registered model, and after it with its shadows.
 
     Returns:
         The run's row: outcome (done, nothing_to_do, superseded), counts by status, rates; and with ``shadows``
@@ -54,12 +52,12 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     warehouse.ensure()
     night = pin_night(warehouse, config)
     shadows = find_shadows(night)
-    result = score_night(night, shadows)
+    result = score_night(night)
     return result | {"shadows": score_shadows(night, shadows, result, score_night)} if shadows else result
 
 
-def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
-    """Score with one model, and in its pass with shadows that can; returns and raises as ``score``."""
+def score_night(night: Night) -> dict[str, Any]:
+    """Score with one model; returns and raises as ``score``."""
     if not _left_staged(night) and (result := _needless(night)):
         return result
     with held(night.warehouse, night.record.model_id, night.record.run_id, night.record.alias) as still_held:
@@ -69,7 +67,7 @@ def score_night(night: Night, shadows: Sequence[Shadow] = ()) -> dict[str, Any]:
             return result
         check(night)
         ensure_views(night.warehouse)
-        return _recorded(night, shadows, still_held)
+        return _recorded(night, still_held)
 
 
 def _needless(night: Night) -> dict[str, Any] | None:
@@ -83,12 +81,12 @@ def _needless(night: Night) -> dict[str, Any] | None:
     return None
 
 
-def _recorded(night: Night, shadows: Sequence[Shadow], still_held: Callable[[], None]) -> dict[str, Any]:
+def _recorded(night: Night, still_held: Callable[[], None]) -> dict[str, Any]:
     """Do the night's work and write its row, however it ends."""
     warehouse = night.warehouse
     try:
         night = finish_killed(night)
-        _run(replace(night, beside=nights_beside(night, shadows)), still_held)
+        _run(night, still_held)
     except HeldError:
         raise  # the run that has taken over is of the same name, and writes the row
     except (PySparkException, Py4JError) as error:
@@ -156,30 +154,6 @@ def _afterwards(if_not: str, action: Callable[[], None]) -> None:
 
 def _stage(night: Night, changes: DataFrame, n_texts: int) -> Staged:
     """Score each distinct text that is not known yet, once; ``n_texts`` companies have one of them."""
-    if beside := _beside(night):
-        try:
-            return _scored(night, changes, n_texts, beside)
-        except (PySparkException, Py4JError) as error:
-            # A second backbone may be more than memory holds, and no shadow is to cost the champion its night.
-            names = ", ".join(other.name for other in beside)
-            logger.warning(f"scoring failed with {reason_of(error)} beside shadows ({names}); it goes on without them")
-    return _scored(night, changes, n_texts, frees_others=bool(beside))
-
-
-def _beside(night: Night) -> list[Beside]:
-    """Return the shadows of the pass; one whose known texts cannot be found is left to its own run."""
-    found = []
-    for other in night.beside:
-        with suppress(Exception):
-            name = other.record.alias or other.record.model_id[:12]
-            found.append(Beside(name, other.artifact, other.known()))
-    return found
-
-
-def _scored(
-    night: Night, changes: DataFrame, n_texts: int, beside: Sequence[Beside] = (), *, frees_others: bool = False
-) -> Staged:
-    """Score what is not known by now: texts of slices that are staged already are."""
     staged = stage(
         night.warehouse,
         fresh_texts(changes, night.known()),
@@ -187,8 +161,6 @@ def _scored(
         engine=night.config.engine,
         n_slices=-(-n_texts // night.config.slice_texts) or 1,
         run_id=night.record.run_id,
-        beside=beside,
-        frees_others=frees_others,
     )
     night.record.reused = n_texts - staged.texts
     if n_texts and night.artifact.manifest.backbone:

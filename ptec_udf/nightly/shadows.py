@@ -10,17 +10,15 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ptec_udf.config import ModelChoice, ScoreConfig, ShadowConfig
-from ptec_udf.engine.worker import MOST_BACKBONES, MOST_MODELS
 from ptec_udf.errors import HeldError, PtecError, RegistryError, UserError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.nightly.plan import Night, check_alias, new_record, night_of, source_faults, superseded
+from ptec_udf.nightly.plan import Night, check_alias, new_record, night_of
 from ptec_udf.nightly.runs import COMMAND, FAILED, SKIPPED, History
 from ptec_udf.text.template import fields_in
 from ptec_udf.warehouse import registry
@@ -78,38 +76,6 @@ def _look_up(warehouse: Warehouse, name: str) -> tuple[dict[str, Any], str | Non
         if not _MODEL_ID.fullmatch(name):
             raise
         return registry.find(warehouse, model_id=name), None
-
-
-def nights_beside(champion: Night, shadows: Sequence[Shadow]) -> list[Night]:
-    """Return the nights of those shadows that can score in the champion's pass, as many as a worker can hold.
-
-    They have the champion's texts and its backbone. What is wrong with another one is told by its own run.
-    """
-    found = [champion]
-    for shadow in shadows:
-        if shadow.model is None or shadow.skipped:
-            continue
-        with suppress(Exception):
-            config = _config(champion.config, shadow, champion.source, champion.record.run_id)
-            night = _night(champion.warehouse, shadow.model, config, champion.source)
-            if not (superseded(night) or source_faults(night)) and _fits(night, found):
-                found.append(night)
-    return found[1:]
-
-
-def _fits(night: Night, found: Sequence[Night]) -> bool:
-    """Tell whether a night can be beside others, the champion's first: equal texts, one backbone, logits of its own."""
-    champion, models = found[0], [one.artifact for one in (*found, night)]
-    contents = {backbone and backbone.content_hash for backbone in (model.manifest.backbone for model in models)}
-    # LoRA changes the weights of a backbone, which is then the model's own.
-    n_backbones = len({model.model_id if model.manifest.lora else None for model in models})
-    return (
-        night.record.text_id == champion.record.text_id
-        and len(contents) == 1
-        and contents != {None}
-        and len({model.logits_id for model in models}) == len(models) <= MOST_MODELS
-        and n_backbones <= MOST_BACKBONES
-    )
 
 
 def score_shadows(

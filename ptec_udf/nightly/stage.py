@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from py4j.protocol import Py4JError
 from pyspark import StorageLevel, inheritable_thread_target
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import Counters, rows_of_models, scoring_udf, task_slots, together_udf
-from ptec_udf.log import logger, seconds_left, watched
+from ptec_udf.engine.udf import Counters, scoring_udf, task_slots
+from ptec_udf.log import seconds_left, watched
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.nightly.reason import worker_died
 from ptec_udf.nightly.tasks import deal, scored_slice, slices_of
 from ptec_udf.warehouse.remote import describe_jobs, is_remote, off_its_tables, tasks_told
 from ptec_udf.warehouse.tables import Warehouse
@@ -40,21 +37,6 @@ class Staged:
 
     texts: int = 0
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Beside:
-    """A model that scores in the pass of another one.
-
-    Attributes:
-        name: as it may be called in a message.
-        artifact: the model.
-        known: text_hash of the texts that it does not have to score, each once.
-    """
-
-    name: str
-    artifact: Artifact
-    known: DataFrame
 
 
 def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run_id: str) -> DataFrame:
@@ -97,8 +79,6 @@ def stage(
     engine: EngineConfig,
     n_slices: int,
     run_id: str,
-    beside: Sequence[Beside] = (),
-    frees_others: bool = False,
 ) -> Staged:
     """Score texts into staging.
 
@@ -111,12 +91,9 @@ def stage(
             and with it the number of slots and the arithmetic, a text meets the same others in its batch, and its
             logits are equal to the last bit.
         run_id: stands with every staged row.
-        beside: models that score those of the texts that they do not know, in the same pass.
-        frees_others: as of ``scoring_udf``; with nothing beside.
     """
     spark = warehouse.spark
     most_tokens = artifact.manifest.max_tokens
-    texts = wanted_beside(texts, beside) if beside else texts
     dealt = deal(texts, n_slices=n_slices, n_slots=task_slots(spark), most_tokens=most_tokens)
     dealt = off_its_tables(dealt).persist(StorageLevel.MEMORY_AND_DISK)
     try:
@@ -126,13 +103,10 @@ def stage(
         counters, started = Counters.of(spark, most_tokens), time.monotonic()
         in_tasks = None if is_remote(spark) else counters
         tasks: dict[int, tuple[int, int]] = {}
-        if beside:
-            score = _together(warehouse, [artifact, *(other.artifact for other in beside)], engine, in_tasks)
-        else:
-            score = _alone(warehouse, artifact, engine, in_tasks, frees_others=frees_others)
+        score = _alone(warehouse, artifact, engine, in_tasks)
         n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
 
-        def write(one: Row, score: _Score = score) -> None:
+        def write(one: Row) -> None:
             describe_jobs(spark, f"ptec: slice {one['slice'] + 1} of {n_slices}")
             origin = {"run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
             with tasks_told(spark, lambda ended, n_tasks: tasks.update({one["slice"] + 1: (ended, n_tasks)})):
@@ -142,50 +116,18 @@ def stage(
                 counters.texts.add(one["texts"])
                 counters.cost.add(one["cost"])
 
-        def write_whatever_dies(one: Row) -> None:
-            try:
-                write(one)
-            except (PySparkException, Py4JError) as error:
-                if beside or not worker_died(error):
-                    raise
-                logger.warning(
-                    f"workers died in slice {one['slice'] + 1}; it is scored again, to find what they die of"
-                )
-                write(one, _alone(warehouse, artifact, engine, in_tasks, isolates=True))
-
         with watched(lambda seconds: _line(counters, n_texts, whole, seconds, dict(tasks))):
-            _in_turn(write_whatever_dies, slices, inheritable_thread_target(spark))
+            _in_turn(write, slices, inheritable_thread_target(spark))
     finally:
         dealt.unpersist()
     return Staged(n_texts, time.monotonic() - started)
 
 
-def wanted_beside(texts: DataFrame, beside: Sequence[Beside]) -> DataFrame:
-    """Add ``wanted`` to texts: of each, bit n - 1 says whether the n-th model beside does not know it."""
-    wanted = F.lit(0)
-    for at, other in enumerate(beside):
-        known = other.known.select("text_hash", F.lit(True).alias(f"known_{at}"))
-        texts = texts.join(known, on="text_hash", how="left")
-        wanted = wanted + F.when(F.col(f"known_{at}").isNull(), F.lit(1 << at)).otherwise(F.lit(0))
-    return texts.select("text_hash", "text", wanted.alias("wanted"))
-
-
-def _alone(
-    warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters | None, **how: bool
-) -> _Score:
-    """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields; ``how`` as of the UDF."""
-    score = scoring_udf(warehouse.spark, artifact, engine, counters, **how)
+def _alone(warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters | None) -> _Score:
+    """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields."""
+    score = scoring_udf(warehouse.spark, artifact, engine, counters)
     named = F.lit(artifact.model_id)
     return lambda dealt, one: scored_slice(dealt, one, score("text")).withColumn("model_id", named)
-
-
-def _together(
-    warehouse: Warehouse, artifacts: Sequence[Artifact], engine: EngineConfig, counters: Counters | None
-) -> _Score:
-    """Return what scores a slice by several models, as ``_alone``; ``wanted`` of a text says by which."""
-    score = together_udf(warehouse.spark, artifacts, engine, counters)
-    model_ids = [one.model_id for one in artifacts]
-    return lambda dealt, one: rows_of_models(scored_slice(dealt, one, score("text", "wanted")), model_ids)
 
 
 def _in_turn(

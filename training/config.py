@@ -79,7 +79,7 @@ class TermsCounts(Section):
 
 
 class TermsSettings(TermsCounts):
-    """TF-IDF with logistic regressions, whose logits are added to the network's as far as validation finds that better."""
+    """TF-IDF with logistic regressions, whose logits are added to the network's if validation finds that better."""
 
     inverse_penalty: list[Annotated[float, Field(gt=0)]] = Field(
         [10.0], min_length=1, description="one, or several to choose from; less holds weights nearer to 0"
@@ -169,7 +169,7 @@ class StoppingConfig(Section):
     )
     refit: bool = Field(
         True,
-        description="train once more from the start, on train and validation together, as long as was best on validation",
+        description="train once more from the start, on train and validation, as long as was best on validation",
     )
 
 

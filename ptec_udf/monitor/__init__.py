@@ -1,1 +1,1 @@
-""" """
+"""Drift, failures and housekeeping of the tables."""

@@ -16,9 +16,9 @@ PROBABILITIES, PREDICTED = "probabilities", "predicted"
 def figures_by_label(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return by label how many rows have a probability in each bin, and how many have the label.
 
-    Of the rows that a recalibration told of, else of dev, else of validation; nothing where an earlier release trained or
-    recalibrated the model, or where validation is all there is and the model learned from it in the end. How many have the
-    label is None where its threshold was changed and no rows were there.
+    Of the rows that a recalibration told of, else of dev, else of validation; nothing where an earlier release trained
+    or recalibrated the model, or where validation is all there is and the model learned from it in the end. How many
+    have the label is None where its threshold was changed and no rows were there.
     """
     if REFERENCE in metrics:
         return dict(metrics[REFERENCE])

@@ -1,1 +1,1 @@
-""" """
+"""Checks before a run: equal scores, expected duration."""

@@ -1,1 +1,1 @@
-""" """
+"""Company rows to texts."""

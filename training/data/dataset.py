@@ -120,7 +120,7 @@ def read_splits(
     if not all(positives):
         raise SourceError(
             f"train and validation both need rows with a label, had {positives[0]} and {positives[1]} labels on "
-            f"{len(splits['train'])} and {len(splits['validation'])} rows; give more companies or another validation_share"
+            f"{len(splits['train'])} and {len(splits['validation'])} rows; add companies or change validation_share"
         )
     if (known := splits["train"].auxiliary) is not None and np.isnan(known).all():
         raise SourceError(

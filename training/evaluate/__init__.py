@@ -1,1 +1,1 @@
-""" """
+"""Metrics, comparison and the gate."""

@@ -70,7 +70,7 @@ def report_on(
 
 
 def of_first_fit(report: dict[str, Any]) -> dict[str, Any]:
-    """Return a report of validation by a fit that a fit to train and validation together follows, without probabilities by label.
+    """Return a report of validation by a fit before the last one, without probabilities by label.
 
     Drift would take them for those of the deployed model, whose probabilities need not lie like them.
     """

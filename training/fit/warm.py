@@ -104,7 +104,7 @@ def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any])
     ]
     if not made.manifest.adapts and "courses" not in made.metrics:
         faults.append(
-            "start_from must hold a model of ptec train, was one whose head has learned from what is validation here too: "
+            "start_from must hold a model of ptec train, was one whose head has learned from this validation too: "
             f"{config.start_from!r}"
         )
     if faults:

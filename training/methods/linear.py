@@ -1,4 +1,4 @@
-"""Logistic regressions on features that nothing trains: fitted, with a penalty chosen on validation, into an artifact."""
+"""Logistic regressions on features that nothing trains: fitted with a penalty chosen on validation."""
 
 from __future__ import annotations
 

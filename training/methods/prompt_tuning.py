@@ -39,7 +39,7 @@ _OF_DECODING = {"trie", "most_labels", "n_seeds"}
 
 
 class PromptTuning(Generative):
-    """Train the prompt for a set number of epochs; nothing is chosen, so it learns from train and validation at once."""
+    """Train the prompt for a set number of epochs; it learns from train and validation at once."""
 
     seeded: ClassVar[bool] = True
 

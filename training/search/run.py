@@ -27,7 +27,7 @@ _VALUED = (TrialState.COMPLETE, TrialState.PRUNED)
 def search(config: SearchConfig) -> dict[str, Any]:
     """Try settings, confirm the best with more seeds, and write a configuration for ``ptec train``.
 
-    A trial is the first training of ``ptec train``: it learns from train and is measured on validation. Every suggestion
+    A trial is the first training of ``ptec train``: it learns from train, validation measures it. Every suggestion
     depends on the seed and on the trials before it alone, so a search that was killed ends as if it had not been.
 
     Returns:

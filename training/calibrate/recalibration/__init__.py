@@ -1,1 +1,1 @@
-""" """
+"""Other calibration and thresholds for a registered model."""

@@ -34,7 +34,7 @@ class Facts:
         fingerprint: of extract, split and settings; a run of another one is not kept.
         deployable: whether ``ptec score`` takes such a model.
         learning_seconds: all that came before the evaluated rows, choices on validation included; of methods that train
-            by epochs the epochs, layers below a prompt and words, without loading, tokenising and choices of thresholds.
+            by epochs the epochs, lower layers and words, without loading, tokenising and choices of thresholds.
         scoring_seconds: of the evaluated rows.
         learning_flop: floating-point operations of learning; None: not known, or there are none.
         scoring_flop: the same of scoring a million texts like the evaluated ones.

@@ -87,7 +87,7 @@ setup(
     # The folder conf/ is also importable, so that an installed wheel carries the shipped configurations.
     package_dir={"ptec_conf": "conf"},
     package_data={
-        "ptec_conf": ["*.yaml", "*.conf", "*.properties"],
+        "ptec_conf": ["ptec.yaml", "*.conf", "*.properties"],
         "ptec_udf.warehouse": ["sql/*.sql"],
         "jobs.demo": ["*.jsonl", "*.json"],
         "jobs.report": ["*.j2"],

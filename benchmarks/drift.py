@@ -28,7 +28,8 @@ from pyspark.sql import SparkSession
 from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
 from benchmarks.nights import make_champion
-from jobs import score
+from jobs.cli_nightly import score
+from jobs.site import Site
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
@@ -99,7 +100,7 @@ class Growing:
         self.rows += [row | {"company_id": f"c{len(self.rows) + at}"} for at, row in enumerate(more)]
         frame = self.spark.createDataFrame(pa.Table.from_pylist(self.rows).to_pandas())
         frame.write.format("delta").mode("overwrite").saveAsTable(f"{self.name}.companies")
-        result = score.run(self.config, [])
+        result = score(Site(self.config))
         self.nights.append({name: result[name] for name in ("drifted", "retrain", "counts")})
         logger.info(
             f"{self.name}, night {len(self.nights)}: {len(result['drifted'])} over, retrain {result['retrain']}"

@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from jobs import promote, score
+from jobs.cli_model import promote, register
+from jobs.cli_nightly import score
+from jobs.site import Site
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.engine.result import OK, TRUNCATED
 from ptec_udf.model.artifact import load_artifact
@@ -76,7 +78,7 @@ def main(nights: Nights) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         warehouse = {"folder": f"{folder}/warehouse", "master": nights.master}
         source = {"table": _TABLE, "key": "key", "columns": columns_of(nights.artifact)}
-        config = Path(folder, "score.yaml")
+        config = Path(folder, "ptec.yaml")
         content = {"warehouse": warehouse, "source": source, "engine": nights.engine}
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
         spark = build_session(WarehouseConfig(**warehouse))
@@ -85,7 +87,7 @@ def main(nights: Nights) -> list[dict[str, Any]]:
         for version in nights.versions:
             spark.read.parquet(version).write.format("delta").mode("overwrite").saveAsTable(_TABLE)
             started = time.monotonic()
-            run = score.run(config, [])
+            run = score(Site(config))
             found.append({"seconds": time.monotonic() - started, **_scoring(run)})
         spark.stop()
     return found
@@ -93,8 +95,8 @@ def main(nights: Nights) -> list[dict[str, Any]]:
 
 def make_champion(artifact: Path, config: Path) -> None:
     """Register a model and promote it, in the warehouse of some settings."""
-    model_id = promote.run_register(artifact, "measured", config, [])["model_id"]
-    promote.run_promote(model_id, "champion", "to be measured", config, [])
+    model_id = register(Site(config), artifact, "measured")["model_id"]
+    promote(Site(config), model_id, why="to be measured")
 
 
 def columns_of(artifact: str) -> dict[str, str | None]:

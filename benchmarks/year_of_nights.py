@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 from benchmarks.clock import SETTINGS, Clock
 from benchmarks.growth import made_up
 from benchmarks.nights import columns_of, make_champion
-from jobs import housekeeping, promote, recalibrate, score
+from jobs import cli_model, cli_nightly
+from jobs.site import Site as SiteFile
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.log import logger
@@ -80,12 +81,13 @@ class Site:
         source = {"table": _TABLE, "key": "key", "columns": columns_of(self.year.artifact)}
         days = dict.fromkeys(("score_changes", "drift", "runs", "scores"), self.year.keep_days)
         settings: dict[str, dict[str, Any]] = {
-            "score": {"source": source, "engine": {"dtype": "float32"}},
+            "warehouse": warehouse,
+            "source": source,
+            "engine": {"dtype": "float32"},
             "housekeeping": {"keep_days": days},
             "recalibrate": {"out": str(self.folder / "recalibrated")},
         }
-        for name, more in settings.items():
-            self.config(name).write_text(yaml.safe_dump({"warehouse": warehouse, **more}), encoding="utf-8")
+        self.config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         texts = made_up(self.year.companies + self.year.nights * (self.year.companies // 1000))
         self.fresh = {f"c{at:07d}": text for at, text in enumerate(texts)}
         self.companies = {key: self.fresh.pop(key) for key in list(self.fresh)[: self.year.companies]}
@@ -95,7 +97,7 @@ class Site:
         with self.clock.given_to_java():
             self.spark: SparkSession = build_session(WarehouseConfig(**warehouse))
         if is_new:
-            make_champion(Path(self.year.artifact), self.config("score"))
+            make_champion(Path(self.year.artifact), self.config)
         # Each model has them, and a year that goes on has more models than one that begins.
         self.labels = sorted({row["name"] for row in self.spark.table("ptec.labels").collect()})
 
@@ -124,13 +126,14 @@ class Site:
             self.draw_companies()
         self.clock.aged.update((self.folder / "warehouse" / "tables").rglob("*"))
 
-    def config(self, name: str) -> Path:
-        """Return the file of a command's settings."""
-        return self.folder / f"{name}.yaml"
+    @property
+    def config(self) -> Path:
+        """The site file."""
+        return self.folder / "ptec.yaml"
 
     def promote(self, model_id: str) -> None:
         """Let a model be champion, whatever the gate says."""
-        promote.run_promote(model_id, "champion", "as the year goes on", self.config("score"), [], force=True)
+        cli_model.promote(SiteFile(self.config), model_id, why="as the year goes on", force=True)
 
     def night(self) -> None:
         """Let a day go by, change what changes, and score."""
@@ -142,12 +145,12 @@ class Site:
         if self.clock.days % MONTH == 15:
             self.judge_otherwise()
         started = time.monotonic()
-        result = score.run(self.config("score"), [])
+        result = cli_nightly.score(SiteFile(self.config))
         self.seconds.append(time.monotonic() - started)
         if result["outcome"] != "done":
             raise RuntimeError(f"night {self.clock.days}: {result['outcome']}")
         if self.year.weekly and self.clock.days % WEEK == 0:
-            housekeeping.run(self.config("housekeeping"), [])
+            cli_nightly.housekeeping(SiteFile(self.config))
         self.clock.set_ages(self.folder / "warehouse" / "tables")
 
     def draw_companies(self) -> None:
@@ -178,12 +181,12 @@ class Site:
     def judge_otherwise(self) -> None:
         """Give a label another threshold: a model of its own, which is the champion from now on."""
         threshold = round(self.draw.uniform(0.3, 0.7), 3)
-        settings = [
-            f"set_thresholds={json.dumps({self.labels[0]: threshold})}",
-            f"out={self.folder / str(self.clock.days)}",
-            "overwrite=true",  # a killed night may have made it
-        ]
-        self.promote(recalibrate.run(self.config("recalibrate"), settings)["model_id"])
+        settings = (
+            f"recalibrate.set_thresholds={json.dumps({self.labels[0]: threshold})}",
+            f"recalibrate.out={self.folder / str(self.clock.days)}",
+            "recalibrate.overwrite=true",  # a killed night may have made it
+        )
+        self.promote(cli_model.recalibrate(SiteFile(self.config, settings))["model_id"])
 
     def measured(self) -> dict[str, Any]:
         """Measure queries, each by the median of some, and tables."""

@@ -1,1 +1,1 @@
-"""Shipped configurations, importable as ``ptec_conf`` so that an installed wheel carries them too."""
+"""Shipped settings, importable as ``ptec_conf``, so that an installed wheel contains them."""

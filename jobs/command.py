@@ -1,136 +1,157 @@
-"""What all commands share: options, output, errors and exit codes.
+"""What all commands share: options, errors and exit codes.
 
-Exit codes: 0 done (also "nothing to do"), 2 wrong configuration or input, 1 anything else. Results go
-to standard output, everything else to standard error.
+Exit codes: 0 done, also "nothing to do"; 2 user error; 3 time to retrain; 1 anything else. Results go to standard
+output, everything else to standard error.
 """
 
 from __future__ import annotations
 
 import errno
 import getpass
-import json
-import math
+import inspect
 import os
-import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from jobs.output import print_result, show_pairs
 from ptec_udf.errors import PtecError, UserError, says_full_disk
-from ptec_udf.log import logger, plain, say_as
+from ptec_udf.log import logger, say_as
 
-SiteOption = Annotated[
+ConfigOption = Annotated[
     Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        help="YAML file that names the warehouse: that of score, say. Not given: the folder 'warehouse'.",
-    ),
+    typer.Option("--config", "-c", help="Site file; default: the nearest ptec.yaml in this folder or one above."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        "-s",
-        metavar="KEY=VALUE",
-        help="Override one value by its dotted name, as YAML; may be given several times.",
-    ),
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one setting by its dotted key; repeatable."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object with the result.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Print stack frames of an error.")]
 
+DONE, FAILED, USER_ERROR, RETRAIN = 0, 1, 2, 3
+
+Result = dict[str, Any]
+WorkT = TypeVar("WorkT", bound=Callable[..., Result])
 
 _OWN = ("jobs", "training", "ptec_udf")
-_EXTRAS = "pip install 'ptec-batch-scoring[train]', or connect, report or demo in place of train"
+_EXTRAS = "pip install 'ptec-batch-scoring[train]', or connect, report, demo or openvino in place of train"
 
 
-def own_config(command: str) -> Any:
-    """Make the option for the file of a command that has one of its own."""
-    told = f"YAML file; conf/{command}.yaml explains every value. Not given: defaults, and the rest by --set."
-    return typer.Option("--config", "-c", help=told)
+class Verdict(NamedTuple):
+    """Why a result that is printed ends the process with another exit code than 0."""
+
+    message: str
+    exit_code: int = FAILED
+
+
+def command(
+    app: typer.Typer,
+    panel: str,
+    *,
+    show: Callable[[Result], None] = show_pairs,
+    judge: Callable[[Result], Verdict | None] = lambda _: None,
+    has_site: bool = True,
+) -> Callable[[WorkT], WorkT]:
+    """Make a function a command with the options that all commands share.
+
+    The function gets the ``Site`` as its first argument (unless ``has_site`` is false) and returns its result.
+
+    Args:
+        app: where the command is added.
+        panel: heading of its group in ``ptec --help``.
+        show: prints the result without ``--json``.
+        judge: returns why the exit code is not 0 although there is a result.
+        has_site: whether the command reads the site file.
+    """
+
+    def add(work: WorkT) -> WorkT:
+        def run(
+            config: Path | None = None,
+            set_: list[str] | None = None,
+            as_json: bool = False,
+            debug: bool = False,
+            **own: Any,
+        ) -> None:
+            from jobs.site import find_site  # pydantic takes a while to load, which --help does not need
+
+            arguments = (lambda: (find_site(config, set_ or []),)) if has_site else tuple
+            run_command(lambda: work(*arguments(), **own), as_json=as_json, debug=debug, show=show, judge=judge)
+
+        _describe(run, work, has_site=has_site)
+        app.command(rich_help_panel=panel)(run)
+        return work
+
+    return add
+
+
+def _describe(run: Callable[..., None], work: Callable[..., Result], *, has_site: bool) -> None:
+    """Give a command the name, help and options of its work, and then those that all share."""
+    hints = get_type_hints(work, localns={"Site": object}, include_extras=True)
+    own = list(inspect.signature(work).parameters.values())[int(has_site) :]
+    shared: dict[str, tuple[Any, Any]] = {"as_json": (JsonOption, False), "debug": (DebugOption, False)}
+    if has_site:
+        shared = {"config": (ConfigOption, None), "set_": (SetOption, None)} | shared
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [one.replace(annotation=hints[one.name], kind=keyword) for one in own]
+    parameters += [
+        inspect.Parameter(name, keyword, default=default, annotation=kind) for name, (kind, default) in shared.items()
+    ]
+    run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
 
 
 def run_command(
-    work: Callable[[], dict[str, Any]],
+    work: Callable[[], Result],
     *,
-    as_json: bool,
-    show: Callable[[dict[str, Any]], None],
-    fault_of: Callable[[dict[str, Any]], str | None] = lambda _: None,
+    as_json: bool = False,
+    debug: bool = False,
+    show: Callable[[Result], None] = show_pairs,
+    judge: Callable[[Result], Verdict | None] = lambda _: None,
 ) -> None:
-    """Do a command's work, print its result and end the process with its exit code.
+    """Do a command's work and print its result.
 
-    Args:
-        work: what the command does.
-        as_json: whether the result is printed as one JSON object.
-        show: prints it otherwise.
-        fault_of: says what is wrong with a result; it is printed all the same, and the exit code is 1. None: nothing.
+    Raises:
+        SystemExit: with the exit code, unless that is 0.
     """
     # Spark hands times to Python as local ones, whose hours may come twice; in UTC they are also those of SQL.
     os.environ["TZ"] = "UTC"
     time.tzset()
-    say_as("text", "")  # a scheduler may run several commands in one process, and each has a configuration of its own
+    say_as("text", "")  # a scheduler may run several commands in one process
     try:
         result = work()
-    except UserError as error:
-        for fault in error.errors:
-            logger.error(f"{fault}")
-        raise SystemExit(error.exit_code) from None
-    except PtecError as error:
-        logger.error(f"{error}")
-        raise SystemExit(error.exit_code) from None
+        print_result(result, show, as_json=as_json)
     except KeyboardInterrupt:
-        logger.info("stopped; run the same command again to go on")
-        raise SystemExit(1) from None
+        logger.info("stopped; run the same command again to continue")
+        raise SystemExit(FAILED) from None
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and (package := _of_others(error)):
-            logger.error(f"the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}")
-            raise SystemExit(2) from None
-        if _is_full_disk(error):
-            logger.error(
-                "no room is left on a disk, or it is read-only; make room and give the same command again, what "
-                "is whole is kept"
-            )
-            raise SystemExit(1) from None
-        # The place is shown and the message is not, since it may quote a company's text.
-        logger.info("".join(traceback.format_tb(error.__traceback__)))
-        logger.error(f"{_kind_of(error)} at the place above")
-        raise SystemExit(1) from None
-    _print(result, show, as_json=as_json)
-    if message := fault_of(result):
-        logger.error(f"{message}")
-        raise SystemExit(1)
+        if debug:
+            # Frames only: a message may quote a company's text.
+            logger.info("".join(traceback.format_tb(error.__traceback__)))
+        for line in error_lines(error):
+            logger.error(line)
+        raise SystemExit(_exit_code(error)) from None
+    if verdict := judge(result):
+        logger.error(verdict.message)
+        raise SystemExit(verdict.exit_code)
 
 
-def _print(result: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool) -> None:
-    """Print a result; a full disk is told in words, since what the command did stands."""
-    try:
-        if as_json:
-            print(plain(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
-        else:
-            show(result)
-        print(end="", flush=True)  # noqa: T201 (there may be no standard output)
-    except OSError as error:
-        if not _is_full_disk(error):
-            raise
-        # Else Python tries again at its end, and tells that too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        logger.error("no room is left where the result was to be written; what the command did stands")
-        raise SystemExit(1) from None
-
-
-def _as_json(value: Any) -> Any:
-    """Make names text, and null of what is no number: JSON has none of them, and SQL may answer with both."""
-    if isinstance(value, dict):
-        return {str(name): _as_json(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return list(map(_as_json, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def error_lines(error: Exception) -> Sequence[str]:
+    """Return one line for each error, with its code; never the words of an error that is not ours."""
+    if isinstance(error, PtecError):
+        code = getattr(error, "code", None)
+        errors = error.errors if isinstance(error, UserError) else [str(error)]
+        return [f"{code} {one}" if code else one for one in errors]
+    if package := _missing_package(error):
+        return [f"the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}"]
+    if _is_full_disk(error):
+        return ["a disk is full or read-only; free some space and run the same command again, finished work is kept"]
+    return [f"{_kind_of(error)} in {_place_of(error)} (run with --debug for the stack frames)"]
 
 
 def account() -> str:
@@ -141,70 +162,43 @@ def account() -> str:
         return f"uid {os.getuid()}"
 
 
-def _of_others(error: ModuleNotFoundError) -> str | None:
-    """Return the package that is missing, unless it is one of ours, which would be a defect."""
-    package = (error.name or "").partition(".")[0]
-    return package if package not in _OWN else None
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, PtecError):
+        return error.exit_code
+    return USER_ERROR if _missing_package(error) else FAILED
+
+
+def _missing_package(error: Exception) -> str | None:
+    """Return the name of a package that is not installed; one of ours would be a defect."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return package if package not in ("", *_OWN) else None
 
 
 def _kind_of(error: Exception) -> str:
-    """Say what an error is that no command expects, of Spark's also what is known of it."""
+    """Name an unexpected error; of Spark's also its condition."""
     if type(error).__module__.partition(".")[0] not in ("pyspark", "py4j"):
         return f"unexpected {type(error).__name__}"
-    from ptec_udf.nightly.reason import reason_of  # only here, since Spark comes with it, which takes time to load
+    from ptec_udf.nightly.reason import reason_of  # loads Spark
 
     return f"Spark failed with {reason_of(error)},"
+
+
+def _place_of(error: Exception) -> str:
+    """Return file and line of the innermost frame of our code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    root = Path(__file__).resolve().parents[1]
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(root) and frame.name != "run_command"]
+    frame = (ours or frames)[-1]
+    path = Path(frame.filename)
+    return f"{path.relative_to(root) if path.is_relative_to(root) else path.name}:{frame.lineno}"
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
     """Tell whether a full disk is the cause; not every library says so by its kind of error."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             return True
         if says_full_disk(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def show_pairs(result: dict[str, Any]) -> None:
-    """Print a result as lines of name and value."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in result.items():
-        if value not in (None, {}, []):
-            table.add_row(name, Text(_shown(value)))
-    console = _console()
-    with console.capture() as captured:
-        console.print(table)
-    # A table fills each line up to its longest: with a long value, that is pages of blanks in a log.
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
-
-
-def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:
-    """Print rows as a table."""
-    if not rows:
-        _console().print(empty, markup=False)
-        return
-    table = Table()
-    for name in rows[0]:
-        table.add_column(Text(plain(name)), overflow="fold")
-    for row in rows:
-        table.add_row(*[Text(_shown(value)) for value in row.values()])
-    _console().print(table)
-
-
-def _shown(value: Any) -> str:
-    """Write a value in words."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{_shown(name)} {_shown(part)}" for name, part in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    return plain(str(value))
-
-
-def _console() -> Console:
-    """Make a console for standard output; in a pipe no line is folded."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=2_000)

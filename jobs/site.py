@@ -1,68 +1,224 @@
-"""The warehouse that a command works on, whichever command's configuration file names it."""
+"""The site file ``ptec.yaml``: one YAML file with all settings of a site, a section for each part.
+
+A command finds it in the working directory or a folder above it, or is given ``--config FILE``. Relative paths in it
+are relative to its folder. The whole file is checked before a command starts; a command needs only its own sections.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ConfigDict, model_validator
+from pydantic import BaseModel
 
-from ptec_udf.config import EngineConfig, ScoreConfig, WarehouseConfig
-from ptec_udf.config_file import load_config
-from ptec_udf.log import logger
-from ptec_udf.monitor.housekeeping import HousekeepingConfig
-from ptec_udf.section import Section
-from ptec_udf.warehouse.session import build_session
-from ptec_udf.warehouse.tables import Warehouse
-from training.calibrate.recalibration.config import RecalibrateConfig
-from training.data.config import ExtractConfig
-from training.evaluate.config import EvaluateConfig, GateConfig
+from ptec_udf.config import ScoreConfig, ScoreSourceConfig, WarehouseConfig
+from ptec_udf.config_file import check_values, read_values
+from ptec_udf.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from ptec_udf.warehouse.tables import Warehouse
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+FILE_NAME = "ptec.yaml"
+
+SECTIONS = {
+    "housekeeping": "ptec_udf.monitor.housekeeping:HousekeepingConfig",
+    "extract": "training.data.config:ExtractConfig",
+    "train": "training.config:TrainConfig",
+    "search": "training.search.config:SearchConfig",
+    "benchmark": "training.benchmark.config:BenchmarkConfig",
+    "evaluate": "training.evaluate.config:EvaluateConfig",
+    "recalibrate": "training.calibrate.recalibration.config:RecalibrateConfig",
+}
+"""Class of each section that a command has for itself; the other sections are the fields of ``ScoreConfig``."""
+
+CHECKED_ON_USE = {"benchmark"}
+"""Its methods need the extra ``train``, which the machine that scores may lack."""
+
+INHERITED = ("warehouse", "source", "model")
+"""Top-level sections whose values a command's own section takes over, unless it sets them."""
+
+PATHS = (
+    *("warehouse.folder", "warehouse.artifacts", "source.path"),
+    *("extract.out", "extract.source.path", "train.extract", "train.out", "search.extract", "search.out"),
+    *("benchmark.extract", "benchmark.out", "evaluate.extract", "evaluate.champion_extract"),
+    *("recalibrate.extract", "recalibrate.out"),
+)
+"""Settings that are paths."""
 
 
-class AnyConfig(Section):
-    """The sections warehouse, gate and engine of any configuration file; its others are for other commands."""
+@dataclass(frozen=True)
+class Site:
+    """A site file with overrides; its sections are read when a command asks for them.
 
-    model_config = ConfigDict(extra="ignore")
+    Attributes:
+        file: the YAML file.
+        overrides: texts ``section.key=value``, applied in order.
+        settings: values of typed options by dotted key, applied last; their paths belong to the working directory.
+    """
 
-    warehouse: WarehouseConfig = WarehouseConfig()
-    gate: GateConfig = GateConfig()
-    engine: EngineConfig = EngineConfig()
+    file: Path
+    overrides: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _knows_all_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
-        kinds = (ScoreConfig, ExtractConfig, EvaluateConfig, RecalibrateConfig, HousekeepingConfig)
-        known = {name for kind in kinds for name in kind.model_fields}
-        if unknown := sorted(str(name) for name in set(values) - known):
-            raise ValueError(
-                "the configuration must be one that names a warehouse, as those of extract, score, evaluate, "
-                f"recalibrate and housekeeping do; in none of them stands: {', '.join(unknown)}"
-            )
-        return values
+    def override(self, settings: Mapping[str, Any]) -> Site:
+        """Return the site with some settings replaced by dotted key; None leaves a setting as it is."""
+        given = tuple((key, _absolute(value)) for key, value in settings.items() if value is not None)
+        return replace(self, settings=(*self.settings, *given))
+
+    @property
+    def score(self) -> ScoreConfig:
+        """The sections of the nightly run."""
+        return self.section(ScoreConfig)
+
+    @property
+    def warehouse(self) -> WarehouseConfig:
+        """The section ``warehouse``."""
+        return self.section(WarehouseConfig, "warehouse")
+
+    def section(self, kind: type[ConfigT], name: str = "") -> ConfigT:
+        """Check the whole file and return one section.
+
+        Args:
+            kind: the section's class.
+            name: its dotted name; without one, all sections of the nightly run.
+
+        Raises:
+            ConfigError: with all errors of the file; required settings of other sections may be missing.
+        """
+        values, errors = self._values()
+        errors += [f"{key}: unknown section; {_hint(key)}" for key in values if key not in _known()]
+        errors += _errors(ScoreConfig, _of_score(values), "")
+        in_a_section = [name for name in SECTIONS if _at(values, f"{name}.warehouse") is not None]
+        errors += [f"{other}.warehouse: unknown key; set it in the section warehouse" for other in in_a_section]
+        for other in SECTIONS.keys() & values.keys() - CHECKED_ON_USE:
+            errors += _errors(section_class(other), _composed(values, other), other)
+        wanted = _of_score(values) if not name else _composed(values, name)
+        inherited = INHERITED if name in SECTIONS else ()
+        config, own = check_values(kind, wanted, name, inherited)
+        errors += own
+        if errors or config is None:
+            raise ConfigError(list(dict.fromkeys(errors)))
+        return config
+
+    def session(self, name: str) -> SparkSession:
+        """Start or take over the Spark session of the section ``warehouse``."""
+        from ptec_udf.warehouse.session import build_session
+
+        return build_session(self.warehouse, name)
+
+    def open_warehouse(self, name: str) -> Warehouse:
+        """Start a Spark session for a command, and create the tables that are missing."""
+        from ptec_udf.warehouse.tables import Warehouse
+
+        config = self.warehouse
+        warehouse = Warehouse(self.session(name), config.database)
+        warehouse.ensure()
+        return warehouse
+
+    def _values(self) -> tuple[dict[str, Any], list[str]]:
+        """Read the file with overrides, and make its paths absolute."""
+        values, errors = read_values(self.file, self.overrides)
+        for dotted in PATHS:
+            section, _, key = dotted.rpartition(".")
+            place = _at(values, section)
+            if isinstance(place, dict) and isinstance(path := place.get(key), str):
+                place[key] = _relative_to(path, self.file.resolve().parent)
+        for dotted, value in self.settings:
+            *parents, last = dotted.split(".")
+            place = values
+            for parent in parents:
+                if not isinstance(place.get(parent), dict):
+                    place[parent] = {}
+                place = place[parent]
+            place[last] = value
+        return values, errors
 
 
-def load_site(config_file: Path | None, overrides: Sequence[str]) -> AnyConfig:
-    """Read what is of use to every command; say which overrides are of no use here, whoever else they are for.
+def find_site(file: Path | None, overrides: Sequence[str] = ()) -> Site:
+    """Return the site of ``--config``, or of the nearest ``ptec.yaml`` from the working directory upwards.
 
     Raises:
-        ConfigError: with all faults.
+        ConfigError: when there is none.
     """
-    config = load_config(AnyConfig, config_file, overrides)
-    for key in (text.partition("=")[0].strip() for text in overrides):
-        if key.partition(".")[0] not in AnyConfig.model_fields:
-            logger.warning(f"--set {key} has no effect on this command")
-    return config
+    if file is not None:
+        return Site(file, tuple(overrides))
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return Site(folder / FILE_NAME, tuple(overrides))
+    raise ConfigError(
+        f"no {FILE_NAME} in {str(here)!r} or a folder above it; run 'ptec init' to write one, or name it with --config"
+    )
 
 
-def open_warehouse(config_file: Path | None, overrides: Sequence[str], name: str) -> tuple[Warehouse, WarehouseConfig]:
-    """Open the warehouse that a configuration names, with its tables there."""
-    config = load_site(config_file, overrides).warehouse
-    return opened(config, name), config
+def section_class(name: str) -> type[BaseModel]:
+    """Import the class of a command's own section."""
+    module, _, kind = SECTIONS[name].partition(":")
+    return getattr(import_module(module), kind)
 
 
-def opened(config: WarehouseConfig, name: str) -> Warehouse:
-    """Open a warehouse for a command of a name, with its tables there."""
-    warehouse = Warehouse(build_session(config, name), config.database)
-    warehouse.ensure()
-    return warehouse
+def _known() -> set[str]:
+    return {*ScoreConfig.model_fields, *SECTIONS}
+
+
+def _hint(key: Any) -> str:
+    return did_you_mean(str(key), _known(), f"allowed here: {', '.join(sorted(_known()))}")
+
+
+def _of_score(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in ScoreConfig.model_fields}
+
+
+def _errors(kind: type[BaseModel], values: Any, name: str) -> list[str]:
+    """Return the errors of a section that is not needed: a required setting may be missing."""
+    _, errors = check_values(kind, values, name, INHERITED if name else ())
+    return [error for error in errors if not error.endswith(": must be set")]
+
+
+def _composed(values: dict[str, Any], name: str) -> Any:
+    """Return a section's values with what it takes over from others."""
+    own = _at(values, name)
+    if own is None:
+        own = {}
+    if name not in SECTIONS or not isinstance(own, dict):
+        return own
+    kind = section_class(name)
+    taken = {key: values[key] for key in INHERITED if key in kind.model_fields and isinstance(values.get(key), dict)}
+    if "source" in taken:
+        taken["source"] = _source_of(kind, taken["source"])
+        if isinstance(source := own.get("source"), dict) and not {"table", "path"} & source.keys():
+            own = own | {"source": taken["source"] | source}
+    if "extract" in kind.model_fields and isinstance(extract := _at(values, "extract.out"), str):
+        taken["extract"] = extract
+    return taken | own
+
+
+def _source_of(kind: type[BaseModel], source: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only the source of a nightly run has."""
+    fields = getattr(kind.model_fields["source"].annotation, "model_fields", source)
+    return {key: value for key, value in source.items() if key in fields or key not in ScoreSourceConfig.model_fields}
+
+
+def _at(values: Any, dotted: str) -> Any:
+    """Return what is at a dotted key; None where nothing is."""
+    for name in dotted.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def _relative_to(path: str, folder: Path) -> str:
+    """Make a path absolute; an address such as s3://bucket stays."""
+    return path if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path) or not path else str(folder / path)
+
+
+def _absolute(value: Any) -> Any:
+    """Make a path of an option absolute, as text."""
+    return str(value.absolute()) if isinstance(value, Path) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
@@ -15,10 +14,10 @@ from pyspark.errors import (
     UnsupportedOperationException,
 )
 
-from jobs.site import load_site
+from jobs.site import Site
+from ptec_udf.config import EngineConfig
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
-from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
@@ -26,14 +25,14 @@ _QUOTING = ("DELTA_REPLACE_WHERE_MISMATCH",)
 """Of Delta's refusals those that quote a row."""
 
 
-def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+def run(site: Site, query: str, limit: int) -> dict[str, Any]:
     """Run ``query`` in our database; return at most ``limit`` rows, each a mapping of column to value.
 
     Raises:
         SourceError: when the statement cannot be run, with Spark's own explanation, but where it may quote a row.
     """
-    config = load_site(config_file, overrides)
-    warehouse = Warehouse(build_session(config.warehouse, "ptec sql"), config.warehouse.database)
+    engine = site.section(EngineConfig, "engine")
+    warehouse = Warehouse(site.session("ptec sql"), site.warehouse.database)
     try:
         warehouse.ensure()
         ensure_views(warehouse)
@@ -51,7 +50,7 @@ def run(query: str, limit: int, config_file: Path | None, overrides: Sequence[st
         # Only here, since PyTorch comes with it, which takes seconds to load.
         from ptec_udf.warehouse.sql_function import register_ptec_score
 
-        register_ptec_score(warehouse.spark, warehouse.database, engine=config.engine)
+        register_ptec_score(warehouse.spark, warehouse.database, engine=engine)
     try:
         answer = warehouse.spark.sql(query)
         rows = answer.toDF(*_apart(answer.columns)).limit(limit + 1).collect()

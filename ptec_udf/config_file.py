@@ -6,7 +6,7 @@ Every command takes ``--config FILE`` and any number of ``--set dotted.key=value
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,18 +28,47 @@ def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequenc
         overrides: texts of the form ``dotted.key=value``; the value is read as YAML.
 
     Raises:
-        ConfigError: with every fault that was found, each with rule, value and what to do.
+        ConfigError: with every error that was found, each with rule, value and remedy.
+    """
+    values, errors = read_values(file, overrides)
+    config, more = check_values(kind, values)
+    if config is None or errors:
+        raise ConfigError([*errors, *more])
+    return config
+
+
+def read_values(file: str | Path | None, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """Read a YAML mapping and apply overrides; return the values, and the errors of the overrides.
+
+    Raises:
+        ConfigError: when the file is not a readable YAML mapping.
     """
     values = _read_yaml(file) if file is not None else {}
-    faults = [fault for text in overrides if (fault := _apply(values, text))]
-    faults += switches_for_numbers(kind, values)
+    return values, [error for text in overrides if (error := _apply(values, text))]
+
+
+def check_values(
+    kind: type[ConfigT], values: Mapping[str, Any], section: str = "", inherited: Collection[str] = ()
+) -> tuple[ConfigT | None, list[str]]:
+    """Validate the values of one section; return it, or None with the errors.
+
+    Args:
+        kind: the section's class.
+        values: what the file contains.
+        section: dotted name of the section, which begins each error's key.
+        inherited: fields whose values come from a top-level section of the same name: their errors name that one.
+    """
+    before = f"{section}." if section else ""
+    errors = [before + error for error in switches_for_numbers(kind, values)]
     try:
         config = kind.model_validate(values)
     except ValidationError as error:
-        faults += [sentence for fault in error.errors() for sentence in sentences(kind, fault)]
-    if faults:
-        raise ConfigError(faults)
-    return config
+        for one in error.errors():
+            at_root = f"{section}: " if section else ""
+            where = at_root if not one["loc"] else "" if one["loc"][0] in inherited else before
+            errors += [where + sentence for sentence in sentences(kind, one)]
+        return None, errors
+    return (None if errors else config), errors
 
 
 # PyYAML lets the errors of dates and numbers through that look like some, such as 2026-02-30, and of deep brackets.

@@ -15,115 +15,101 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import extract as extract_job
-from jobs import promote as promote_job
-from jobs import score as score_job
-from jobs import train as train_job
-from jobs.command import show_pairs, show_rows
-from ptec_udf.config import WarehouseConfig
+from jobs.cli_data import extract
+from jobs.cli_model import promote, register, train
+from jobs.cli_nightly import score
+from jobs.output import show_pairs, show_rows
+from jobs.site import FILE_NAME, Site
 from ptec_udf.errors import ConfigError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.embedded import check_free
-from ptec_udf.warehouse.session import build_session
 
 MARK = ".ptec-demo"
 TABLE = "ptec.companies"
-TEMPLATE = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {description}"
 SCHEMA = (
     "company_id string, name string, tags array<string>, one_liner string, description string, "
     "industries array<string>, split string"
 )
+SITE: dict[str, Any] = {
+    "warehouse": {"folder": "warehouse"},
+    "source": {"table": TABLE, "key": "company_id"},
+    "extract": {
+        "template": "Company name: {name}. Keywords: {tags}. Description: {one_liner} {description}",
+        "labels": {"column": "industries", "min_positives": 10},
+        "split": {"column": "split"},
+        "out": "extract",
+    },
+    "train": {
+        "out": "artifact",
+        "stopping": {"epochs": 9, "patience": 6, "validation_share": 0.2},
+        "optimiser": {"batch_rows": 16},
+    },
+}
+"""Site file of the demo; its paths are relative to the demo's folder."""
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Train, register, promote, score two nights, query.
+    """Extract, train, register, promote, score three times, query.
 
     Raises:
-        ConfigError: when the folder holds something that no demo made.
+        ConfigError: when the folder contains files that no demo made.
     """
     folder = folder.resolve()
     _clear(folder)
-    configs = _write_configs(folder)
-    spark = build_session(WarehouseConfig(folder=str(folder / "warehouse")), "ptec demo")
+    (folder / FILE_NAME).write_text(yaml.safe_dump(SITE, sort_keys=False), encoding="utf-8")
+    site = Site(folder / FILE_NAME)
+    spark = site.session("ptec demo")
 
     logger.info("\n1. a table of companies")
+    spark.sql("CREATE DATABASE IF NOT EXISTS ptec")
     _frame(spark, "companies.jsonl").write.format("delta").saveAsTable(TABLE)
     logger.info("\n2. extract")
-    extract = extract_job.run(configs["extract"], [])
+    extracted = extract(site)
     logger.info("\n3. train")
-    model = train_job.run(configs["train"], [])
+    model = train(site)
     logger.info("\n4. register and promote")
-    model_id = promote_job.run_register(folder / "artifact", "demo", configs["score"], [])["model_id"]
-    promote_job.run_promote(model_id, "champion", "the demo's first model", configs["score"], [])
-    logger.info("\n5. the first night")
-    first = score_job.run(configs["score"], [])
-    logger.info("\n6. companies change, come and go; the second night")
+    model_id = register(site, folder / "artifact", "demo")["model_id"]
+    promote(site, model_id, why="the demo's first model")
+    logger.info("\n5. the first run")
+    first = score(site)
+    logger.info("\n6. companies change, join and leave; the second run")
     _change(spark)
-    second = score_job.run(configs["score"], [])
-    logger.info("\n7. the same night again")
-    third = score_job.run(configs["score"], [])
+    second = score(site)
+    logger.info("\n7. the same run again")
+    third = score(site)
     return {
         "folder": str(folder),
-        "labels": extract["labels"],
+        "labels": extracted["labels"],
         "model_id": model_id,
         "training_seconds": model["seconds"],
         "dev": {name: model["metrics"]["dev"][name] for name in ("macro_f1", "map")},
-        "nights": [_night(result) for result in (first, second, third)],
+        "runs": [_shown(result) for result in (first, second, third)],
         **_queries(spark),
     }
 
 
 def show(result: dict[str, Any]) -> None:
     """Print what the demo did and what an analyst would see."""
-    show_pairs({name: value for name, value in result.items() if name not in ("nights", "screen", "why_changed")})
-    logger.info("\nthe nights")
-    show_rows(result["nights"])
-    logger.info(f"\nthe likeliest companies of screen({_literal(result['label'])}, NULL), with their names")
+    show_pairs({name: value for name, value in result.items() if name not in ("runs", "screen", "why_changed")})
+    logger.info("\nthe runs")
+    show_rows(result["runs"])
+    logger.info(f"\ncompanies with the highest probability in screen({_literal(result['label'])}, NULL)")
     show_rows(result["screen"])
-    logger.info("\nwhy_changed, without companies that are new")
+    logger.info("\nwhy_changed, without new companies")
     show_rows(result["why_changed"])
-    logger.info(f"\neverything is in {result['folder']}; ask more with:")
-    logger.info(
-        f"{_command()} sql --config {result['folder']}/score.yaml \"SELECT * FROM label_scores WHERE key = 'C0001'\""
-    )
+    logger.info(f"\neverything is in {result['folder']}; a query of your own:")
+    logger.info(f"cd {result['folder']} && {_command()} sql \"SELECT * FROM label_scores WHERE key = 'C0001'\"")
 
 
 def _clear(folder: Path) -> None:
-    """Remove an earlier demo, and nothing else."""
+    """Empty the folder of an earlier demo, and no other one."""
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
-            raise ConfigError(f"--folder must be absent, empty or an earlier demo's, was: {str(folder)!r}")
+            raise ConfigError(f"--folder must be absent, empty or of an earlier demo, was: {str(folder)!r}")
         check_free(folder / "warehouse")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
-
-
-def _write_configs(folder: Path) -> dict[str, Path]:
-    """Write the three configurations of this demo, for the person to go on with."""
-    warehouse = {"folder": str(folder / "warehouse")}
-    contents: dict[str, dict[str, Any]] = {
-        "extract": {
-            "warehouse": warehouse,
-            "source": {"table": TABLE, "key": "company_id"},
-            "template": TEMPLATE,
-            "labels": {"column": "industries", "min_positives": 10},
-            "split": {"column": "split"},
-            "out": str(folder / "extract"),
-        },
-        "train": {
-            "extract": str(folder / "extract"),
-            "out": str(folder / "artifact"),
-            "stopping": {"epochs": 9, "patience": 6, "validation_share": 0.2},
-            "optimiser": {"batch_rows": 16},
-        },
-        "score": {"warehouse": warehouse, "source": {"table": TABLE, "key": "company_id"}},
-    }
-    paths = {}
-    for name, content in contents.items():
-        paths[name] = folder / f"{name}.yaml"
-        paths[name].write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return paths
 
 
 def _frame(spark: SparkSession, name: str) -> DataFrame:
@@ -144,14 +130,14 @@ def _change(spark: SparkSession) -> None:
     companies.delete(F.col("company_id").isin(removed))
 
 
-def _night(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a run's row that the demo shows."""
+def _shown(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a run's row that the demo prints."""
     names = ("run_id", "outcome", "source_version", "counts", "skipped", "reused", "tokens", "padding")
     return {name: result[name] for name in names}
 
 
 def _queries(spark: SparkSession) -> dict[str, Any]:
-    """Ask what an analyst would."""
+    """Query the tables as an analyst would."""
     common = spark.sql(
         "SELECT label FROM ptec.label_scores WHERE has_label GROUP BY label ORDER BY count(*) DESC, label LIMIT 1"
     ).first()
@@ -173,12 +159,12 @@ def _queries(spark: SparkSession) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """Name ``ptec`` so that a shell finds it."""
+    """Return the command ``ptec`` as a shell finds it."""
     started = Path(sys.argv[0])
     return str(started) if started.name == "ptec" and shutil.which("ptec") is None else "ptec"
 
 
 def _literal(text: str) -> str:
-    """Write a text as an SQL literal, to be shown."""
+    """Write a text as an SQL literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.report.collect import collect, find_run
-from jobs.site import open_warehouse
+from jobs.site import Site
 from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.session import make_folder
 
 
 def run(
+    site: Site,
     out: Path,
-    config_file: Path | None,
-    overrides: Sequence[str],
     *,
     run_id: str | None,
     model_id: str | None,
@@ -36,7 +34,7 @@ def run(
         raise ConfigError(f"--out must be a file, was {'the folder ' if out.is_dir() else ''}{str(out)!r}")
     out = out.resolve()  # what a link points to is replaced, and not the link
     make_folder(out.parent, "the folder of --out")  # before anything is asked
-    warehouse, _ = open_warehouse(config_file, overrides, "ptec report")
+    warehouse = site.open_warehouse("ptec report")
     row = find_run(warehouse, run_id=run_id, model_id=model_id, alias=alias)
     page = render(collect(warehouse, row))
     try:

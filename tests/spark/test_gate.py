@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
@@ -16,6 +15,7 @@ from ptec_udf.config_file import load_config
 from ptec_udf.errors import RegistryError
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
+from tests.site import write_site
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.variants import equal, shuffled
@@ -49,9 +49,8 @@ def run(site: Site, made: dict[str, Path], *arguments: str, json: bool = True) -
     """Run a command in this process, on the session of the tests; calibration is not what these models are good at."""
     where = {"folder": site.spark.conf.get(FOLDER_SETTING), "database": site.warehouse.database}
     where["artifacts"] = str(site.folder / "keep")
-    content = {"warehouse": where, "extract": str(made["extract"]), "resamples": 100, "gate": {"max_ece": 1.0}}
-    config = site.folder / "evaluate.yaml"
-    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    settings = {"extract": str(made["extract"]), "resamples": 100, "gate": {"max_ece": 1.0}}
+    config = write_site(site.folder, warehouse=where, evaluate=settings)
     return CliRunner().invoke(app, [*arguments, "--config", str(config), *(["--json"] if json else [])])
 
 

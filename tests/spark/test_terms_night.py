@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.promote import check_loads
+from jobs.cli_model import check_loads
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline, make_union
 
-from jobs.promote import check_loads
+from jobs.cli_model import check_loads
 from ptec_udf.engine import worker
 from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.tfidf_scorer import TermsScorer

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.site import load_site
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.session import build_session
@@ -23,9 +22,3 @@ def test_folder_that_the_catalog_would_read_otherwise_is_refused(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"warehouse\.folder must be a path without ';', was"):
         build_session(WarehouseConfig(folder=str(tmp_path / "a;create=false")))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_of_a_setting_that_a_command_does_not_read_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    config = load_site(None, ["warehouse.database=b", "source.kye=x"])
-    assert config.warehouse.database == "b"
-    assert capsys.readouterr().err == "warning: --set source.kye has no effect on this command\n"

@@ -1,0 +1,107 @@
+"""Commands about data: the site file, the training extract, SQL and the demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobs.command import command
+from jobs.output import show_pairs, show_rows
+
+if TYPE_CHECKING:
+    from jobs.site import Site
+
+PANEL = "Data"
+
+app = typer.Typer()
+
+
+@command(app, PANEL, has_site=False)
+def init(
+    full: Annotated[bool, typer.Option("--full", help="Write all settings, each with its default.")] = False,
+    out: Annotated[Path, typer.Option(help="The file to write; an existing one is kept.")] = Path("ptec.yaml"),
+) -> dict[str, Any]:
+    """Write a commented site file with the settings that most sites change."""
+    from jobs.site_template import full_file, small_file
+    from ptec_udf.errors import ConfigError
+
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(full_file() if full else small_file())
+    except FileExistsError:
+        raise ConfigError(f"--out {str(out)!r} exists and is kept; edit it, or choose another file") from None
+    except OSError as error:
+        raise ConfigError(f"--out {str(out)!r} cannot be written: {error.strerror}") from None
+    return {"config": str(out), "next": "set source.table and source.key in it, then run ptec extract and ptec train"}
+
+
+def _show_extract(result: dict[str, Any]) -> None:
+    labels = [{**label, "status": "kept"} for label in result["kept_labels"]]
+    labels += [{**label, "status": f"dropped: {label['reason']}"} for label in result["dropped_labels"]]
+    show_rows([{name: label.get(name, 0) for name in ("name", "train", "dev", "test", "status")} for label in labels])
+    counts = dict(result["counts"])
+    written = counts.pop("written")
+    rest = {name: value for name, value in result.items() if name not in ("kept_labels", "dropped_labels", "counts")}
+    corrections = rest.pop("corrections") or {}
+    show_pairs({**rest, "written": written, "rows": counts, "corrections": corrections.get("counts")})
+
+
+@command(app, PANEL, show=_show_extract)
+def extract(
+    site: Site,
+    out: Annotated[Path | None, typer.Option(help="Folder of the extract (extract.out).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier extract.")] = False,
+    source_version: Annotated[int | None, typer.Option(min=0, help="Delta version of the source table.")] = None,
+) -> dict[str, Any]:
+    """Write a training extract of a warehouse table, pinned to a version of it."""
+    from training.data.config import ExtractConfig
+
+    settings = {"extract.out": out, "extract.overwrite": overwrite or None, "extract.source.version": source_version}
+    config = site.override(settings).section(ExtractConfig, "extract")
+    from ptec_udf.warehouse.source import pin
+    from training.data.extract import extract as write_extract
+    from training.data.folder import check_out
+
+    check_out(config.out, config.overwrite)  # before Spark starts
+    spark = site.session("ptec extract")
+    record = write_extract(spark, config, pin(spark, config.source))
+    return {
+        "extract": config.out,
+        "source": record["name"],
+        "version": record["version"],
+        "labels": len(record["labels"]),
+        "kept_labels": record["labels"],
+        **{name: record[name] for name in ("dropped_labels", "counts", "corrections", "fingerprint")},
+    }
+
+
+@command(app, PANEL, show=lambda result: show_rows(result["rows"], "done, no rows"))
+def sql(
+    site: Site,
+    query: Annotated[str, typer.Argument(help="One SQL statement; it may write, and call ptec_score(text).")],
+    limit: Annotated[int, typer.Option(min=1, max=2**31 - 2, help="Rows printed at most.")] = 100,
+) -> dict[str, Any]:
+    """Run SQL on the warehouse and print a table."""
+    from jobs.sql import run
+
+    return run(site, query, limit)
+
+
+def _show_demo(result: dict[str, Any]) -> None:
+    from jobs.demo.run import show
+
+    show(result)
+
+
+@command(app, PANEL, show=_show_demo, has_site=False)
+def demo(
+    folder: Annotated[Path, typer.Option(help="Folder of the demo; an earlier demo in it is removed.")] = Path(
+        "ptec-demo"
+    ),
+) -> dict[str, Any]:
+    """Go from a table of fictional companies to a screen: extract, train, promote, score twice, query."""
+    from jobs.demo.run import run
+
+    return run(folder)

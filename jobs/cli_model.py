@@ -1,0 +1,215 @@
+"""Commands about models: train, compare, register, promote."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jobs.command import account, command
+from jobs.output import show_pairs, show_rows
+
+if TYPE_CHECKING:
+    from jobs.site import Site
+
+PANEL = "Model"
+
+app = typer.Typer()
+
+ModelArgument = Annotated[str, typer.Argument(help="A registered model_id or its beginning.")]
+AliasOption = Annotated[str, typer.Option(help="The alias.")]
+WhyOption = Annotated[str, typer.Option(help="A reason, recorded with the change.")]
+
+
+def _show_train(result: dict[str, Any]) -> None:
+    show_pairs({name: value for name, value in result.items() if name != "metrics"})
+    splits = result["metrics"]
+    figures = dict.fromkeys(name for split in splits.values() for name in split)
+    show_rows([{"figure": name, **{split: splits[split].get(name, "") for split in splits}} for name in figures])
+
+
+@command(app, PANEL, show=_show_train)
+def train(
+    site: Site,
+    extract: Annotated[Path | None, typer.Option(help="Folder of the extract; default: extract.out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the artifact (train.out).")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier artifact.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of weights and row order.")] = None,
+) -> dict[str, Any]:
+    """Train a model from an extract; an interrupted training continues after its last epoch."""
+    from training.config import TrainConfig
+
+    settings: dict[str, Any] = {"extract": extract, "out": out, "overwrite": overwrite or None}
+    settings |= {"stopping.epochs": epochs, "seed": seed}
+    config = site.override({f"train.{key}": value for key, value in settings.items()}).section(TrainConfig, "train")
+    from training.train import train as fit  # loads torch
+
+    return fit(config)
+
+
+@command(app, PANEL)
+def search(
+    site: Site,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study (search.out).")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trainings with different settings.")] = None,
+) -> dict[str, Any]:
+    """Search training settings on validation; finished trials are kept, so a search can continue or grow."""
+    from training.search.config import SearchConfig
+
+    config = site.override({"search.out": out, "search.trials": trials}).section(SearchConfig, "search")
+    from training.search.run import search as run_search  # loads torch
+
+    return run_search(config)
+
+
+def _show_benchmark(result: dict[str, Any]) -> None:
+    shown = ("macro_f1", "map", "micro_f1", "ece", "learning_seconds", "scoring_seconds")
+    show_rows(
+        [
+            {"method": name, "seeds": len(figures["seeds"]), **{key: figures[key] for key in shown}}
+            for name, figures in result["methods"].items()
+        ]
+    )
+    differences = {
+        f"{result['reference']} minus {name}": ", ".join(
+            f"{figure} {one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
+            for figure, one in of_method.items()
+            if one["low"] is not None
+        )
+        for name, of_method in result["differences"].items()
+    }
+    show_pairs({**differences, "table": result["table"]})
+
+
+@command(app, PANEL, show=_show_benchmark)
+def benchmark(
+    site: Site,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results (benchmark.out).")] = None,
+) -> dict[str, Any]:
+    """Compare methods on one extract; finished runs are kept, so a table can grow."""
+    from training.benchmark.config import BenchmarkConfig
+    from training.benchmark.run import benchmark as run_benchmark
+
+    return run_benchmark(site.override({"benchmark.out": out}).section(BenchmarkConfig, "benchmark"))
+
+
+def _show_evaluation(result: dict[str, Any]) -> None:
+    from jobs.evaluation import show
+
+    show(result)
+
+
+@command(app, PANEL, show=_show_evaluation)
+def evaluate(
+    site: Site,
+    model_id: ModelArgument,
+    split: Annotated[Literal["dev", "test"] | None, typer.Option(help="Rows that judge (evaluate.split).")] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias of the model to compare with.")] = None,
+) -> dict[str, Any]:
+    """Compare a model with the champion on held-out rows, and apply the gate of 'ptec promote'."""
+    from jobs.evaluation import run
+
+    return run(site.override({"evaluate.split": split, "evaluate.alias": alias}), model_id)
+
+
+@command(app, PANEL)
+def register(
+    site: Site,
+    artifact: Annotated[Path, typer.Argument(help="Folder that 'ptec train' wrote.")],
+    name: Annotated[str | None, typer.Option(help="A name for people; default: the folder's.")] = None,
+) -> dict[str, Any]:
+    """Copy an artifact to the warehouse and add it to the table models."""
+    from ptec_udf.model.artifact import load_artifact
+    from ptec_udf.text.template import parse_template
+    from ptec_udf.warehouse import registry
+
+    template = parse_template(load_artifact(artifact).manifest.template)  # before Spark starts
+    warehouse = site.open_warehouse("ptec register")
+    folder = site.warehouse.artifact_folder.resolve()
+    model_id = registry.register(warehouse, artifact, folder, name or artifact.resolve().name)
+    return {"model_id": model_id, "reads": list(template.fields)}
+
+
+@command(app, PANEL)
+def promote(
+    site: Site,
+    model_id: ModelArgument,
+    alias: AliasOption = "champion",
+    why: WhyOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Promote without the gate; requires --why.")] = False,
+) -> dict[str, Any]:
+    """Promote a model to an alias; requires a passing gate, and an artifact and a backbone that load."""
+    from ptec_udf.errors import ConfigError
+    from ptec_udf.warehouse import registry
+    from ptec_udf.warehouse.views import ensure_views
+    from training.evaluate.config import GateConfig
+    from training.evaluate.record import check_gate
+
+    gate = site.section(GateConfig, "evaluate.gate")
+    valid = re.fullmatch(r"[A-Za-z0-9_]+", alias)
+    errors = [] if valid else [f"--alias must be letters, digits and underscores, was: {alias!r}"]
+    if force and not why.strip():
+        errors.append("--force requires a reason: set --why")
+    if errors:
+        raise ConfigError(errors)
+    warehouse = site.open_warehouse("ptec promote")
+    moved = registry.promote(
+        warehouse,
+        model_id,
+        alias=alias,
+        who=account(),
+        why=why,
+        check=check_loads,
+        gate=(lambda previous, new: check_gate(warehouse, gate, alias, previous, new, force=force))
+        if alias in gate.aliases
+        else None,
+    )
+    ensure_views(warehouse)
+    return moved
+
+
+@command(app, PANEL)
+def rollback(site: Site, alias: AliasOption = "champion", why: WhyOption = "") -> dict[str, Any]:
+    """Point an alias to its previous model; each further call goes back one more."""
+    from ptec_udf.warehouse import registry
+
+    warehouse = site.open_warehouse("ptec rollback")
+    return registry.rollback(warehouse, alias=alias, who=account(), why=why, check=check_loads)
+
+
+@command(app, PANEL, show=lambda result: show_rows(result["models"], "no model is registered"))
+def models(site: Site) -> dict[str, Any]:
+    """List registered models and their aliases."""
+    from ptec_udf.warehouse import registry
+
+    return {"models": registry.list_models(site.open_warehouse("ptec models"))}
+
+
+@command(app, PANEL)
+def recalibrate(
+    site: Site,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new artifact (recalibrate.out).")] = None,
+) -> dict[str, Any]:
+    """Derive a model with new calibration or thresholds from stored logits, without scoring."""
+    from training.calibrate.recalibration.config import RecalibrateConfig
+
+    config = site.override({"recalibrate.out": out}).section(RecalibrateConfig, "recalibrate")
+    from training.calibrate.recalibration.recalibrate import recalibrate as derive_model  # needs the extra train
+
+    return derive_model(site.open_warehouse("ptec recalibrate"), config)
+
+
+def check_loads(location: str, model_id: str) -> None:
+    """Load an artifact and its backbone as an executor will.
+
+    Raises:
+        ArtifactError: when the artifact is damaged or of another model.
+        BackboneError: when the backbone is missing or differs from the one of training.
+    """
+    from ptec_udf.engine.load import load_scorer
+    from ptec_udf.model.artifact import load_artifact
+
+    load_scorer(load_artifact(location, model_id))

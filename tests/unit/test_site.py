@@ -1,0 +1,133 @@
+"""The site file: found, checked as a whole, composed for each command; generated from the classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.site import SECTIONS, Site, find_site, section_class
+from jobs.site_template import full_file, small_file
+from ptec_udf.config import ScoreConfig
+from ptec_udf.errors import ConfigError
+from tests.site import write_site
+from training.config import TrainConfig
+from training.data.config import ExtractConfig
+from training.evaluate.config import EvaluateConfig, GateConfig
+
+SOURCE = {"table": "crm.companies", "key": "id"}
+EXTRACT = {"template": "Name: {name}", "labels": {"column": "industries"}, "out": "extract"}
+
+
+def errors_of(site: Site, kind: type = ScoreConfig, section: str = "") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        site.section(kind, section)
+    return caught.value.errors
+
+
+class TestFind:
+    def test_nearest_file_upwards(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        write_site(tmp_path)
+        write_site(tmp_path / "a")
+        monkeypatch.chdir(tmp_path / "a" / "b")
+        assert find_site(None).file == tmp_path / "a" / "ptec.yaml"
+        assert find_site(Path("../../ptec.yaml")).warehouse.folder == str(tmp_path / "warehouse")
+
+    def test_without_a_file_nothing_is_made(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        result = CliRunner().invoke(app, ["models"])
+        assert result.exit_code == 2
+        assert "no ptec.yaml in" in result.output
+        assert "ptec init" in result.output
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestSections:
+    def test_a_command_needs_its_own_sections_only(self, tmp_path: Path) -> None:
+        site = Site(write_site(tmp_path, train={"extract": "e", "out": "o"}, evaluate={"gate": {"min_rows": 5}}))
+        assert site.section(TrainConfig, "train").seed == 42
+        assert site.section(GateConfig, "evaluate.gate").min_rows == 5
+        assert errors_of(site) == ["source: must be set"]
+        assert errors_of(site, EvaluateConfig, "evaluate") == ["evaluate.extract: must be set"]
+
+    def test_all_errors_of_the_file_at_once(self, tmp_path: Path) -> None:
+        sections = {"source": SOURCE, "engine": {"dtyp": "float32"}, "train": {"seed": -1}, "trian": {}}
+        site = Site(write_site(tmp_path, **sections), ("housekeeping.vacuum_hours=1", "nonsense"))
+        found = errors_of(site)
+        for start in ("engine.dtyp: unknown key", "train.seed: ", "housekeeping.vacuum_hours: ", "--set takes"):
+            assert [error for error in found if error.startswith(start)], start
+        assert "trian: unknown section; did you mean 'train'?" in found
+        assert len(found) == 5
+
+    def test_sections_take_over_warehouse_source_and_extract(self, tmp_path: Path) -> None:
+        source = SOURCE | {"columns": {"name": "title"}, "version": 3}
+        file = write_site(tmp_path, source=source, extract=EXTRACT, train={"out": "artifact"})
+        extract = Site(file).section(ExtractConfig, "extract")
+        assert (extract.source.table, extract.source.version) == ("crm.companies", 3)
+        pinned = Site(file).override({"extract.source.version": 7}).section(ExtractConfig, "extract").source
+        assert (pinned.table, pinned.version) == ("crm.companies", 7)
+        labelled = Site(file, ("extract.source={table: labelled}",)).section(ExtractConfig, "extract").source
+        assert (labelled.table, labelled.version) == ("labelled", None)
+        assert Site(file).section(TrainConfig, "train").extract == str(tmp_path / "extract")
+
+    def test_a_section_has_no_warehouse_of_its_own(self, tmp_path: Path) -> None:
+        site = Site(write_site(tmp_path, source=SOURCE, extract=EXTRACT | {"warehouse": {"folder": "x"}}))
+        assert errors_of(site) == ["extract.warehouse: unknown key; set it in the section warehouse"]
+
+    def test_errors_of_a_shared_section_are_named_once(self, tmp_path: Path) -> None:
+        site = Site(write_site(tmp_path, warehouse={"databse": "x"}, source=SOURCE, extract=EXTRACT))
+        assert errors_of(site, ExtractConfig, "extract") == ["warehouse.databse: unknown key; did you mean 'database'?"]
+
+
+class TestPaths:
+    def test_relative_to_the_file_or_the_shell(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = write_site(tmp_path / "site", train={"extract": "/data/e", "out": "artifact"})
+        monkeypatch.chdir(tmp_path)
+        site = Site(Path("site/ptec.yaml"))
+        train = site.section(TrainConfig, "train")
+        assert (train.extract, train.out) == ("/data/e", str(file.parent / "artifact"))
+        assert site.override({"train.out": Path("mine")}).section(TrainConfig, "train").out == str(tmp_path / "mine")
+
+    def test_addresses_stay(self, tmp_path: Path) -> None:
+        site = Site(write_site(tmp_path, source={"path": "s3://bucket/companies", "key": "id"}))
+        assert site.score.source.path == "s3://bucket/companies"
+
+
+class TestGenerated:
+    def test_reference_is_the_generated_file(self) -> None:
+        shown = (Path(__file__).parents[2] / "conf" / "ptec.yaml").read_text(encoding="utf-8")
+        assert shown == full_file(), "run: python -m jobs.cli init --full --out conf/ptec.yaml, after removing it"
+
+    def test_reference_is_valid_and_complete(self, tmp_path: Path) -> None:
+        file = tmp_path / "ptec.yaml"
+        file.write_text(full_file(), encoding="utf-8")
+        for name in SECTIONS:
+            Site(file).section(section_class(name), name)
+        written = yaml.safe_load(full_file())
+        assert set(written) == {*ScoreConfig.model_fields, *SECTIONS}
+        assert set(written["train"]) == set(TrainConfig.model_fields) - {"extract"}
+
+    def test_reference_shows_defaults(self, tmp_path: Path) -> None:
+        values = yaml.safe_load(full_file())
+        assert ScoreConfig.model_validate({"source": values["source"]}) == ScoreConfig.model_validate(
+            {name: values[name] for name in ScoreConfig.model_fields}
+        )
+
+    def test_small_file_is_enough_for_score_and_train(self, tmp_path: Path) -> None:
+        file = tmp_path / "ptec.yaml"
+        file.write_text(small_file(), encoding="utf-8")
+        assert Site(file).score.source.key == "company_id"
+        assert Site(file).section(TrainConfig, "train").extract == str(tmp_path / "extract")
+        assert len(small_file().splitlines()) < 60
+
+    def test_init_writes_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert CliRunner().invoke(app, ["init"]).exit_code == 0
+        assert (tmp_path / "ptec.yaml").read_text(encoding="utf-8") == small_file()
+        again = CliRunner().invoke(app, ["init", "--full"])
+        assert again.exit_code == 2
+        assert "exists and is kept" in again.output

@@ -101,7 +101,6 @@ def without_prompt(scorer: Scorer) -> Scorer:
             head=member.head,
             pooling=member.pooling,
             attention=member.attention,
-            layers=member.layers,
         )
         for member in scorer.network.members
     ]

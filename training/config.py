@@ -21,10 +21,10 @@ _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not fi
 class PromptConfig(Section):
     """The soft prompt."""
 
-    kind: Literal["deep", "input", "prefix", "none"] = Field(
+    kind: Literal["deep", "input", "none"] = Field(
         "deep",
-        description="deep: keys and values in every layer; input: virtual tokens before the text; prefix: those, which "
-        "do not see the text, and become a deep prompt in the artifact; none: the head alone is trained",
+        description="deep: keys and values in every layer; input: virtual tokens before the text; "
+        "none: the head alone is trained",
     )
     n_tokens: int = Field(20, ge=1, le=1000, description="positions of the prompt")
     upper_layers: int | None = Field(
@@ -180,13 +180,10 @@ class Recipe(Section):
     max_tokens: int = Field(
         256, ge=LEAST_TOKENS, description="tokens of a text; of longer ones the longest segment is cut, in scoring too"
     )
-    pooling: Literal["mean", "last", "mean_max", "label_attention"] = Field(
+    pooling: Literal["mean", "last", "label_attention"] = Field(
         "mean",
-        description="which text positions make the feature; last is the paper's; mean_max: the "
-        "mean and, beside it, each feature's greatest value; label_attention: each label learns which to look at",
-    )
-    layers: list[int] | None = Field(
-        None, min_length=1, description="layers that make the feature, side by side; -1: the last; null: it alone"
+        description="which text positions make the feature; last is the paper's; "
+        "label_attention: each label learns which to look at",
     )
     head_init: Literal["labels", "random"] = Field(
         "labels", description="first weights of the head: towards where the label names lie, or small random ones"
@@ -247,12 +244,6 @@ class Recipe(Section):
 
     def _faults(self) -> Iterator[str]:
         """Yield what is wrong with settings beside each other."""
-        n = self.adapter.upper_layers
-        if self.layers is not None and n is not None and not all(-n <= layer + 1 <= 0 for layer in self.layers):
-            yield (
-                f"layers must be from {-n - 1} to -1 with {self.upper_layers_name}: {n}, since those below are not "
-                f"run, was: {self.layers}"
-            )
         if self.auxiliary is not None and self.pooling == "label_attention":
             yield (
                 "pooling must not be label_attention with auxiliary labels, which learn from the features of the "

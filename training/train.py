@@ -184,7 +184,6 @@ def _manifest(config: TrainConfig, prepared: Prepared, fitted: Fitted) -> Manife
         max_tokens=config.max_tokens,
         cut=prepared.start.encoder.cut,
         pooling=config.pooling,
-        layers=config.layers,
         prompt=prompt_form(config.prompt, fitted.model.network.caches_prompt) if config.has_prompt else None,
         lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.averaged_members if config.averaged_members > 1 else None,

@@ -21,7 +21,6 @@ import pyspark.worker  # noqa: F401
 from pyspark import daemon
 
 import ptec_udf.engine.load
-import ptec_udf.engine.together
 import ptec_udf.engine.udf  # noqa: F401
 
 # What loading a backbone imports, of the families that most models have; others are imported by each worker.

@@ -74,10 +74,6 @@ class Encoder:
         """How texts are cut, for the manifest."""
         return "end" if self.template is None else LONGEST_SEGMENT
 
-    def cuts_like(self, other: Encoder) -> bool:
-        """Tell whether another encoder on this tokeniser gives each text the same ids."""
-        return (self.max_tokens, self.template) == (other.max_tokens, other.template)
-
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
         """Turn texts into ids; a text without any token of its own gets an empty list.
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from ptec_udf.engine.device import BATCH_TOKENS, gpu_batch_tokens
-from ptec_udf.engine.host import of_host
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.tfidf_scorer import TermsScorer
 from ptec_udf.model.artifact import Artifact
@@ -52,7 +51,7 @@ def load_scorer(
 
 
 def load_backbone(named: BackboneName, *, dtype: torch.dtype, device: torch.device | None = None) -> LoadedBackbone:
-    """Resolve, check and load a backbone, whose weights the host's workers share.
+    """Resolve, check and load a backbone.
 
     Args:
         named: as a manifest names it.
@@ -62,6 +61,7 @@ def load_backbone(named: BackboneName, *, dtype: torch.dtype, device: torch.devi
     Raises:
         BackboneError: when it is missing here or is another one.
     """
-    backbone = of_host(resolve(named.name), named.content_hash, dtype)
+    backbone = resolve(named.name)
+    backbone.check(named.content_hash)
     model, tokenizer = backbone.load(dtype)
     return model.to(device or "cpu"), tokenizer

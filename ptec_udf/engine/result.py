@@ -9,6 +9,7 @@ import numpy as np
 from ptec_udf.text.template import is_cut
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
+WORKER_DIED = "the worker process died while scoring this text alone"
 FAULTS_OF_A_TEXT = (
     ArithmeticError,
     AssertionError,

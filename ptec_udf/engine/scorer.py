@@ -12,7 +12,6 @@ from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS, check_alive
 from ptec_udf.engine.encoder import EncodedText, Encoder
 from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
-from ptec_udf.model import attention, fused
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.ensemble import MeanNetwork, put_together
 from ptec_udf.model.heads import Head, LabelAttention
@@ -62,8 +61,6 @@ class Scorer:
         if manifest.max_tokens is None or manifest.pooling is None:
             raise TypeError("a model without a backbone must be loaded by load_scorer")
         check_unchanged(backbone)
-        attention.use_for_scoring(backbone)
-        fused.use_for_scoring(backbone)
         if manifest.lora is not None:
             add_into(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
         networks = [
@@ -74,7 +71,6 @@ class Scorer:
                 head=_head(member.weight, member.bias),
                 pooling=manifest.pooling,
                 attention=None if member.queries is None else LabelAttention(member.queries),
-                layers=manifest.layers,
             )
             for member in artifact.members
         ]

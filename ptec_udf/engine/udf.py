@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from pyspark import Accumulator
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import GPU_BATCH_TOKENS, chosen_dtype
-from ptec_udf.engine.isolated import isolated
 from ptec_udf.engine.result import ScoredText
-from ptec_udf.engine.worker import EngineSettings, give_back_memory, keep_only, scorer_beside, scorer_for
+from ptec_udf.engine.worker import EngineSettings, give_back_memory, scorer_for
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse.remote import carried, cores, counter
 
@@ -86,9 +84,6 @@ def scoring_udf(
     artifact: Artifact,
     engine: EngineConfig,
     counters: Counters | None = None,
-    *,
-    frees_others: bool = False,
-    isolates: bool = False,
 ) -> Any:
     """Make the UDF ``text -> struct`` (see ``SCORED``).
 
@@ -100,9 +95,6 @@ def scoring_udf(
         artifact: the model.
         engine: arithmetic and batching.
         counters: are added to as texts are scored.
-        frees_others: let workers drop other models first, which may be more than memory holds beside this one.
-        isolates: score in processes of their own, so that a text which kills its process is found; each task loads
-            the model.
     """
     broadcast = carried(spark, artifact.scoring_files)
     model_id = artifact.model_id
@@ -110,86 +102,15 @@ def scoring_udf(
 
     @F.pandas_udf(SCORED)  # type: ignore[call-overload]
     def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        with isolated(model_id, broadcast.value, settings) if isolates else nullcontext() as alone:
-            for window in windows(batches, settings.window_rows, settings.window_bytes):
-                if frees_others:
-                    keep_only(model_id)
-                results = (alone or scorer_for(model_id, broadcast.value, settings)).score(window)
-                if counters is not None:
-                    counters.add(window, results)
-                yield to_frame(results)
+        for window in windows(batches, settings.window_rows, settings.window_bytes):
+            results = scorer_for(model_id, broadcast.value, settings).score(window)
+            if counters is not None:
+                counters.add(window, results)
+            yield to_frame(results)
         give_back_memory()
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
-
-
-def together_udf(
-    spark: SparkSession, artifacts: Sequence[Artifact], engine: EngineConfig, counters: Counters | None = None
-) -> Any:
-    """Make the UDF ``text, wanted -> struct`` that scores by several models, see ``score_together``.
-
-    Args:
-        spark: the session.
-        artifacts: the model that counts, then others on backbones of the same content. Of the n-th of them bit n - 1
-            of ``wanted`` says whether it scores the text. One that cannot be loaded in a worker scores nothing there.
-        engine: arithmetic and batching.
-        counters: are added to as texts are scored by the first model.
-
-    Returns:
-        The UDF. Its struct has the fields of ``SCORED`` for each model, with the model's place after their names:
-        ``logits_0`` and so on. ``rows_of_models`` makes rows of them.
-    """
-    broadcast = carried(spark, [(artifact.model_id, artifact.scoring_files) for artifact in artifacts])
-    settings = engine_settings(spark, engine)
-    fields = [T.StructField(f"{field.name}_{at}", field.dataType) for at in range(len(artifacts)) for field in SCORED]
-
-    @F.pandas_udf(T.StructType(fields))  # type: ignore[call-overload]
-    def score_texts(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
-        from ptec_udf.engine.scorer import Scorer
-        from ptec_udf.engine.together import score_together
-
-        marks: list[int] = []
-
-        def texts() -> Iterator[pd.Series]:
-            for of_batch, wanted in batches:
-                marks.extend(wanted)  # before their texts, since a window may end within a batch
-                yield of_batch
-
-        for window in windows(texts(), settings.window_rows, settings.window_bytes):
-            models: list[tuple[str, dict[str, bytes]]] = broadcast.value
-            first = scorer_for(*models[0], settings)
-            assert isinstance(first, Scorer)  # it has a backbone, as all of them
-            scorers = [first, *(scorer_beside(*other, settings) for other in models[1:])]
-            results = score_together(scorers, window, marks[: len(window)])
-            del marks[: len(window)]
-            if counters is not None:
-                counters.add(window, results[0])
-            yield pd.concat([to_frame(of_model).add_suffix(f"_{at}") for at, of_model in enumerate(results)], axis=1)
-        give_back_memory()
-
-    return score_texts.asNondeterministic()  # as in scoring_udf
-
-
-def rows_of_models(scored: DataFrame, model_ids: Sequence[str]) -> DataFrame:
-    """Make a row of each model's result.
-
-    Args:
-        scored: columns of ``together_udf`` and others, which are kept.
-        model_ids: of its models, in their order.
-
-    Returns:
-        The other columns, model_id and the fields of ``SCORED``. Of the first model all texts have a row, of the others
-        those that have logits: the rest is left to their own runs.
-    """
-    of_each = [
-        F.struct(F.lit(model_id).alias("model_id"), *[F.col(f"{name}_{at}").alias(name) for name in SCORED.names])
-        for at, model_id in enumerate(model_ids)
-    ]
-    of_udf = {f"{name}_{at}" for at in range(len(model_ids)) for name in SCORED.names}
-    others = [name for name in scored.columns if name not in of_udf]
-    rows = scored.select(*others, F.explode(F.array(*of_each)).alias("of_model")).select(*others, "of_model.*")
-    return rows.where((F.col("model_id") == model_ids[0]) | F.col("logits").isNotNull())
 
 
 def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:

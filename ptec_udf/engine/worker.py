@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from pyspark import TaskContext
 
 from ptec_udf.engine.device import Dtype, task_device
 from ptec_udf.model.artifact import read_artifact
@@ -59,7 +58,6 @@ class _Held(NamedTuple):
 
 _lock = threading.Lock()
 _scorers: dict[_Key, _Held] = {}
-_failed: dict[_Key, int | None] = {}  # in which task
 _loads = 0
 
 
@@ -84,32 +82,6 @@ def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettin
             _loads += 1
         torch.set_num_threads(settings.threads)  # of the process, and another model's task may have set others
         return _scorers[key].scorer
-
-
-def scorer_beside(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | None:
-    """Return the scorer of a model that others can do without; None if it cannot be loaded, tried once in each task.
-
-    Arguments are those of ``scorer_for``.
-    """
-    from ptec_udf.engine.scorer import Scorer
-
-    key, context = (model_id, settings, task_device()), TaskContext.get()
-    task = context.taskAttemptId() if context else None
-    if key in _failed and _failed[key] == task:
-        return None
-    try:
-        scorer = scorer_for(model_id, files, settings)
-    except Exception:
-        _failed[key] = task
-        return None
-    return scorer if isinstance(scorer, Scorer) else None
-
-
-def keep_only(model_id: str | None) -> None:
-    """Let go of all models but one; None: of all."""
-    with _lock:
-        for key in [key for key in _scorers if key[0] != model_id]:
-            del _scorers[key]
 
 
 def give_back_memory() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptec_udf.model.curve import Point, bend
-from ptec_udf.model.manifest import Label
+from ptec_udf.model.manifest import Label, Point
 
 
 def probabilities(
@@ -25,6 +26,23 @@ def probabilities(
     log_odds = bend(scale * logits.astype(np.float64) + offset, curve, np.clip)
     with np.errstate(over="ignore"):  # of the exponential: the probability is then 0
         return (1 / (1 + np.exp(-log_odds))).astype(np.float32)
+
+
+def bend(log_odds: Any, points: Sequence[Point] | None, clamp: Callable[[Any, float, float], Any]) -> Any:
+    """Interpolate log-odds linearly between the points of an isotonic curve; beyond an end, shift by its offset.
+
+    Args:
+        log_odds: a NumPy array or a Spark column.
+        points: ``(x, y)``, rising in both; None: nothing changes.
+        clamp: limits such values to the range between two numbers (``np.clip``, or the same in Spark).
+    """
+    if points is None:
+        return log_odds
+    (first, start), (last, _) = points[0], points[-1]
+    bent = log_odds - clamp(log_odds, first, last) + start
+    for (left, lower), (right, upper) in pairwise(points):
+        bent = bent + (clamp(log_odds, left, right) - left) * ((upper - lower) / (right - left))
+    return bent
 
 
 def is_assigned(probability: NDArray[np.float32], labels: Sequence[Label]) -> NDArray[np.bool_]:

@@ -6,17 +6,21 @@ How its hashes are made and what files lie beside it, artifact.py says.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.curve import Point, is_rising
 from ptec_udf.text.template import is_blank, parse_template
 
 Cut = Literal["end", "longest_segment"]
 """What is cut of a text that is too long: its end, or the end of its longest segments, see ``engine/cut.py``."""
+
+Point = tuple[float, float]
+"""A point of an isotonic curve, from log-odds to log-odds."""
 
 LONGEST_SEGMENT: Final = "longest_segment"
 
@@ -103,8 +107,7 @@ class Manifest(_Part):
     max_tokens: int | None = Field(None, ge=LEAST_TOKENS)
     # The end is not written: artifacts that were made before there was a choice keep their checksums and ids.
     cut: Cut = Field("end", exclude_if=lambda cut: cut == "end")
-    pooling: Literal["mean", "last", "mean_max", "label_attention"] | None = None
-    layers: list[int] | None = Field(None, min_length=1)  # whose hidden states are pooled; None: the last
+    pooling: Literal["mean", "last", "label_attention"] | None = None
     pooled_positions: Literal["text"] = "text"
     prompt: PromptForm | None = None
     lora: LoraForm | None = None
@@ -113,7 +116,7 @@ class Manifest(_Part):
     feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
-    curve: list[Point] | None = Field(None, min_length=2)  # see curve.py, shared by all labels; None: a straight line
+    curve: list[Point] | None = Field(None, min_length=2)  # isotonic, see calibration.py; None: none
     labels: list[Label]
     extract: ExtractOrigin
     packages: dict[str, str]
@@ -171,11 +174,14 @@ class Manifest(_Part):
             raise ValueError("backbone or terms must be there, or both")
         if self.backbone is None and self.adapts:
             raise ValueError("prompt and lora must not be there without a backbone")
-        if self.backbone is None and self.layers is not None:
-            raise ValueError("layers must not be there without a backbone")
         if self.backbone is None and self.cut != "end":
             raise ValueError("cut must not be there without a backbone, whose tokens are cut")
         of_backbone = {"max_tokens": self.max_tokens, "pooling": self.pooling}
         if wrong := [name for name, value in of_backbone.items() if (value is None) != (self.backbone is None)]:
             raise ValueError(f"{' and '.join(wrong)} must be there with a backbone, and only then")
         return self
+
+
+def is_rising(points: Sequence[Point]) -> bool:
+    """Tell whether each point is right of the one before, and above it."""
+    return all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(points))

@@ -14,8 +14,6 @@ import torch
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
-from ptec_udf.model.attention import attend, is_quicker
-from ptec_udf.model.fused import add_and_norm
 from ptec_udf.model.prefix import LayerKeysValues
 
 _MASKED = -1e4  # in bfloat16 too, nothing is left of such a position
@@ -88,14 +86,12 @@ def _apply(layer: Any, hidden: torch.Tensor, bias: torch.Tensor, prefix: LayerKe
         bias = functional.pad(bias, (before[0].shape[-2], 0))  # to its positions nothing is far and nothing hidden
     mixed = _attend(queries, keys, values, bias.to(queries.dtype))
     added, norm = attention.o(mixed.transpose(1, 2).flatten(2)), layer.attention.LayerNorm
-    attended = add_and_norm(hidden, added, norm) if is_quicker(hidden) else norm(added + hidden)
+    attended = norm(added + hidden)
     return layer.output(layer.intermediate(attended), attended)
 
 
 def _attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Mix values, arguments and result *Shape:* ``(batch, n_heads, length, head_width)``."""
-    if is_quicker(queries):
-        return attend(queries, keys, values, scaling=queries.shape[-1] ** -0.5, bias=bias)
     if torch.is_grad_enabled() and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
         # Backwards, torch's fused attention is several times as slow there as its parts are.
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2) + bias

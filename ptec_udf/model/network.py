@@ -11,7 +11,6 @@ Allocation", NAACL 2024 (arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -27,8 +26,8 @@ from ptec_udf.model.prefix import (
     split_deep_prompt,
 )
 
-PromptKind = Literal["input", "deep", "prefix"]
-FixedPooling = Literal["mean", "last", "mean_max"]
+PromptKind = Literal["input", "deep"]
+FixedPooling = Literal["mean", "last"]
 Pooling = FixedPooling | Literal["label_attention"]
 
 
@@ -37,8 +36,7 @@ class PtecNetwork(nn.Module):
 
     The prompt weight is PEFT's: ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the
     text) and ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values
-    in every layer; in MPNet ``n_layers`` may be fewer, the upper ones). Kind ``prefix``, which is for training, has
-    the weight of ``input``; its tokens never see the text, so that their keys and values are those of a deep prompt.
+    in every layer; in MPNet ``n_layers`` may be fewer, the upper ones).
     A backbone that is adapted by LoRA has no prompt.
     """
 
@@ -51,14 +49,12 @@ class PtecNetwork(nn.Module):
         head: nn.Module,
         pooling: Pooling,
         attention: LabelAttention | None = None,
-        layers: Sequence[int] | None = None,
         n_upper: int | None = None,
     ) -> None:
         """Put the parts together; the backbone stays frozen, but for LoRA, and in eval mode.
 
         ``attention`` is what pools with ``label_attention``; without it, features are the mean.
-        ``layers`` are those whose hidden states make the features, side by side, as transformers counts them: 0 is
-        before the first layer, -1 after the last. None: after the last. ``n_upper`` is the number of MPNet's layers
+        ``n_upper`` is the number of MPNet's layers
         that are adapted, where ``features`` is to take what comes out of those below.
         """
         super().__init__()
@@ -66,7 +62,6 @@ class PtecNetwork(nn.Module):
         self.kind: PromptKind | None = kind
         self.pooling: Pooling = pooling
         self.attention = attention
-        self.layers = layers
         self._n_upper = n_upper or 0
         self.prompt = None if prompt is None else nn.Parameter(prompt)
         self.head = head
@@ -118,8 +113,7 @@ class PtecNetwork(nn.Module):
     def features(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the pooled hidden states of text positions, *Shape:* ``(batch, n_features)``, in float32.
 
-        ``n_features`` is the backbone's width, times the number of layers, times 2 with ``mean_max``. With attention,
-        each label has its own, *Shape:* ``(batch, n_labels, n_features)``.
+        ``n_features`` is the backbone's width. With label attention, *Shape:* ``(batch, n_labels, n_features)``.
 
         Args:
             text: ids as of ``forward``; in MPNet also what the layers below the adapted ones make of them.
@@ -128,19 +122,11 @@ class PtecNetwork(nn.Module):
         return self._pooled(self.hidden(text, mask), mask)
 
     def hidden(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the hidden states of text positions, *Shape:* ``(batch, length, n_layers * width)``, in float32.
+        """Return the hidden states of text positions, *Shape:* ``(batch, length, width)``, in float32.
 
         Arguments are those of ``features``.
         """
         return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
-
-    def has_hidden_of(self, other: PtecNetwork) -> bool:
-        """Tell whether another network gives every text the same hidden states, so that one pass serves both."""
-        if self.backbone is not other.backbone or (self.kind, self.layers) != (other.kind, other.layers):
-            return False
-        if self.prompt is None or other.prompt is None:
-            return self.prompt is other.prompt
-        return torch.equal(self.prompt, other.prompt)
 
     def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Pool hidden states as of ``hidden``, *Shape:* as of ``features``."""
@@ -150,10 +136,10 @@ class PtecNetwork(nn.Module):
             return self.attention(hidden, mask)
 
     def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, n_layers * width)``."""
+        """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, width)``."""
         prefix = self._frozen_prefix if self._frozen_prefix is not None else self._prefix()
         if mpnet.is_mpnet(self.backbone):
-            return self._states(mpnet.run(self.backbone, text, mask, prefix))
+            return mpnet.run(self.backbone, text, mask, prefix).last_hidden_state
         n_prompt = prefix[0][0].shape[-2]
         arguments: dict[str, Any] = {}
         if self._takes_positions:
@@ -164,33 +150,24 @@ class PtecNetwork(nn.Module):
             attention_mask=self._with_prompt_mask(mask, n_prompt),
             cache=prefix_cache(prefix),
             use_cache=True,
-            output_hidden_states=self.layers is not None,
             **arguments,
         )
-        return self._states(outputs)
+        return outputs.last_hidden_state
 
     def _hidden_plain(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run prompt and text together; the prompt's positions are cut off, *Shape:* as of ``_hidden_cached``."""
-        of_layers = self.layers is not None
         if input_ids.is_floating_point():
-            return self._states(mpnet.run(self.backbone, input_ids, mask, [None] * self._n_upper))
+            return mpnet.run(self.backbone, input_ids, mask, [None] * self._n_upper).last_hidden_state
         if self.prompt is None:
-            return self._states(self.backbone(input_ids=input_ids, attention_mask=mask, output_hidden_states=of_layers))
+            return self.backbone(input_ids=input_ids, attention_mask=mask).last_hidden_state
         tokens = self.backbone.get_input_embeddings()(input_ids)
         prompt = self.prompt.to(tokens.dtype).expand(len(tokens), -1, -1)
         n_prompt = prompt.shape[1]
         outputs = self.backbone(
             inputs_embeds=torch.cat([prompt, tokens], dim=1),
             attention_mask=self._with_prompt_mask(mask, n_prompt),
-            output_hidden_states=of_layers,
         )
-        return self._states(outputs)[:, n_prompt:]
-
-    def _states(self, outputs: Any) -> torch.Tensor:
-        """Put the layers' hidden states side by side."""
-        if self.layers is None:
-            return outputs.last_hidden_state
-        return torch.cat([outputs.hidden_states[layer] for layer in self.layers], dim=-1)
+        return outputs.last_hidden_state[:, n_prompt:]
 
     def _prefix(self) -> list[LayerKeysValues]:
         """Return the prompt's keys and values per layer, with gradients."""
@@ -211,17 +188,13 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> t
     Args:
         hidden: the text's hidden states, right-padded.
         mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        pooling: ``mean`` of the text's positions, or the ``last`` one, or ``mean_max``: the mean and, beside it, each
-            feature's greatest value.
+        pooling: ``mean`` of the text's positions, or the ``last`` one.
     """
     if pooling == "last":
         last = mask.sum(dim=1) - 1
         return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
     weights = mask.unsqueeze(-1).float()
-    mean = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
-    if pooling == "mean":
-        return mean
-    return torch.cat([mean, hidden.masked_fill(weights == 0, -torch.inf).amax(dim=1)], dim=1)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def takes_keys_values(backbone: Any) -> bool:

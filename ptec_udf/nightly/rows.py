@@ -8,8 +8,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.result import EMPTY, ERROR
-from ptec_udf.model.curve import Point, bend
-from ptec_udf.model.manifest import Label, Manifest
+from ptec_udf.model.calibration import bend
+from ptec_udf.model.manifest import Label, Manifest, Point
 from ptec_udf.monitor.language import language
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
 from ptec_udf.warehouse.corrections import said

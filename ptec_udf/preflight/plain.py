@@ -13,6 +13,7 @@ into the weights by the one function that there is for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,20 +106,17 @@ class PlainModel:
 
     def _hidden(self, member: Member, ids: torch.Tensor) -> torch.Tensor:
         """Run one text, ids *Shape:* ``(1, length)``; return its hidden states, *Shape:* ``(length, n_features)``."""
-        wanted = {"output_hidden_states": self._manifest.layers is not None}
         if member.prompt is None or self._manifest.prompt is None:
-            outputs = self._backbone(input_ids=ids, attention_mask=torch.ones_like(ids), **wanted)
+            outputs = self._backbone(input_ids=ids, attention_mask=torch.ones_like(ids))
         elif self._manifest.prompt.kind == "input":
             together = torch.cat([member.prompt[None], self._backbone.get_input_embeddings()(ids)], dim=1)
             ones = torch.ones(together.shape[:2], dtype=torch.long)
-            outputs = self._backbone(inputs_embeds=together, attention_mask=ones, **wanted)
+            outputs = self._backbone(inputs_embeds=together, attention_mask=ones)
         else:
-            outputs = self._behind_deep_prompt(member.prompt, ids, wanted)
-        layers = self._manifest.layers
-        states = [outputs.last_hidden_state] if layers is None else [outputs.hidden_states[layer] for layer in layers]
-        return torch.cat(states, dim=-1)[0, -ids.shape[1] :]
+            outputs = self._behind_deep_prompt(member.prompt, ids)
+        return outputs.last_hidden_state[0, -ids.shape[1] :]
 
-    def _behind_deep_prompt(self, prompt: torch.Tensor, ids: torch.Tensor, wanted: dict[str, bool]) -> object:
+    def _behind_deep_prompt(self, prompt: torch.Tensor, ids: torch.Tensor) -> Any:
         """Run one text behind keys and values that are laid out for it alone."""
         prefix = split_deep_prompt(prompt, BackboneShape.of(self._backbone))
         if mpnet.is_mpnet(self._backbone):
@@ -127,7 +125,7 @@ class PlainModel:
         for layer, (keys, values) in enumerate(prefix):
             cache.update(keys, values, layer)
         ones = torch.ones((1, len(prompt) + ids.shape[1]), dtype=torch.long)
-        return self._backbone(input_ids=ids, attention_mask=ones, cache=cache, use_cache=True, **wanted)
+        return self._backbone(input_ids=ids, attention_mask=ones, cache=cache, use_cache=True)
 
     def _of_hidden(self, hidden: torch.Tensor, member: Member) -> torch.Tensor:
         """Pool all positions, *Shape:* ``(length, n_features)``, and apply the head; *Shape:* ``(n_labels,)``."""
@@ -135,6 +133,4 @@ class PlainModel:
             weights = (hidden @ member.queries.T).softmax(dim=0)  # of each position for each label
             return ((weights.T @ hidden) * member.weight).sum(dim=1) + member.bias
         pooled = hidden[-1] if self._manifest.pooling == "last" else hidden.mean(dim=0)
-        if self._manifest.pooling == "mean_max":
-            pooled = torch.cat([pooled, hidden.amax(dim=0)])
         return member.weight @ pooled + member.bias

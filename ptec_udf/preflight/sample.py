@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.isolated import KILLED
+from ptec_udf.engine.result import WORKER_DIED
 from ptec_udf.nightly.plan import Night
 
 
@@ -24,7 +24,7 @@ def sample_texts(night: Night, *, rows: int, seed: int, longest: int = 0) -> lis
         Each text once, in the order of their hashes; empty where the source has no text.
     """
     has_text = night.texts().where(F.col("key").isNotNull() & F.col("text").isNotNull())
-    deadly = night.standing().where(F.col("error") == KILLED).select("text_hash")
+    deadly = night.standing().where(F.col("error") == WORKER_DIED).select("text_hash")
     texts = has_text.select("text_hash", "text").dropDuplicates(["text_hash"]).join(deadly, "text_hash", "left_anti")
     drawn = _first(texts, F.xxhash64(F.lit(seed), "text_hash").asc(), rows)
     chosen = drawn.unionByName(_first(texts, F.length("text").desc(), longest)) if longest else drawn

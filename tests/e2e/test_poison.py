@@ -10,7 +10,7 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from ptec_udf.engine.isolated import KILLED
+from ptec_udf.engine.result import WORKER_DIED
 from tests.e2e.processes import ROOT, TIMEOUT_S, ptec, result_of, table_rows
 from tests.faulty import DEADLY, python_path_with_fault
 from tests.hostile import hostile_rows
@@ -41,8 +41,8 @@ def test_night_names_the_text_that_kills_its_worker(site: Path) -> None:
     failed = [row for row in rows if row["status"] == "error"]
     assert (result["outcome"], len(rows), len({row["key"] for row in rows})) == ("done", N_ROWS, N_ROWS)
     assert {row["status"] for row in rows} == {"ok", "truncated", "empty", "error"}
-    assert [(row["key"], row["error"]) for row in failed] == [("poison", KILLED)]
-    assert "1 without a score: the process that scored this text alone died" in done.stderr
+    assert [(row["key"], row["error"]) for row in failed] == [("poison", WORKER_DIED)]
+    assert f"1 without a score: {WORKER_DIED}" in done.stderr
     assert DEADLY not in done.stderr
     listed = result_of(ptec("errors", *of_hostile, cwd=site))
-    assert listed["errors"] == [{"where": "scores", "error": KILLED, "companies": 1, "keys": ["poison"]}]
+    assert listed["errors"] == [{"where": "scores", "error": WORKER_DIED, "companies": 1, "keys": ["poison"]}]

@@ -17,8 +17,7 @@ from typer.testing import Result
 
 from ptec_udf.config import EngineConfig, ScoreConfig
 from ptec_udf.config_file import load_config
-from ptec_udf.engine.isolated import KILLED
-from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.result import WORKER_DIED, ScoredText
 from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.plan import Night, pin_night
 from ptec_udf.preflight import arrangements, verify
@@ -126,7 +125,9 @@ def test_sample_is_the_same_each_time_and_has_the_longest(site: Site, spark: Spa
     assert set(sample_texts(night, rows=20, seed=0)) != set(sample_texts(night, rows=20, seed=1))
     site.night()
     scores = site.warehouse.name("scores")
-    spark.sql(f"UPDATE {scores} SET status = 'error', error = :killed WHERE key = 'c0003'", args={"killed": KILLED})
+    spark.sql(
+        f"UPDATE {scores} SET status = 'error', error = :killed WHERE key = 'c0003'", args={"killed": WORKER_DIED}
+    )
     assert [text for text in every if text not in sample_texts(night_of(site), rows=1000, seed=0)] == [
         f"Name: {name}. {about.strip()}" for key, name, about in companies(60) if key == "c0003"
     ]

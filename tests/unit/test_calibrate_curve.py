@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from scipy.special import expit
 
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.curve import Point, bend
-from ptec_udf.model.manifest import Manifest
+from ptec_udf.model.calibration import bend
+from ptec_udf.model.manifest import Manifest, Point
 from tests.tiny import tiny_artifact
 from training.calibrate.calibrate import Calibration, fit_platt
 from training.calibrate.calibrate_curve import bent_line

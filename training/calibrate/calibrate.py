@@ -18,7 +18,8 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from ptec_udf.errors import TrainingError
-from ptec_udf.model.curve import Point, bend
+from ptec_udf.model.calibration import bend
+from ptec_udf.model.manifest import Point
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from ptec_udf.model.curve import Point, is_rising
+from ptec_udf.model.manifest import Point, is_rising
 from training.calibrate.calibrate import Calibration
 
 _FEWEST_POINTS = 2

@@ -23,7 +23,7 @@ from training.data.dataset import Examples, Rows, read_splits, tokenised
 from training.data.folder import read_extract_record
 from training.data.provenance import is_seen, seen_in
 from training.fit import lora
-from training.fit.prompt import check_kind, check_layers, check_room, check_upper_layers
+from training.fit.prompt import check_kind, check_room, check_upper_layers
 from training.fit.start import Start
 from training.fit.warm import Earlier, read_earlier
 from training.packages import packages
@@ -136,8 +136,6 @@ def _check_settings(config: TrainConfig, record: dict[str, Any], model: Any) -> 
         )
     with collect_errors(faults):
         check_kind(config, model)
-    with collect_errors(faults):
-        check_layers(config.layers, model)
     with collect_errors(faults):
         check_upper_layers(config, model)
     with collect_errors(faults):

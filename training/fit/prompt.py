@@ -64,21 +64,11 @@ def prompts_of(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
     """Return the prompt of each member of a trained network under the names that an artifact gives them."""
     members = network.members
     named = zip(prompt_names(len(members)), members, strict=True)
-    return {name: _in_artifact(member).cpu() for name, member in named if member.prompt is not None}
-
-
-@torch.no_grad()
-def _in_artifact(network: PtecNetwork) -> torch.Tensor:
-    """Return a prompt in the form that an artifact holds: a prefix as the keys and values that it comes to."""
-    assert network.prompt is not None
-    if network.kind != "prefix":
-        return network.prompt.detach()
-    embeddings = network.prompt.to(network.backbone.dtype)
-    return join_deep_prompt(keys_values(network.backbone, embeddings)).float()
+    return {name: member.prompt.detach().cpu() for name, member in named if member.prompt is not None}
 
 
 def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptForm:
-    """Describe a prompt for the manifest; a prefix is kept as the deep prompt that it comes to."""
+    """Describe a prompt for the manifest."""
     kind: Literal["input", "deep"] = "input" if config.kind == "input" else "deep"
     return PromptForm(
         kind=kind,
@@ -99,21 +89,6 @@ def check_kind(config: Recipe, backbone: Any) -> None:
         raise ConfigError(
             f"prompt.kind {kind} needs a backbone that takes keys and values, was: {backbone.config.model_type}; "
             "use kind: input"
-        )
-
-
-def check_layers(layers: Sequence[int] | None, backbone: Any) -> None:
-    """Refuse layers that a backbone does not have, and one that is named twice.
-
-    Raises:
-        ConfigError: naming those that it has.
-    """
-    n_layers = BackboneShape.of(backbone).n_layers
-    there = [layer for layer in layers or [] if -n_layers - 1 <= layer <= n_layers]
-    if len({layer % (n_layers + 1) for layer in there}) < len(layers or []):
-        raise ConfigError(
-            f"layers must be different ones from 0 (before the first) to {n_layers} (the last), or counted from the "
-            f"end by -1 to {-n_layers - 1}, were: {layers}"
         )
 
 

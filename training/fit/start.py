@@ -93,7 +93,6 @@ class Start:
             prompt=prompt,
             head=torch.nn.Identity(),  # until its scaling is known, the network gives features
             pooling=config.pooling,  # of label attention the mean, until its units are known
-            layers=config.layers,
             n_upper=config.adapter.upper_layers,
         )
         if self.earlier is not None:

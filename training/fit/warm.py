@@ -130,7 +130,6 @@ def _compared(
     theirs = made.manifest
     yield "backbone", content_hash[:16], theirs.backbone and theirs.backbone.content_hash[:16]
     yield "pooling", config.pooling, theirs.pooling
-    yield "layers", config.layers, theirs.layers
     yield "members with combine: logits", config.averaged_members, theirs.members or 1
     yield "lora.rank", config.lora and config.lora.rank, theirs.lora and theirs.lora.rank
     yield "lora.alpha", config.lora and config.lora.alpha, theirs.lora and theirs.lora.alpha

@@ -129,7 +129,7 @@ def compare(
         raise typer.BadParameter(f"a shift must be one of {list(kinds)}, was: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as folder:
         warehouse = {"folder": f"{folder}/warehouse", "master": master}
-        spark = build_session(WarehouseConfig(**warehouse))
+        spark = build_session(WarehouseConfig.model_validate(warehouse))
         for name, kind in kinds.items():
             if shift and name not in shift:
                 continue

@@ -81,7 +81,7 @@ def main(nights: Nights) -> list[dict[str, Any]]:
         config = Path(folder, "ptec.yaml")
         content = {"warehouse": warehouse, "source": source, "engine": nights.engine}
         config.write_text(yaml.safe_dump(content), encoding="utf-8")
-        spark = build_session(WarehouseConfig(**warehouse))
+        spark = build_session(WarehouseConfig.model_validate(warehouse))
         make_champion(Path(nights.artifact), config)
         found = []
         for version in nights.versions:

@@ -93,7 +93,9 @@ def compare(
 def _ways(spark: SparkSession, artifact: Path, dtypes: Sequence[str], place: Path) -> dict[str, Column]:
     """Name the ways, each with its column of logits; what is written goes to ``place``."""
     ways: dict[str, Column] = {
-        f"ptec in {dtype}": scoring_udf(spark, load_artifact(artifact), EngineConfig(dtype=dtype))("text")["logits"]
+        f"ptec in {dtype}": scoring_udf(spark, load_artifact(artifact), EngineConfig.model_validate({"dtype": dtype}))(
+            "text"
+        )["logits"]
         for dtype in dtypes
     }
     ways[BATCH_UDF] = predict_batch_udf(

@@ -95,7 +95,7 @@ class Site:
         if not is_new:
             self.go_on()
         with self.clock.given_to_java():
-            self.spark: SparkSession = build_session(WarehouseConfig(**warehouse))
+            self.spark: SparkSession = build_session(WarehouseConfig.model_validate(warehouse))
         if is_new:
             make_champion(Path(self.year.artifact), self.config)
         # Each model has them, and a year that goes on has more models than one that begins.

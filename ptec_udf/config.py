@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from ptec_udf.faults import SECRET, refuse
 from ptec_udf.monitor.drift_config import DriftConfig
-from ptec_udf.section import Section, check_address
+from ptec_udf.section import SECRET, Section, check_address, refuse
 
 
 class WarehouseConfig(Section):

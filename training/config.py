@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ptec_udf.faults import refuse
 from ptec_udf.model.manifest import LEAST_CHARACTERS, LEAST_TOKENS, MOST_CHARACTERS, MOST_WORDS
-from ptec_udf.section import Section
+from ptec_udf.section import Section, refuse
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 CalibratorName = Literal["platt", "platt_per_label", "isotonic", "temperature", "none"]

@@ -38,8 +38,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ptec_udf.errors import ArtifactError
-from ptec_udf.faults import messages_of
 from ptec_udf.model.manifest import Manifest
+from ptec_udf.section import messages_of
 
 FORMAT_VERSION = 1
 

@@ -1,246 +1,207 @@
-"""A configuration is read with its overrides, and everything wrong with it is said at once."""
+"""A configuration is read with its overrides, and all its errors are reported at once."""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import pytest
+from pydantic import Field, SecretStr, field_validator
 
 from ptec_udf.config import ScoreConfig, WarehouseConfig
-from ptec_udf.config_file import load_config
+from ptec_udf.config_file import check_values, load_config
 from ptec_udf.errors import ConfigError
-from ptec_udf.faults import switches_for_numbers
-from training.benchmark.config import BenchmarkConfig
-from training.config import TrainConfig
-from training.data.config import ExtractConfig
-from training.search.config import SearchConfig
-
-TRAIN = ["extract=/x", "out=/y"]
+from ptec_udf.section import SECRET, Section, refuse
 
 
-def faults_of(kind, file=None, overrides=()):
+class Knn(Section):
+    """One kind of a union."""
+
+    method: Literal["knn"] = "knn"
+    neighbours: int = Field(5, ge=1)
+
+
+class Head(Section):
+    """Another kind."""
+
+    method: Literal["head"] = "head"
+
+
+class Inner(Section):
+    """A section with every type that settings have."""
+
+    lr: float = Field(1e-2, gt=0)
+    rows: int | None = Field(None, ge=1, le=100)
+    is_on: bool = False
+    names: list[str] = Field(default_factory=list)
+    token: SecretStr | None = None
+    spark: dict[str, str | int] = Field(default_factory=dict, json_schema_extra=SECRET)
+
+    @field_validator("names")
+    @classmethod
+    def _names_differ(cls, names: list[str]) -> list[str]:
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        refuse(f"must name each once, has {name!r} twice" for name in doubled)
+        return names
+
+
+class Config(Section):
+    """A command's configuration."""
+
+    out: str = Field(min_length=1)
+    seed: int = Field(0, ge=0)
+    inner: Inner = Inner()
+    methods: dict[str, Annotated[Knn | Head, Field(discriminator="method")]] = Field(default_factory=dict)
+
+
+def errors_of(overrides=(), file=None, kind=Config):
     with pytest.raises(ConfigError) as caught:
         load_config(kind, file, overrides)
     return caught.value.errors
 
 
-def test_file_is_read_and_overrides_win_in_order(tmp_path):
-    file = tmp_path / "train.yaml"
-    file.write_text("extract: e\nout: o\nprompt: {n_tokens: 5}\nseed: 1\n")
-    config = load_config(TrainConfig, file, ["seed=2", "seed=3", "stopping.metric=macro_f1"])
-    assert (config.extract, config.prompt.n_tokens, config.seed) == ("e", 5, 3)
-    assert config.stopping.metric == "macro_f1"
-    assert config.prompt.kind == "deep"
+class TestOverrides:
+    def test_win_over_the_file_in_order(self, tmp_path):
+        file = tmp_path / "c.yaml"
+        file.write_text("out: o\nseed: 1\ninner:\n")
+        config = load_config(Config, file, ["seed=2", "seed=3", "inner.rows=7"])
+        assert (config.out, config.seed, config.inner.rows) == ("o", 3, 7)
+
+    @pytest.mark.parametrize(
+        ("override", "value"),
+        [("inner.rows=5", 5), ("inner.rows=", None), ("inner.rows=null", None), ("inner.lr=1e-3", 0.001)],
+    )
+    def test_are_read_as_yaml(self, override, value):
+        inner = load_config(Config, None, ["out=o", override]).inner
+        assert getattr(inner, override.partition("=")[0].partition(".")[2]) == value
+
+    def test_may_contain_equals_signs_and_lists(self):
+        config = load_config(Config, None, ["out=/d/year=2026", "inner.names=[x, '1']"])
+        assert (config.out, config.inner.names) == ("/d/year=2026", ["x", "1"])
+
+    @pytest.mark.parametrize(
+        ("override", "rule"),
+        [
+            ("seed", "takes dotted.key=value, there is no '=' after the key in 'seed'"),
+            ("=5", "takes dotted.key=value"),
+            ("seed.low=5", "--set seed.low: 'seed' is a value, not a section"),
+            ("seed=[1", "--set seed: the value is not YAML"),
+            ("seed=2026-02-30", "--set seed: the value is not YAML"),
+            ("seed=" + "[" * 5_000, "--set seed: the value is not YAML"),
+        ],
+    )
+    def test_of_a_wrong_form_are_refused_unquoted(self, tmp_path, override, rule):
+        file = tmp_path / "c.yaml"
+        file.write_text("out: o\nseed: 1\n")
+        (error,) = errors_of([override], file)
+        assert rule in error
+        assert not {"5", "[1"} & set(error.split())  # a value may be a secret
 
 
-@pytest.mark.parametrize(
-    ("override", "read"),
-    [("most_rows=500", 500), ("most_rows=", None), ("most_rows=null", None), ("most_rows= 20", 20)],
-)
-def test_override_is_read_as_yaml(override, read):
-    assert load_config(TrainConfig, None, [*TRAIN, override]).most_rows == read
+class TestErrors:
+    def test_are_all_reported_at_once(self):
+        overrides = ["nonsense", "seed=-1", "iner.lr=1", "inner.rows=many", "inner.names=[a, b, a, b]"]
+        assert errors_of(overrides) == [
+            "--set takes dotted.key=value, there is no '=' after the key in 'nonsense'",
+            "out: must be set",
+            "seed: must be greater than or equal to 0, was: -1",
+            "inner.rows: must be a whole number, was: 'many'",
+            "inner.names: must name each once, has 'a' twice, was: ['a', 'b', 'a', 'b']",
+            "inner.names: must name each once, has 'b' twice, was: ['a', 'b', 'a', 'b']",
+            "iner: unknown key; did you mean 'inner'?",
+        ]
+
+    @pytest.mark.parametrize(
+        ("override", "error"),
+        [
+            ("inner.rows=true", "inner.rows: must be a whole number, was: True"),
+            ("inner.lr=true", "inner.lr: must be a number, was: True"),
+            ("inner.lr=.inf", "inner.lr: must be a finite number, was: inf"),
+            ("inner.is_on=1", "inner.is_on: must be true or false, was: 1"),
+            ("inner.names=a", "inner.names: must be a list, such as [a, b], was: 'a'"),
+            ("inner.names=[1]", "inner.names.0: must be text, in quotes where YAML reads something else, was: 1"),
+            ("inner=5", "inner: must be a section of keys and values"),
+            ("inner.roows=5", "inner.roows: unknown key; did you mean 'rows'?"),
+            ("inner.zzz=5", "inner.zzz: unknown key; allowed here: is_on, lr, names, rows, spark, token"),
+            (
+                "methods.a={method: knn, neighbors: 5}",
+                "methods.a.neighbors: unknown key; did you mean 'neighbours'?",
+            ),
+        ],
+    )
+    def test_name_key_rule_and_value(self, override, error):
+        assert errors_of(["out=o", override]) == [error]
+
+    @pytest.mark.parametrize("override", ["inner.token=[hush]", "inner.spark={a: [hush]}", "inner=hush", "toke=hush"])
+    def test_never_quote_what_may_be_secret(self, override):
+        found = errors_of(["out=o", override])
+        assert found
+        assert "hush" not in str(found)
+
+    def test_of_an_inherited_field_name_its_own_section(self):
+        _, found = check_values(Config, {"inner": {"rows": 0}, "seed": -1}, "train", ["inner"])
+        assert [error.partition(": ")[0] for error in found] == ["train.out", "train.seed", "inner.rows"]
 
 
-def test_override_may_hold_equals_signs_lists_and_quoted_numbers():
-    overrides = ["source.path=/d/year=2026", "template=a {b}", "labels.column=l", "out=o"]
-    config = load_config(ExtractConfig, None, [*overrides, "labels.exclude=[x, y]", "labels.delimiter='1'"])
-    assert config.source.path == "/d/year=2026"
-    assert config.labels.exclude == ["x", "y"]
-    assert config.labels.delimiter == "1"
+class TestFile:
+    @pytest.mark.parametrize(
+        ("content", "rule"),
+        [
+            ("a: [", "is not YAML"),
+            ("a: 2026-02-30", "is not YAML: ValueError"),
+            ("inner: {lr: 1}\nseed: 1\ninner: {rows: 1}", "is not YAML: duplicate key, line 3"),
+            ("inner: {lr: 1, rows: 1, lr: 2}", "is not YAML: duplicate key, line 1"),
+            ("- a\n", "must hold keys and values"),
+            ("? [a]\n: b", "is not YAML: found unhashable key"),
+            (b"\xff\xfe\xfa", "must be text in UTF-8"),
+        ],
+    )
+    def test_that_is_no_configuration_is_refused(self, tmp_path, content, rule):
+        file = tmp_path / "c.yaml"
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        (error,) = errors_of([], file)
+        assert str(file) in error
+        assert rule in error
+
+    def test_that_is_missing_is_named(self, tmp_path):
+        (error,) = errors_of([], tmp_path / "none.yaml")
+        assert "none.yaml' cannot be read: No such file" in error
+
+    def test_may_merge_mappings(self, tmp_path):
+        file = tmp_path / "c.yaml"
+        file.write_text("out: o\ninner:\n  <<: {lr: 2, rows: 1}\n  <<: {is_on: true}\n  rows: 2\n")
+        inner = load_config(Config, file).inner
+        assert (inner.lr, inner.rows, inner.is_on) == (2.0, 2, True)
+
+    def test_cannot_be_changed_once_read(self):
+        config = load_config(Config, None, ["out=o"])
+        with pytest.raises(ValueError, match="frozen"):
+            config.seed = 5
 
 
-def test_override_opens_sections_that_the_file_leaves_empty(tmp_path):
-    file = tmp_path / "score.yaml"
-    file.write_text("source:\n")
-    assert load_config(ScoreConfig, file, ["source.table=crm.companies"]).source.table == "crm.companies"
+class TestScoreConfig:
+    @pytest.mark.parametrize(
+        ("overrides", "keys"),
+        [
+            (["source.key=id"], ["source.path"]),
+            (["source.table=a", "source.path=b", "source.version=-1"], ["source.path", "source.version"]),
+            (["source.table=a", "shadows=[champion]", "engine.window_rows=0"], ["shadows", "engine.window_rows"]),
+            (["source.table=a", "shadows=['a b']"], ["shadows.0"]),
+            (["source.table=a", "model.id=feedfeed", "shadows=[feedfeed, b, b]"], ["shadows", "shadows"]),
+            (["source.table=a", "warehouse.folder=null"], ["warehouse.artifacts"]),
+            (["source.table=a", "warehouse.remote=sc://host"], ["warehouse.remote"]),
+            (["source.table=a", "warehouse.folder=null", "warehouse.remote=http://h:1"], ["warehouse.artifacts"] * 2),
+            (["source.table=a", "verify.rows=1000000000000"], ["verify.rows"]),
+        ],
+    )
+    def test_refuses_settings_that_contradict(self, overrides, keys):
+        found = [error.partition(":")[0] for error in errors_of(overrides, kind=ScoreConfig)]
+        assert len(found) == len(keys)
+        assert set(found) >= set(keys)
 
+    def test_keeps_artifacts_with_the_embedded_tables(self):
+        assert str(WarehouseConfig(folder="w").artifact_folder) == "w/artifacts"
+        assert str(WarehouseConfig(folder=None, artifacts="/a").artifact_folder) == "/a"
 
-def test_all_faults_are_named_at_once():
-    overrides = ["nonsense", "out=/y", "seed=-1", "promt.kind=deep", "dtype=float16", "prompt.n_tokens=many"]
-    faults = faults_of(TrainConfig, overrides=overrides)
-    expected = [
-        ("--set takes dotted.key=value", "'nonsense'"),
-        ("extract: must be set", ""),
-        ("seed: ", "was: -1"),
-        ("promt: unknown key", "did you mean 'prompt'?"),
-        ("dtype: ", "was: 'float16'"),
-        ("prompt.n_tokens: ", "was: 'many'"),
-    ]
-    assert len(faults) == len(expected)
-    for start, end in expected:
-        assert [fault for fault in faults if fault.startswith(start) and fault.endswith(end)]
-
-
-def test_unknown_key_of_a_section_is_named_with_the_nearest():
-    (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "optimiser.promt_lr=1"])
-    assert fault == "optimiser.promt_lr: unknown key; did you mean 'prompt_lr'?"
-
-
-@pytest.mark.parametrize(
-    ("settings", "fault"),
-    [
-        (["loss.focus_negatives=2"], "loss: pos_weight_power must be 0 with focus or margin"),
-        (["loss.margin=1e-9", "loss.pos_weight_power=0"], "loss: margin must be 0 or at least 0.001, was: 1e-09"),
-    ],
-)
-def test_losses_that_cannot_be_computed_or_undone_are_refused(settings, fault):
-    (found,) = faults_of(TrainConfig, overrides=[*TRAIN, *settings])
-    assert found.startswith(fault)
-
-
-def test_unknown_key_that_is_near_to_none_lists_what_is_allowed():
-    (fault,) = faults_of(TrainConfig, overrides=[*TRAIN, "prompt.zzz=1"])
-    assert fault == "prompt.zzz: unknown key; allowed here: init, kind, n_tokens, text, upper_layers"
-
-
-@pytest.mark.parametrize(
-    ("override", "rule"),
-    [
-        ("seed", "takes dotted.key=value, there is no '=' after the key in 'seed'"),
-        ("=5", "takes dotted.key=value"),
-        ("seed.low=5", "--set seed.low: 'seed' is a value, not a section"),
-        ("seed=[1", "--set seed: the value is not YAML"),
-        ("seed=2026-02-30", "--set seed: the value is not YAML"),
-        ("seed=" + "[" * 5_000, "--set seed: the value is not YAML"),
-    ],
-)
-def test_wrong_form_of_an_override_is_refused(tmp_path, override, rule):
-    file = tmp_path / "train.yaml"
-    file.write_text("extract: e\nout: o\nseed: 1\n")
-    (fault,) = faults_of(TrainConfig, file, [override])
-    assert rule in fault
-    assert not {"5", "[1"} & set(fault.split())  # a value may be a secret
-
-
-@pytest.mark.parametrize(
-    ("kind", "overrides", "rule"),
-    [
-        (ScoreConfig, ["source.table=a", "source.path=/b"], "exactly one of table and path"),
-        (ScoreConfig, ["source.key=id"], "exactly one of table and path"),
-        (TrainConfig, [*TRAIN, "prompt.text=words"], "text must be set with init: text, and only then"),
-        (TrainConfig, [*TRAIN, "prompt.init=text"], "text must be set with init: text, and only then"),
-        (WarehouseConfig, ["folder=null"], "artifacts: must be set"),
-    ],
-)
-def test_settings_that_contradict_each_other_are_refused(kind, overrides, rule):
-    (fault,) = faults_of(kind, overrides=overrides)
-    assert rule in fault
-
-
-@pytest.mark.parametrize(
-    ("overrides", "rules"),
-    [
-        (["shadows=[champion]"], ["named 'champion'"]),
-        (["shadows=['a b']"], ["shadows.0: ", "was: 'a b'"]),
-        (["shadows=challenger"], ["shadows: ", "must be a list, such as [challenger]", "was: 'challenger'"]),
-    ],
-)
-def test_shadows_that_are_wrong_in_the_file_are_refused(overrides, rules):
-    (fault,) = faults_of(ScoreConfig, overrides=["source.table=a", *overrides])
-    assert [rule for rule in rules if rule not in fault] == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "overrides", "starts"),
-    [
-        (ScoreConfig, ["source.table=a", "source.path=b", "source.version=-1"], ["source.path", "source.version"]),
-        (ScoreConfig, ["source.table=a", "shadows=[champion]", "slice_texts=0"], ["shadows", "slice_texts"]),
-        (ScoreConfig, ["source.table=a", "source.path=b", "shadows=[champion]"], ["source.path", "shadows"]),
-        (ScoreConfig, ["source.table=1", "shadows=[a, a]"], ["source.table", "shadows"]),
-        (WarehouseConfig, ["folder=null", "database=a-b"], ["artifacts", "database"]),
-    ],
-)
-def test_a_contradiction_is_named_beside_other_faults(kind, overrides, starts):
-    assert sorted(fault.partition(":")[0] for fault in faults_of(kind, overrides=overrides)) == sorted(starts)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "rule"),
-    [
-        (["engine.threads=true"], "engine.threads: must be a number, was: True"),
-        (["slice_texts=true"], "slice_texts: must be a number, was: True"),
-        (["verify.rows=1000000000000"], "less than or equal to 100000"),
-        (["verify.seed=99999999999999999999"], "less than or equal to 9223372036854775807"),
-        (["engine.threads=99999999999"], "less than or equal to 1024"),
-    ],
-)
-def test_numbers_that_nothing_could_be_done_with_are_refused(overrides, rule):
-    (fault,) = faults_of(ScoreConfig, overrides=["source.table=a", *overrides])
-    assert rule in fault
-
-
-@pytest.mark.parametrize(
-    ("kind", "values", "where"),
-    [
-        (TrainConfig, {"layers": [-1, True]}, ["layers.1"]),
-        (TrainConfig, {"optimiser": {"batch_rows": True}, "seed": False}, ["optimiser.batch_rows", "seed"]),
-        (BenchmarkConfig, {"seeds": [True]}, ["seeds.0"]),
-        (BenchmarkConfig, {"methods": {"a": {"method": "knn", "n_seeds": True}}}, ["methods.a.n_seeds"]),
-        (SearchConfig, {"space": {"head_dropout": {"low": False}}}, ["space.head_dropout.low"]),
-        (ScoreConfig, {"engine": {"dtype": True}, "shadows": True, "retry_errors": True}, []),
-        (ScoreConfig, {"warehouse": {"spark": {"spark.ui.enabled": True}}}, []),
-    ],
-)
-def test_a_switch_is_no_number_wherever_it_stands(kind, values, where):
-    found = switches_for_numbers(kind, values)
-    assert [fault.partition(": must be a number, was: ")[0] for fault in found] == where
-
-
-def test_settings_that_contradict_each_other_in_several_ways_are_refused_with_all_of_them():
-    shadows = ["source.table=a", "model.id=feedfeed", "shadows=[feedfeed, b, b, champion]"]
-    own, twice = faults_of(ScoreConfig, overrides=shadows)
-    assert "named 'feedfeed'" in own
-    assert "named more often: 'b'" in twice
-    training = ["extract=e", "out=o", "layers=[-9]", "prompt.upper_layers=0", "prompt.kind=none", "auxiliary={}"]
-    training += ["pooling=label_attention", "members=3", "combine=logits", "processes=65"]
-    faults = faults_of(TrainConfig, overrides=training)
-    assert [fault.partition(" must")[0] for fault in faults] == ["layers", "pooling", "combine", "processes"]
-
-
-def test_shares_that_leave_no_train_are_refused():
-    overrides = ["source.table=a", "template=x {b}", "labels.column=l", "out=o", "split.dev=.5", "split.test=.5"]
-    (fault,) = faults_of(ExtractConfig, overrides=overrides)
-    assert fault.startswith("split: dev + test must be below 1")
-    assert "was: 1" in fault
-
-
-@pytest.mark.parametrize(
-    ("content", "rule"),
-    [
-        ("a: [", "is not YAML"),
-        ("a: 2026-02-30", "is not YAML: ValueError"),
-        ("source: {table: a}\nseed: 1\nsource: {table: b}", "is not YAML: a key stands twice in one place, line 3"),
-        ("source: {table: a, key: k, table: b}", "is not YAML: a key stands twice in one place, line 1"),
-        ("- a\n", "must hold keys and values"),
-        ("? [a]\n: b", "is not YAML: found unhashable key"),
-        (b"\xff\xfe\xfa", "must be text in UTF-8"),
-    ],
-)
-def test_file_that_is_no_configuration_is_refused(tmp_path, content, rule):
-    file = tmp_path / "c.yaml"
-    file.write_bytes(content.encode() if isinstance(content, str) else content)
-    (fault,) = faults_of(TrainConfig, file)
-    assert str(file) in fault
-    assert rule in fault
-
-
-def test_several_mappings_may_be_merged_into_one(tmp_path):
-    file = tmp_path / "c.yaml"
-    file.write_text("source:\n  <<: {key: k, version: 1}\n  <<: {table: a}\n  version: 2\n")
-    source = load_config(ScoreConfig, file).source
-    assert (source.table, source.key, source.version) == ("a", "k", 2)
-
-
-def test_missing_file_is_named(tmp_path):
-    (fault,) = faults_of(TrainConfig, tmp_path / "none.yaml")
-    assert "none.yaml" in fault
-    assert "cannot be read" in fault
-
-
-def test_configuration_cannot_be_changed():
-    config = load_config(TrainConfig, None, TRAIN)
-    with pytest.raises(ValueError, match="frozen"):
-        config.seed = 5
-
-
-def test_artifacts_stand_beside_the_embedded_tables():
-    assert str(WarehouseConfig(folder="w").artifact_folder) == "w/artifacts"
-    assert str(WarehouseConfig(folder=None, artifacts="/a").artifact_folder) == "/a"
+    def test_is_stored_without_secrets(self):
+        overrides = ["source.table=a", "notice.webhook=https://h/hush", "warehouse.spark={spark.x: hush}"]
+        assert "hush" not in load_config(ScoreConfig, None, overrides).stored()

@@ -291,7 +291,7 @@ def test_first_trials_vary_the_first_setting_alone(config, tmp_path):
             "space.layers.choices: must hold text, numbers, true, false or null",
         ),
         ("seeds=[1, 1]", "seeds must differ"),
-        ("recipe.stopping.epochs=0", "recipe.stopping.epochs: input should be greater than or equal to 1"),
+        ("recipe.stopping.epochs=0", "recipe.stopping.epochs: must be greater than or equal to 1"),
     ],
 )
 def test_faults_of_a_configuration_are_named(config, setting, fault):

@@ -6,8 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ptec_udf.config import SourceConfig, WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.faults import refuse
-from ptec_udf.section import Section
+from ptec_udf.section import Section, refuse
 from ptec_udf.text.template import parse_template
 
 

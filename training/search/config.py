@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from ptec_udf.faults import messages_of, refuse
-from ptec_udf.section import Section
+from ptec_udf.section import Section, messages_of, refuse
 from training.config import Recipe, Seed
 
 RESULTS = "results.json"  # what each trial came to, in a search's folder

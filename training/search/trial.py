@@ -12,8 +12,8 @@ from optuna.trial import Trial
 from pydantic import ValidationError
 
 from ptec_udf.errors import ConfigError, TrainingError
-from ptec_udf.faults import messages_of
 from ptec_udf.log import logger
+from ptec_udf.section import messages_of
 from training.config import TrainConfig
 from training.data.dataset import Rows
 from training.fit.checkpoint import Checkpoint, Course

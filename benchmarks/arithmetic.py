@@ -50,7 +50,8 @@ from benchmarks.common import (
 from benchmarks.machine import write_results
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS
-from ptec_udf.engine.scorer import Scorer, pad
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from training.flops import Layers

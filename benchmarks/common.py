@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import torch
 import typer
 
-from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import PtecError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact

@@ -46,7 +46,7 @@ from benchmarks.machine import write_results
 from benchmarks.runners import EAGER, ENGINES, Engine, Run
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact, load_artifact
 

@@ -117,7 +117,7 @@ def compare(
 def _ways(model: Artifact, given: Sequence[str], dtype: str, batch_tokens: int) -> tuple[dict[str, Way], list[str]]:
     """Name the ways of scoring, and say which are left out and why."""
     scorer = load(model, dtype, batch_tokens)
-    as_given = Scorer(scorer.network, scorer.encoder, batch_tokens=sys.maxsize, terms=scorer.terms)
+    as_given = Scorer(scorer.network, scorer.encoder, batch_tokens=sys.maxsize, tfidf=scorer.tfidf)
     texts, left_out = list(dict.fromkeys(given)), []
     lengths = [len(text.ids) for text in scorer.encoder.encode(texts)]
     windows = _parts(range(len(texts)), WINDOW_ROWS)

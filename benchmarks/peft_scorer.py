@@ -35,7 +35,7 @@ class PeftScorer:
         artifact = load_artifact(folder)
         manifest = artifact.manifest
         named, wrong = manifest.backbone, [name for name in _ALONE if getattr(manifest, name) is not None]
-        if named is None or manifest.pooling != "mean" or not manifest.adapts or wrong:
+        if named is None or manifest.pooling != "mean" or not manifest.has_adapter or wrong:
             faults = [f"pooling {manifest.pooling}", *wrong]
             raise ValueError(
                 f"PEFT alone needs a model with a backbone, a prompt or LoRA and mean pooling, without "

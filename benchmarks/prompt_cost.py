@@ -44,7 +44,7 @@ from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.scorer import Scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.calibration import probabilities
-from ptec_udf.model.ensemble import put_together
+from ptec_udf.model.ensemble import build_ensemble
 from ptec_udf.model.network import PtecNetwork
 
 WITH, WITHOUT = "with the prompt", "without"
@@ -104,7 +104,7 @@ def without_prompt(scorer: Scorer) -> Scorer:
         )
         for member in scorer.network.members
     ]
-    return Scorer(put_together(networks), scorer.encoder, batch_tokens=scorer.batch_tokens, terms=scorer.terms)
+    return Scorer(build_ensemble(networks), scorer.encoder, batch_tokens=scorer.batch_tokens, tfidf=scorer.tfidf)
 
 
 def _table(found: dict[str, Any]) -> list[str]:

@@ -209,7 +209,7 @@ def check_loads(location: str, model_id: str) -> None:
         ArtifactError: when the artifact is damaged or of another model.
         BackboneError: when the backbone is missing or differs from the one of training.
     """
-    from ptec_udf.engine.load import load_scorer
+    from ptec_udf.engine.torch_engine import load_scorer
     from ptec_udf.model.artifact import load_artifact
 
     load_scorer(load_artifact(location, model_id))

@@ -21,9 +21,9 @@ import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest
+from ptec_udf.model.manifest import BackboneRef, ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
 from training.config import PromptConfig
 from training.data.folder import DATA, RECORD, publishing
@@ -164,7 +164,7 @@ def tiny_manifest(backbone_name: str, network: PtecNetwork, **changes: Any) -> M
     labels = [Label(name=name, threshold=0.5, scale=1.0, offset=0.0, training_positives=20) for name in LABELS]
     fields: dict[str, Any] = {
         "created": "2026-01-01T00:00:00+00:00",
-        "backbone": BackboneName(name=backbone_name, content_hash=resolve(backbone_name).content_hash()),
+        "backbone": BackboneRef(name=backbone_name, content_hash=resolve(backbone_name).content_hash()),
         "template": TEMPLATE,
         "max_tokens": 32,
         "pooling": network.pooling,

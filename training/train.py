@@ -16,7 +16,7 @@ from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import MANIFEST
-from ptec_udf.model.manifest import BackboneName, LoraForm, Manifest
+from ptec_udf.model.manifest import BackboneRef, LoraSpec, Manifest
 from training.artifact_folder import check_out
 from training.calibrate.decide import Decisions, fit_decisions
 from training.config import TrainConfig
@@ -180,12 +180,12 @@ def _manifest(config: TrainConfig, prepared: Prepared, fitted: Fitted) -> Manife
     """Say what the model is."""
     terms = fitted.model.terms
     return Manifest(
-        backbone=BackboneName(name=config.backbone, content_hash=prepared.content_hash),
+        backbone=BackboneRef(name=config.backbone, content_hash=prepared.content_hash),
         max_tokens=config.max_tokens,
         cut=prepared.start.encoder.cut,
         pooling=config.pooling,
         prompt=prompt_form(config.prompt, fitted.model.network.caches_prompt) if config.has_prompt else None,
-        lora=LoraForm(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
+        lora=LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.averaged_members if config.averaged_members > 1 else None,
         terms=terms and terms.terms.form,
         calibrator=config.calibrator,

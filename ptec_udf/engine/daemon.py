@@ -20,7 +20,7 @@ import pyarrow  # noqa: F401
 import pyspark.worker  # noqa: F401
 from pyspark import daemon
 
-import ptec_udf.engine.load
+import ptec_udf.engine.torch_engine
 import ptec_udf.engine.udf  # noqa: F401
 
 # What loading a backbone imports, of the families that most models have; others are imported by each worker.

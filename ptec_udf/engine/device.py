@@ -29,7 +29,7 @@ def has_bfloat16(device_type: str) -> bool:
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
-def chosen_dtype(wanted: Literal["auto", "float32", "bfloat16"], *, on_gpu: bool) -> Dtype:
+def resolve_dtype(wanted: Literal["auto", "float32", "bfloat16"], *, on_gpu: bool) -> Dtype:
     """Say what ``auto`` is; the driver decides it for all tasks, or hosts would round differently.
 
     Args:

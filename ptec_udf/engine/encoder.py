@@ -8,7 +8,7 @@ from typing import Any
 
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.manifest import LONGEST_SEGMENT, Cut, Manifest
-from ptec_udf.text.cut import cuts_at_end, kept
+from ptec_udf.text.cut import cuts_at_end, select_tokens
 from ptec_udf.text.template import parse_template
 
 
@@ -99,5 +99,5 @@ class Encoder:
             stay = ids[:room]
         else:
             starts = [start for start, _ in batch.encodings[row].offsets]
-            stay = [ids[at] for at in kept(text, starts, self.template, room)]
+            stay = [ids[at] for at in select_tokens(text, starts, self.template, room)]
         return EncodedText(self.before + stay + self.after, len(ids) - room)

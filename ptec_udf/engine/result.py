@@ -10,7 +10,7 @@ from ptec_udf.text.template import is_cut
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
 WORKER_DIED = "the worker process died while scoring this text alone"
-FAULTS_OF_A_TEXT = (
+TEXT_ERRORS = (
     ArithmeticError,
     AssertionError,
     LookupError,
@@ -36,7 +36,7 @@ class ScoredText:
     batch_positions: int = 0
 
 
-def scored(text: str, logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
+def make_result(text: str, logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
     """Give one text its status; for the other arguments see ``ScoredText``."""
     result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
     if not np.isfinite(logits).all():
@@ -46,6 +46,6 @@ def scored(text: str, logits: np.ndarray, *, n_tokens: int, n_truncated: int, ba
     return result
 
 
-def fail(result: ScoredText, error: Exception) -> None:
+def mark_failed(result: ScoredText, error: Exception) -> None:
     """Mark a row that failed alone; the error's message may hold the text."""
     result.status, result.error = ERROR, f"scoring this text alone raised {type(error).__name__}"

@@ -11,13 +11,13 @@ import torch
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import BATCH_TOKENS, check_alive
 from ptec_udf.engine.encoder import EncodedText, Encoder
-from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
+from ptec_udf.engine.result import TEXT_ERRORS, ScoredText, make_result, mark_failed
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.ensemble import MeanNetwork, put_together
+from ptec_udf.model.ensemble import MeanNetwork, build_ensemble
 from ptec_udf.model.heads import Head, LabelAttention
-from ptec_udf.model.lora import add_into, check_unchanged
+from ptec_udf.model.lora import check_unchanged, merge_lora
 from ptec_udf.model.network import PtecNetwork
-from ptec_udf.model.tfidf import TermsHead
+from ptec_udf.model.tfidf import TfidfHead
 
 # Of texts that are tokenised together: before they are cut, their tokens take far more memory than they do.
 _CHARACTERS_AT_ONCE = 2**20
@@ -37,7 +37,7 @@ class Scorer:
         encoder: Encoder,
         *,
         batch_tokens: int,
-        terms: TermsHead | None = None,
+        terms: TfidfHead | None = None,
     ) -> None:
         """Take a network in eval mode and freeze its prompt; the logits of ``terms`` are added to its own."""
         self.network: PtecNetwork | MeanNetwork = network.eval()
@@ -62,7 +62,7 @@ class Scorer:
             raise TypeError("a model without a backbone must be loaded by load_scorer")
         check_unchanged(backbone)
         if manifest.lora is not None:
-            add_into(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
+            merge_lora(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
         networks = [
             PtecNetwork(
                 backbone=backbone,
@@ -75,10 +75,10 @@ class Scorer:
             for member in artifact.members
         ]
         terms = None
-        if artifact.terms is not None and artifact.terms_head is not None:
-            terms = TermsHead(artifact.terms, *artifact.terms_head)
+        if artifact.tfidf is not None and artifact.tfidf_head is not None:
+            terms = TfidfHead(artifact.tfidf, *artifact.tfidf_head)
         encoder = Encoder.of(manifest, tokenizer)
-        network = put_together(networks).to(backbone.device)
+        network = build_ensemble(networks).to(backbone.device)
         return cls(network, encoder, batch_tokens=batch_tokens, terms=terms)
 
     @torch.inference_mode()
@@ -95,7 +95,9 @@ class Scorer:
         rows = [row for row, text in enumerate(texts) if text and not text.isspace()]
         encoded: dict[int, EncodedText] = {}
         for portion in _portions(rows, texts):
-            _halving(portion, lambda part: self._encode(texts, part, encoded), lambda row, e: fail(results[row], e))
+            _halving(
+                portion, lambda part: self._encode(texts, part, encoded), lambda row, e: mark_failed(results[row], e)
+            )
         return encoded
 
     def score_batch(
@@ -106,7 +108,9 @@ class Scorer:
         results: list[ScoredText],
     ) -> None:
         """Score the rows of one batch; one that makes the network fail is found by halving."""
-        _halving(rows, lambda part: self._forward(part, texts, encoded, results), lambda row, e: fail(results[row], e))
+        _halving(
+            rows, lambda part: self._forward(part, texts, encoded, results), lambda row, e: mark_failed(results[row], e)
+        )
 
     def keep(
         self,
@@ -122,7 +126,7 @@ class Scorer:
             text, cut = texts[row] or "", encoded[row]
             if self.terms is not None:
                 values = values + self.terms.logits(text)
-            results[row] = scored(
+            results[row] = make_result(
                 text, values, n_tokens=len(cut.ids), n_truncated=cut.n_truncated, batch_positions=positions
             )
 
@@ -220,9 +224,9 @@ def _halving(rows: list[int], run: Callable[[list[int]], None], fail: Callable[[
     try:
         run(rows)
         return
-    except FAULTS_OF_A_TEXT as error:
+    except TEXT_ERRORS as error:
         if len(rows) == 1:
-            fail(rows[0], error)
+            mark_failed(rows[0], error)
             return
     # Not above, where the error still holds all that the failed pass had in memory.
     middle = len(rows) // 2

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
-from ptec_udf.model.tfidf import TermsHead
+from ptec_udf.engine.result import TEXT_ERRORS, ScoredText, make_result, mark_failed
+from ptec_udf.model.tfidf import TfidfHead
 
 
-class TermsScorer:
+class TfidfScorer:
     """Scores texts in any number and order, each by itself, as ``Scorer`` does with a language model.
 
     ``n_tokens`` counts what stands between white space. Nothing is cut here. A text that holds no known term is scored
     too, by what the model says of no term at all.
     """
 
-    def __init__(self, head: TermsHead) -> None:
+    def __init__(self, head: TfidfHead) -> None:
         """Take the terms with their head."""
         self.head = head
 
@@ -28,7 +28,7 @@ class TermsScorer:
         try:
             logits = self.head.logits(text)
             n_tokens = len(text.split())
-        except FAULTS_OF_A_TEXT as error:
-            fail(result, error)
+        except TEXT_ERRORS as error:
+            mark_failed(result, error)
             return result
-        return scored(text, logits, n_tokens=n_tokens, n_truncated=0, batch_positions=n_tokens)
+        return make_result(text, logits, n_tokens=n_tokens, n_truncated=0, batch_positions=n_tokens)

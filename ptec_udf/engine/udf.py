@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.device import GPU_BATCH_TOKENS, chosen_dtype
+from ptec_udf.engine.device import GPU_BATCH_TOKENS, resolve_dtype
 from ptec_udf.engine.result import ScoredText
-from ptec_udf.engine.worker import EngineSettings, give_back_memory, scorer_for
+from ptec_udf.engine.worker import EngineSettings, scorer_for, trim_heap
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse.remote import carried, cores, counter
 
@@ -31,14 +31,14 @@ SCORED = T.StructType(
 )
 
 
-BYTES_OF_A_TOKEN = 4
+BYTES_PER_TOKEN = 4
 """About so many, in English."""
 
 
 def cost_of(text: str | None, most_tokens: int | None) -> int:
     """Say how much work a text is, in bytes, of which those that are cut off are none."""
     n_bytes = len(text.encode()) if text else 0
-    return min(n_bytes, n_bytes if most_tokens is None else most_tokens * BYTES_OF_A_TOKEN) + BYTES_OF_A_TOKEN
+    return min(n_bytes, n_bytes if most_tokens is None else most_tokens * BYTES_PER_TOKEN) + BYTES_PER_TOKEN
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def scoring_udf(
             if counters is not None:
                 counters.add(window, results)
             yield to_frame(results)
-        give_back_memory()
+        trim_heap()
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
@@ -117,7 +117,7 @@ def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings
     """Fill in the arithmetic, and a task's share of cores as its threads, so that workers do not fight over them."""
     threads = engine.threads or _cores_of_a_task(spark)
     gpus = gpus_of_a_task(spark)
-    dtype = chosen_dtype(engine.dtype, on_gpu=gpus > 0)
+    dtype = resolve_dtype(engine.dtype, on_gpu=gpus > 0)
     batch_tokens = GPU_BATCH_TOKENS if engine.batch_tokens is None and 0 < gpus < 1 else engine.batch_tokens
     return EngineSettings(dtype, batch_tokens, engine.window_rows, engine.window_bytes, threads)
 

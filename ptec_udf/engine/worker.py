@@ -22,14 +22,14 @@ from ptec_udf.engine.device import Dtype, task_device
 from ptec_udf.model.artifact import read_artifact
 
 if TYPE_CHECKING:  # half of a night's imports, of which its driver, where no text is scored, has no need
-    from ptec_udf.engine.load import LoadedBackbone
     from ptec_udf.engine.scorer import Scorer
-    from ptec_udf.engine.tfidf_scorer import TermsScorer
+    from ptec_udf.engine.tfidf_scorer import TfidfScorer
+    from ptec_udf.engine.torch_engine import LoadedBackbone
 
-MOST_BACKBONES = 2
+MAX_BACKBONES = 2
 """That a worker holds at once, such as the champion's and that of a challenger; they are most of what models take."""
 
-MOST_MODELS = 8
+MAX_MODELS = 8
 """That a worker holds at once, each with a prompt and a head of its own."""
 
 
@@ -51,7 +51,7 @@ _Place = tuple[str, Dtype, torch.device, _Key | None]
 class _Held(NamedTuple):
     """A loaded model; those of equal ``place`` are on one backbone."""
 
-    scorer: Scorer | TermsScorer
+    scorer: Scorer | TfidfScorer
     place: _Place | None
     backbone: LoadedBackbone | None
 
@@ -61,7 +61,7 @@ _scorers: dict[_Key, _Held] = {}
 _loads = 0
 
 
-def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TermsScorer:
+def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TfidfScorer:
     """Return this process's scorer of a model on the task's device, loading it at most once.
 
     Args:
@@ -84,7 +84,7 @@ def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettin
         return _scorers[key].scorer
 
 
-def give_back_memory() -> None:
+def trim_heap() -> None:
     """Give the system what a task has freed, which the C library would keep for this process's next one."""
     with suppress(OSError, AttributeError):  # another library than glibc
         ctypes.CDLL(None).malloc_trim(0)
@@ -97,7 +97,7 @@ def load_count() -> int:
 
 def _load(key: _Key, files: Mapping[str, bytes]) -> _Held:
     """Load a model for the first time in this process; its backbone may be there already."""
-    from ptec_udf.engine.load import load_backbone, load_scorer
+    from ptec_udf.engine.torch_engine import load_backbone, load_scorer
 
     _, settings, device = key
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
@@ -120,7 +120,7 @@ def _make_room(place: _Place | None) -> None:
 
     def is_full() -> bool:
         places = {held.place for held in _scorers.values()} | {place}
-        return len(_scorers) >= MOST_MODELS or len(places - {None}) > MOST_BACKBONES
+        return len(_scorers) >= MAX_MODELS or len(places - {None}) > MAX_BACKBONES
 
     while is_full():
         del _scorers[next(iter(_scorers))]

@@ -20,16 +20,16 @@ from ptec_udf.model.artifact_format import (
     MANIFEST,
     METRICS,
     PROMPT,
-    TERMS,
-    TERMS_BIAS,
-    TERMS_WEIGHT,
+    TFIDF,
+    TFIDF_BIAS,
+    TFIDF_WEIGHT,
     logits_id,
     read_manifest,
     sha256,
 )
 from ptec_udf.model.lora import FIRST, SECOND
-from ptec_udf.model.manifest import Manifest, TermsForm
-from ptec_udf.model.tfidf import Terms
+from ptec_udf.model.manifest import Manifest, TfidfSpec
+from ptec_udf.model.tfidf import Tfidf
 
 
 class Member(NamedTuple):
@@ -52,8 +52,8 @@ class Artifact:
             the width is the number of terms where there is no backbone.
         head_bias: *Shape:* ``(n_labels,)`` or ``(n_members, n_labels)``, float32.
         head_queries: of label attention, with the shape of ``head_weight``; None with other pooling.
-        terms: what a text is to a model without a backbone, or what is seen beside it.
-        terms_head: weight, *Shape:* ``(n_labels, n_terms)``, and bias of what is seen beside a backbone.
+        tfidf: what a text is to a model without a backbone, or what is seen beside it.
+        tfidf_head: weight, *Shape:* ``(n_labels, n_terms)``, and bias of what is seen beside a backbone.
         files: the bytes it was read from, by file name.
     """
 
@@ -62,9 +62,9 @@ class Artifact:
     head_weight: torch.Tensor
     head_bias: torch.Tensor
     head_queries: torch.Tensor | None
-    terms: Terms | None
+    tfidf: Tfidf | None
     files: Mapping[str, bytes]
-    terms_head: tuple[torch.Tensor, torch.Tensor] | None = None
+    tfidf_head: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def model_id(self) -> str:
@@ -140,7 +140,7 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     if changed:
         raise ArtifactError(changed)
     try:
-        head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.adapts else {}
+        head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.has_adapter else {}
     except SafetensorError:
         raise ArtifactError(f"{where}: must hold its tensors as safetensors; train again") from None
     if not _fits(manifest, adapter):
@@ -149,29 +149,29 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     is_there = {"weight", "bias"} <= head.keys()
     if not is_there or not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == of_labels:
         raise ArtifactError(f"{where}/{HEAD}: must hold a head of all labels for each member; train again")
-    terms, of_terms = None, (TERMS_WEIGHT, TERMS_BIAS) if manifest.backbone else ("weight", "bias")
-    if manifest.terms is not None:
-        terms = _terms(files[TERMS], manifest.terms, where)
+    terms, of_terms = None, (TFIDF_WEIGHT, TFIDF_BIAS) if manifest.backbone else ("weight", "bias")
+    if manifest.tfidf is not None:
+        terms = _terms(files[TFIDF], manifest.tfidf, where)
         shapes = [[*head[name].shape] for name in of_terms if name in head]
         if shapes != [[len(manifest.labels), len(terms)], [len(manifest.labels)]]:
-            raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TERMS}; train again")
-    terms_head = (head[TERMS_WEIGHT], head[TERMS_BIAS]) if terms is not None and manifest.backbone else None
+            raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TFIDF}; train again")
+    tfidf_head = (head[TFIDF_WEIGHT], head[TFIDF_BIAS]) if terms is not None and manifest.backbone else None
     queries = head.get("queries")
-    if (None if queries is None else queries.shape) != (head["weight"].shape if manifest.attends else None):
+    if (None if queries is None else queries.shape) != (head["weight"].shape if manifest.has_label_attention else None):
         raise ArtifactError(f"{where}/{HEAD}: must hold a query of each label with label_attention; train again")
-    return Artifact(manifest, adapter, head["weight"], head["bias"], queries, terms, dict(files), terms_head)
+    return Artifact(manifest, adapter, head["weight"], head["bias"], queries, terms, dict(files), tfidf_head)
 
 
-def _terms(data: bytes, form: TermsForm, where: str) -> Terms:
+def _terms(data: bytes, form: TfidfSpec, where: str) -> Tfidf:
     """Read the terms that an artifact counts.
 
     Raises:
         ArtifactError: where they are none.
     """
     try:
-        return Terms.from_json(data, form)
+        return Tfidf.from_json(data, form)
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ArtifactError(f"{where}/{TERMS}: must hold terms and how many rows each stands in; train again") from None
+        raise ArtifactError(f"{where}/{TFIDF}: must hold terms and how many rows each stands in; train again") from None
 
 
 def prompt_names(n_members: int) -> list[str]:

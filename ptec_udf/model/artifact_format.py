@@ -5,7 +5,7 @@ manifest.json              what it is and how to use it: see manifest.py
 adapter_config.json        PEFT's own file; only with a prompt or LoRA
 adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices;
                            only with one of them; prompts of further members as ``prompt_embeddings.1`` and so on
-terms.json                 the terms of TF-IDF, see terms.py; only of a model that has them, in place of a backbone or
+tfidf.json                 the terms of TF-IDF, see terms.py; only of a model that has them, in place of a backbone or
                            beside one
 head.safetensors           ``weight`` (n_labels, width or number of terms) and ``bias`` (n_labels,), float32; of several
                            members stacked, their number the first dimension. With label attention, ``queries``
@@ -48,9 +48,9 @@ METRICS = "metrics.json"
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 HEAD = "head.safetensors"
-TERMS = "terms.json"
+TFIDF = "tfidf.json"
 PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
-TERMS_WEIGHT, TERMS_BIAS = "terms.weight", "terms.bias"
+TFIDF_WEIGHT, TFIDF_BIAS = "tfidf.weight", "tfidf.bias"
 
 # Only a later training reads it; not every artifact has it.
 CHOICE = "choice.safetensors"
@@ -58,7 +58,7 @@ CHOICE = "choice.safetensors"
 SEEN = "seen.safetensors"
 
 # What decides a score beside the manifest, and with it what an executor is sent, as far as a model has it.
-DECIDING = (ADAPTER, HEAD, TERMS)
+DECIDING = (ADAPTER, HEAD, TFIDF)
 OPTIONAL_FILES = (CHOICE, SEEN)
 
 # Facts about how and where a model came to be and not about what it scores: they leave model_id alone. Names may be
@@ -79,8 +79,8 @@ _NOT_IN_LOGITS_ID: dict[str, Any] = {
 
 def files_of(manifest: Manifest) -> set[str]:
     """Name the files that must lie beside a manifest."""
-    adapter = {ADAPTER, ADAPTER_CONFIG} if manifest.adapts else set()
-    return {HEAD, METRICS} | adapter | ({TERMS} if manifest.terms else set())
+    adapter = {ADAPTER, ADAPTER_CONFIG} if manifest.has_adapter else set()
+    return {HEAD, METRICS} | adapter | ({TFIDF} if manifest.tfidf else set())
 
 
 def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[Manifest, bytes]:

@@ -51,6 +51,6 @@ class MeanNetwork(nn.Module):
         return torch.stack([network(input_ids, mask) for network in self.members]).mean(dim=0)
 
 
-def put_together(networks: Sequence[PtecNetwork]) -> PtecNetwork | MeanNetwork:
+def build_ensemble(networks: Sequence[PtecNetwork]) -> PtecNetwork | MeanNetwork:
     """Return the only network, or the mean of several."""
     return networks[0] if len(networks) == 1 else MeanNetwork(networks)

@@ -39,10 +39,10 @@ class LabelAttention(nn.Module):
             hidden: *Shape:* ``(batch, length, n_features)``.
             mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
         """
-        scores = hidden @ self.in_raw_units().T
+        scores = hidden @ self.raw_queries().T
         return scores.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).softmax(dim=1)
 
-    def in_raw_units(self) -> torch.Tensor:
+    def raw_queries(self) -> torch.Tensor:
         """Return the queries that hidden states are multiplied by, *Shape:* ``(n_labels, n_features)``."""
         return self.queries * self.unit
 

@@ -19,7 +19,7 @@ _CHANGED = "changed_by_lora"
 
 
 @torch.no_grad()
-def add_into(backbone: Any, weights: Mapping[str, torch.Tensor], scale: float) -> None:
+def merge_lora(backbone: Any, weights: Mapping[str, torch.Tensor], scale: float) -> None:
     """Add ``scale * B @ A`` to the weights of the layers that were changed.
 
     Args:
@@ -42,7 +42,7 @@ def check_unchanged(backbone: Any) -> None:
     """Refuse a backbone whose weights another model has changed.
 
     Raises:
-        ValueError: when it has been given to ``add_into``.
+        ValueError: when it has been given to ``merge_lora``.
     """
     if getattr(backbone, _CHANGED, False):
         raise ValueError("a backbone must be loaded anew for each model with LoRA, which changes its weights")

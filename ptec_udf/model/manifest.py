@@ -24,14 +24,14 @@ Point = tuple[float, float]
 
 LONGEST_SEGMENT: Final = "longest_segment"
 
-LEAST_TOKENS = 8
+MIN_TOKENS = 8
 """Of a text that a model reads, special tokens included."""
 
-LEAST_CHARACTERS = 2
-MOST_CHARACTERS = 32
+MIN_NGRAM_CHARACTERS = 2
+MAX_NGRAM_CHARACTERS = 32
 """Of a term that TF-IDF makes of characters."""
 
-MOST_WORDS = 16
+MAX_NGRAM_WORDS = 16
 """Of a term that TF-IDF makes of words; a text is read once for each number of them."""
 
 
@@ -41,14 +41,14 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class BackboneName(_Part):
+class BackboneRef(_Part):
     """The frozen language model: its name and the hash of its content."""
 
     name: str
     content_hash: str
 
 
-class PromptForm(_Part):
+class PromptSpec(_Part):
     """The soft prompt's form.
 
     ``attention`` is ``full`` where the prompt sees the text (an input prompt in a bidirectional
@@ -62,18 +62,18 @@ class PromptForm(_Part):
     upper_layers: int | None = Field(None, ge=1)
 
 
-class LoraForm(_Part):
+class LoraSpec(_Part):
     """Low-rank changes of the backbone's weights, in place of a prompt; a change counts alpha / rank times."""
 
     rank: int = Field(ge=1)
     alpha: int = Field(ge=1)
 
 
-class TermsForm(_Part):
+class TfidfSpec(_Part):
     """TF-IDF of words and characters, in place of a language model or beside it: how long its terms may be."""
 
-    words: int = Field(ge=1, le=MOST_WORDS)
-    characters: int = Field(ge=LEAST_CHARACTERS, le=MOST_CHARACTERS)
+    words: int = Field(ge=1, le=MAX_NGRAM_WORDS)
+    characters: int = Field(ge=MIN_NGRAM_CHARACTERS, le=MAX_NGRAM_CHARACTERS)
 
 
 class Label(_Part):
@@ -102,17 +102,17 @@ class Manifest(_Part):
     model_id: str = ""
     checksum: str = ""
     created: str
-    backbone: BackboneName | None = None
+    backbone: BackboneRef | None = None
     template: str
-    max_tokens: int | None = Field(None, ge=LEAST_TOKENS)
+    max_tokens: int | None = Field(None, ge=MIN_TOKENS)
     # The end is not written: artifacts that were made before there was a choice keep their checksums and ids.
     cut: Cut = Field("end", exclude_if=lambda cut: cut == "end")
     pooling: Literal["mean", "last", "label_attention"] | None = None
     pooled_positions: Literal["text"] = "text"
-    prompt: PromptForm | None = None
-    lora: LoraForm | None = None
+    prompt: PromptSpec | None = None
+    lora: LoraSpec | None = None
     members: int | None = Field(None, ge=2)  # prompts and heads whose logits are averaged; None: there is one
-    terms: TermsForm | None = None
+    tfidf: TfidfSpec | None = None
     feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
@@ -123,12 +123,12 @@ class Manifest(_Part):
     files: dict[str, str]
 
     @property
-    def adapts(self) -> bool:
+    def has_adapter(self) -> bool:
         """Whether something was trained on the backbone: a prompt or LoRA."""
         return self.prompt is not None or self.lora is not None
 
     @property
-    def attends(self) -> bool:
+    def has_label_attention(self) -> bool:
         """Whether each label pools a text in its own way."""
         return self.pooling == "label_attention"
 
@@ -170,9 +170,9 @@ class Manifest(_Part):
             raise ValueError("prompt and lora must not both be there")
         if self.members is not None and self.prompt is None:
             raise ValueError("members must not be there without a prompt, by which they differ")
-        if self.backbone is None and self.terms is None:
-            raise ValueError("backbone or terms must be there, or both")
-        if self.backbone is None and self.adapts:
+        if self.backbone is None and self.tfidf is None:
+            raise ValueError("backbone or tfidf must be there, or both")
+        if self.backbone is None and self.has_adapter:
             raise ValueError("prompt and lora must not be there without a backbone")
         if self.backbone is None and self.cut != "end":
             raise ValueError("cut must not be there without a backbone, whose tokens are cut")

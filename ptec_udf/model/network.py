@@ -174,7 +174,7 @@ class PtecNetwork(nn.Module):
         assert self.prompt is not None
         if self.kind == "deep":
             return split_deep_prompt(self.prompt, BackboneShape.of(self.backbone))
-        return keys_values(self.backbone, self.prompt.to(self.backbone.dtype))
+        return compute_keys_values(self.backbone, self.prompt.to(self.backbone.dtype))
 
     @staticmethod
     def _with_prompt_mask(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
@@ -197,12 +197,12 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> t
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def takes_keys_values(backbone: Any) -> bool:
+def accepts_keys_values(backbone: Any) -> bool:
     """Tell whether a text can be run behind given keys and values; by its own code or, for MPNet, by ours."""
     return mpnet.is_mpnet(backbone) or "cache" in inspect.signature(backbone.forward).parameters
 
 
-def keys_values(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues]:
+def compute_keys_values(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues]:
     """Run the backbone over input embeddings, *Shape:* ``(n_prompt, width)``; return each layer's keys and values."""
     of_family = mpnet.keys_values if mpnet.is_mpnet(backbone) else keys_values_of_embeddings
     return of_family(backbone, embeddings)

@@ -1,6 +1,6 @@
 """TF-IDF: from a text to the terms that it holds and what each is worth in it.
 
-Terms are runs of words and, inside words, runs of characters. They are counted as scikit-learn's ``TfidfVectorizer``
+Tfidf are runs of words and, inside words, runs of characters. They are counted as scikit-learn's ``TfidfVectorizer``
 does with ``sublinear_tf``, which executors do not have: a term that stands ``n`` times is worth
 ``(1 + ln n) * (1 + ln((1 + rows) / (1 + rows with the term)))``, and the terms of each kind have length 1 together.
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptec_udf.model.manifest import LEAST_CHARACTERS, TermsForm
+from ptec_udf.model.manifest import MIN_NGRAM_CHARACTERS, TfidfSpec
 
 _WORD = re.compile(r"\b\w\w+\b")
 _NONE = np.array([], np.int64)
@@ -26,10 +26,10 @@ _MOST_WORDS_REMEMBERED = 100_000
 _LONGEST_WORD_REMEMBERED = 30  # characters; a longer one hardly comes again, and many would fill memory
 
 
-class Terms:
+class Tfidf:
     """The terms of a model, in the order of its weights: words first, then characters."""
 
-    def __init__(self, form: TermsForm, rows: int, words: Mapping[str, int], characters: Mapping[str, int]) -> None:
+    def __init__(self, form: TfidfSpec, rows: int, words: Mapping[str, int], characters: Mapping[str, int]) -> None:
         """Take what was counted.
 
         Args:
@@ -50,7 +50,7 @@ class Terms:
         return len(self._rarity)
 
     @classmethod
-    def from_json(cls, data: bytes, form: TermsForm) -> Terms:
+    def from_json(cls, data: bytes, form: TfidfSpec) -> Tfidf:
         """Read what ``to_json`` wrote."""
         return cls(form, **json.loads(data))
 
@@ -62,7 +62,7 @@ class Terms:
     def features(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the terms that stand in a text, rising, and what each is worth, both *Shape:* ``(n_found,)``."""
         text = text.lower()
-        runs = runs_of_words(text, self.form.words)
+        runs = word_ngrams(text, self.form.words)
         of_words = np.array([self._of_words[run] for run in runs if run in self._of_words], np.int64)
         of_characters = np.concatenate([_NONE, *map(self._known, text.split())])
         positions, values = zip(self._weighted(of_words), self._weighted(of_characters), strict=True)
@@ -72,7 +72,7 @@ class Terms:
         """Return the known runs of characters of one word, again and again for the same word."""
         if word in self._inside:
             return self._inside[word]
-        runs = runs_of_characters(word, self.form.characters)
+        runs = character_ngrams(word, self.form.characters)
         known = np.fromiter((self._of_characters[run] for run in runs if run in self._of_characters), np.int64)
         if len(word) <= _LONGEST_WORD_REMEMBERED:
             if len(self._inside) >= _MOST_WORDS_REMEMBERED:
@@ -88,10 +88,10 @@ class Terms:
         return positions, values / length if length else values
 
 
-class TermsHead:
+class TfidfHead:
     """A linear layer on a text's terms."""
 
-    def __init__(self, terms: Terms, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    def __init__(self, terms: Tfidf, weight: torch.Tensor, bias: torch.Tensor) -> None:
         """Take the terms and the layer: *Shape:* ``(n_labels, n_terms)`` and ``(n_labels,)``."""
         self.terms = terms
         self._weight = np.ascontiguousarray(weight.numpy().T)  # a text's terms are rows
@@ -108,7 +108,7 @@ class TermsHead:
         return (values @ self._weight[positions] + self._bias).astype(np.float32)  # summed up in float64
 
 
-def runs_of_words(text: str, most: int) -> Iterator[str]:
+def word_ngrams(text: str, most: int) -> Iterator[str]:
     """Yield each run of up to ``most`` words of a text in lower case; a word has two characters or more."""
     words = _WORD.findall(text)
     yield from words
@@ -117,9 +117,9 @@ def runs_of_words(text: str, most: int) -> Iterator[str]:
             yield " ".join(words[start : start + n])
 
 
-def runs_of_characters(word: str, most: int) -> Iterator[str]:
+def character_ngrams(word: str, most: int) -> Iterator[str]:
     """Yield each run of 2 to ``most`` characters of a word with a space on both sides."""
     padded = f" {word} "
-    for n in range(LEAST_CHARACTERS, min(most, len(padded)) + 1):
+    for n in range(MIN_NGRAM_CHARACTERS, min(most, len(padded)) + 1):
         for start in range(len(padded) - n + 1):
             yield padded[start : start + n]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.udf import BYTES_OF_A_TOKEN
+from ptec_udf.engine.udf import BYTES_PER_TOKEN
 
 # Many small tasks let fast cores take over work, and move the line of progress.
 _ROWS_OF_A_TASK = 512
@@ -38,8 +38,8 @@ def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | No
 def cost(most_tokens: int | None) -> Column:
     """Say how much work a text is, as ``udf.cost_of`` does."""
     n_bytes = F.octet_length("text").cast("long")
-    most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * BYTES_OF_A_TOKEN))
-    return most + F.lit(BYTES_OF_A_TOKEN)
+    most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * BYTES_PER_TOKEN))
+    return most + F.lit(BYTES_PER_TOKEN)
 
 
 def slices_of(dealt: DataFrame) -> list[Row]:

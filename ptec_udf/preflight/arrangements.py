@@ -14,7 +14,7 @@ from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import BATCH_TOKENS, Dtype
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.tfidf_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.engine.udf import scoring_udf, windows
 from ptec_udf.model.artifact import Artifact
 
@@ -79,7 +79,7 @@ def arrangements(engine: EngineConfig, lengths: Sequence[int], dtype: Dtype) -> 
 
 
 def score_in_driver(
-    scorer: Scorer | TermsScorer, texts: Sequence[str], arrangement: Arrangement, seed: int
+    scorer: Scorer | TfidfScorer, texts: Sequence[str], arrangement: Arrangement, seed: int
 ) -> list[ScoredText]:
     """Score texts in this process, window by window as a worker does; the result has the order of the texts.
 
@@ -127,7 +127,7 @@ def _order(n: int, arrangement: Arrangement, seed: int) -> list[int]:
     return order
 
 
-def _scored(scorer: Scorer | TermsScorer, read_ahead: Iterator[list[str | None]]) -> Iterator[ScoredText]:
+def _scored(scorer: Scorer | TfidfScorer, read_ahead: Iterator[list[str | None]]) -> Iterator[ScoredText]:
     """Score window after window."""
     for window in read_ahead:
         yield from scorer.score(window)

@@ -20,14 +20,14 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.result import FAULTS_OF_A_TEXT, ScoredText, fail, scored
+from ptec_udf.engine.result import TEXT_ERRORS, ScoredText, make_result, mark_failed
 from ptec_udf.log import progress
 from ptec_udf.model import mpnet
 from ptec_udf.model.artifact import Artifact, Member
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.lora import add_into
+from ptec_udf.model.lora import merge_lora
 from ptec_udf.model.prefix import BackboneShape, split_deep_prompt
-from ptec_udf.model.tfidf import TermsHead
+from ptec_udf.model.tfidf import TfidfHead
 
 
 def score_alone(artifact: Artifact, texts: Sequence[str]) -> list[ScoredText]:
@@ -51,8 +51,8 @@ class PlainTerms:
 
     def __init__(self, artifact: Artifact) -> None:
         """Take the terms with their head."""
-        assert artifact.terms is not None
-        self._head = TermsHead(artifact.terms, artifact.head_weight, artifact.head_bias)
+        assert artifact.tfidf is not None
+        self._head = TfidfHead(artifact.tfidf, artifact.head_weight, artifact.head_bias)
 
     def score(self, text: str) -> ScoredText:
         """Score one text; a blank one is ``empty``."""
@@ -60,9 +60,11 @@ class PlainTerms:
         if not text or text.isspace():
             return result
         try:
-            return scored(text, self._head.logits(text), n_tokens=len(text.split()), n_truncated=0, batch_positions=0)
-        except FAULTS_OF_A_TEXT as error:
-            fail(result, error)
+            return make_result(
+                text, self._head.logits(text), n_tokens=len(text.split()), n_truncated=0, batch_positions=0
+            )
+        except TEXT_ERRORS as error:
+            mark_failed(result, error)
             return result
 
 
@@ -75,12 +77,12 @@ class PlainModel:
         assert manifest.backbone is not None
         self._backbone, tokenizer = resolve(manifest.backbone.name).load(torch.float32)
         if manifest.lora is not None:
-            add_into(self._backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
+            merge_lora(self._backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
         self._encoder = Encoder.of(manifest, tokenizer)
         self._manifest, self._members = manifest, artifact.members
-        self._terms: TermsHead | None = None
-        if artifact.terms is not None and artifact.terms_head is not None:
-            self._terms = TermsHead(artifact.terms, *artifact.terms_head)
+        self._terms: TfidfHead | None = None
+        if artifact.tfidf is not None and artifact.tfidf_head is not None:
+            self._terms = TfidfHead(artifact.tfidf, *artifact.tfidf_head)
 
     def score(self, text: str) -> ScoredText:
         """Score one text; one without any token is ``empty``."""
@@ -92,11 +94,11 @@ class PlainModel:
             values = self._logits(encoded.ids)
             if self._terms is not None:
                 values = values + self._terms.logits(text)
-        except FAULTS_OF_A_TEXT as error:
-            fail(result, error)
+        except TEXT_ERRORS as error:
+            mark_failed(result, error)
             return result
         n_tokens = len(encoded.ids)
-        return scored(text, values, n_tokens=n_tokens, n_truncated=encoded.n_truncated, batch_positions=n_tokens)
+        return make_result(text, values, n_tokens=n_tokens, n_truncated=encoded.n_truncated, batch_positions=n_tokens)
 
     @torch.inference_mode()
     def _logits(self, ids: list[int]) -> np.ndarray:

@@ -13,8 +13,8 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.device import Dtype
-from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import PtecError, SourceError
 from ptec_udf.log import logger, progress
 from ptec_udf.nightly.plan import Night, check, pin_night

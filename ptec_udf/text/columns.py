@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
-from ptec_udf.text.template import CUT_MARK, MOST_CHARACTERS, Field, Template
+from ptec_udf.text.template import CUT_MARK, MAX_CHARACTERS, Field, Template
 
 _GAP = rf"[\p{{Cc}}\p{{Z}}{CUT_MARK}]+"
 _VISIBLE = r"[^\p{C}\p{Z}]"
@@ -59,7 +59,7 @@ def quote(*parts: str) -> str:
     return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
 
-def no_pattern(path: str) -> str:
+def escape_glob(path: str) -> str:
     """Write a path so that Spark's readers take none of its characters for a pattern of several."""
     return re.sub(r"([\\{}\[\]*?])", r"\\\1", path)
 
@@ -73,14 +73,14 @@ def clean(column: Column) -> Column:
     """Repair UTF-8, make every run of white space and control characters one space, trim; null if blank.
 
     Blank is a string of nothing but separators and control, format, private or unassigned characters. Of what
-    is longer than ``MOST_CHARACTERS`` the first so many are taken, since each step here copies it, with a mark behind.
+    is longer than ``MAX_CHARACTERS`` the first so many are taken, since each step here copies it, with a mark behind.
     """
     valid = F.make_valid_utf8(column)
     # Of what is not repaired a substring may reach beyond its end.
-    is_short = F.octet_length(valid) <= MOST_CHARACTERS
-    read = F.when(is_short, valid).otherwise(F.substring(valid, 1, MOST_CHARACTERS))
+    is_short = F.octet_length(valid) <= MAX_CHARACTERS
+    read = F.when(is_short, valid).otherwise(F.substring(valid, 1, MAX_CHARACTERS))
     text = F.when(read.rlike(_VISIBLE), F.trim(F.regexp_replace(read, _GAP, " ")))
-    is_whole = is_short | (F.char_length(valid) <= MOST_CHARACTERS)
+    is_whole = is_short | (F.char_length(valid) <= MAX_CHARACTERS)
     return F.concat(text, F.when(is_whole, F.lit("")).otherwise(F.lit(f" {CUT_MARK}")))
 
 

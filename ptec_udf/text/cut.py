@@ -22,7 +22,7 @@ def cuts_at_end(template: Template) -> bool:
     return len(template.segments) == 1 and not template.tail
 
 
-def kept(text: str, starts: Sequence[int], template: Template, room: int) -> list[int]:
+def select_tokens(text: str, starts: Sequence[int], template: Template, room: int) -> list[int]:
     """Choose the tokens of a text that stay.
 
     Args:
@@ -49,7 +49,7 @@ def kept(text: str, starts: Sequence[int], template: Template, room: int) -> lis
     if sum(least) + len(of_tail) > room:
         return [*range(room - len(of_tail)), *of_tail]
     lengths = [last - first for first, last in zip(firsts, lasts, strict=True)]
-    stay = shared_out(lengths, least, room - len(of_tail))
+    stay = share_budget(lengths, least, room - len(of_tail))
     return [at for first, n in zip(firsts, stay, strict=True) for at in range(first, first + n)] + [*of_tail]
 
 
@@ -76,7 +76,7 @@ def find_openings(text: str, template: Template, end: int) -> list[tuple[int, in
     return found
 
 
-def shared_out(lengths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+def share_budget(lengths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
     """Take one token after another from the longest segment, of equally long ones from the last, until all fit.
 
     That is cutting what is over a common level down to it, and giving what is then left to the first that were cut.

@@ -25,7 +25,7 @@ from ptec_udf.errors import ConfigError
 TEXT_VERSION = 3
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
-MOST_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 1_000_000
 """Of a value that are read: more of them than any model's window, and few enough for memory."""
 
 CUT_MARK = "\uffff"

@@ -12,7 +12,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from ptec_udf.text.columns import no_pattern
+from ptec_udf.text.columns import escape_glob
 from ptec_udf.warehouse.remote import is_remote
 
 
@@ -123,7 +123,7 @@ def _list_by_query(spark: SparkSession, path: str) -> list[tuple[str, int, int]]
     names = ("path", "length", F.unix_millis("modificationTime").alias("at"))
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
     try:
-        rows = files.load(no_pattern(path)).select(*names).collect()
+        rows = files.load(escape_glob(path)).select(*names).collect()
     except AnalysisException as error:
         if error.getCondition() != "PATH_NOT_FOUND":
             raise
@@ -137,7 +137,7 @@ def _list_by_query(spark: SparkSession, path: str) -> list[tuple[str, int, int]]
 def _location_by_query(spark: SparkSession, path: str) -> str:
     """As ``qualified``, of a folder that holds a file."""
     files = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
-    row = files.load(no_pattern(path)).select("path").first()
+    row = files.load(escape_glob(path)).select("path").first()
     assert row is not None
     place = path.rstrip("/")
     return str(row["path"]).partition(place)[0] + place
@@ -145,7 +145,7 @@ def _location_by_query(spark: SparkSession, path: str) -> str:
 
 def _are_there_by_query(spark: SparkSession, paths: Iterable[str]) -> bool:
     """As ``are_there``."""
-    wanted = list(map(no_pattern, paths))
+    wanted = list(map(escape_glob, paths))
     try:
         return not wanted or bool(spark.read.format("binaryFile").load(wanted).columns)
     except AnalysisException:

@@ -22,7 +22,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ptec_udf.text.columns import no_pattern, quote
+from ptec_udf.text.columns import escape_glob, quote
 
 _PORT = 15002
 """That servers have by default."""
@@ -214,7 +214,7 @@ class DeltaLog:
         for form, files in (("json", "*.json"), ("parquet", "*.checkpoint*.parquet")):
             try:
                 log = self._spark.read.schema("metaData STRUCT<id: STRING>").format(form)
-                rows = log.load(f"{no_pattern(place)}/_delta_log/{files}").select(
+                rows = log.load(f"{escape_glob(place)}/_delta_log/{files}").select(
                     "metaData.id", F.regexp_extract("_metadata.file_name", _LOG_FILE, 1).alias("version")
                 )
                 is_known = F.col("id").isNotNull() & F.col("version").between(f"{0:020d}", f"{version:020d}")

@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 
 from ptec_udf.config import SourceConfig
 from ptec_udf.errors import SourceError, collect_errors, hide_partitions
-from ptec_udf.text.columns import no_pattern, quote
+from ptec_udf.text.columns import escape_glob, quote
 from ptec_udf.warehouse.files import are_there, list_files, qualified
 from ptec_udf.warehouse.remote import DeltaLog, is_delta
 
@@ -59,7 +59,7 @@ class PinnedSource:
         if self.kind == "delta":
             return _delta_at(spark, self.table, self.path, self.version)
         if self.kind == "parquet":
-            return spark.read.parquet(no_pattern(str(self.path)))
+            return spark.read.parquet(escape_glob(str(self.path)))
         return spark.table(str(self.table))
 
     def id_at(self, spark: SparkSession, version: int) -> str | None:

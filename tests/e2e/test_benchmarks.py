@@ -19,7 +19,7 @@ from benchmarks.clock import find_library
 from benchmarks.common import logits_of
 from benchmarks.peft_scorer import PeftScorer
 from benchmarks.report_page import BROWSERS, WIDTHS
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import KINDS, tiny_artifact, tiny_companies, tiny_text
 

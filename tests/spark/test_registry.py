@@ -16,7 +16,7 @@ from safetensors.torch import save
 from ptec_udf.errors import ArtifactError, BackboneError, RegistryError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, seal
-from ptec_udf.model.manifest import BackboneName, ExtractOrigin, Label, Manifest, PromptForm
+from ptec_udf.model.manifest import BackboneRef, ExtractOrigin, Label, Manifest, PromptSpec
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -27,11 +27,11 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
     """Write an artifact with tensors of no use; another seed is another model."""
     manifest = Manifest(
         created="2026-01-02T03:04:05+00:00",
-        backbone=BackboneName(name="path:/nowhere", content_hash="b" * 64),
+        backbone=BackboneRef(name="path:/nowhere", content_hash="b" * 64),
         template="{name}",
         max_tokens=8,
         pooling="mean",
-        prompt=PromptForm(kind="input", n_tokens=1, attention="prefix"),
+        prompt=PromptSpec(kind="input", n_tokens=1, attention="prefix"),
         calibrator="none",
         threshold_logit=0.0,
         labels=[Label(name=name, threshold=0.7, scale=2.0, offset=-1.0, training_positives=9) for name in NAMES],

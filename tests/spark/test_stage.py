@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.udf import BYTES_OF_A_TOKEN, Counters, cost_of
+from ptec_udf.engine.udf import BYTES_PER_TOKEN, Counters, cost_of
 from ptec_udf.nightly.stage import _in_turn, _line, off_its_tables
 from ptec_udf.nightly.tasks import cost, deal
 from tests.spark.nights import Site, companies
 
 MOST_TOKENS = 100
-MOST_COST = (MOST_TOKENS + 1) * BYTES_OF_A_TOKEN
+MOST_COST = (MOST_TOKENS + 1) * BYTES_PER_TOKEN
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jobs.cli_model import check_loads
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.sql_function import register_ptec_score

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError, SourceError
-from ptec_udf.text.template import MOST_CHARACTERS, is_cut, parse_template
+from ptec_udf.text.template import MAX_CHARACTERS, is_cut, parse_template
 from tests.spark.texts import with_text
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
@@ -41,14 +41,14 @@ def test_absent_values_drop_out_with_their_words(spark: SparkSession) -> None:
 
 
 def test_of_a_value_a_million_characters_are_read(spark: SparkSession) -> None:
-    whole, long = "é" * MOST_CHARACTERS, "ab" * MOST_CHARACTERS
-    gaps = "ab \n" * MOST_CHARACTERS
+    whole, long = "é" * MAX_CHARACTERS, "ab" * MAX_CHARACTERS
+    gaps = "ab \n" * MAX_CHARACTERS
     rows = [(whole, None, whole, None), (long, ("x", long), None, "end"), ("\uffff a\uffff", None, gaps, "end")]
     first, second, third = texts(spark, COMPANY, rows, SCHEMA)
     assert first == f"Company name: {whole}. Description: {whole}"
-    cut = f"{long[:MOST_CHARACTERS]} \uffff"
+    cut = f"{long[:MAX_CHARACTERS]} \uffff"
     assert second == f"Company name: {cut}. Keywords: x, {cut}. Description: end"
-    assert third == f"Company name: a. Description: {'ab ' * (MOST_CHARACTERS // 4)}\uffff end"
+    assert third == f"Company name: a. Description: {'ab ' * (MAX_CHARACTERS // 4)}\uffff end"
     assert [is_cut(text) for text in (first, second, third)] == [False, True, True]
 
 

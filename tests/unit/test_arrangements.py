@@ -10,8 +10,8 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ERROR, OK, ScoredText
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model import network
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import Label

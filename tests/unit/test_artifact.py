@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import load_artifact, read_artifact
 from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, _canonical, _checksum, seal
-from ptec_udf.model.manifest import LoraForm, Manifest
+from ptec_udf.model.manifest import LoraSpec, Manifest
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
 from training.export import export
 
@@ -144,10 +144,10 @@ def test_adapter_of_another_form_than_the_manifest_says_is_refused(folder):
     made = load_artifact(folder)
     layer = "base_model.model.encoder.layer.0.attention.self.query"
     lora = {f"{layer}.lora_A.weight": torch.zeros(2, 32), f"{layer}.lora_B.weight": torch.zeros(32, 2)}
-    half, rank_2 = dict(list(lora.items())[:1]), LoraForm(rank=2, alpha=2)
+    half, rank_2 = dict(list(lora.items())[:1]), LoraSpec(rank=2, alpha=2)
     of_lora = {"prompt": None, "lora": rank_2}
     cases = [({}, lora), (of_lora, made.adapter), (of_lora, half), (of_lora, {}), ({}, lora | made.adapter)]
-    cases.append(({"prompt": None, "lora": LoraForm(rank=3, alpha=2)}, lora))
+    cases.append(({"prompt": None, "lora": LoraSpec(rank=3, alpha=2)}, lora))
     for changes, adapter in cases:
         files = {name: data for name, data in made.files.items() if name != MANIFEST}
         files[ADAPTER] = save(dict(adapter))

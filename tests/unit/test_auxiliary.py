@@ -12,7 +12,7 @@ from safetensors.torch import load
 
 from ptec_udf.config_file import load_config
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact_format import ADAPTER, CHOICE
 from tests.tiny import LABELS, tiny_backbone, tiny_extract, write_rows

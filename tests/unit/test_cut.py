@@ -12,7 +12,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from ptec_udf.engine.encoder import EncodedText, Encoder
 from ptec_udf.errors import BackboneError
-from ptec_udf.text.cut import cuts_at_end, find_openings, kept, shared_out
+from ptec_udf.text.cut import cuts_at_end, find_openings, select_tokens, share_budget
 from ptec_udf.text.template import parse_template
 from tests.tiny import TEMPLATE
 
@@ -170,7 +170,7 @@ def test_one_segment_without_a_tail_is_cut_at_its_end(load, family, template):
     assert encoder.encode([LONG]) == Encoder(load(family), 20).encode([LONG])
     tokens = plain(encoder, LONG)
     starts = encoder.tokenizer(LONG, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    assert kept(LONG, [start for start, _ in starts], parse_template(template), 9) == list(range(9))
+    assert select_tokens(LONG, [start for start, _ in starts], parse_template(template), 9) == list(range(9))
     assert len(tokens) > 9
 
 
@@ -242,7 +242,7 @@ def test_a_text_of_no_template_is_cut_at_its_end(load):
 def test_tokens_out_of_order_stay_runs():
     template = parse_template("{a}. B: {b}")
     text = "xxxx. B: yy"
-    assert kept(text, [0, 2, 1, 3, 4, 9, 10], template, 4) == [0, 1, 4, 5]
+    assert select_tokens(text, [0, 2, 1, 3, 4, 9, 10], template, 4) == [0, 1, 4, 5]
 
 
 def test_room_is_shared_as_one_token_after_another_would_be_taken():
@@ -257,7 +257,7 @@ def test_room_is_shared_as_one_token_after_another_would_be_taken():
         while sum(stay) > room:
             can = [at for at in range(len(stay)) if stay[at] > least[at]]
             stay[max(can, key=lambda at: (stay[at], at))] -= 1
-        assert shared_out(lengths, least, room) == stay
+        assert share_budget(lengths, least, room) == stay
 
 
 def test_encoded_text_counts_what_is_gone(load):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ptec_udf.engine.worker import give_back_memory
+from ptec_udf.engine.worker import trim_heap
 from ptec_udf.warehouse.jars import forget_jars
 from tests.tiny import tiny_artifact
 
@@ -19,7 +19,7 @@ _PROGRAM = """
 import sys
 import ptec_udf.engine.daemon
 from pathlib import Path
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model.artifact import load_artifact
 before = set(sys.modules)
 for folder in sys.argv[1:]:
@@ -58,6 +58,6 @@ def test_what_was_freed_between_things_that_are_kept_is_given_back() -> None:
     kept = made[::100]
     del made
     before = _resident()
-    give_back_memory()
+    trim_heap()
     assert before - _resident() > 100
     assert len(kept) == 100

@@ -16,13 +16,13 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from jobs.cli_model import check_loads
 from ptec_udf.engine import worker
-from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.tfidf_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TfidfScorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.engine.worker import EngineSettings, scorer_for
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model.artifact import load_artifact, read_artifact
-from ptec_udf.model.artifact_format import HEAD, MANIFEST, METRICS, SEEN, TERMS, seal
-from ptec_udf.model.manifest import Manifest, PromptForm
+from ptec_udf.model.artifact_format import HEAD, MANIFEST, METRICS, SEEN, TFIDF, seal
+from ptec_udf.model.manifest import Manifest, PromptSpec
 from ptec_udf.monitor.training import training_reference
 from tests.tiny import LABELS, tiny_backbone
 from tests.tolerance import assert_logits_close
@@ -74,7 +74,7 @@ def folder(learned, kind, tmp_path) -> Path:
 
 
 def test_artifact_holds_its_files_and_no_more(folder, kind):
-    expected = COMMON | ({TERMS} if kind == "tfidf" else set())
+    expected = COMMON | ({TFIDF} if kind == "tfidf" else set())
     assert {file.name for file in folder.iterdir()} == expected
     made = load_artifact(folder)
     assert set(made.scoring_files) == expected - {METRICS, SEEN}
@@ -162,7 +162,7 @@ def test_changed_byte_and_missing_file_are_refused_with_the_name(folder):
 def test_terms_decide_the_model_id_and_fit_the_head(learned):
     made = load_artifact(learned["tfidf"][1])
     files = {name: data for name, data in made.files.items() if name != MANIFEST}
-    files[TERMS] = files[TERMS].replace(b'"characters": {', b'"characters": {"zq": 3,')
+    files[TFIDF] = files[TFIDF].replace(b'"characters": {', b'"characters": {"zq": 3,')
     sealed, manifest = seal(made.manifest, files)
     assert sealed.model_id != made.model_id
     with pytest.raises(ArtifactError, match=r"head\.safetensors: must hold a weight for each term of terms\.json"):
@@ -172,7 +172,7 @@ def test_terms_decide_the_model_id_and_fit_the_head(learned):
 @pytest.mark.parametrize("terms", [b"[]", b'{"rows": 3}', b'{"rows": 3, "words": [], "characters": {}}', b"[" * 10**5])
 def test_what_holds_no_terms_is_refused(learned, terms):
     made = load_artifact(learned["tfidf"][1])
-    files = {name: data for name, data in made.files.items() if name != MANIFEST} | {TERMS: terms}
+    files = {name: data for name, data in made.files.items() if name != MANIFEST} | {TFIDF: terms}
     with pytest.raises(ArtifactError, match=r"terms\.json: must hold terms"):
         read_artifact(files | {MANIFEST: seal(made.manifest, files)[1]})
 
@@ -184,18 +184,18 @@ def test_head_needs_its_backbone_and_tfidf_none(learned):
     _, manifest = seal(made.manifest.model_copy(update={"backbone": elsewhere}), files)
     with pytest.raises(BackboneError, match="must have"):
         load_scorer(read_artifact(files | {MANIFEST: manifest}))
-    assert isinstance(load_scorer(load_artifact(learned["tfidf"][1])), TermsScorer)
+    assert isinstance(load_scorer(load_artifact(learned["tfidf"][1])), TfidfScorer)
 
 
 @pytest.mark.parametrize(
     ("kind", "change", "rule"),
     [
-        ("head", {"backbone": None}, "backbone or terms must be there, or both"),
+        ("head", {"backbone": None}, "backbone or tfidf must be there, or both"),
         ("head", {"max_tokens": None}, "max_tokens must be there with a backbone, and only then"),
         ("tfidf", {"pooling": "mean"}, "pooling must be there with a backbone, and only then"),
         (
             "tfidf",
-            {"prompt": PromptForm(kind="deep", n_tokens=1, attention="prefix").model_dump()},
+            {"prompt": PromptSpec(kind="deep", n_tokens=1, attention="prefix").model_dump()},
             "prompt and lora must not be there without a backbone",
         ),
     ],

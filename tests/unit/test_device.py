@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ptec_udf.engine import device
-from ptec_udf.engine.device import check_alive, chosen_dtype, fitting_batch_tokens, has_bfloat16, task_device
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.device import check_alive, fitting_batch_tokens, has_bfloat16, resolve_dtype, task_device
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
@@ -31,8 +31,8 @@ def task(monkeypatch):
 @pytest.mark.parametrize(("processor", "on_gpu", "auto"), [(1, 0, "bfloat16"), (0, 0, "float32"), (0, 1, "bfloat16")])
 def test_auto_is_what_computes_faster(monkeypatch, processor, on_gpu, auto):
     monkeypatch.setattr(device, "has_bfloat16", lambda _: bool(processor))
-    assert chosen_dtype("auto", on_gpu=bool(on_gpu)) == auto
-    assert [chosen_dtype(wanted, on_gpu=bool(on_gpu)) for wanted in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+    assert resolve_dtype("auto", on_gpu=bool(on_gpu)) == auto
+    assert [resolve_dtype(wanted, on_gpu=bool(on_gpu)) for wanted in ("float32", "bfloat16")] == ["float32", "bfloat16"]
 
 
 @pytest.mark.parametrize(("ability", "has"), [("avx512_bf16", True), ("amx_bf16", True), ("avx2", False)])

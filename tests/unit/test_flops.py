@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_network

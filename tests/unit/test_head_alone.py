@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact_format import ADAPTER, HEAD
 from tests.tiny import tiny_backbone

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load, save
 
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.scorer import Scorer, pad
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model.artifact import read_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal

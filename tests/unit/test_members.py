@@ -11,7 +11,8 @@ from peft import PeftModel
 from safetensors.torch import load
 
 from ptec_udf.config_file import load_config
-from ptec_udf.engine.scorer import Scorer, pad
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.errors import ArtifactError, ConfigError
 from ptec_udf.model.artifact import load_artifact, read_artifact
 from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, seal

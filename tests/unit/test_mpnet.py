@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.load import load_scorer
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.torch_engine import load_scorer, pad
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model import mpnet
 from ptec_udf.model.backbone import resolve

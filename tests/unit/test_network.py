@@ -10,11 +10,12 @@ from peft import PeftModel
 from transformers import DistilBertConfig, DistilBertModel
 
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.scorer import Scorer, pad
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.network import PtecNetwork, is_causal, takes_keys_values
+from ptec_udf.model.network import PtecNetwork, accepts_keys_values, is_causal
 from ptec_udf.model.prefix import BackboneShape, join_deep_prompt, split_deep_prompt
 from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
@@ -188,9 +189,9 @@ def test_causal_backbones_are_told_from_others(load_tiny, family, causal):
 
 @pytest.mark.parametrize("family", [*FAMILIES, "mpnet"])
 def test_backbones_that_take_keys_and_values(load_tiny, family):
-    assert takes_keys_values(load_tiny(family)[0])
+    assert accepts_keys_values(load_tiny(family)[0])
     other = DistilBertModel(DistilBertConfig(vocab_size=9, dim=8, hidden_dim=8, n_heads=2, n_layers=1))
-    assert not takes_keys_values(other)
+    assert not accepts_keys_values(other)
     with pytest.raises(ConfigError, match="needs a backbone that takes keys and values, was: distilbert; use kind: in"):
         check_kind(Recipe(), other)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model import network
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.ensemble import MeanNetwork
@@ -83,7 +83,7 @@ def test_members_are_averaged(tiny_folder, load_tiny, tmp_path, family, kind):
 def test_what_training_makes_is_run_as_the_engine_runs_it(run, tmp_path, family, settings):
     made = run(tmp_path / "made", *settings, family=family, epochs=1)
     if any(setting.startswith("terms") for setting in settings):
-        assert made.terms_head is not None
+        assert made.tfidf_head is not None
     assert_equal_in_batches(made)
 
 

@@ -8,10 +8,10 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
-from ptec_udf.engine.tfidf_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.model import tfidf as module
-from ptec_udf.model.manifest import TermsForm
-from ptec_udf.model.tfidf import Terms, TermsHead
+from ptec_udf.model.manifest import TfidfSpec
+from ptec_udf.model.tfidf import Tfidf, TfidfHead
 from tests.tiny import tiny_companies, tiny_text
 from training.fit.tfidf import count_terms, sparse_features
 
@@ -34,12 +34,12 @@ UNSEEN = [*map(tiny_text, tiny_companies(20, seed=3)), *HOSTILE, " \n", "qqqq ww
 
 @pytest.fixture(scope="module")
 def terms():
-    return count_terms(TEXTS, TermsForm(words=2, characters=5))
+    return count_terms(TEXTS, TfidfSpec(words=2, characters=5))
 
 
 def test_giant_words_are_read_and_not_kept(terms):
     before = dict(terms._inside)
-    giant = TermsHead(terms, torch.ones(1, len(terms)), torch.zeros(1)).logits("solar" * 200_000)
+    giant = TfidfHead(terms, torch.ones(1, len(terms)), torch.zeros(1)).logits("solar" * 200_000)
     assert np.isfinite(giant).all()
     assert giant > 0
     assert terms._inside == before
@@ -47,7 +47,7 @@ def test_giant_words_are_read_and_not_kept(terms):
 
 @pytest.mark.parametrize(("words", "characters"), [(1, 2), (2, 5), (3, 9)])
 def test_terms_and_their_worth_are_scikit_learns(words, characters):
-    terms = count_terms(TEXTS, TermsForm(words=words, characters=characters))
+    terms = count_terms(TEXTS, TfidfSpec(words=words, characters=characters))
     kinds = [
         TfidfVectorizer(sublinear_tf=True, ngram_range=(1, words), min_df=2),
         TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, characters), min_df=3),
@@ -60,7 +60,7 @@ def test_terms_and_their_worth_are_scikit_learns(words, characters):
 
 
 def test_terms_come_back_as_they_were_written(terms):
-    read = Terms.from_json(terms.to_json(), terms.form)
+    read = Tfidf.from_json(terms.to_json(), terms.form)
     assert read.to_json() == terms.to_json()
     for text in UNSEEN:
         for found, expected in zip(read.features(text), terms.features(text), strict=True):
@@ -70,7 +70,7 @@ def test_terms_come_back_as_they_were_written(terms):
 def test_forgetting_words_changes_nothing(terms, monkeypatch):
     expected = [terms.features(text) for text in UNSEEN]
     monkeypatch.setattr(module, "_MOST_WORDS_REMEMBERED", 3)
-    fresh = Terms.from_json(terms.to_json(), terms.form)
+    fresh = Tfidf.from_json(terms.to_json(), terms.form)
     for text, (positions, values) in zip(UNSEEN, expected, strict=True):
         np.testing.assert_array_equal(fresh.features(text)[0], positions)
         np.testing.assert_array_equal(fresh.features(text)[1], values)
@@ -80,8 +80,8 @@ def test_forgetting_words_changes_nothing(terms, monkeypatch):
 @pytest.fixture
 def scorer(terms):
     generator = torch.Generator().manual_seed(0)
-    return TermsScorer(
-        TermsHead(terms, torch.randn(4, len(terms), generator=generator), torch.randn(4, generator=generator))
+    return TfidfScorer(
+        TfidfHead(terms, torch.randn(4, len(terms), generator=generator), torch.randn(4, generator=generator))
     )
 
 
@@ -118,5 +118,5 @@ def test_no_text_is_empty_and_a_text_without_known_terms_is_not(scorer):
 def test_logits_that_are_not_finite_are_an_error_of_the_row(terms):
     weight = torch.zeros(1, len(terms))
     weight[0, list(terms.words).index("solar")] = torch.inf
-    good, bad = TermsScorer(TermsHead(terms, weight, torch.zeros(1))).score(["wind power", "solar power"])
+    good, bad = TfidfScorer(TfidfHead(terms, weight, torch.zeros(1))).score(["wind power", "solar power"])
     assert (good.status, bad.status, bad.error, bad.logits) == (OK, ERROR, "logits are not finite", None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptec_udf.engine.load import load_scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import read_artifact
-from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, TERMS, seal
-from ptec_udf.model.tfidf import TermsHead
+from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, TFIDF, seal
+from ptec_udf.model.tfidf import TfidfHead
 from tests.tolerance import assert_logits_close
 from tests.unit.trainings import stop_after, weights_of
 from training.config import TermsSettings
@@ -53,15 +53,15 @@ def test_what_validation_finds_best_is_added(splits):
 @pytest.mark.parametrize("refit", [False, True], ids=["first", "refit"])
 def test_artifact_scores_as_measured_in_any_batch(run, companies, tmp_path, refit):
     made = run(tmp_path / "made", WORDS, f"stopping.refit={str(refit).lower()}", epochs=1)
-    assert made.manifest.terms is not None
+    assert made.manifest.tfidf is not None
     assert made.metrics["chosen_on_validation"]["terms"]["factor"] > 0
     dev, scorer = read_splits(companies, validation_share=0.15)["dev"], load_scorer(made)
     together = np.stack([text.logits for text in scorer.score(dev.texts)])
     measured = made.metrics["splits"]["dev"]["overall"]["map"]
     assert mean_average_precision(together, dev.targets) == pytest.approx(measured, abs=1e-6)
     assert_logits_close(np.stack([scorer.score([text])[0].logits for text in dev.texts]), together)
-    words = TermsHead(made.terms, *made.terms_head)
-    scorer.terms = None
+    words = TfidfHead(made.tfidf, *made.tfidf_head)
+    scorer.tfidf = None
     network = np.stack([text.logits for text in scorer.score(dev.texts)])
     assert_logits_close(together - network, np.stack([words.logits(text) for text in dev.texts]))
     assert abs(together - network).max() > 0.1
@@ -84,6 +84,6 @@ def test_network_is_the_one_without_words_and_a_killed_training_takes_them_up(ru
 def test_weights_of_other_terms_are_refused(run, tmp_path):
     made = run(tmp_path / "made", WORDS, epochs=1)
     files = {name: data for name, data in made.files.items() if name != MANIFEST}
-    files[TERMS] = files[TERMS].replace(b'"wind": ', b'"wind": 1,\n"zzz": ', 1)
+    files[TFIDF] = files[TFIDF].replace(b'"wind": ', b'"wind": 1,\n"zzz": ', 1)
     with pytest.raises(ArtifactError, match=r"head\.safetensors: must hold a weight for each term of terms\.json"):
         read_artifact(files | {MANIFEST: seal(made.manifest, files)[1]})

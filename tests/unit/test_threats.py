@@ -25,7 +25,7 @@ from ptec_udf.log import logger, say_as
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import Manifest, TermsForm
+from ptec_udf.model.manifest import Manifest, TfidfSpec
 from ptec_udf.nightly.reason import reason_of
 from tests.tiny import tiny_artifact, tiny_backbone
 
@@ -105,9 +105,9 @@ def test_an_artifact_names_no_label_twice(folder: Path) -> None:
 
 def test_a_model_of_terms_reads_a_text_so_many_times_and_no_more() -> None:
     with pytest.raises(ValidationError, match=r"words\n.*less than or equal to 16"):
-        TermsForm(words=10**12, characters=5)
+        TfidfSpec(words=10**12, characters=5)
     with pytest.raises(ValidationError, match=r"characters\n.*less than or equal to 32"):
-        TermsForm(words=2, characters=10**12)
+        TfidfSpec(words=2, characters=10**12)
 
 
 def test_a_configuration_makes_no_objects(tmp_path: Path) -> None:

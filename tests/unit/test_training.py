@@ -14,7 +14,7 @@ from ptec_udf.errors import ConfigError, TrainingError, UserError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import LoraForm
+from ptec_udf.model.manifest import LoraSpec
 from tests.tiny import LABELS, TEMPLATE, tiny_backbone, write_rows
 from tests.unit.trainings import CHANCE, weights_of
 from training.config import LoraSettings
@@ -97,7 +97,7 @@ def test_second_lora_in_a_backbone_is_as_fresh_as_the_first(load_tiny, tiny_fold
 
 def test_alpha_makes_another_model(run, tmp_path):
     made = run(tmp_path / "out", "lora={rank: 4}", epochs=1)
-    changed = made.manifest.model_copy(update={"lora": LoraForm(rank=4, alpha=17)})
+    changed = made.manifest.model_copy(update={"lora": LoraSpec(rank=4, alpha=17)})
     files = {name: data for name, data in made.files.items() if name != MANIFEST}
     assert seal(changed, files)[0].model_id != made.model_id
 

@@ -92,7 +92,7 @@ def test_all_parts_of_a_backbone_that_gives_way_are_given_back(tiny_folder, tmp_
         count()
     finally:
         gc.enable()
-    assert alive == [1, *[worker.MOST_BACKBONES] * (len(models) - 1), 1]
+    assert alive == [1, *[worker.MAX_BACKBONES] * (len(models) - 1), 1]
 
 
 def test_only_one_model_is_kept_where_others_are_too_much(models):
@@ -103,7 +103,7 @@ def test_only_one_model_is_kept_where_others_are_too_much(models):
 
 
 def test_only_so_many_models_are_kept(models, monkeypatch):
-    monkeypatch.setattr(worker, "MOST_MODELS", 2)
+    monkeypatch.setattr(worker, "MAX_MODELS", 2)
     assert [loads_of(models[at]) for at in (0, 1, 2, 2, 1, 0)] == [1, 1, 1, 0, 0, 1]
     assert len(worker._scorers) == 2
 

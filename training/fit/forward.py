@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ptec_udf.engine.batching import length_sorted_batches
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.network import PtecNetwork
 
 Forward = Callable[[list[Any]], torch.Tensor]  # from the inputs of rows

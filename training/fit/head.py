@@ -99,6 +99,6 @@ def fused_head(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
             raise TypeError(f"network.head must be a StandardisedHead, was: {type(member.head).__name__}")
         head = {name: value.detach().cpu() for name, value in member.head.fused().named_parameters()}
         if member.attention is not None:
-            head["queries"] = member.attention.in_raw_units().detach().cpu()
+            head["queries"] = member.attention.raw_queries().detach().cpu()
         heads.append(head)
     return heads[0] if len(heads) == 1 else {name: torch.stack([head[name] for head in heads]) for name in heads[0]}

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ptec_udf.engine.batching import length_sorted_batches
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.errors import TrainingError
 from ptec_udf.log import progress
 from ptec_udf.model import mpnet

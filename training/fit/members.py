@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ptec_udf.log import logger
-from ptec_udf.model.ensemble import MeanNetwork, put_together
+from ptec_udf.model.ensemble import MeanNetwork, build_ensemble
 from ptec_udf.model.network import PtecNetwork
 from training.data.dataset import Rows
 from training.fit.average import put
@@ -39,7 +39,7 @@ class Combined:
     @property
     def network(self) -> PtecNetwork | MeanNetwork:
         """The model."""
-        return put_together([trainer.network for trainer in self.trainers])
+        return build_ensemble([trainer.network for trainer in self.trainers])
 
     @property
     def rows(self) -> Rows:

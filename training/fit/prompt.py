@@ -14,9 +14,9 @@ import torch
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import prompt_names
 from ptec_udf.model.ensemble import MeanNetwork
-from ptec_udf.model.manifest import PromptForm
+from ptec_udf.model.manifest import PromptSpec
 from ptec_udf.model.mpnet import is_mpnet
-from ptec_udf.model.network import PtecNetwork, keys_values, takes_keys_values
+from ptec_udf.model.network import PtecNetwork, accepts_keys_values, compute_keys_values
 from ptec_udf.model.prefix import BackboneShape, join_deep_prompt
 from training.config import PromptConfig, Recipe
 
@@ -44,7 +44,7 @@ def initial_prompt(
         embeddings = table[_token_ids(texts, tokenizer, config.n_tokens, generator)]
     if config.kind != "deep":
         return embeddings.float().clone()
-    of_layers = keys_values(backbone, embeddings)
+    of_layers = compute_keys_values(backbone, embeddings)
     return join_deep_prompt(of_layers[-(config.upper_layers or 0) :]).float()
 
 
@@ -67,10 +67,10 @@ def prompts_of(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
     return {name: member.prompt.detach().cpu() for name, member in named if member.prompt is not None}
 
 
-def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptForm:
+def prompt_form(config: PromptConfig, caches_prompt: bool) -> PromptSpec:
     """Describe a prompt for the manifest."""
     kind: Literal["input", "deep"] = "input" if config.kind == "input" else "deep"
-    return PromptForm(
+    return PromptSpec(
         kind=kind,
         n_tokens=config.n_tokens,
         attention="prefix" if caches_prompt else "full",
@@ -85,7 +85,7 @@ def check_kind(config: Recipe, backbone: Any) -> None:
         ConfigError: naming the kind to use.
     """
     kind = config.prompt.kind
-    if config.has_prompt and kind != "input" and not takes_keys_values(backbone):
+    if config.has_prompt and kind != "input" and not accepts_keys_values(backbone):
         raise ConfigError(
             f"prompt.kind {kind} needs a backbone that takes keys and values, was: {backbone.config.model_type}; "
             "use kind: input"

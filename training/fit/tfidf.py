@@ -18,8 +18,8 @@ from scipy.sparse import csr_array
 
 from ptec_udf.errors import TrainingError
 from ptec_udf.log import logger
-from ptec_udf.model.manifest import TermsForm
-from ptec_udf.model.tfidf import Terms, runs_of_characters, runs_of_words
+from ptec_udf.model.manifest import TfidfSpec
+from ptec_udf.model.tfidf import Tfidf, character_ngrams, word_ngrams
 from training.config import TermsSettings
 from training.data.dataset import Rows
 from training.evaluate.metrics import mean_average_precision
@@ -42,7 +42,7 @@ class Beside:
             ``(n_labels,)``.
     """
 
-    terms: Terms
+    terms: Tfidf
     lines: Lines
     log_weights: NDArray[np.float64]
 
@@ -110,7 +110,7 @@ class Words:
 
     def _fits(self, rows: Rows) -> _Fits:
         assert self.settings is not None
-        return _Fits(rows, TermsForm(words=self.settings.words, characters=self.settings.characters))
+        return _Fits(rows, TfidfSpec(words=self.settings.words, characters=self.settings.characters))
 
     def _count(self, fits: _Fits) -> None:
         self.flop += fits.flop
@@ -120,7 +120,7 @@ class Words:
 class _Fits:
     """Regressions on the terms of some rows, each fitted once; ``flop`` and ``seconds`` are what they took."""
 
-    def __init__(self, rows: Rows, form: TermsForm) -> None:
+    def __init__(self, rows: Rows, form: TfidfSpec) -> None:
         """Count the terms."""
         started = time.monotonic()
         self.rows, self.terms = rows, count_terms(rows.texts, form)
@@ -149,7 +149,7 @@ def balanced(targets: NDArray[np.floating]) -> NDArray[np.float64]:
     return len(targets) / 2 / np.stack([negatives, positives], axis=1)
 
 
-def count_terms(texts: Sequence[str], form: TermsForm) -> Terms:
+def count_terms(texts: Sequence[str], form: TfidfSpec) -> Tfidf:
     """Keep terms that stand in several of the texts, in alphabetic order.
 
     Raises:
@@ -157,18 +157,18 @@ def count_terms(texts: Sequence[str], form: TermsForm) -> Terms:
     """
     of_words, of_characters = Counter[str](), Counter[str]()
     for text in map(str.lower, texts):
-        of_words.update(set(runs_of_words(text, form.words)))
-        of_characters.update({run for word in set(text.split()) for run in runs_of_characters(word, form.characters)})
+        of_words.update(set(word_ngrams(text, form.words)))
+        of_characters.update({run for word in set(text.split()) for run in character_ngrams(word, form.characters)})
     words = _frequent(of_words, _LEAST_ROWS_OF_WORDS)
     if not words:
         raise TrainingError(
             f"terms need words that stand in at least {_LEAST_ROWS_OF_WORDS} of the rows, found none in {len(texts)}; "
             "give more rows"
         )
-    return Terms(form, len(texts), words, _frequent(of_characters, _LEAST_ROWS_OF_CHARACTERS))
+    return Tfidf(form, len(texts), words, _frequent(of_characters, _LEAST_ROWS_OF_CHARACTERS))
 
 
-def sparse_features(terms: Terms, texts: Iterable[str]) -> csr_array:
+def sparse_features(terms: Tfidf, texts: Iterable[str]) -> csr_array:
     """Lay the terms of texts out as a matrix, *Shape:* ``(n_texts, n_terms)``."""
     found = [terms.features(text) for text in texts]
     ends = np.cumsum([0, *(len(positions) for positions, _ in found)])

@@ -102,7 +102,7 @@ def read_earlier(config: TrainConfig, content_hash: str, record: dict[str, Any])
         for name, ours, theirs in _compared(config, content_hash, record, made)
         if ours != theirs
     ]
-    if not made.manifest.adapts and "courses" not in made.metrics:
+    if not made.manifest.has_adapter and "courses" not in made.metrics:
         faults.append(
             "start_from must hold a model of ptec train, was one whose head has learned from this validation too: "
             f"{config.start_from!r}"

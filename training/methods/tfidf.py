@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ptec_udf.model.artifact_format import TERMS
-from ptec_udf.model.manifest import TermsForm
+from ptec_udf.model.artifact_format import TFIDF
+from ptec_udf.model.manifest import TfidfSpec
 from training.config import TermsCounts
 from training.data.dataset import Examples
 from training.fit.tfidf import SOLVER, balanced, count_terms, sparse_features
@@ -27,10 +27,10 @@ class Tfidf(TermsCounts, Linear):
 
     def basis(self, rows: Examples, template: str) -> Basis:
         """Count terms in these rows."""
-        terms = count_terms(rows.texts, TermsForm(words=self.words, characters=self.characters))
+        terms = count_terms(rows.texts, TfidfSpec(words=self.words, characters=self.characters))
         return Basis(
             features=lambda texts: sparse_features(terms, texts),
             class_weights=balanced(rows.targets),
             fields={"terms": terms.form},
-            files={TERMS: terms.to_json()},
+            files={TFIDF: terms.to_json()},
         )

@@ -94,8 +94,8 @@ class SearchConfig(Section):
                 for setting in self.space
                 if setting.startswith(("prompt.", "optimiser.prompt_"))
             ]
-        attends = "label_attention" in (self.recipe.pooling, *self.choices("pooling"))
-        if "optimiser.attention_lr" in self.space and not attends:
+        has_label_attention = "label_attention" in (self.recipe.pooling, *self.choices("pooling"))
+        if "optimiser.attention_lr" in self.space and not has_label_attention:
             faults.append("space.optimiser.attention_lr: must not be searched without pooling: label_attention")
         unread = {setting for setting in self.space if {setting, setting.partition(".")[0]} & _NOT_IN_A_TRIAL}
         faults += [f"space.{setting}: must not be searched, trials do not depend on it" for setting in sorted(unread)]

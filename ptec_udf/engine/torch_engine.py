@@ -8,11 +8,11 @@ import torch
 
 from ptec_udf.engine.device import BATCH_TOKENS, gpu_batch_tokens
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.tfidf_scorer import TermsScorer
+from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import BackboneName
-from ptec_udf.model.tfidf import TermsHead
+from ptec_udf.model.manifest import BackboneRef
+from ptec_udf.model.tfidf import TfidfHead
 
 LoadedBackbone = tuple[Any, Any]
 """A backbone's module and its tokeniser."""
@@ -25,7 +25,7 @@ def load_scorer(
     batch_tokens: int | None = None,
     device: torch.device | None = None,
     backbone: LoadedBackbone | None = None,
-) -> Scorer | TermsScorer:
+) -> Scorer | TfidfScorer:
     """Put a model on its backbone.
 
     Args:
@@ -41,8 +41,8 @@ def load_scorer(
     """
     named = artifact.manifest.backbone
     if named is None:
-        assert artifact.terms is not None
-        return TermsScorer(TermsHead(artifact.terms, artifact.head_weight, artifact.head_bias))
+        assert artifact.tfidf is not None
+        return TfidfScorer(TfidfHead(artifact.tfidf, artifact.head_weight, artifact.head_bias))
     model, tokenizer = backbone or load_backbone(named, dtype=dtype, device=device)
     scorer = Scorer.from_artifact(artifact, model, tokenizer, batch_tokens=batch_tokens or BATCH_TOKENS)
     if device is not None and device.type == "cuda" and batch_tokens is None:
@@ -50,7 +50,7 @@ def load_scorer(
     return scorer
 
 
-def load_backbone(named: BackboneName, *, dtype: torch.dtype, device: torch.device | None = None) -> LoadedBackbone:
+def load_backbone(named: BackboneRef, *, dtype: torch.dtype, device: torch.device | None = None) -> LoadedBackbone:
     """Resolve, check and load a backbone.
 
     Args:

@@ -187,7 +187,7 @@ def _manifest(config: TrainConfig, prepared: Prepared, fitted: Fitted) -> Manife
         prompt=prompt_form(config.prompt, fitted.model.network.caches_prompt) if config.has_prompt else None,
         lora=LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.averaged_members if config.averaged_members > 1 else None,
-        terms=terms and terms.terms.form,
+        tfidf=terms and terms.terms.form,
         calibrator=config.calibrator,
         **common_fields(prepared.record, prepared.start.names, fitted.decisions, fitted.model.rows.targets),
     )

@@ -37,14 +37,14 @@ class Scorer:
         encoder: Encoder,
         *,
         batch_tokens: int,
-        terms: TfidfHead | None = None,
+        tfidf: TfidfHead | None = None,
     ) -> None:
         """Take a network in eval mode and freeze its prompt; the logits of ``terms`` are added to its own."""
         self.network: PtecNetwork | MeanNetwork = network.eval()
         self.network.freeze_prompt()
         self.encoder = encoder
         self.batch_tokens = batch_tokens
-        self.terms = terms
+        self.tfidf = tfidf
 
     @classmethod
     def from_artifact(
@@ -74,12 +74,12 @@ class Scorer:
             )
             for member in artifact.members
         ]
-        terms = None
+        tfidf = None
         if artifact.tfidf is not None and artifact.tfidf_head is not None:
-            terms = TfidfHead(artifact.tfidf, *artifact.tfidf_head)
+            tfidf = TfidfHead(artifact.tfidf, *artifact.tfidf_head)
         encoder = Encoder.of(manifest, tokenizer)
         network = build_ensemble(networks).to(backbone.device)
-        return cls(network, encoder, batch_tokens=batch_tokens, terms=terms)
+        return cls(network, encoder, batch_tokens=batch_tokens, tfidf=tfidf)
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
@@ -124,8 +124,8 @@ class Scorer:
         positions = max(len(encoded[row].ids) for row in rows)
         for row, values in zip(rows, logits, strict=True):
             text, cut = texts[row] or "", encoded[row]
-            if self.terms is not None:
-                values = values + self.terms.logits(text)
+            if self.tfidf is not None:
+                values = values + self.tfidf.logits(text)
             results[row] = make_result(
                 text, values, n_tokens=len(cut.ids), n_truncated=cut.n_truncated, batch_positions=positions
             )
@@ -142,6 +142,8 @@ class Scorer:
         results: list[ScoredText],
     ) -> None:
         """Run one batch through the network and write its results."""
+        from ptec_udf.engine.torch_engine import pad
+
         ids, mask = pad([encoded[row].ids for row in rows], self.encoder.pad_id)
         self.keep(rows, self._logits(ids, mask), texts, encoded, results)
 
@@ -185,21 +187,6 @@ def batches(encoded: Mapping[int, EncodedText], batch_tokens: Callable[[], int])
     rows = [row for row, text in encoded.items() if text.ids]
     for batch in length_sorted_batches([len(encoded[row].ids) for row in rows], batch_tokens):
         yield [rows[at] for at in batch]
-
-
-def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-pad ids to the longest row.
-
-    Returns:
-        Ids and mask (1 at text, 0 at padding), each *Shape:* ``(batch, length)``.
-    """
-    length = max(len(row) for row in ids)
-    padded = torch.full((len(ids), length), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(ids), length), dtype=torch.long)
-    for at, row in enumerate(ids):
-        padded[at, : len(row)] = torch.tensor(row)
-        mask[at, : len(row)] = 1
-    return padded, mask
 
 
 def _portions(rows: Sequence[int], texts: Sequence[str | None]) -> Iterator[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -65,3 +66,18 @@ def load_backbone(named: BackboneRef, *, dtype: torch.dtype, device: torch.devic
     backbone.check(named.content_hash)
     model, tokenizer = backbone.load(dtype)
     return model.to(device or "cpu"), tokenizer
+
+
+def pad(ids: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-pad ids to the longest row.
+
+    Returns:
+        Ids and mask (1 at text, 0 at padding), each *Shape:* ``(batch, length)``.
+    """
+    length = max(len(row) for row in ids)
+    padded = torch.full((len(ids), length), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(ids), length), dtype=torch.long)
+    for at, row in enumerate(ids):
+        padded[at, : len(row)] = torch.tensor(row)
+        mask[at, : len(row)] = 1
+    return padded, mask

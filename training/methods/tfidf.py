@@ -31,6 +31,6 @@ class Tfidf(TermsCounts, Linear):
         return Basis(
             features=lambda texts: sparse_features(terms, texts),
             class_weights=balanced(rows.targets),
-            fields={"terms": terms.form},
+            fields={"tfidf": terms.form},
             files={TFIDF: terms.to_json()},
         )

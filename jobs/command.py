@@ -20,7 +20,7 @@ import typer
 
 from jobs.output import print_result, show_pairs
 from ptec_udf.errors import PtecError, UserError, says_full_disk
-from ptec_udf.log import logger, say_as
+from ptec_udf.log import configure_log, logger
 
 ConfigOption = Annotated[
     Path | None,
@@ -122,7 +122,7 @@ def run_command(
     # Spark hands times to Python as local ones, whose hours may come twice; in UTC they are also those of SQL.
     os.environ["TZ"] = "UTC"
     time.tzset()
-    say_as("text", "")  # a scheduler may run several commands in one process
+    configure_log("text", "")  # a scheduler may run several commands in one process
     try:
         result = work()
         print_result(result, show, as_json=as_json)

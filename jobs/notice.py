@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ptec_udf.config import NoticeConfig, ScoreConfig
 from ptec_udf.errors import PtecError
-from ptec_udf.log import logger, say_as
+from ptec_udf.log import configure_log, logger
 from ptec_udf.nightly.runs import FAILED
 
 RETRAIN = "retrain"
@@ -36,7 +36,7 @@ def noticed(night: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
         A mapping to be filled with the command's result.
     """
     config = night.notice
-    say_as(config.log, command)
+    configure_log(config.log, command)
     started, result = time.monotonic(), dict[str, Any]()
     try:
         yield result

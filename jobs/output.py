@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ptec_udf.log import plain
+from ptec_udf.log import escape_control
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ def print_result(result: dict[str, Any], show: Callable[[dict[str, Any]], None],
     """
     try:
         if as_json:
-            print(plain(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
+            print(escape_control(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
         else:
             show(result)
         print(end="", flush=True)  # noqa: T201 (there may be no standard output)
@@ -60,7 +60,7 @@ def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:
         return
     table = Table()
     for name in rows[0]:
-        table.add_column(Text(plain(name)), overflow="fold")
+        table.add_column(Text(escape_control(name)), overflow="fold")
     for row in rows:
         table.add_row(*[Text(_shown(value)) for value in row.values()])
     _console().print(table)
@@ -83,7 +83,7 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{_shown(name)} {_shown(part)}" for name, part in value.items())
     if isinstance(value, list):
         return ", ".join(map(_shown, value))
-    return plain(str(value))
+    return escape_control(str(value))
 
 
 def _console() -> Console:

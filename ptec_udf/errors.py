@@ -1,20 +1,7 @@
-"""Every error that this package raises on purpose.
+"""All errors that this package raises on purpose, each with a stable code.
 
-::
-
-    PtecError                 anything else that ends a command (exit code 1)
-    ├── UserError             the person can mend it (exit code 2)
-    │   ├── ConfigError       a configuration with one or more faults
-    │   ├── SourceError       a source table, extract or file that cannot be used
-    │   ├── ArtifactError     a model folder that is broken, changed or of an unknown format
-    │   ├── BackboneError     a backbone that is not there or not the one trained with
-    │   └── RegistryError     a model or alias that does not exist or cannot be moved
-    ├── WarehouseBusyError    another process holds the embedded warehouse
-    ├── BudgetError           a night of which more goes wrong than may; nothing is merged
-    │   ├── ErrorBudgetError      more of its companies have errors
-    │   └── RemovalBudgetError    more of the companies that stand are gone from its source
-    ├── HeldError             another run writes scores of the same model, or is of the same alias
-    └── TrainingError         training that cannot go on
+A message states what is wrong (with the value), the rule and what to do. Exit codes of a command: 0 done, also
+"nothing to do"; 2 user error; 3 time to retrain (``ptec drift``); 1 anything else.
 """
 
 from __future__ import annotations
@@ -23,58 +10,69 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 
 class PtecError(Exception):
-    """Base of all errors of this package; ends a command with exit code 1."""
+    """An error outside the user's reach, such as a failure of Spark; the message names its kind."""
 
-    exit_code = 1
+    code: ClassVar[str] = "PTEC-E001"
+    exit_code: ClassVar[int] = 1
 
 
 class UserError(PtecError):
-    """Raised when the person who called can mend the cause; ends a command with exit code 2.
+    """An option, setting or input that the user can correct; all errors are reported at once.
 
-    All faults are kept, so that one round trip is enough to mend them all.
+    Attributes:
+        errors: the messages.
     """
 
+    code = "PTEC-E010"
     exit_code = 2
 
-    def __init__(self, faults: str | Sequence[str]) -> None:
-        """Keep one fault or several; each states the rule, the value and what to do."""
-        self.errors = [faults] if isinstance(faults, str) else list(faults)
+    def __init__(self, errors: str | Sequence[str]) -> None:
+        self.errors = [errors] if isinstance(errors, str) else list(errors)
         super().__init__("\n".join(self.errors))
 
 
 class ConfigError(UserError):
-    """Raised when a configuration has one or more faults."""
+    """A configuration, an option or an argument with one or more errors."""
+
+    code = "PTEC-E011"
 
 
 class SourceError(UserError):
-    """Raised when a source table, extract or file is missing or cannot be used."""
+    """A source table, extract or file that is missing or cannot be used."""
+
+    code = "PTEC-E012"
 
 
 class ArtifactError(UserError):
-    """Raised when a model folder is broken, was changed or has an unknown format."""
+    """A model folder that is broken, was changed or has an unknown format."""
+
+    code = "PTEC-E013"
 
 
 class BackboneError(UserError):
-    """Raised when a backbone is missing or is not the one that the artifact was trained with."""
+    """A backbone that is missing, or is not the one that the artifact was trained with."""
+
+    code = "PTEC-E014"
 
 
 class RegistryError(UserError):
-    """Raised when a model or alias does not exist or must not be moved."""
+    """A model or alias that does not exist, or a move of an alias that the gate refuses."""
 
-
-class WarehouseBusyError(PtecError):
-    """Raised when another process holds the embedded warehouse."""
+    code = "PTEC-E015"
 
 
 class BudgetError(PtecError):
-    """Raised when more of a night goes wrong than may; nothing is merged.
+    """A run with too many errors or removals; nothing was merged.
 
     Attributes:
         reason: the same in a few words, for the run's row.
     """
+
+    code = "PTEC-E020"
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -82,53 +80,78 @@ class BudgetError(PtecError):
 
 
 class ErrorBudgetError(BudgetError):
-    """Raised when more of a night's companies have errors than may have them."""
+    """More companies of a run have errors than ``max_error_fraction`` allows; nothing was merged."""
+
+    code = "PTEC-E021"
 
 
 class RemovalBudgetError(BudgetError):
-    """Raised when more of the companies that stand are gone from the source than may be."""
+    """More active companies are missing from the source than ``max_removed_fraction`` allows; nothing was merged."""
+
+    code = "PTEC-E022"
+
+
+class ConflictError(PtecError):
+    """Another run wrote scores of the same model at the same time, in every attempt; run the command again."""
+
+    code = "PTEC-E023"
 
 
 class HeldError(PtecError):
-    """Raised when another run of the same model or alias is at work, or has taken over from this one."""
+    """Another run of the same model or alias is at work."""
+
+    code = "PTEC-E024"
+
+
+class WarehouseBusyError(PtecError):
+    """Another process uses the embedded warehouse."""
+
+    code = "PTEC-E025"
 
 
 class TrainingError(PtecError):
-    """Raised when training cannot go on, for instance because the loss is not finite."""
+    """Training that cannot continue, for instance because the loss is not finite."""
+
+    code = "PTEC-E030"
 
 
-def says_full_disk(words: str) -> bool:
-    """Tell whether another library's message is of a full disk, by words that quote nothing.
-
-    The system's by its number as safetensors gives it, SQLite's, Hadoop's, and Derby's, which goes on without writing.
-    """
-    return any(known in words for known in _FULL_DISK)
+def error_classes() -> list[type[PtecError]]:
+    """Return all error classes in the order of their codes; the first line of each docstring is its meaning."""
+    found: list[type[PtecError]] = [PtecError]
+    for kind in found:
+        found += kind.__subclasses__()
+    return sorted(found, key=lambda kind: kind.code)
 
 
 _FULL_DISK = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")
 
 
+def says_full_disk(message: str) -> bool:
+    """Return whether a message of another library is about a full disk: safetensors, SQLite, Hadoop or Derby."""
+    return any(known in message for known in _FULL_DISK)
+
+
 def hide_partitions(message: str) -> str:
-    """Leave the values out of the names of folders by which a table is partitioned: they may be companies' texts."""
+    """Remove the values from partition folders such as ``/name=value``: they may be companies' texts."""
     return re.sub(r"(/[^/=\n]*)=[^/\n]*", r"\1=...", message)
 
 
 @contextmanager
-def collect_errors(faults: list[str], where: str = "") -> Iterator[None]:
-    """Note the faults that end what is done inside, and go on, so that all checks have their say.
+def collect_errors(errors: list[str], prefix: str = "") -> Iterator[None]:
+    """Add the user errors of the block to a list in place of raising them, so that later checks run too.
 
     Args:
-        faults: gets them; who calls raises them.
-        where: stands before each.
+        errors: is extended; the caller raises it.
+        prefix: begins each message.
     """
     try:
         yield
     except UserError as error:
-        faults += [where + fault for fault in error.errors]
+        errors += [prefix + one for one in error.errors]
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Ask for the known name that a wrong one is most like, whatever its case, or say something else if none is."""
+    """Suggest the known name that is most similar to a wrong one, whatever its case; else return ``otherwise``."""
     lowered = {one.lower(): one for one in known}
     near = difflib.get_close_matches(name.lower(), lowered, n=1)
     return f"did you mean {lowered[near[0]]!r}?" if near else otherwise

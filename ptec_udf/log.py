@@ -1,4 +1,4 @@
-"""Progress of long work, on standard error: a moving bar on a terminal, plain lines in a log."""
+"""Messages and progress of long work, on standard error: text or JSON lines, and a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 _SECONDS_BETWEEN_LINES = 30.0
-_SECONDS_BETWEEN_LOOKS = 1.0
-_LEAST_WIDTH_OF_A_BAR = 120
+_SECONDS_BETWEEN_UPDATES = 1.0
+_MIN_WIDTH_WITH_BAR = 120
+
+logger = logging.getLogger("ptec")
+"""Messages of this package; nothing else is written to standard error."""
 
 
 class Step(Protocol):
@@ -27,92 +30,89 @@ class Step(Protocol):
         """Count items as done."""
 
 
-logger = logging.getLogger("ptec")
-"""Messages of this package; nothing else is written to standard error."""
+class _Formatter(logging.Formatter):
+    """Formats a message as text, with the level of warnings and errors, or as one JSON object."""
+
+    def __init__(self, form: str = "text", command: str = "") -> None:
+        super().__init__()
+        self.form, self.command = form, command
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one message; control characters are escaped."""
+        message, level = record.getMessage(), record.levelname.lower()
+        if self.form == "text":
+            return escape_control(message if record.levelno < logging.WARNING else f"{level}: {message}")
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"at": at, "level": level, "command": self.command, "message": message}
+        return escape_control(json.dumps(line, ensure_ascii=False))
 
 
-class _StderrHandler(logging.Handler):
-    """Writes each message as one line to standard error, as text or JSON."""
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to the standard error of the moment, which tests and schedulers replace."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        text = text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
-        line = _as_json(text) if _FORM["log"] == "json" else plain(text)
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+    @property
+    def stream(self) -> TextIO:
+        """Standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: TextIO) -> None:
+        pass
 
 
-logger.addHandler(_StderrHandler())
+_handler = _StderrHandler()
+_handler.setFormatter(_Formatter())
+logger.addHandler(_handler)
 logger.setLevel(logging.INFO)
 logger.propagate = False
 
 
-def plain(text: str) -> str:
-    """Write what a terminal would obey in place of showing it, but for the end of a line, as its number.
+def configure_log(form: str, command: str) -> None:
+    """Choose how this process prints its messages from now on.
 
-    It is written as JSON would write it, so that JSON means the same afterwards.
+    Args:
+        form: ``text`` or ``json``.
+        command: name of the command, a field of each JSON line.
     """
+    _handler.setFormatter(_Formatter(form, command))
+
+
+def escape_control(text: str) -> str:
+    r"""Replace characters that a terminal would obey, except line ends, by JSON escapes such as \u001b."""
     return "".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in text)
 
 
-def _escaped(letter: str) -> str:
-    units = letter.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex(" ", 2).split()
     return "".join(f"\\u{unit}" for unit in units)
 
 
-def say_as(log: str, command: str) -> None:
-    """Choose how this process prints its lines from now on: ``text`` or ``json``; the latter names the command."""
-    _FORM.update(log=log, command=command)
-
-
-_FORM = {"log": "text", "command": ""}
-
-
-def _as_json(text: str) -> str:
-    level, _, rest = text.partition(": ")
-    if level not in ("warning", "error"):
-        level, rest = "info", text
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = {"at": at, "level": level, "command": _FORM["command"], "message": rest}
-    return plain(json.dumps(line, ensure_ascii=False))
-
-
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Step]:
-    """Show how much of ``total`` items is done while the block runs."""
-    if sys.stderr.isatty():
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda done: bar.advance(task, done)
-    else:
-        yield _Lines(what, total)
+def progress(name: str, total: int) -> Iterator[Step]:
+    """Show how many of ``total`` items are done while the block runs."""
+    n_done = 0
 
+    def step(done: int, /) -> None:
+        nonlocal n_done
+        n_done += done
 
-class _Lines:
-    """Prints a line from time to time."""
+    def look(seconds: float) -> tuple[float, str]:
+        share = n_done / max(total, 1)
+        return share, f"{name}: {n_done} of {total}, {seconds_left(share, seconds)}"
 
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
-        self.started = self.last = time.monotonic()
-
-    def __call__(self, done: int, /) -> None:
-        self.done += done
-        now = time.monotonic()
-        if now - self.last >= _SECONDS_BETWEEN_LINES and self.done < self.total:
-            self.last = now
-            left = seconds_left(self.done / self.total, now - self.started)
-            logger.info(f"{self.what}: {self.done} of {self.total}, {left}")
+    with watched(look):
+        yield step
 
 
 @contextmanager
 def watched(look: Callable[[float], tuple[float, str]]) -> Iterator[None]:
-    """Show how far work is that others do, while the block waits for it.
+    """Show the progress of work in another thread or process while the block waits for it.
 
     Args:
-        look: is told the seconds since the begin, and says the share that is done, 0 to 1, and a line about it.
+        look: gets the seconds since the start; returns the share that is done, 0 to 1, and a line about it.
     """
     ended = threading.Event()
-    show = _bar if sys.stderr.isatty() else _lines
+    show = _show_bar if sys.stderr.isatty() else _log_lines
     thread = threading.Thread(target=show, args=(look, ended), daemon=True)
     thread.start()
     try:
@@ -122,24 +122,24 @@ def watched(look: Callable[[float], tuple[float, str]]) -> Iterator[None]:
         thread.join()
 
 
-def _bar(look: Callable[[float], tuple[float, str]], ended: threading.Event) -> None:
+def _show_bar(look: Callable[[float], tuple[float, str]], ended: threading.Event) -> None:
     """Move a bar on a terminal until the work has ended."""
     started, console = time.monotonic(), Console(stderr=True)
-    columns = [BarColumn()] if console.width >= _LEAST_WIDTH_OF_A_BAR else []  # the line says more
+    columns = [BarColumn()] if console.width >= _MIN_WIDTH_WITH_BAR else []  # the line says more
     with Progress(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
-        while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+        while not ended.wait(_SECONDS_BETWEEN_UPDATES):
             share, line = look(time.monotonic() - started)
             bar.update(task, completed=share, description=line)
 
 
-def _lines(look: Callable[[float], tuple[float, str]], ended: threading.Event) -> None:
-    """Print a line from time to time until the work has ended."""
+def _log_lines(look: Callable[[float], tuple[float, str]], ended: threading.Event) -> None:
+    """Log a line from time to time until the work has ended."""
     started = time.monotonic()
     while not ended.wait(_SECONDS_BETWEEN_LINES):
         logger.info(look(time.monotonic() - started)[1])
 
 
 def seconds_left(share: float, elapsed: float) -> str:
-    """Say how long the rest takes, for a line of progress."""
-    return f"about {elapsed * (1 - share) / share:.0f} s left" if share > 0 else "time left not known yet"
+    """Return the expected time of the rest, for a line of progress."""
+    return f"about {elapsed * (1 - share) / share:.0f} s left" if share > 0 else "time left unknown"

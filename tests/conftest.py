@@ -34,9 +34,9 @@ if (archive := Path(sys.prefix) / "classes.jsa").exists():
 def text_again() -> Iterator[None]:
     """Let no test leave its lines as JSON objects to the next one."""
     yield
-    from ptec_udf.log import say_as  # not before the settings above
+    from ptec_udf.log import configure_log  # not before the settings above
 
-    say_as("text", "")
+    configure_log("text", "")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from jobs import cli
 from jobs.command import Verdict, account, run_command
 from jobs.output import show_pairs, show_rows
 from ptec_udf.errors import UserError
-from ptec_udf.log import say_as
+from ptec_udf.log import configure_log
 
 COMMANDS = (
     *("init", "extract", "sql", "demo", "train", "search", "benchmark", "evaluate", "register", "promote"),
@@ -65,7 +65,7 @@ class TestHelp:
 
 class TestErrors:
     def test_user_error_is_one_line_each(self, capsys):
-        say_as("json", "ptec score")  # the form of an earlier command of this process
+        configure_log("json", "ptec score")  # the form of an earlier command of this process
         assert ends(UserError(["scource: unknown key", "out: must be set"])) == 2
         assert capsys.readouterr().err == "error: scource: unknown key\nerror: out: must be set\n"
 

@@ -16,7 +16,7 @@ from jobs.notice import noticed
 from ptec_udf.config import NoticeConfig, ScoreConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, ErrorBudgetError
-from ptec_udf.log import logger, say_as
+from ptec_udf.log import configure_log, logger
 from tests.receiver import Receiver
 
 NIGHT = {
@@ -56,7 +56,7 @@ def test_one_line_sums_a_night_up(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lines_are_json_objects_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    say_as("json", "ptec score")
+    configure_log("json", "ptec score")
     for text in ("run x: version 3", "warning: 2 rows have no 'key'", 'error: "quoted"\nand more'):
         logger.info(text)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

@@ -1,0 +1,36 @@
+"""Errors have stable codes, and all user errors are reported at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptec_udf.errors import ConfigError, SourceError, collect_errors, did_you_mean, error_classes, hide_partitions
+
+
+class TestErrors:
+    def test_have_codes_of_their_own_and_a_meaning(self):
+        codes = [kind.code for kind in error_classes()]
+        assert len(set(codes)) == len(codes) > 10
+        assert [code for code in codes if not code.startswith("PTEC-E")] == []
+        assert [kind for kind in error_classes() if not (kind.__doc__ or "").strip()] == []
+
+    def test_are_collected(self):
+        errors = []
+        with collect_errors(errors, "space: "):
+            raise ConfigError(["a", "b"])
+        with collect_errors(errors):
+            raise SourceError("c")
+        assert errors == ["space: a", "space: b", "c"]
+
+    def test_of_other_kinds_are_not_collected(self):
+        with pytest.raises(KeyError), collect_errors([]):
+            raise KeyError
+
+
+class TestMessages:
+    def test_suggest_the_nearest_name(self):
+        assert did_you_mean("LABLES", ["labels", "logits"]) == "did you mean 'labels'?"
+        assert did_you_mean("zzz", ["labels"], "known: labels") == "known: labels"
+
+    def test_hide_values_of_partitions(self):
+        assert hide_partitions("no file /t/name=Acme/part-0") == "no file /t/name=.../part-0"

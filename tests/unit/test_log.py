@@ -1,0 +1,72 @@
+"""Messages are one line of text or JSON each, and progress ends with the work."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from ptec_udf import log
+from ptec_udf.log import configure_log, escape_control, logger, progress, seconds_left, watched
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(log, "_SECONDS_BETWEEN_LINES", 0.01)
+    monkeypatch.setattr(log, "_SECONDS_BETWEEN_UPDATES", 0.01)
+
+
+class TestMessages:
+    def test_are_lines_of_text(self, capsys):
+        logger.info("done: 5 % of x")
+        logger.warning("late\x1b[2J")
+        assert capsys.readouterr().err == "done: 5 % of x\nwarning: late\\u001b[2J\n"
+
+    def test_are_lines_of_json(self, capsys):
+        configure_log("json", "ptec score")
+        logger.error("warning: two\nlines")
+        configure_log("text", "")
+        line = json.loads(capsys.readouterr().err)
+        assert line.pop("at").endswith("+00:00")
+        assert line == {"level": "error", "command": "ptec score", "message": "warning: two\nlines"}
+
+    def test_escape_what_a_terminal_obeys(self):
+        assert escape_control("ä\n\r\U000e0041") == "ä\n\\u000d\\udb40\\udc41"
+
+
+class TestProgress:
+    def test_is_logged_while_the_work_runs(self, soon, capsys):
+        with progress("epoch 1", 8) as step:
+            step(1)
+            step(1)
+            time.sleep(0.1)
+        shown = capsys.readouterr()
+        assert "epoch 1: 2 of 8, about " in shown.err
+        assert not shown.out
+        time.sleep(0.05)
+        assert not capsys.readouterr().err
+
+    def test_of_nothing_is_no_error(self, soon):
+        with progress("epoch 1", 0):
+            time.sleep(0.05)
+
+    @pytest.mark.parametrize(("width", "has_bar"), [("80", False), ("160", True)])
+    def test_moves_on_a_terminal(self, soon, monkeypatch, capsys, width, has_bar):
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+        looked = threading.Semaphore(0)
+        with watched(lambda _: looked.release() or (0.5, "half is done")):
+            assert all(looked.acquire(timeout=60) for _ in range(3))
+        shown = capsys.readouterr().err
+        assert "half is done" in shown
+        assert ("\u2501" in shown) == has_bar
+
+    def test_raises_the_error_of_the_work(self, soon):
+        with pytest.raises(KeyError), watched(lambda _: (0.0, "nothing")):
+            raise KeyError
+
+    def test_estimates_the_rest(self):
+        assert seconds_left(0.25, 10.0) == "about 30 s left"
+        assert seconds_left(0.0, 10.0) == "time left unknown"

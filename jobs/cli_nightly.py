@@ -51,10 +51,10 @@ def score(
     settings = {"source.version": source_version, **_model_settings(model)}
     settings |= {"retry_errors": retry_errors or None, "source.accept_new": accept_new_source or None}
     config = site.override(settings).score
-    from jobs.notice import noticed
+    from jobs.notice import notify_on_exit
     from ptec_udf.nightly.run import score as score_source
 
-    with noticed(config, "ptec score") as result:
+    with notify_on_exit(config, "ptec score") as result:
         result |= score_source(site.session("ptec score"), config)
     return result
 

@@ -1,4 +1,4 @@
-"""What a night says when it ends: one line, and a message to a webhook when somebody has to act."""
+"""The end of a run: one line, and a message to a webhook when somebody has to act."""
 
 from __future__ import annotations
 
@@ -8,90 +8,73 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from ptec_udf.config import NoticeConfig, ScoreConfig
+from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import PtecError
 from ptec_udf.log import configure_log, logger
 from ptec_udf.nightly.runs import FAILED
 
 RETRAIN = "retrain"
 
-_TRIES = 3
+_MAX_TRIES = 3
 _TIMEOUT_S = 10.0
+_FACTS = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped", "reused", "retrain")
 
 
 @contextmanager
-def noticed(night: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
-    """Say how a command ended, and tell the webhook of a failure or that it is time to train again.
+def notify_on_exit(config: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
+    """Log how a command ended, and notify the webhook of a failure or of the signal to retrain.
 
     Args:
-        night: what is scored, which tells one night from another; and under ``notice`` what is told, and where.
-        command: its name.
+        config: the run's configuration; its section ``notice`` names the webhook.
+        command: name of the command.
 
     Yields:
-        A mapping to be filled with the command's result.
+        A mapping for the command's result.
     """
-    config = night.notice
-    configure_log(config.log, command)
+    configure_log(config.notice.log, command)
     started, result = time.monotonic(), dict[str, Any]()
     try:
         yield result
     except BaseException as error:
-        run_id = getattr(error, "run_id", None)  # None where no run had begun
-        failed: dict[str, Any] = {"event": FAILED, "run_id": run_id, "outcome": FAILED}
-        failed |= {"error": _first_line(error), "seconds": round(time.monotonic() - started)}
-        _end(config, {"command": command} | failed, _which(night))
+        facts = {"run_id": getattr(error, "run_id", None), "outcome": FAILED, "error": _first_line(error)}
+        _report(config, command, FAILED, facts, started)
         raise
     shadows = {name: shadow["outcome"] for name, shadow in (result.get("shadows") or {}).items()}
-    names = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped", "reused", "retrain")
-    told = {"command": command, "event": _event(result, shadows, config.webhook_on)} | {
-        name: result.get(name) for name in names
-    }
-    told |= {"drifted": len(result.get("drifted") or ()), "seconds": round(time.monotonic() - started)}
-    _end(config, told | ({"shadows": shadows} if shadows else {}), _which(night))
+    facts = {name: result.get(name) for name in _FACTS}
+    facts |= {"drifted": len(result.get("drifted") or ()), "shadows": shadows}
+    # Nothing else reports that a shadow failed.
+    events = [FAILED] * (FAILED in shadows.values()) + [RETRAIN] * bool(result.get("retrain"))
+    event = next((event for event in events if event in config.notice.webhook_on), None)
+    _report(config, command, event, facts, started)
 
 
-def _which(night: ScoreConfig) -> dict[str, Any]:
-    """Say which night it is, of those that a webhook may hear of."""
-    return {
-        "source": night.source.table or night.source.path,
-        **({"model": night.model.id} if night.model.id else {"alias": night.model.alias}),
-        "database": night.warehouse.database,
-        "host": socket.gethostname(),
-    }
-
-
-def _event(result: dict[str, Any], shadows: dict[str, str], wanted: Sequence[str]) -> str | None:
-    """Say what somebody should know of: a shadow that failed counts as a failure, since nothing else tells of it.
-
-    Of both, a failure, unless the signal to train again alone is wanted: the message holds both all the same.
-    """
-    events = [FAILED] if FAILED in shadows.values() else []
-    events += [RETRAIN] if result.get("retrain") else []
-    return next((event for event in events if event in wanted), None)
-
-
-def _end(config: NoticeConfig, told: dict[str, Any], which: dict[str, Any]) -> None:
-    """Send the line where somebody is to act on it, with what tells this night from others, and print it.
-
-    Sent first, since it cannot be printed where the disk of a log is full.
-    """
-    facts = {
-        name: value for name, value in told.items() if value not in (None, {}) and name not in ("command", "event")
-    }
-    line = f"{told['command']} ended: " + ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
-    if config.webhook is not None and told["event"] in config.webhook_on:
-        said = f"{line} ({', '.join(f'{name} {value}' for name, value in which.items())})"
-        _send(config.webhook.get_secret_value(), {"text": said} | told | which)
+def _report(config: ScoreConfig, command: str, event: str | None, facts: dict[str, Any], started: float) -> None:
+    """Send the facts to the webhook if it wants the event, and log them as one line."""
+    facts = {name: value for name, value in facts.items() if value not in (None, {})}
+    facts["seconds"] = round(time.monotonic() - started)
+    line = f"{command} ended: " + ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
+    if config.notice.webhook is not None and event in config.notice.webhook_on:
+        run = _describe(config)
+        text = f"{line} ({', '.join(f'{name} {value}' for name, value in run.items())})"
+        message = {"text": text, "command": command, "event": event} | facts | run
+        _send(config.notice.webhook.get_secret_value(), message)
     logger.info(line)
 
 
+def _describe(config: ScoreConfig) -> dict[str, Any]:
+    """Return what tells a run from others that use the same webhook."""
+    model = {"model": config.model.id} if config.model.id else {"alias": config.model.alias}
+    source = {"source": config.source.table or config.source.path}
+    return source | model | {"database": config.warehouse.database, "host": socket.gethostname()}
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Takes a redirect for an error: what would be sent on is a GET without the message."""
+    """Treats a redirect as an error: following it would send a GET without the message."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         """Return no request."""
@@ -101,27 +84,24 @@ _opener = urllib.request.build_opener(_NoRedirect)
 
 
 def _send(url: str, message: dict[str, Any]) -> None:
-    """Post a message; that it cannot be delivered is said, and changes nothing else.
-
-    The address may hold a secret, so that only its host is named.
-    """
+    """Post a message; a failure is logged with the host alone, since the address may be a secret."""
     body = json.dumps(message, default=str).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    for attempt in range(1, _TRIES + 1):
+    for attempt in range(1, _MAX_TRIES + 1):
         try:
             with _opener.open(request, timeout=_TIMEOUT_S):
                 return
         except urllib.error.HTTPError as error:
-            fault = f"it answered {error.code}"
+            reason = f"HTTP status {error.code}"
         except (OSError, http.client.HTTPException, ValueError) as error:
-            fault = type(error).__name__
-        if attempt < _TRIES:
+            reason = type(error).__name__
+        if attempt < _MAX_TRIES:
             time.sleep(2.0**attempt)
-    logger.warning(f"the webhook at {urlsplit(url).hostname} could not be told: {fault}")
+    logger.warning(f"the webhook at {urlsplit(url).hostname} did not accept the message: {reason}")
 
 
 def _first_line(error: BaseException) -> str:
-    """Say what failed; of errors that are not our own only their kind, since a message may quote a text."""
+    """Return our own message, but only the kind of another error: its message may quote a text."""
     return str(error).splitlines()[0] if isinstance(error, PtecError) and str(error) else type(error).__name__
 
 

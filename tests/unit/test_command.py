@@ -67,7 +67,7 @@ class TestErrors:
     def test_user_error_is_one_line_each(self, capsys):
         configure_log("json", "ptec score")  # the form of an earlier command of this process
         assert ends(UserError(["scource: unknown key", "out: must be set"])) == 2
-        assert capsys.readouterr().err == "error: scource: unknown key\nerror: out: must be set\n"
+        assert capsys.readouterr().err == "error: PTEC-E010 scource: unknown key\nerror: PTEC-E010 out: must be set\n"
 
     def test_unexpected_error_names_the_place_only(self, capsys):
         assert ends(ValueError("a secret text")) == 1

@@ -9,7 +9,7 @@ from ptec_udf.errors import ConfigError, SourceError, collect_errors, did_you_me
 
 class TestErrors:
     def test_have_codes_of_their_own_and_a_meaning(self):
-        codes = [kind.code for kind in error_classes()]
+        codes = [kind.code for kind in error_classes() if kind.__module__ == ConfigError.__module__]
         assert len(set(codes)) == len(codes) > 10
         assert [code for code in codes if not code.startswith("PTEC-E")] == []
         assert [kind for kind in error_classes() if not (kind.__doc__ or "").strip()] == []

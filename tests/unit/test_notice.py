@@ -1,203 +1,133 @@
-"""The end of a night: one line, lines as JSON, and a webhook that is told what somebody has to act on."""
+"""The end of a run is one line, and a webhook is notified when somebody has to act."""
 
 from __future__ import annotations
 
-import json
 import socket
-import sys
-from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jobs.notice import noticed
-from ptec_udf.config import NoticeConfig, ScoreConfig
+from jobs.notice import notify_on_exit
+from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, ErrorBudgetError
-from ptec_udf.log import configure_log, logger
 from tests.receiver import Receiver
 
-NIGHT = {
+RESULT = {
     "run_id": "abc-1",
     "outcome": "done",
     "counts": {"ok": 5, "error": 1},
     "skipped": 3,
     "reused": 0,
-    "drifted": ["all language: PSI 2.00 against nights, limit 0.26"],
+    "drifted": ["all status: PSI 2.00 against runs, limit 0.25"],
     "retrain": False,
 }
+FAILED_SHADOW = {"shadows": {"challenger": {"outcome": "failed"}}}
 
 
-def of(notice: NoticeConfig) -> ScoreConfig:
+def config(**notice: Any) -> ScoreConfig:
     return ScoreConfig.model_validate({"source": {"table": "crm.companies"}, "notice": notice})
 
 
-def night(config: NoticeConfig, result: dict[str, Any]) -> None:
-    with noticed(of(config), "ptec score") as found:
+def end(result: dict[str, Any], **notice: Any) -> None:
+    with notify_on_exit(config(**notice), "ptec score") as found:
         found |= result
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A night takes 754 seconds."""
-    monkeypatch.setattr("jobs.notice.time", SimpleNamespace(monotonic=iter((100.0, 854.2)).__next__))
+class TestLine:
+    def test_sums_up_a_run(self, capsys: pytest.CaptureFixture[str]) -> None:
+        end(RESULT)
+        assert capsys.readouterr().err == (
+            "ptec score ended: run_id abc-1, outcome done, counts (ok 5, error 1), skipped 3, reused 0, retrain false, "
+            "drifted 1, seconds 0\n"
+        )
 
 
-@pytest.mark.usefixtures("clock")
-def test_one_line_sums_a_night_up(capsys: pytest.CaptureFixture[str]) -> None:
-    night(NoticeConfig(), NIGHT)
-    said = capsys.readouterr().err
-    assert said == (
-        "ptec score ended: run_id abc-1, outcome done, counts (ok 5, error 1), skipped 3, reused 0, retrain false, "
-        "drifted 1, seconds 754\n"
+class TestWebhook:
+    def test_hears_nothing_of_a_quiet_run(self, receiver: Receiver) -> None:
+        end(RESULT, webhook=receiver.url)
+        assert receiver.got == []
+
+    def test_hears_the_signal_to_retrain(self, receiver: Receiver) -> None:
+        end(RESULT | {"retrain": True}, webhook=receiver.url)
+        (message,) = receiver.got
+        assert (message["event"], message["run_id"], message["drifted"]) == ("retrain", "abc-1", 1)
+        assert message["text"].startswith("ptec score ended: run_id abc-1")
+        end(RESULT | {"retrain": True}, webhook=receiver.url, webhook_on=["failed"])
+        assert len(receiver.got) == 1
+
+    @pytest.mark.parametrize(
+        ("error", "shown"),
+        [
+            (ErrorBudgetError("12 of 40 companies have errors\n  9 keys: 'a'", "x"), "12 of 40 companies have errors"),
+            (ConfigError(["source: one", "two"]), "source: one"),
+            (ValueError("the text of a company"), "ValueError"),
+            (KeyboardInterrupt(), "KeyboardInterrupt"),
+        ],
     )
+    def test_hears_a_failure_without_company_text(self, receiver: Receiver, error: BaseException, shown: str) -> None:
+        with pytest.raises(type(error)), notify_on_exit(config(webhook=receiver.url), "ptec score"):
+            raise error
+        (message,) = receiver.got
+        assert (message["event"], message["error"]) == ("failed", shown)
+        run = {"source": "crm.companies", "alias": "champion", "database": "ptec", "host": socket.gethostname()}
+        assert run.items() <= message.items()
+        facts = ", ".join(f"{name} {value}" for name, value in run.items())
+        assert message["text"] == f"ptec score ended: outcome failed, error {shown}, seconds 0 ({facts})"
+
+    def test_hears_of_a_failed_shadow(self, receiver: Receiver) -> None:
+        both = RESULT | FAILED_SHADOW | {"retrain": True}
+        end(RESULT | FAILED_SHADOW, webhook=receiver.url)
+        end(both, webhook=receiver.url)
+        end(both, webhook=receiver.url, webhook_on=["retrain"])
+        assert [one["event"] for one in receiver.got] == ["failed", "failed", "retrain"]
+        assert receiver.got[0]["shadows"] == {"challenger": "failed"}
+
+    def test_that_fails_is_tried_again_and_ends_no_run(
+        self, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for answers in ([503, 200], [500] * 3, [302] * 3):
+            receiver.answers = list(answers)
+            end(RESULT | {"retrain": True}, webhook=receiver.url)
+            assert receiver.answers == []
+        for url in ("http://127.0.0.1:1/secret-token", "http://a..b/secret-token"):
+            end(RESULT | {"retrain": True}, webhook=url)
+        shown = capsys.readouterr().err
+        for status in (500, 302):
+            assert f"warning: the webhook at 127.0.0.1 did not accept the message: HTTP status {status}" in shown
+        assert "secret-token" not in shown
 
 
-def test_lines_are_json_objects_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_log("json", "ptec score")
-    for text in ("run x: version 3", "warning: 2 rows have no 'key'", 'error: "quoted"\nand more'):
-        logger.info(text)
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(line["level"], line["message"]) for line in lines] == [
-        ("info", "run x: version 3"),
-        ("warning", "2 rows have no 'key'"),
-        ("error", '"quoted"\nand more'),
-    ]
-    assert {line["command"] for line in lines} == {"ptec score"}
-    assert all(line["at"].endswith("+00:00") for line in lines)
+class TestSecrets:
+    @pytest.mark.parametrize(
+        ("override", "error"),
+        [
+            ("notice.webhook=ftp://host/secret-token", "notice.webhook: must be an address that begins with https://"),
+            ("notice.webhook=https://host:port/secret-token", "notice.webhook: must be an address"),
+            ("notice.webhook='https://ho st/secret-token'", "notice.webhook: must be an address"),
+            ("notice=https://host/secret-token", "notice: "),
+            ("notice.webhook: [secret-token", "--set takes"),
+            ("notice.webhook=[secret-token", "--set notice.webhook: the value is not YAML"),
+            ("warehouse.remote=sc://host;token=secret-token", "warehouse.remote: must be an address"),
+            ("warehouse.remote=sc://user:secret-token@host", "warehouse.remote: must be an address"),
+            ("warehouse.spark=[secret-token]", "warehouse.spark: "),
+            ("warehouse.spark={spark.hadoop.fs.s3a.secret.key: [secret-token]}", "warehouse.spark.spark.hadoop"),
+        ],
+    )
+    def test_are_not_quoted_by_errors(self, override: str, error: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            load_config(ScoreConfig, None, ["source.table=x", override])
+        assert any(one.startswith(error) for one in refused.value.errors), refused.value.errors
+        assert "secret-token" not in str(refused.value)
 
+    def test_are_not_quoted_from_a_broken_file(self, tmp_path: Path) -> None:
+        (tmp_path / "ptec.yaml").write_text("notice:\n  webhook: 'https://host/secret-token\n", "utf-8")
+        with pytest.raises(ConfigError, match=r"is not YAML: .*, line ") as refused:
+            load_config(ScoreConfig, tmp_path / "ptec.yaml")
+        assert "secret-token" not in str(refused.value)
 
-def test_a_quiet_night_tells_nobody(receiver: Receiver) -> None:
-    night(NoticeConfig(webhook=receiver.url), NIGHT)
-    assert receiver.got == []
-
-
-def test_the_signal_to_train_again_is_told(receiver: Receiver) -> None:
-    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
-    (message,) = receiver.got
-    assert (message["event"], message["run_id"], message["drifted"]) == ("retrain", "abc-1", 1)
-    assert message["text"].startswith("ptec score ended: run_id abc-1")
-    night(NoticeConfig(webhook=receiver.url, webhook_on=["failed"]), NIGHT | {"retrain": True})
-    assert len(receiver.got) == 1
-
-
-@pytest.mark.usefixtures("receiver", "clock")  # in this order: both set the time
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (
-            ErrorBudgetError(
-                "12 of 40 companies have errors\n  9 without a score: keys 'a'", "more than 0.1 have errors"
-            ),
-            "12 of 40 companies have errors",
-        ),
-        (ConfigError(["source: one", "two"]), "source: one"),
-        (ValueError("the text of a company"), "ValueError"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
-    ],
-)
-def test_a_failure_is_told_without_what_it_may_quote(
-    receiver: Receiver, capsys: pytest.CaptureFixture[str], error: BaseException, told: str
-) -> None:
-    with pytest.raises(type(error)), noticed(of(NoticeConfig(webhook=receiver.url)), "ptec score"):
-        raise error
-    (message,) = receiver.got
-    assert (message["event"], message["error"]) == ("failed", told)
-    line = f"ptec score ended: outcome failed, error {told}, seconds 754"
-    assert capsys.readouterr().err == f"{line}\n"
-    which = {"source": "crm.companies", "alias": "champion", "database": "ptec", "host": socket.gethostname()}
-    assert which.items() <= message.items()
-    assert message["text"] == f"{line} ({', '.join(f'{name} {value}' for name, value in which.items())})"
-
-
-def test_a_failure_is_told_although_the_disk_of_the_log_is_full(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
-        patch.setattr(sys, "stderr", full)
-        with pytest.raises(OSError, match="No space left"), noticed(of(NoticeConfig(webhook=receiver.url)), "night"):
-            logger.info("a line")
-        with suppress(OSError):  # what is left in the buffer
-            full.close()
-    assert [(one["event"], one["error"]) for one in receiver.got] == [("failed", "OSError")]
-
-
-def test_a_shadow_that_failed_is_told(receiver: Receiver) -> None:
-    night(NoticeConfig(webhook=receiver.url), NIGHT | {"shadows": {"challenger": {"outcome": "failed"}}})
-    assert receiver.got[0]["event"] == "failed"
-    assert receiver.got[0]["shadows"] == {"challenger": "failed"}
-
-
-def test_a_failed_shadow_does_not_hide_the_signal_from_who_wants_it_alone(receiver: Receiver) -> None:
-    both = NIGHT | {"retrain": True, "shadows": {"challenger": {"outcome": "failed"}}}
-    night(NoticeConfig(webhook=receiver.url, webhook_on=["retrain"]), both)
-    night(NoticeConfig(webhook=receiver.url), both)
-    assert [(one["event"], one["retrain"]) for one in receiver.got] == [("retrain", True), ("failed", True)]
-
-
-def test_a_webhook_that_fails_is_tried_again_and_never_ends_a_night(
-    receiver: Receiver, capsys: pytest.CaptureFixture[str]
-) -> None:
-    receiver.answers = [503, 200]
-    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
-    assert len(receiver.got) == 2
-    receiver.answers = [500] * 3
-    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
-    assert (len(receiver.got), receiver.answers) == (5, [])
-    receiver.answers = [302] * 3
-    night(NoticeConfig(webhook=receiver.url), NIGHT | {"retrain": True})
-    night(NoticeConfig(webhook="http://127.0.0.1:1/secret-token"), NIGHT | {"retrain": True})
-    night(NoticeConfig(webhook="http://a..b/secret-token"), NIGHT | {"retrain": True})
-    said = capsys.readouterr().err
-    for code in (500, 302):
-        assert f"warning: the webhook at 127.0.0.1 could not be told: it answered {code}" in said
-    assert "secret-token" not in said
-
-
-@pytest.mark.parametrize(
-    ("override", "says"),
-    [
-        (
-            "notice.webhook=ftp://host/secret-token",
-            "notice.webhook: must be an address that begins with https:// or http",
-        ),
-        ("notice.webhook=https://host:port/secret-token", "notice.webhook: must be an address"),
-        ("notice.webhook='https://ho st/secret-token'", "notice.webhook: must be an address"),
-        ("notice=https://host/secret-token", "notice: "),
-        ("notice.webhook: [secret-token", "--set takes"),
-        ("notice.webhook=[secret-token", "--set notice.webhook: the value is not YAML"),
-        (
-            "warehouse={folder: null, artifacts: x, remote: 'http://h/secret-token'}",
-            "warehouse.remote: must be an address",
-        ),
-        ("warehouse.remote=sc://host/;token=secret-token", "warehouse.remote: must be null unless warehouse.folder"),
-        ("warehouse.remote=sc://host;token=secret-token", "warehouse.remote: must be an address"),
-        ("warehouse.remote=sc://user:secret-token@host", "warehouse.remote: must be an address"),
-        ("warehouse.spark=spark.hadoop.fs.s3a.secret.key=secret-token", "warehouse.spark: "),
-        ("warehouse.spark=[secret-token]", "warehouse.spark: "),
-        ("warehouse.spark={spark.hadoop.fs.s3a.secret.key: [secret-token]}", "warehouse.spark.spark.hadoop"),
-    ],
-)
-def test_an_address_that_is_none_is_refused_untold(override: str, says: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        load_config(ScoreConfig, None, ["source.table=x", override])
-    assert any(fault.startswith(says) for fault in refused.value.errors), refused.value.errors
-    assert "secret-token" not in str(refused.value)
-
-
-def test_a_file_that_is_not_yaml_is_not_quoted(tmp_path: Path) -> None:
-    (tmp_path / "score.yaml").write_text("notice:\n  webhook: 'https://host/secret-token\n", "utf-8")
-    with pytest.raises(ConfigError, match=r"is not YAML: .*, line ") as refused:
-        load_config(ScoreConfig, tmp_path / "score.yaml")
-    assert "secret-token" not in str(refused.value)
-
-
-def test_secrets_are_in_no_dump() -> None:
-    config = load_config(ScoreConfig, None, ["source.table=x", "notice.webhook=https://host/secret-token"])
-    assert "secret-token" not in config.model_dump_json() + str(config)
-    again = ScoreConfig.model_validate(config.model_dump())
-    assert again.notice.webhook == config.notice.webhook
-    warehouse = "warehouse={folder: null, artifacts: x, remote: 'sc://h/;token=secret-token', spark: {a: secret-token}}"
-    assert "secret-token" not in load_config(ScoreConfig, None, ["source.table=x", warehouse]).stored()
+    def test_are_in_no_dump(self) -> None:
+        made = config(webhook="https://host/secret-token")
+        assert "secret-token" not in made.model_dump_json() + str(made)
+        assert ScoreConfig.model_validate(made.model_dump()).notice.webhook == made.notice.webhook

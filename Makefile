@@ -1,82 +1,87 @@
-# Every target builds what it needs in .venv; a second run only looks at the stamp files.
-# PYTHON=... names another interpreter for a new .venv; DEMO_ARGS=... is handed to `ptec demo`.
+# Each target builds what it needs in .venv; a second run only compares stamp files.
+# PYTHON=... names another interpreter for a new .venv; DEMO_ARGS=... is passed to `ptec demo`.
 
 SHELL := /bin/sh
 PYTHONS := python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
-# Named by the Java that made the archive, of which there is one: another Java passes it over, and does not say so.
+LONG := .venv/.installed-long
+# Named by the Java that made the archive: another Java ignores it without a message.
 WARM := .venv/.warm-spark-$(shell "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 | cksum | cut -d ' ' -f 1)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-# Two processes; a file's tests stay in one. Files go in the order given, and each process has a Spark session of its own.
+# Two processes, each with a Spark session of its own; the tests of a file share one. Files run in the order given.
 IN_TWO := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
-ON_SPARK := $(IN_TWO) --no-loadscope-reorder tests/e2e tests/faults tests/spark
+SPARK_TESTS := --no-loadscope-reorder tests/e2e tests/faults tests/spark
+# uv installs in a fraction of pip's time; where it is missing, pip does.
+INSTALL = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$(1)]'; \
+  else $(BIN)/python -m pip install --quiet -e '.[$(1)]'; fi
 
-.PHONY: help demo test test-long test-unit test-spark test-documents lint audit wheel wheel-check clean java
+.PHONY: help demo test test-long test-unit test-spark lint types audit wheel wheel-check clean java
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: java $(DEMO)  ## train a small model and score the shipped companies for two nights, on this machine (DEMO_ARGS="--folder x")
+demo: java $(DEMO)  ## train a small model and score fictional companies, on this machine (DEMO_ARGS="--folder x")
 	@$(BIN)/ptec demo $(DEMO_ARGS)
 
-test: java $(DEV) lint audit wheel-check test-unit $(WARM)  ## all that CI runs
-	@$(ON_SPARK) -m "not long"
+test: test-unit test-spark  ## the tests that CI runs
 
-test-long: java $(WARM)  ## the tests that `make test` leaves out: the pages' commands, benchmarks, deliveries; an hour or more
-	@$(ON_SPARK) -m long
+test-unit: $(DEV)  ## tests without Spark
+	@OMP_NUM_THREADS=1 $(IN_TWO) -m "not long" tests/unit
 
-test-unit: $(DEV)  ## tests without Spark, in seconds
-	@OMP_NUM_THREADS=1 $(IN_TWO) tests/unit
+test-spark: java $(WARM)  ## tests on Spark, and commands end to end
+	@$(IN_TWO) $(SPARK_TESTS) -m "not long"
 
-test-spark: java $(WARM)  ## tests on Spark, and the commands end to end
-	@$(ON_SPARK) -m "not long" --ignore=tests/e2e/test_documents.py
+test-long: java $(LONG) $(WARM)  ## tests that `make test` leaves out: all kill points, other readers, deliveries, pages
+	@OMP_NUM_THREADS=1 $(IN_TWO) $(SPARK_TESTS) tests/unit -m long
 
-test-documents: java $(DEV)  ## run every command that the pages show, in their order
-	@$(BIN)/python -m pytest tests/e2e/test_documents.py
-
-lint: $(DEV)  ## ruff and mypy; changes nothing
+lint: $(DEV)  ## ruff; changes nothing
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: $(DEV)  ## mypy
 	@$(BIN)/mypy
 
-audit: $(DEV)  ## compare what is installed with known vulnerabilities; without a network it says so
+audit: $(DEV)  ## compare installed packages with known vulnerabilities; passes without a network
 	@$(BIN)/python .ci/audit.py
 
-wheel: $(DEV)  ## build dist/*.whl, the file for an executor's environment, and dist/sbom.cdx.json, what it needs
+wheel: $(DEV)  ## build dist/*.whl, the file for an executor's environment, and dist/sbom.cdx.json, its dependencies
 	@rm -rf build dist
 	@$(BIN)/python -m build --quiet --wheel --no-isolation
 	@$(BIN)/python -m cyclonedx_py environment --output-format JSON --output-file dist/sbom.cdx.json $(BIN)/python
 	@ls dist/*
 
-wheel-check: wheel  ## install the wheel away from the checkout, import all of it and run ptec
+wheel-check: wheel  ## install the wheel outside the checkout, import all of it and run ptec
 	@$(BIN)/python .ci/check_wheel.py dist/*.whl
 
 clean:  ## remove .venv and what was built
 	@rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-# A pyenv shim exists for versions that it cannot run, and some systems ship Python without venv: so each one is tried.
+# Each one is tried: a pyenv shim may name a version that is not there, and some systems have Python without venv.
 $(BIN)/python:
 	@for python in $(or $(PYTHON),$(PYTHONS)); do \
 	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
-	  echo "creating .venv with $$("$$python" --version)"; exec "$$python" -m venv --clear .venv; \
+	  echo "creating .venv with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear .venv && { $(BIN)/python -m pip install --quiet uv || true; }; exit; \
 	done; \
-	echo "No Python 3.11, 3.12 or 3.13 with venv among: $(or $(PYTHON),$(PYTHONS)); install one or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
+	echo "No Python 3.11, 3.12 or 3.13 with venv among: $(or $(PYTHON),$(PYTHONS)); install one or set PYTHON=/path/to/python3.12" >&2; exit 1
 
-# The stamp comes last, so that an installation which was interrupted is done again.
+# The stamp comes last, so that an interrupted installation is repeated.
 $(DEMO): $(BIN)/python setup.py
-	@echo "installing the demo's packages into .venv (the first time some minutes, and about 5 GB to download)"
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-	@$(BIN)/python -m pip install --quiet -e '.[demo]'
+	@echo "installing the demo's packages into .venv (the first time some minutes, about 5 GB)"
+	@$(call INSTALL,demo)
 	@touch $@
 
 $(DEV): $(BIN)/python setup.py
-	@echo "installing the developer's packages into .venv (the first time some minutes, and about 5 GB to download)"
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-	@$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@echo "installing the developer's packages into .venv (the first time some minutes, about 5 GB)"
+	@$(call INSTALL,dev)
 	@touch $(DEMO) $@
+
+$(LONG): $(DEV)
+	@$(call INSTALL,long)
+	@touch $@
 
 $(WARM): $(DEV) conf/spark-defaults.conf .ci/warm_spark.py
 	@rm -f .venv/.warm-spark*
@@ -88,4 +93,4 @@ java:
 	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; \
 	version=$$("$$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p'); \
 	[ "$${version:-0}" -ge 17 ] || { \
-	  echo "Spark needs Java 17 or newer, found $${version:-none} at $$java: install openjdk-17-jre-headless (or your system's like) or point JAVA_HOME to it" >&2; exit 1; }
+	  echo "Spark needs Java 17 or newer, found $${version:-none} at $$java: install openjdk-17-jre-headless (or your system's package) or set JAVA_HOME" >&2; exit 1; }

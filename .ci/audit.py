@@ -1,6 +1,6 @@
-"""Compare installed packages with known vulnerabilities: exit code 1 if there are any, 0 where nobody can be asked.
+"""Compare installed packages with known vulnerabilities: exit code 1 if there are any, 0 without a network.
 
-Run by ``make audit``. Exit code 2: what asks cannot be run.
+Run by ``make audit``. Exit code 2: pip-audit cannot be run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _CANNOT_RUN = 2
 
 
 def main() -> int:
-    """Ask, print what was found, return the exit code."""
+    """Run pip-audit, print what it found, return the exit code."""
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off", "--timeout", "10"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        print(f"audit: nobody answered in {_TIMEOUT_S} s; nothing was compared")
+        print(f"audit: no answer in {_TIMEOUT_S} s; nothing was compared")
         return 0
     try:
         packages = json.loads(done.stdout)["dependencies"]
@@ -35,8 +35,8 @@ def main() -> int:
     found = [(package, vulnerability) for package in compared for vulnerability in package["vulns"]]
     print(f"audit: {len(compared)} of {len(packages)} packages compared, {len(found)} known vulnerabilities")
     for package, vulnerability in found:
-        mended = ", ".join(vulnerability["fix_versions"]) or "no version yet"
-        print(f"  {package['name']} {package['version']}: {vulnerability['id']}, mended in {mended}")
+        fixed = ", ".join(vulnerability["fix_versions"]) or "no version yet"
+        print(f"  {package['name']} {package['version']}: {vulnerability['id']}, fixed in {fixed}")
     return 1 if found else 0
 
 

@@ -61,7 +61,6 @@ def run(folder: Path) -> dict[str, Any]:
     spark = site.session("ptec demo")
 
     logger.info("\n1. a table of companies")
-    spark.sql("CREATE DATABASE IF NOT EXISTS ptec")
     _frame(spark, "companies.jsonl").write.format("delta").saveAsTable(TABLE)
     logger.info("\n2. extract")
     extracted = extract(site)

@@ -1,4 +1,4 @@
-"""What a command loads before it can begin."""
+"""Modules that a command loads before it starts its work."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import json
 import subprocess
 import sys
 
-SLOW = {"torch", "transformers", "sklearn", "pandas"}
+import pytest
+
+MODELS = {"torch", "transformers", "sklearn", "peft"}
 
 
-def loaded_by(module: str) -> set[str]:
-    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+def loaded_by(*modules: str) -> set[str]:
+    code = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))
 
 
-def test_sql_begins_without_a_language_model() -> None:
-    loaded = loaded_by("jobs.sql")
-    assert "jobs.sql" in loaded
-    assert loaded & SLOW == set()
-
-
-def test_a_nights_driver_begins_without_what_its_workers_score_with() -> None:
-    of_workers = {"transformers", "torch._dynamo", "ptec_udf.engine.scorer"}
-    assert loaded_by("jobs.score") & of_workers == set()
-    assert loaded_by("ptec_udf.engine.daemon") >= of_workers
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        (["jobs.cli"], {*MODELS, "pyspark", "pandas", "numpy", "pydantic", "yaml"}),  # ptec --help in 0.4 s
+        (["jobs.site"], {*MODELS, "pyspark", "pandas"}),
+        (["jobs.sql"], {*MODELS, "pandas"}),
+        (["jobs.notice", "ptec_udf.nightly.run"], {"transformers", "torch._dynamo", "ptec_udf.engine.scorer"}),
+    ],
+    ids=["help", "site", "sql", "score"],
+)
+def test_a_command_loads_little(modules: list[str], absent: set[str]) -> None:
+    loaded = loaded_by(*modules)
+    assert set(modules) <= loaded
+    assert loaded & absent == set()

@@ -18,7 +18,7 @@ SPARK_TESTS := --no-loadscope-reorder tests/e2e tests/faults tests/spark
 INSTALL = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$(1)]'; \
   else $(BIN)/python -m pip install --quiet -e '.[$(1)]'; fi
 
-.PHONY: help demo test test-long test-unit test-spark lint types audit wheel wheel-check clean java
+.PHONY: help demo test test-long test-unit test-spark reference lint types audit wheel wheel-check clean java
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ test-spark: java $(WARM)  ## tests on Spark, and commands end to end
 
 test-long: java $(LONG) $(WARM)  ## tests that `make test` leaves out: all kill points, other readers, deliveries, pages
 	@OMP_NUM_THREADS=1 $(IN_TWO) $(SPARK_TESTS) tests/unit -m long
+
+reference: $(DEV)  ## write conf/ptec.yaml from the configuration classes
+	@rm -f conf/ptec.yaml
+	@$(BIN)/python -m jobs.cli init --full --out conf/ptec.yaml
 
 lint: $(DEV)  ## ruff; changes nothing
 	@$(BIN)/ruff check .

@@ -100,7 +100,7 @@ class TestPaths:
 class TestGenerated:
     def test_reference_is_the_generated_file(self) -> None:
         shown = (Path(__file__).parents[2] / "conf" / "ptec.yaml").read_text(encoding="utf-8")
-        assert shown == full_file(), "run: python -m jobs.cli init --full --out conf/ptec.yaml, after removing it"
+        assert shown == full_file(), "run: make reference"
 
     def test_reference_is_valid_and_complete(self, tmp_path: Path) -> None:
         file = tmp_path / "ptec.yaml"

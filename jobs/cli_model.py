@@ -57,10 +57,10 @@ def search(
     trials: Annotated[int | None, typer.Option(min=1, help="Trainings with different settings.")] = None,
 ) -> dict[str, Any]:
     """Search training settings on validation; finished trials are kept, so a search can continue or grow."""
-    from training.search.config import SearchConfig
+    from training.search import SearchConfig
 
     config = site.override({"search.out": out, "search.trials": trials}).section(SearchConfig, "search")
-    from training.search.run import search as run_search  # loads torch
+    from training.search import search as run_search  # loads torch
 
     return run_search(config)
 
@@ -194,10 +194,10 @@ def recalibrate(
     out: Annotated[Path | None, typer.Option(help="Folder of the new artifact (recalibrate.out).")] = None,
 ) -> dict[str, Any]:
     """Derive a model with new calibration or thresholds from stored logits, without scoring."""
-    from training.calibrate.recalibration.config import RecalibrateConfig
+    from training.calibrate.config import RecalibrateConfig
 
     config = site.override({"recalibrate.out": out}).section(RecalibrateConfig, "recalibrate")
-    from training.calibrate.recalibration.recalibrate import recalibrate as derive_model  # needs the extra train
+    from training.calibrate.recalibrate import recalibrate as derive_model  # needs the extra train
 
     return derive_model(site.open_warehouse("ptec recalibrate"), config)
 

@@ -15,7 +15,7 @@ from ptec_udf.warehouse.tables import Warehouse
 from training.data.folder import read_extract_record
 from training.evaluate.config import EvaluateConfig
 from training.evaluate.gate import apply_gate
-from training.evaluate.record import keep, readings
+from training.evaluate.record import n_evaluations, of_pair, save
 
 
 def run(site: Site, model_id: str) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _compare(
     warehouse: Warehouse, config: EvaluateConfig, challenger: dict[str, Any], champion: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Measure both models, apply the gate and record the result."""
-    from training.evaluate.evaluate import evaluate  # needs the extra train
+    from training.evaluate.compare import evaluate  # needs the extra train
 
     new = load_artifact(challenger["location"], challenger["model_id"])
     current = load_artifact(champion["location"], champion["model_id"]) if champion else None
@@ -63,13 +63,18 @@ def _compare(
     outcomes = apply_gate(found, config.gate) if champion else []
     pair = (current.model_id if current else None, new.model_id)
     fingerprint = read_extract_record(config.extract)["fingerprint"]
-    row = keep(warehouse, config, pair, found, outcomes, fingerprint, account())
+    if pair[0] and (earlier := of_pair(warehouse, pair[0], pair[1])):
+        logger.warning(
+            f"these models have been compared {len(earlier)} times before: ptec promote goes by the first, "
+            f"{earlier[0]['evaluation_id']}; this one is shown only"
+        )
+    row = save(warehouse, config, pair, found, outcomes, fingerprint, account())
     return {
         "model_id": row["challenger_id"],
         **{name: value for name, value in row.items() if name not in ("challenger_id", "labels", "resamples", "who")},
         "labels": len(found.labels),
         "differences": [one.model_dump() for one in found.differences if one.label is None],
-        "readings": readings(warehouse, fingerprint, config.split),
+        "n_evaluations": n_evaluations(warehouse, fingerprint, config.split),
     }
 
 
@@ -82,7 +87,7 @@ def show(result: dict[str, Any]) -> None:
         show_rows([_line(name, value, current.get(name), gains.get(name)) for name, value in figures.items()])
     outcomes = {True: "passed", False: "BROKEN"}
     rules = result.get("rules", [])
-    show_pairs({f"rule {rule['rule']}": f"{outcomes[rule['passed']]}: {rule['says']}" for rule in rules})
+    show_pairs({f"rule {rule['rule']}": f"{outcomes[rule['passed']]}: {rule['message']}" for rule in rules})
 
 
 def _line(name: str, value: float | None, current: float | None, gain: dict[str, Any] | None) -> dict[str, Any]:

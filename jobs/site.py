@@ -32,10 +32,10 @@ SECTIONS = {
     "housekeeping": "ptec_udf.monitor.housekeeping:HousekeepingConfig",
     "extract": "training.data.config:ExtractConfig",
     "train": "training.config:TrainConfig",
-    "search": "training.search.config:SearchConfig",
+    "search": "training.search:SearchConfig",
     "benchmark": "training.benchmark.config:BenchmarkConfig",
     "evaluate": "training.evaluate.config:EvaluateConfig",
-    "recalibrate": "training.calibrate.recalibration.config:RecalibrateConfig",
+    "recalibrate": "training.calibrate.config:RecalibrateConfig",
 }
 """Class of each section that a command has for itself; the other sections are the fields of ``ScoreConfig``."""
 

@@ -11,7 +11,7 @@ from ptec_udf.model.manifest import MAX_NGRAM_CHARACTERS, MAX_NGRAM_WORDS, MIN_N
 from ptec_udf.section import Section, refuse
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-CalibratorName = Literal["platt", "platt_per_label", "isotonic", "temperature", "none"]
+CalibratorName = Literal["platt", "platt_per_label", "isotonic"]
 ThresholdsName = Literal["common", "per_label"]
 
 _LEAST_MARGIN = 0.001  # logarithms of what a smaller one leaves of 1 are not finite in float32

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptec_udf.model.manifest import ExtractOrigin, Label
-from training.calibrate.decide import Decisions
+from training.calibrate.decisions import Decisions
 from training.packages import packages
 
 

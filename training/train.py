@@ -18,11 +18,11 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import MANIFEST
 from ptec_udf.model.manifest import BackboneRef, LoraSpec, Manifest
 from training.artifact_folder import check_out
-from training.calibrate.decide import Decisions, fit_decisions
+from training.calibrate.decisions import Decisions, fit_decisions
 from training.config import TrainConfig
 from training.data.dataset import Rows
 from training.describe import common_fields
-from training.evaluate.report import of_first_fit, report_on
+from training.evaluate.report import report_on, without_distributions
 from training.export import export
 from training.fit.checkpoint import Course
 from training.fit.inputs import Prepared, check_places, prepare
@@ -213,19 +213,19 @@ def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
     of_network = model.logits(validation)
     model = replace(model, terms=words.chosen_by(validation, of_network, splits["train"]))
     logits = model.with_terms(of_network, validation)
-    decisions, chosen = fit_decisions(
+    decisions = fit_decisions(
         logits,
         validation.targets,
         model.log_weights,
         calibrator=start.config.calibrator,
         thresholds=start.config.thresholds,
     )
-    chosen |= words.report
+    chosen = words.report
     figures = {"validation": _measured(logits, model, validation, decisions, start.names)}
     choice = None
     if stopping.refit:
         choice = tensors_of(model.network)
-        figures["validation"] = of_first_fit(figures["validation"])
+        figures["validation"] = without_distributions(figures["validation"])
         epochs = [course.best_epoch for course in courses.values()]
         logger.info(f"once more from the start, on train and validation together: {', '.join(map(str, epochs))} epochs")
         whole = splits["train"].joined(validation)
@@ -233,7 +233,7 @@ def _fit(start: Start, splits: dict[str, Rows], states: States) -> Fitted:
         courses |= refits
         flop += flop_of_training(final.trainers[0], sum(epochs))
         final = replace(final, terms=words.fitted_to(whole))
-        decisions, model = decisions.moved(model.log_weights, final.log_weights), final
+        decisions, model = decisions.adjust_for_class_weights(model.log_weights, final.log_weights), final
     for split, rows in splits.items():
         if split not in ("train", "validation") and len(rows):
             figures[split] = _measured(model.as_scored().logits(rows), model, rows, decisions, start.names)

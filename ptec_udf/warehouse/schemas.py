@@ -48,7 +48,7 @@ _RULE = _table(
     ("passed", T.BooleanType(), "whether it lets the challenger through"),
     ("value", _DOUBLE, "what was found; null if not measured"),
     ("limit", _DOUBLE, "what it was held against"),
-    ("says", _STRING, "both in a sentence"),
+    ("message", _STRING, "both in a sentence"),
 )
 
 ALIASES = _table(
@@ -77,7 +77,7 @@ _DIFFERENCE = _table(
 
 EVALUATIONS = _table(
     ("evaluation_id", _STRING, "comparison of two models, or figures of one where there was no champion"),
-    ("at", _TIMESTAMP, "moment of writing; the newest of a pair counts"),
+    ("at", _TIMESTAMP, "moment of writing; the first of a pair counts"),
     ("who", _STRING, "person or job that compared"),
     ("alias", _STRING, "pointer that named the champion"),
     ("champion_id", _STRING, "model in use; null if there was none"),

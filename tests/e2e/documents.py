@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from ptec_udf.config import ScoreConfig
 from ptec_udf.monitor.housekeeping import HousekeepingConfig
 from training.benchmark.config import BenchmarkConfig
-from training.calibrate.recalibration.config import RecalibrateConfig
+from training.calibrate.config import RecalibrateConfig
 from training.config import TrainConfig
 from training.data.config import ExtractConfig
 from training.evaluate.config import EvaluateConfig
-from training.search.config import SearchConfig
+from training.search import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"

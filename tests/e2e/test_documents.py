@@ -180,10 +180,16 @@ def _scratch(folder: Path) -> dict[str, str]:
         _replace(folder / "conf" / "search.yaml", f"\n{setting}", f"\n{setting.partition(' ')[0]} 1")
     _replace(folder / "conf" / "extract.yaml", "min_positives: 15", "min_positives: 10")
     # Models of one epoch are no better than each other on few rows, so the gate asks for next to nothing.
-    for limit in ("min_gain: 0.0", "min_rows: 100", "max_label_loss: 0.1", "max_decision_loss: 0.02", "max_ece: 0.04"):
+    for limit in (
+        "min_gain: -0.01",
+        "min_rows: 100",
+        "max_label_loss: 0.1",
+        "max_decision_loss: 0.02",
+        "max_ece: 0.04",
+    ):
         name = limit.partition(":")[0]
         _replace(folder / "conf" / "evaluate.yaml", limit, f"{name}: {-1 if name == 'min_gain' else 1}")
-    _replace(folder / "conf" / "recalibrate.yaml", "least_rows: 100", "least_rows: 10")
+    _replace(folder / "conf" / "recalibrate.yaml", "min_rows: 100", "min_rows: 10")
     companies = (ROOT / "jobs" / "demo" / "companies.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in companies]
     (folder / "startups").mkdir()

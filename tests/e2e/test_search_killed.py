@@ -13,7 +13,7 @@ from tests.e2e.processes import kill_when
 from tests.tiny import tiny_backbone, tiny_extract
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.run import benchmark
-from training.search.config import SearchConfig
+from training.search import SearchConfig
 from training.search.run import search
 
 

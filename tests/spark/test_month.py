@@ -23,8 +23,8 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site
 from tests.tiny import LABELS, TEMPLATE, tiny_companies
-from training.calibrate.recalibration.config import RecalibrateConfig
-from training.calibrate.recalibration.recalibrate import recalibrate
+from training.calibrate.config import RecalibrateConfig
+from training.calibrate.recalibrate import recalibrate
 
 N_NIGHTS = int(os.environ.get("PTEC_NIGHTS", "9"))  # the eighth is the first of a champion that comes back
 N_COMPANIES = 40

@@ -16,8 +16,8 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.nights import Site, companies
 from tests.tiny import tiny_extract
-from training.calibrate.recalibration.config import RecalibrateConfig
-from training.calibrate.recalibration.recalibrate import recalibrate
+from training.calibrate.config import RecalibrateConfig
+from training.calibrate.recalibrate import recalibrate
 
 N = 100
 
@@ -39,7 +39,7 @@ def recalibrated(site: Site, *settings: str) -> dict[str, Any]:
         f"warehouse.artifacts={site.folder / 'keep'}",
         f"extract={extract}",
         f"out={site.folder / 'out'}",
-        "least_rows=5",
+        "min_rows=5",
     ]
     return recalibrate(site.warehouse, load_config(RecalibrateConfig, None, [*mine, *settings]))
 
@@ -109,7 +109,7 @@ def test_fit_gives_the_same_model_again_and_too_few_rows_are_refused(
         SourceError,
         match=r"at least 11 labelled rows of test .* learned from 0, 10 others have",
     ):
-        recalibrated(site, "split=test", "least_rows=11", "overwrite=true")
+        recalibrated(site, "split=test", "min_rows=11", "overwrite=true")
     standing = recalibrated(site, "extract=null", "set_thresholds.energy=0.5", "overwrite=true")
     assert standing["model_id"] == standing["recalibrated_from"]
     assert site.warehouse.read("models").count() == 2

@@ -193,7 +193,7 @@ def test_rows_are_in_as_many_partitions_as_the_name_says(spark: SparkSession, mo
 
 
 def test_model_of_terms_is_tried_in_float32(site: Site, tmp_path: Path) -> None:
-    Tfidf(inverse_penalty=10).learn(task_of(tiny_extract(tmp_path / "extract"), tmp_path))
+    Tfidf(C=10).learn(task_of(tiny_extract(tmp_path / "extract"), tmp_path))
     model_id = registry.register(site.warehouse, tmp_path / "artifact", tmp_path / "keep", "terms")
     registry.promote(site.warehouse, model_id, alias="champion", who="test", why="", check=lambda *_: None)
     command = run(site, "verify", "--json", **FEW)

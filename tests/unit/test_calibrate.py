@@ -1,153 +1,214 @@
-"""Calibration by one line, against known answers and hand-made cases."""
+"""Calibration, thresholds and decisions, against known answers and hand-made cases."""
 
 from __future__ import annotations
 
-import dataclasses
-import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
 from scipy.special import expit
 
 from ptec_udf.errors import TrainingError
-from training.calibrate.calibrate import (
-    Calibration,
-    fit_none,
-    fit_platt,
-    fit_temperature,
-    threshold_probabilities,
-)
-from training.calibrate.thresholds import common_threshold
+from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.calibration import bend
+from ptec_udf.model.manifest import Manifest
+from tests.tiny import tiny_artifact
+from training.calibrate.calibration import Calibration
+from training.calibrate.decisions import Decisions, fit_decisions
+from training.calibrate.isotonic import fit_isotonic
+from training.calibrate.platt import SHRINKAGE, fit_platt, fit_platt_per_label
+from training.calibrate.thresholds import PLATEAU, common_threshold, per_label_thresholds
+from training.evaluate.metrics import macro_f1
+
+CURVE = [(-3.0, -4.0), (0.0, 1.0), (2.0, 1.5)]
+Cells = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
-def noisy_cells(n_rows=400, n_labels=12, seed=0):
+def noisy_cells(n_rows: int = 400, n_labels: int = 12, seed: int = 0) -> Cells:
     random = np.random.default_rng(seed)
     targets = random.random((n_rows, n_labels)) < random.uniform(0.01, 0.2, n_labels)
     return random.normal(-2.0, 1.5, (n_rows, n_labels)) + 2.5 * targets, targets
 
 
-def test_probability_is_sigmoid_of_a_line_per_label():
-    calibration = Calibration(np.array([1.0, 2.0]), np.array([0.0, -1.0]))
-    probabilities = calibration.probabilities(np.array([[0.0, 0.5], [np.log(3), 1.0]], np.float32))
-    assert probabilities.dtype == np.float64
-    np.testing.assert_allclose(probabilities, [[0.5, 0.5], [0.75, expit(1.0)]], atol=1e-7)
+def cells_of_lines(n_rows: int, scales: list[float], offsets: list[float]) -> Cells:
+    """Logits whose true log-odds are one line per label."""
+    random = np.random.default_rng(0)
+    logits = random.normal(-1.0, 2.0, (n_rows, len(scales)))
+    return logits, random.random(logits.shape) < expit(np.asarray(scales) * logits + np.asarray(offsets))
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])
-def test_calibration_refuses_a_slope_that_would_change_the_order(scale):
-    with pytest.raises(ValueError, match="over 0"):
-        Calibration(np.array([1.0, scale]), np.zeros(2))
+class TestCalibration:
+    def test_is_a_line_then_a_curve(self) -> None:
+        values = np.array([-5.0, -3.0, -1.5, 0.0, 1.0, 2.0, 7.0])
+        expected = [-6.0, -4.0, -1.5, 1.0, 1.25, 1.5, 6.5]
+        line = Calibration(np.full(7, 2.0), np.ones(7))
+        np.testing.assert_allclose(line.probabilities(values), expit(2 * values + 1))
+        np.testing.assert_allclose(Calibration(np.ones(7), np.zeros(7), CURVE).log_odds(values), expected)
+
+    def test_inverts_probabilities(self) -> None:
+        calibration = Calibration(np.array([0.5, 2.0]), np.array([1.0, -1.0]), CURVE)
+        logits = np.linspace(-9, 9, 40).reshape(20, 2)
+        np.testing.assert_allclose(calibration.logits(calibration.probabilities(logits)), logits, atol=1e-6)
+
+    @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])
+    def test_refuses_a_slope_that_changes_the_order(self, scale: float) -> None:
+        with pytest.raises(ValueError, match="above 0"):
+            Calibration(np.array([1.0, scale]), np.zeros(2))
+
+    @pytest.mark.parametrize("logit", [-1e4, 1e4])
+    def test_thresholds_stay_open_in_float32(self, logit: float) -> None:
+        assert 0 < Calibration(np.ones(1), np.zeros(1)).thresholds(logit).astype(np.float32)[0] < 1
+
+    @pytest.mark.parametrize("curve", [[(0.0, 0.0)], [(0.0, 0.0), (0.0, 1.0)], [(0.0, 1.0), (1.0, 1.0)]])
+    def test_manifest_refuses_a_curve_that_does_not_rise(self, tiny_folder: Path, curve: list[tuple]) -> None:
+        values = load_artifact(tiny_artifact(tiny_folder)).manifest.model_dump()
+        assert Manifest.model_validate(values | {"curve": CURVE}).curve == CURVE
+        with pytest.raises(ValidationError, match="curve"):
+            Manifest.model_validate(values | {"curve": curve})
 
 
-def test_calibration_refuses_shapes_that_differ():
-    with pytest.raises(ValueError, match=r"\(2,\), \(3,\)"):
-        Calibration(np.ones(2), np.zeros(3))
+class TestPlatt:
+    def test_recovers_the_line_and_undoes_pos_weight(self) -> None:
+        random = np.random.default_rng(1)
+        log_pos_weight = np.log(np.linspace(1.0, 12.0, 10))
+        logits = random.normal(0.0, 2.0, (20_000, 10)) + log_pos_weight
+        targets = random.random(logits.shape) < expit(0.7 * (logits - log_pos_weight) - 1.5)
+        calibration = fit_platt(logits, targets, log_pos_weight)
+        np.testing.assert_allclose(calibration.scale, 0.7, atol=0.02)
+        np.testing.assert_allclose(calibration.offset, -1.5 - 0.7 * log_pos_weight, atol=0.05)
+
+    def test_stays_finite_where_classes_are_separated(self) -> None:
+        calibration = fit_platt(np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([[0], [0], [1], [1]]), np.zeros(1))
+        assert 0 < calibration.scale[0] < 10
+        assert calibration.offset[0] == pytest.approx(0.0, abs=1e-6)
+
+    @pytest.mark.parametrize(
+        ("logits", "targets"),
+        [
+            ([[0.0, 1.0], [2.0, 3.0]], [[0, 0], [0, 0]]),
+            ([[0.0, 1.0], [2.0, 3.0]], [[1, 1], [1, 1]]),
+            ([[0.0, 0.0], [0.0, 0.0]], [[1, 0], [0, 1]]),
+            ([[0.0, 1.0], [2.0, 3.0]], [[1, 1], [0, 0]]),
+        ],
+    )
+    def test_only_undoes_pos_weight_without_a_rising_line(self, logits, targets, capsys) -> None:
+        weights = np.log([2.0, 4.0])
+        calibration = fit_platt(np.array(logits) + weights, np.array(targets), weights)
+        assert "only undoes pos_weight" in capsys.readouterr().err
+        np.testing.assert_array_equal(calibration.scale, [1.0, 1.0])
+        np.testing.assert_allclose(calibration.offset, -weights)
+
+    def test_refuses_wrong_shapes_and_infinite_logits(self) -> None:
+        with pytest.raises(TrainingError, match=r"\(3, 2\), \(2, 3\)"):
+            fit_platt(np.zeros((3, 2)), np.zeros((2, 3)), np.zeros(2))
+        with pytest.raises(TrainingError, match="1 of 4"):
+            fit_platt(np.array([[0.0, np.nan], [1.0, 2.0]]), np.eye(2), np.zeros(2))
 
 
-def test_calibration_cannot_be_changed():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Calibration(np.ones(1), np.zeros(1)).scale = np.zeros(1)
+class TestPlattPerLabel:
+    def test_labels_that_differ_get_their_own_line(self) -> None:
+        scales, offsets = [0.5, 1.0, 2.0], [1.0, 0.0, -2.0]
+        logits, targets = cells_of_lines(2000, scales, offsets)
+        own, pooled = (fit(logits, targets, np.zeros(3)) for fit in (fit_platt_per_label, fit_platt))
+        for name, truth in (("scale", scales), ("offset", offsets)):
+            assert abs(getattr(own, name) - truth).max() < abs(getattr(pooled, name) - truth).max() / 2
+
+    def test_shrinks_by_the_number_of_positives(self) -> None:
+        logits, targets = cells_of_lines(1000, [0.5, 1.0, 2.0], [1.0, 0.0, -2.0])
+        targets[:, 1] = False
+        targets[int(np.flatnonzero(targets[:, 2])[int(SHRINKAGE)]) :, 2] = False
+        own, pooled = (fit(logits, targets, np.zeros(3)) for fit in (fit_platt_per_label, fit_platt))
+        alone = fit_platt(logits[:, [2]], targets[:, [2]], np.zeros(1))
+        assert (own.scale[1], own.offset[1]) == (pooled.scale[1], pooled.offset[1])
+        assert own.scale[2] == pytest.approx((pooled.scale[2] + alone.scale[0]) / 2)  # with 10 positives halfway
 
 
-def test_platt_recovers_the_line_that_made_the_targets():
-    random = np.random.default_rng(1)
-    log_pos_weight = np.log(np.linspace(1.0, 12.0, 10))
-    logits = random.normal(0.0, 2.0, (20_000, 10)) + log_pos_weight
-    targets = random.random(logits.shape) < expit(0.7 * (logits - log_pos_weight) - 1.5)
-    calibration = fit_platt(logits, targets, log_pos_weight)
-    np.testing.assert_allclose(calibration.scale, 0.7, atol=0.02)
-    np.testing.assert_allclose(calibration.offset, -1.5 - 0.7 * log_pos_weight, atol=0.05)
+class TestIsotonic:
+    def test_finds_a_bend_and_keeps_the_order(self) -> None:
+        random = np.random.default_rng(3)
+        logits = random.normal(-1.0, 2.0, (3000, 4))
+        truth = expit(bend(logits, CURVE, np.clip))
+        targets = random.random(logits.shape) < truth
+        curve, line = (fit(logits, targets, np.zeros(4)) for fit in (fit_isotonic, fit_platt))
+        errors = [float(np.abs(found.probabilities(logits) - truth).mean()) for found in (curve, line)]
+        assert errors[0] < errors[1] / 3
+        assert (np.diff(curve.probabilities(np.sort(logits, axis=0)), axis=0) > 0).all()
+
+    def test_few_positives_keep_the_line(self) -> None:
+        logits, targets = cells_of_lines(30, [1.0], [0.0])
+        assert fit_isotonic(logits, targets, np.zeros(1)).curve is None
 
 
-def test_platt_keeps_the_sum_of_the_smoothed_targets():
-    logits, targets = noisy_cells()
-    total = fit_platt(logits, targets, np.zeros(12)).probabilities(logits).sum()
-    n_positive, n_negative = targets.sum(), (~targets).sum()
-    smoothed = n_positive * (n_positive + 1) / (n_positive + 2) + n_negative / (n_negative + 2)
-    assert total == pytest.approx(smoothed, rel=1e-5)
+class TestCommonThreshold:
+    def test_is_halfway_between_separated_classes(self) -> None:
+        logits = np.array([[-3.0, 2.0], [2.0, -3.0], [-2.0, 2.0]])
+        assert common_threshold(logits, logits > 0) == pytest.approx(0.0)
+
+    def test_is_the_middle_of_the_plateau(self) -> None:
+        logits = np.append(np.linspace(1.0, 3.0, 1600), -5.0)[:, None]
+        # Missing k of 1,600 positives costs k / (3,200 - k): k = 0 to 6 lie within PLATEAU, k = 3 is the middle.
+        assert common_threshold(logits, logits > 0) == pytest.approx((logits[2, 0] + logits[3, 0]) / 2, abs=1e-9)
+
+    def test_is_as_good_as_any_other(self) -> None:
+        logits, targets = noisy_cells(seed=5)
+        best = max(macro_f1(logits >= t, targets) for t in np.unique(logits))
+        assert macro_f1(logits >= common_threshold(logits, targets), targets) >= best - PLATEAU - 1e-9
+
+    def test_ignores_absent_labels_and_the_order_of_rows(self) -> None:
+        logits, targets = noisy_cells()
+        noise = np.random.default_rng(2).normal(0.0, 3.0, (400, 5))
+        wide = common_threshold(np.hstack([logits, noise]), np.hstack([targets, np.zeros((400, 5), bool)]))
+        assert wide == common_threshold(logits, targets) == common_threshold(logits[::-1], targets[::-1])
+
+    def test_refuses_rows_without_positives(self) -> None:
+        with pytest.raises(TrainingError, match="none among 6 cells"):
+            common_threshold(np.zeros((3, 2)), np.zeros((3, 2)))
 
 
-def test_platt_stays_finite_where_classes_are_separated():
-    calibration = fit_platt(np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([[0], [0], [1], [1]]), np.zeros(1))
-    assert 0 < calibration.scale[0] < 10
-    assert calibration.offset[0] == pytest.approx(0.0, abs=1e-6)
+class TestPerLabelThresholds:
+    @staticmethod
+    def cells(seed: int) -> Cells:
+        random, shifts = np.random.default_rng(seed), np.array([-3.0, 0.0, 3.0])
+        targets = random.random((1500, 3)) < 0.2
+        return random.normal(size=targets.shape) + 3.0 * targets + shifts, targets
+
+    def test_help_labels_that_differ(self) -> None:
+        thresholds, common = (fit(*self.cells(0)) for fit in (per_label_thresholds, common_threshold))
+        logits, targets = self.cells(1)
+        assert macro_f1(logits >= thresholds, targets) > macro_f1(logits >= common, targets) + 0.1
+
+    def test_shrink_by_the_number_of_positives(self) -> None:
+        logits, targets = self.cells(0)
+        targets[:, 1] = False
+        targets[int(np.flatnonzero(targets[:, 2])[int(SHRINKAGE)]) :, 2] = False
+        found, common = per_label_thresholds(logits, targets), common_threshold(logits, targets)
+        assert found[1] == common
+        assert found[2] == pytest.approx((common + common_threshold(logits[:, [2]], targets[:, [2]])) / 2)
 
 
-@pytest.mark.parametrize("fit", [fit_none, fit_platt, fit_temperature])
-def test_calibrator_keeps_the_order_of_a_label(fit):
-    logits, targets = noisy_cells()
-    probabilities = fit(logits, targets, np.log(np.arange(1.0, 13.0))).probabilities(logits)
-    np.testing.assert_array_equal(np.argsort(probabilities, axis=0), np.argsort(logits, axis=0))
+class TestDecisions:
+    WEIGHTS = np.log(np.arange(1.0, 13.0))
 
+    @pytest.mark.parametrize("calibrator", ["platt", "platt_per_label", "isotonic"])
+    @pytest.mark.parametrize("thresholds", ["common", "per_label"])
+    def test_decide_as_the_thresholds_on_the_logits(self, calibrator, thresholds) -> None:
+        logits, targets = noisy_cells()
+        found = fit_decisions(logits, targets, self.WEIGHTS, calibrator=calibrator, thresholds=thresholds)
+        on_logits = per_label_thresholds(logits, targets) if thresholds == "per_label" else found.common_threshold
+        np.testing.assert_array_equal(found.decide(logits), logits >= on_logits)
+        np.testing.assert_allclose(found.threshold_logits, np.broadcast_to(on_logits, 12), atol=1e-6)
 
-@pytest.mark.parametrize(
-    ("logits", "targets", "reason"),
-    [
-        ([[0.0, 1.0], [2.0, 3.0]], [[0, 0], [0, 0]], "none of 4 cells is positive"),
-        ([[0.0, 1.0], [2.0, 3.0]], [[1, 1], [1, 1]], "none of 4 cells is negative"),
-        ([[0.0, 0.0], [0.0, 0.0]], [[1, 0], [0, 1]], "all 4 logits are equal"),
-        ([[0.0, 1.0], [2.0, 3.0]], [[1, 1], [0, 0]], "is not over 0"),
-    ],
-)
-def test_platt_falls_back_and_says_why(logits, targets, reason, caplog):
-    with caplog.at_level(logging.WARNING, "training.calibrate.calibrate"):
-        calibration = fit_platt(np.array(logits), np.array(targets), np.zeros(2))
-    assert reason in caplog.text
-    np.testing.assert_array_equal(calibration.scale, [1.0, 1.0])
-    np.testing.assert_array_equal(calibration.offset, [0.0, 0.0])
+    def test_adjust_for_other_class_weights(self) -> None:
+        logits, targets = noisy_cells()
+        before, after = self.WEIGHTS, np.zeros(12)
+        decisions = fit_decisions(logits, targets, before)
+        adjusted = decisions.adjust_for_class_weights(before, after)
+        same = adjusted.calibration.probabilities(logits - before + after)
+        np.testing.assert_allclose(same, decisions.calibration.probabilities(logits), rtol=1e-6)
+        np.testing.assert_allclose(adjusted.threshold_logits, decisions.threshold_logits)
 
-
-def test_fallback_still_undoes_pos_weight(caplog):
-    calibration = fit_platt(np.arange(6.0).reshape(3, 2), np.zeros((3, 2)), np.log([2.0, 4.0]))
-    assert caplog.records
-    np.testing.assert_allclose(calibration.offset, -np.log([2.0, 4.0]))
-
-
-def test_none_undoes_pos_weight_only():
-    calibration = fit_none(np.zeros((1, 2)), np.zeros((1, 2)), np.log([1.0, 9.0]))
-    np.testing.assert_array_equal(calibration.scale, [1.0, 1.0])
-    np.testing.assert_allclose(calibration.probabilities(np.log([[1.0, 9.0]])), [[0.5, 0.5]])
-
-
-def test_shapes_that_differ_are_refused():
-    with pytest.raises(TrainingError, match=r"\(3, 2\), \(2, 3\)"):
-        fit_platt(np.zeros((3, 2)), np.zeros((2, 3)), np.zeros(2))
-
-
-def test_logits_that_are_not_finite_are_refused():
-    with pytest.raises(TrainingError, match="1 of 4"):
-        fit_platt(np.array([[0.0, np.nan], [1.0, 2.0]]), np.eye(2), np.zeros(2))
-
-
-def test_threshold_probabilities_decide_as_the_logit_threshold():
-    logits, targets = noisy_cells()
-    calibration = fit_platt(logits, targets, np.log(np.arange(1.0, 13.0)))
-    threshold = common_threshold(logits, targets)
-    thresholds = threshold_probabilities(threshold, calibration)
-    assert thresholds.shape == (12,)
-    np.testing.assert_array_equal(calibration.probabilities(logits) >= thresholds, logits >= threshold)
-
-
-@pytest.mark.parametrize("threshold", [-1e4, 1e4])
-def test_threshold_probabilities_stay_open_in_float32(threshold):
-    thresholds = threshold_probabilities(threshold, Calibration(np.ones(1), np.zeros(1))).astype(np.float32)
-    assert 0 < thresholds[0] < 1
-
-
-def test_temperature_recovers_the_scale_that_made_the_targets():
-    random = np.random.default_rng(2)
-    log_pos_weight = np.log(np.linspace(1.0, 12.0, 10))
-    logits = random.normal(-1.0, 2.0, (20_000, 10)) + log_pos_weight
-    targets = random.random(logits.shape) < expit(0.4 * (logits - log_pos_weight))
-    calibration = fit_temperature(logits, targets, log_pos_weight)
-    np.testing.assert_allclose(calibration.scale, 0.4, atol=0.01)
-    np.testing.assert_array_equal(calibration.offset, -calibration.scale * log_pos_weight)
-
-
-def test_temperature_undoes_a_scale_and_leaves_one_half_where_it_is():
-    logits, targets = noisy_cells()
-    weights = np.log(np.arange(1.0, 13.0))
-    plain = fit_temperature(logits + weights, targets, weights)
-    thrice = fit_temperature(3 * logits + weights, targets, weights)
-    np.testing.assert_allclose(thrice.scale, plain.scale / 3, rtol=1e-4)
-    np.testing.assert_allclose(plain.probabilities(weights[None]), 0.5)
+    def test_are_read_from_a_manifest(self, tiny_folder: Path) -> None:
+        manifest = load_artifact(tiny_artifact(tiny_folder)).manifest
+        assert Decisions.of(manifest).thresholds.tolist() == [label.threshold for label in manifest.labels]

@@ -14,12 +14,9 @@ from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_network
-from tests.unit.test_methods import task_of
 from training.config import LoraSettings
 from training.fit import lora
 from training.flops import Layers, flop_of_scoring
-from training.methods.compression import Compression
-from training.methods.neighbours import Neighbours
 
 LENGTH = 60
 FORMS = [("bert", "deep"), ("bert", "input"), ("llama", "input"), ("bloom", "deep"), ("mpnet", "input")]
@@ -95,17 +92,3 @@ def test_scoring_counts_tokens_as_the_scorer_reads_them(tiny_folder):
     n_tokens = [result.n_tokens for result in scorer.score(texts)]
     expected = Layers.of_network(scorer.network).forward(n_tokens)
     assert flop_of_scoring(scorer, texts) == expected
-
-
-def test_neighbours_cost_a_pass_and_their_distances(tiny_folder, companies, tmp_path):
-    task = task_of(companies, tmp_path)
-    learned = Neighbours(backbone=tiny_backbone(tiny_folder, "bert"), max_tokens=32, sizes=[1]).learn(task)
-    of_whole, first = learned.flop_of_scoring(task.whole.texts), task.whole.texts[:9]
-    distances = 2 * 32 * len(task.whole) ** 2
-    assert learned.flop == pytest.approx(of_whole - distances + 2 * 32 * len(task.train) * len(task.validation))
-    assert learned.flop_of_scoring(first * 2) == pytest.approx(2 * learned.flop_of_scoring(first))
-
-
-def test_compression_has_none(companies, tmp_path):
-    learned = Compression().learn(task_of(companies, tmp_path))
-    assert (learned.flop, learned.flop_of_scoring) == (None, None)

@@ -55,7 +55,7 @@ def test_layers_that_such_a_prompt_cannot_have_are_refused(run, tmp_path, kind, 
 
 def test_head_that_has_learned_validation_too_is_not_started_from(run, companies, tmp_path, tiny_folder):
     task = task_of(companies, tmp_path / "benchmark")
-    Head(backbone=tiny_backbone(tiny_folder, "bert"), max_tokens=32, inverse_penalty=1.0).learn(task)
+    Head(backbone=tiny_backbone(tiny_folder, "bert"), max_tokens=32, C=1.0).learn(task)
     start = f"start_from={tmp_path / 'benchmark' / 'artifact'}"
     with pytest.raises(ConfigError, match="start_from must hold a model of ptec train, was one whose head has learned"):
         run(tmp_path / "out", *EXACT, start, "stopping.validation_share=0.2")

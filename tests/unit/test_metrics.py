@@ -1,4 +1,4 @@
-"""Figures against scikit-learn, hand-computed cases and degenerate labels."""
+"""Figures and intervals against scikit-learn, hand-computed cases and degenerate labels."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import expit, logit
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from ptec_udf.errors import TrainingError
-from training.calibrate.calibrate import Calibration
-from training.evaluate.bootstrap import bootstrap_interval
+from training.calibrate.calibration import Calibration
+from training.evaluate.bootstrap import interval, means_of_defined, resampled_average_precision, resampled_f1
 from training.evaluate.metrics import calibration_error, macro_f1, mean_average_precision
-from training.evaluate.report import report_on
+from training.evaluate.report import curves, report_on, without_distributions
 
 SAME = Calibration(np.ones(8), np.zeros(8))
 LABELS = [f"label {i}" for i in range(8)]
@@ -29,168 +29,132 @@ def cells():
     return np.round(random.normal(-1.5, 1.5, (300, 8)) + 2 * targets, 1), targets
 
 
-def only(column):
-    """Evaluate one label at threshold .5 without calibration: (logits, targets) as lists."""
-    logits, targets = (np.array(values, float)[:, None] for values in column)
-    return report_on(logits, targets, Calibration(np.ones(1), np.zeros(1)), np.array([0.5]), ["a"])
+def one_label(logits: list[float], targets: list[int]):
+    """Report on one label at threshold 0.5 without calibration."""
+    columns = (np.array(values, float)[:, None] for values in (logits, targets))
+    return report_on(*columns, Calibration(np.ones(1), np.zeros(1)), np.array([0.5]), ["a"])
 
 
-def test_figures_over_labels_equal_scikit_learn(cells):
-    logits, targets = cells
-    overall = report_on(logits, targets, SAME, HALF, LABELS)["overall"]
-    decisions, occur, both = logits >= 0, slice(1, None), slice(1, 7)
-    assert (overall["n_rows"], overall["n_labels"], overall["n_labels_that_occur"]) == (300, 8, 7)
-    expected = {
-        "macro_f1": f1_score(targets[:, occur], decisions[:, occur], average="macro"),
-        "weighted_f1": f1_score(targets[:, occur], decisions[:, occur], average="weighted"),
-        "micro_f1": f1_score(targets, decisions, average="micro"),
-        "map": average_precision_score(targets[:, occur], logits[:, occur], average="macro"),
-        "auroc": roc_auc_score(targets[:, both], logits[:, both], average="macro"),
-        "brier": np.mean((expit(logits) - targets) ** 2),
-    }
-    assert {name: overall[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+class TestReport:
+    def test_overall_equals_scikit_learn(self, cells) -> None:
+        logits, targets = cells
+        overall = report_on(logits, targets, SAME, HALF, LABELS)["overall"]
+        decisions, occur, both = logits >= 0, slice(1, None), slice(1, 7)
+        expected = {
+            "n_labels_that_occur": 7,
+            "macro_f1": f1_score(targets[:, occur], decisions[:, occur], average="macro"),
+            "weighted_f1": f1_score(targets[:, occur], decisions[:, occur], average="weighted"),
+            "micro_f1": f1_score(targets, decisions, average="micro"),
+            "map": average_precision_score(targets[:, occur], logits[:, occur], average="macro"),
+            "auroc": roc_auc_score(targets[:, both], logits[:, both], average="macro"),
+            "brier": np.mean((expit(logits) - targets) ** 2),
+        }
+        assert {name: overall[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+    def test_labels_equal_scikit_learn(self, cells) -> None:
+        logits, targets = cells
+        per_label = report_on(logits, targets, SAME, HALF, LABELS)["per_label"]
+        for i in range(1, 7):
+            y, decided = targets[:, i], logits[:, i] >= 0
+            expected = {
+                "positives": y.sum(),
+                "f1": f1_score(y, decided),
+                "precision": precision_score(y, decided),
+                "recall": recall_score(y, decided),
+                "ap": average_precision_score(y, logits[:, i]),
+                "auroc": roc_auc_score(y, logits[:, i]),
+            }
+            assert {name: per_label[LABELS[i]][name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+    def test_absent_label_is_none_and_not_averaged(self) -> None:
+        report = one_label([1.0, -1.0, -2.0], [0, 0, 0])
+        assert [report["per_label"]["a"][name] for name in ("f1", "recall", "ap", "auroc")] == [None] * 4
+        assert [report["overall"][name] for name in ("macro_f1", "micro_f1", "weighted_f1", "map")] == [None] * 4
+
+    def test_probability_at_the_threshold_is_predicted(self) -> None:
+        assert one_label([0.0, -1e-9], [1, 0])["per_label"]["a"]["predicted"] == 1
+
+    def test_ranking_is_not_saturated(self) -> None:
+        assert one_label([900.0, 800.0, 700.0], [1, 0, 0])["overall"]["map"] == 1.0
+
+    def test_is_plain_json(self, cells) -> None:
+        report = report_on(cells[0].astype(np.float32), cells[1].astype(np.int64), SAME, HALF, LABELS)
+        assert json.loads(json.dumps(report, allow_nan=False)) == report
+        assert all("probabilities" not in one for one in without_distributions(report)["per_label"].values())
+
+    def test_refuses_wrong_shapes_and_names(self, cells) -> None:
+        with pytest.raises(ValueError, match="zip"):
+            report_on(*cells, SAME, HALF, LABELS[:-1])
+        with pytest.raises(TrainingError, match="same shape"):
+            report_on(cells[0], cells[1][:-1], SAME, HALF, LABELS)
+
+    def test_brier_skill_compares_with_the_base_rates(self, cells) -> None:
+        logits, targets = cells
+        rates = np.full(8, 0.25)
+        overall = report_on(logits, targets, SAME, HALF, LABELS, base_rates=rates)["overall"]
+        expected = 1 - np.mean((expit(logits) - targets) ** 2) / np.mean((rates - targets) ** 2)
+        assert overall["brier_skill"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_figures_of_each_label_equal_scikit_learn(cells):
-    logits, targets = cells
-    per_label = report_on(logits, targets, SAME, HALF, LABELS)["per_label"]
-    for i in range(1, 7):
-        figures, y, decided = per_label[LABELS[i]], targets[:, i], logits[:, i] >= 0
-        assert (figures["positives"], figures["predicted"]) == (y.sum(), decided.sum())
-        assert figures["f1"] == pytest.approx(f1_score(y, decided), abs=1e-6)
-        assert figures["precision"] == pytest.approx(precision_score(y, decided), abs=1e-6)
-        assert figures["recall"] == pytest.approx(recall_score(y, decided), abs=1e-6)
-        assert figures["ap"] == pytest.approx(average_precision_score(y, logits[:, i]), abs=1e-6)
-        assert figures["auroc"] == pytest.approx(roc_auc_score(y, logits[:, i]), abs=1e-6)
-        assert figures["threshold"] == 0.5
+class TestCalibrationError:
+    def test_of_perfect_probabilities_is_that_by_chance(self) -> None:
+        random = np.random.default_rng(5)
+        p = random.beta(0.5, 4.0, (1500, 20))
+        error, by_chance, n_cells = calibration_error(p, random.random(p.shape) < p)
+        assert error == pytest.approx(by_chance, rel=0.5)
+        assert n_cells == (p >= 0.05).sum()
+
+    def test_of_doubled_probabilities_is_half_of_them(self) -> None:
+        random = np.random.default_rng(6)
+        p = random.uniform(0.1, 0.45, (5000, 4))
+        error, _, _ = calibration_error(2 * p, random.random(p.shape) < p)
+        assert error == pytest.approx(p.mean(), rel=0.05)
+
+    def test_without_cells_is_undefined(self) -> None:
+        assert np.isnan(calibration_error(np.full((3, 2), 0.01), np.zeros((3, 2)))[0])
 
 
-def test_small_case_by_hand():
-    figures = only(([3.0, 1.0, -1.0, -2.0], [1, 0, 1, 0]))["per_label"]["a"]
-    assert (figures["precision"], figures["recall"], figures["f1"]) == (0.5, 0.5, 0.5)
-    assert figures["ap"] == pytest.approx((1 + 2 / 3) / 2, abs=1e-6)
-    assert figures["auroc"] == 0.75
+class TestCurves:
+    def test_points_are_true_and_even_over_recall(self) -> None:
+        random = np.random.default_rng(2)
+        positive = random.random((600, 20)) < 0.05
+        probabilities = np.clip(0.3 * positive + random.beta(1, 12, positive.shape), 0, 1).round(4)
+        points = curves(probabilities, positive)["precision_recall"]
+        assert 40 <= len(points) <= 50
+        for threshold, precision, recall in points:
+            found = probabilities >= threshold
+            assert precision == round(float(positive[found].mean()), 4)
+            assert recall == round(float(found[positive].mean()), 4)
+        assert max(np.diff([0.0, *(recall for _, _, recall in points[::-1])])) < 0.05
+
+    def test_reliability_covers_all_counted_cells(self) -> None:
+        p = np.linspace(0, 1, 200).reshape(50, 4)
+        points = curves(p, p > 0.5)["reliability"]
+        assert sum(n for _, _, n in points) == (p >= 0.05).sum()
+
+    def test_without_positives_are_empty(self) -> None:
+        assert curves(np.full((4, 1), 0.01), np.zeros((4, 1), bool)) == {"precision_recall": [], "reliability": []}
 
 
-def test_label_without_positives_is_none_and_left_out_of_averages():
-    report = only(([1.0, -1.0, -2.0], [0, 0, 0]))
-    figures = report["per_label"]["a"]
-    assert [figures[name] for name in ("f1", "recall", "ap", "auroc")] == [None] * 4
-    assert (figures["positives"], figures["predicted"], figures["precision"]) == (0, 1, 0.0)
-    assert [report["overall"][name] for name in ("macro_f1", "micro_f1", "weighted_f1", "map", "auroc")] == [None] * 5
+class TestBootstrap:
+    def test_equals_scikit_learn_on_the_drawn_rows(self, cells) -> None:
+        """A weighted figure is that of rows repeated as often as they are drawn."""
+        logits, targets = cells
+        ap, f1 = resampled_average_precision(logits, targets, 5), resampled_f1(logits >= 0, targets, 5)
+        random = np.random.default_rng(0)
+        weights = random.multinomial(300, np.full(300, 1 / 300), size=5)
+        for at, weight in enumerate(weights):
+            rows = np.repeat(np.arange(300), weight)
+            assert means_of_defined(ap)[at] == pytest.approx(mean_average_precision(logits[rows], targets[rows]))
+            assert means_of_defined(f1)[at] == pytest.approx(macro_f1(logits[rows] >= 0, targets[rows]))
+        assert np.isnan(ap[:, 0]).all()
 
+    def test_interval_is_centred_and_grows_with_confidence(self) -> None:
+        samples = np.random.default_rng(0).normal(3.0, 1.0, 5000)
+        low, high = interval(samples, 0.5)
+        assert (low, high) == (pytest.approx(0.5 - 1.96, abs=0.1), pytest.approx(0.5 + 1.96, abs=0.1))
+        narrow = interval(samples, 0.5, confidence=0.5)
+        assert low < narrow[0] < 0.5 < narrow[1] < high
 
-def test_label_with_positives_only_has_ap_but_no_auroc():
-    figures = only(([1.0, -1.0], [1, 1]))["per_label"]["a"]
-    assert (figures["ap"], figures["auroc"], figures["recall"], figures["precision"]) == (1.0, None, 0.5, 1.0)
-
-
-def test_label_that_is_never_predicted_has_f1_0_and_no_precision():
-    figures = only(([-1.0, -2.0], [1, 0]))["per_label"]["a"]
-    assert (figures["f1"], figures["recall"], figures["precision"]) == (0.0, 0.0, None)
-
-
-def test_probability_equal_to_the_threshold_is_predicted():
-    assert only(([0.0, -1e-9], [1, 0]))["per_label"]["a"]["predicted"] == 1
-
-
-def test_ranking_does_not_suffer_from_saturated_probabilities():
-    assert only(([900.0, 800.0, 700.0], [1, 0, 0]))["overall"]["map"] == 1.0
-
-
-def test_calibration_and_thresholds_decide_together():
-    calibration = Calibration(np.array([1.0, 2.0]), np.array([0.0, -2.0]))
-    logits = np.array([[0.5, 0.9], [-0.5, 1.1]])
-    report = report_on(logits, logits > 0, calibration, np.array([0.7, 0.5]), ["a", "b"])["per_label"]
-    assert (report["a"]["predicted"], report["b"]["predicted"]) == (0, 1)
-
-
-def test_report_is_plain_json_with_six_digits(cells):
-    report = report_on(cells[0].astype(np.float32), cells[1].astype(np.int64), SAME, HALF, LABELS)
-    assert json.loads(json.dumps(report, allow_nan=False)) == report
-    assert report["overall"]["brier"] == round(report["overall"]["brier"], 6)
-
-
-def test_names_must_be_as_many_as_columns(cells):
-    with pytest.raises(ValueError, match="zip"):
-        report_on(*cells, SAME, HALF, LABELS[:-1])
-
-
-def test_shapes_that_differ_are_refused(cells):
-    with pytest.raises(TrainingError, match="same shape"):
-        report_on(cells[0], cells[1][:-1], SAME, HALF, LABELS)
-
-
-def test_constant_base_rate_has_no_brier_skill():
-    random = np.random.default_rng(4)
-    rates = np.linspace(0.05, 0.4, 8)
-    targets = random.random((20_000, 8)) < rates
-    constant = Calibration(np.ones(8), logit(rates))
-    overall = report_on(np.zeros(targets.shape), targets, constant, HALF, LABELS)["overall"]
-    assert overall["brier_skill"] == pytest.approx(0.0, abs=1e-3)
-    exact = report_on(np.zeros(targets.shape), targets, constant, HALF, LABELS, base_rates=rates)["overall"]
-    assert exact["brier_skill"] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_brier_skill_is_measured_against_the_given_base_rates(cells):
-    logits, targets = cells
-    rates = np.full(8, 0.25)
-    overall = report_on(logits, targets, SAME, HALF, LABELS, base_rates=rates)["overall"]
-    expected = 1 - np.mean((expit(logits) - targets) ** 2) / np.mean((rates - targets) ** 2)
-    assert overall["brier_skill"] == pytest.approx(expected, abs=1e-5)
-
-
-def test_perfect_calibration_has_the_error_of_chance():
-    random = np.random.default_rng(5)
-    p = random.beta(0.5, 4.0, (1500, 20))
-    error, by_chance, n_cells = calibration_error(p, random.random(p.shape) < p)
-    assert n_cells == (p >= 0.05).sum()
-    assert 0 < by_chance < 0.01
-    assert error == pytest.approx(by_chance, abs=0.006)
-
-
-def test_wrong_calibration_has_a_larger_error_than_chance():
-    random = np.random.default_rng(6)
-    p = random.uniform(0.05, 0.7, (1500, 20))
-    error, by_chance, _ = calibration_error(p + 0.2, random.random(p.shape) < p)
-    assert error == pytest.approx(0.2, abs=0.01)
-    assert error > 10 * by_chance
-
-
-def test_calibration_error_leaves_certain_negatives_out():
-    p = np.array([[0.049, 0.049], [0.05, 0.6]])
-    error, _, n_cells = calibration_error(p, np.array([[1, 1], [0, 1]]))
-    assert n_cells == 2
-    assert error == pytest.approx((0.05 + 0.4) / 2)
-
-
-def test_equal_probabilities_share_a_bin_whatever_the_order_of_rows():
-    targets = np.repeat([1, 0], [30, 70])[:, None]
-    assert calibration_error(np.full((100, 1), 0.3), targets)[0] == pytest.approx(0.0)
-
-
-def test_calibration_error_without_cells_is_none(cells):
-    overall = report_on(np.full((300, 8), -20.0), cells[1], SAME, HALF, LABELS)["overall"]
-    assert (overall["ece"], overall["ece_by_chance"], overall["n_cells_ece"]) == (None, None, 0)
-
-
-def test_macro_f1_and_map_equal_scikit_learn_with_ties(cells):
-    logits, targets = np.round(cells[0]), cells[1]
-    expected = f1_score(targets[:, 1:], logits[:, 1:] > 0, average="macro")
-    assert macro_f1(logits > 0, targets) == pytest.approx(expected)
-    expected = average_precision_score(targets[:, 1:], logits[:, 1:], average="macro")
-    assert mean_average_precision(logits, targets) == pytest.approx(expected)
-
-
-def test_macro_f1_and_map_are_nan_where_no_label_occurs():
-    nothing = np.zeros((3, 2), bool)
-    assert np.isnan(macro_f1(~nothing, nothing))
-    assert np.isnan(mean_average_precision(np.zeros((3, 2)), nothing))
-
-
-def test_interval_leaves_out_what_is_undefined_and_lies_around_the_figure():
-    samples = np.append(np.linspace(0, 1, 1001), [np.nan] * 50)
-    assert bootstrap_interval(samples, np.nan) == pytest.approx((0.025, 0.975))
-    assert bootstrap_interval(samples, 0.4) == pytest.approx((-0.075, 0.875))  # samples are too high by .1
-    assert bootstrap_interval(samples, 0.5, confidence=0.8) == pytest.approx((0.1, 0.9))
-    assert np.isnan(bootstrap_interval(np.full(3, np.nan), 0.4)).all()
+    def test_interval_without_samples_is_undefined(self) -> None:
+        assert np.isnan(interval(np.full(5, np.nan), 0.5)).all()

@@ -88,7 +88,7 @@ def test_what_training_makes_is_run_as_the_engine_runs_it(run, tmp_path, family,
 
 
 def test_terms_without_a_backbone(companies, tmp_path):
-    Tfidf(inverse_penalty=10).learn(task_of(companies, tmp_path))
+    Tfidf(C=10).learn(task_of(companies, tmp_path))
     assert_equal_in_batches(load_artifact(tmp_path / "artifact"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from ptec_udf.monitor.training import figures_by_label
 from tests.tiny import LABELS
 from tests.unit.trainings import stop_after, weights_of
-from training.evaluate.report import of_first_fit
+from training.evaluate.report import without_distributions
 from training.fit.trainer import Trainer
 
 
@@ -30,7 +30,7 @@ def test_refit_keeps_what_validation_decided_and_says_tunes_figures_of_held_out_
     chosen, refitted = run(tmp_path / "a"), run(tmp_path / "b", "stopping.refit=true")
     assert refitted.manifest.threshold_logit == chosen.manifest.threshold_logit
     assert {label.scale for label in refitted.manifest.labels} == {label.scale for label in chosen.manifest.labels}
-    assert refitted.metrics["splits"]["validation"] == of_first_fit(chosen.metrics["splits"]["validation"])
+    assert refitted.metrics["splits"]["validation"] == without_distributions(chosen.metrics["splits"]["validation"])
     assert refitted.metrics["splits"]["dev"] != chosen.metrics["splits"]["dev"]
     for made, n_labels in ((chosen, len(LABELS)), (refitted, 0)):  # drift's, of an extract without dev
         assert len(figures_by_label({"splits": {"validation": made.metrics["splits"]["validation"]}})) == n_labels

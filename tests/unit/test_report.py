@@ -15,8 +15,7 @@ import pytest
 
 from jobs.report.render import bars, duration, render
 from ptec_udf.monitor.judge import ALL, FRESH
-from training.evaluate.curves import curves
-from training.evaluate.metrics import ECE_FLOOR, equal_mass_bins
+from training.evaluate.report import curves
 
 STARTED = datetime(2026, 11, 27, 2, 0, tzinfo=UTC)
 HOSTILE = "<script>alert('x')</script>"
@@ -111,11 +110,10 @@ def facts_of(n_labels: int = 100, seed: int = 1) -> dict[str, Any]:
     ]
     probabilities = np.random.default_rng(0).random((500, 4)) ** 3
     positive = np.random.default_rng(1).random((500, 4)) < probabilities
-    cells = probabilities >= ECE_FLOOR
     split = {
         "overall": {"n_rows": 500, "map": 0.55, "macro_f1": 0.5, "ece": 0.02, "ece_by_chance": 0.017},
         "per_label": {name: {"positives": 3, "ap": None, "precision": 0.5, "recall": 0.5, "f1": 0.5} for name in names},
-        "curves": curves(probabilities, positive, equal_mass_bins(probabilities[cells]), cells),
+        "curves": curves(probabilities, positive),
     }
     return {
         "run": night,

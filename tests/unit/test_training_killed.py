@@ -74,7 +74,7 @@ def test_training_that_was_killed_once_its_artifact_was_whole_is_done(run, tmp_p
     whole = load_artifact(tmp_path / "out")
     assert (tmp_path / ".out.training").is_dir()
     with pytest.raises(UserError, match="must be absent or empty"):
-        run(tmp_path / "out", "calibrator=none", epochs=1)  # another model
+        run(tmp_path / "out", "calibrator=isotonic", epochs=1)  # another model
     made = run(tmp_path / "out", epochs=1)
     assert (made.files, "it was whole" in capsys.readouterr().err) == (whole.files, True)
     assert not list(tmp_path.glob(".*"))

@@ -1,1 +1,1 @@
-"""``ptec benchmark``: methods side by side on one extract."""
+"""``ptec benchmark``: methods on one extract, with intervals over rows and a spread over seeds."""

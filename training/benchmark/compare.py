@@ -1,180 +1,183 @@
-"""What a benchmark's runs are worth on the evaluated rows, alone and against the reference."""
+"""The figures of a benchmark's runs, alone and against the reference, and their table."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.benchmark.resample import Figures, resampled
-from training.benchmark.results import Run
-from training.calibrate.calibrate import Calibration
-from training.evaluate.bootstrap import bootstrap_interval, without_bias
+from training.benchmark.config import BenchmarkConfig
+from training.evaluate.bootstrap import interval, means_of_defined, resampled_average_precision, resampled_f1
+from training.evaluate.metrics import macro_f1
 from training.evaluate.report import report_on
 
-OF_DECISIONS = ("macro_f1", "micro_f1", "weighted_f1")
-OF_SCORES = ("map", "auroc", "brier", "brier_skill", "ece", "ece_by_chance")
-GROUPS = {"at least 100": (100, np.inf), "under 100": (0, 100), "at least 50": (50, np.inf), "under 50": (0, 50)}
-"""Labels by their number of training examples."""
+if TYPE_CHECKING:
+    from training.benchmark.run import Run
+
+FIGURES = ("macro_f1", "map", "micro_f1", "auroc", "brier_skill", "ece", "ece_by_chance")
+_COMPARED = ("macro_f1", "map")
 
 
-@dataclass(frozen=True)
-class Judge:
-    """The evaluated rows and what is known of training.
-
-    Attributes:
-        names: the labels.
-        targets: of the evaluated rows, *Shape:* ``(n_rows, n_labels)``.
-        training_targets: of train and validation, for base rates and frequencies of labels.
-        resamples: number of bootstrap samples.
-    """
-
-    names: list[str]
-    targets: NDArray[np.floating]
-    training_targets: NDArray[np.floating]
-    resamples: int
-
-    def measure(self, run: Run) -> dict[str, Any]:
-        """Return the figures of one run; those that need scores are None where there are only decisions."""
-        n_labels = len(self.names)
-        if run.decisions is None:
-            no_shift, thresholds = Calibration(np.ones(n_labels), np.zeros(n_labels)), np.full(n_labels, 0.5)
-            report = report_on(2 * run.logits - 1, self.targets, no_shift, thresholds, self.names)
-        else:
-            calibration, thresholds = run.decisions.calibration, run.decisions.thresholds
-            report = report_on(run.logits, self.targets, calibration, thresholds, self.names, self._base_rates)
-        figures = {name: report["overall"][name] for name in OF_DECISIONS}
-        figures |= {name: report["overall"][name] if run.decisions else None for name in OF_SCORES}
-        per_label = list(report["per_label"].values())
-        return {**figures, "f1_by_frequency": self._by_frequency([label["f1"] for label in per_label])}
-
-    def resample(self, run: Run) -> Figures:
-        """Return the figures of one run on resampled rows."""
-        return resampled(run, self.targets, self._base_rates, self.resamples)
-
-    @property
-    def _base_rates(self) -> NDArray[np.floating]:
-        return self.training_targets.mean(axis=0)
-
-    def _by_frequency(self, values: Sequence[float | None]) -> dict[str, float | None]:
-        counts = self.training_targets.sum(axis=0)
-        found = {}
-        for group, (least, below) in GROUPS.items():
-            inside = [
-                value
-                for value, count in zip(values, counts, strict=True)
-                if value is not None and least <= count < below
-            ]
-            found[group] = round(float(np.mean(inside)), 6) if inside else None
-        return found
-
-
-def compare(runs: Sequence[Run], judge: Judge, reference: str) -> dict[str, Any]:
+def compare(
+    runs: Sequence[Run], targets: NDArray[np.floating], training_targets: NDArray[np.floating], config: BenchmarkConfig
+) -> dict[str, Any]:
     """Measure all runs.
 
     Args:
         runs: of any number of methods and seeds.
-        judge: the evaluated rows.
-        reference: name of the method whose runs the others are compared with.
+        targets: of the evaluated rows, *Shape:* ``(n_rows, n_labels)``.
+        training_targets: of train and validation, for base rates.
+        config: names the reference and the number of resamples.
 
     Returns:
-        ``methods``: by name, the mean over seeds of every figure, the 95 % intervals of a bootstrap over rows of these
-        means, the population standard deviation over seeds, and the mean seconds and floating-point operations.
-        ``differences``: by name, the reference minus the method, each figure a mean over seeds, with the interval over
-        the same samples of rows, and the share of them in which the reference is better.
+        ``methods``: by name, the mean over seeds of every figure, its standard deviation over seeds (``spread``) and
+        the 95 % interval over rows; ``differences``: by name, the reference minus the method, with the interval of the
+        paired bootstrap.
     """
+    positive, rates = targets.astype(bool), training_targets.mean(axis=0)
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         by_name.setdefault(run.facts.name, []).append(run)
-    methods = {name: _summary(those, judge) for name, those in by_name.items()}
-    samples = {name: _mean_samples([judge.resample(run) for run in those]) for name, those in by_name.items()}
-    for name, figures in methods.items():
-        figures["interval"] = {figure: _interval(values, figures[figure]) for figure, values in samples[name].items()}
+    samples = {
+        name: {
+            figure: np.mean([_samples(run, figure, positive, config.resamples) for run in those], axis=0)
+            for figure in _COMPARED
+            if figure == "macro_f1" or those[0].decisions is not None
+        }
+        for name, those in by_name.items()
+    }
+    methods = {name: _summary(those, positive, rates, samples[name]) for name, those in by_name.items()}
+    reference = config.reference
     differences = {
         name: {
-            figure: _difference(figure, *((methods[side], samples[side]) for side in (reference, name)))
-            for figure in ("macro_f1", "map")
-            if methods[reference][figure] is not None and methods[name][figure] is not None
+            figure: _difference(figure, (methods[reference], samples[reference]), (methods[name], samples[name]))
+            for figure in samples[name]
+            if figure in samples[reference]
         }
         for name in methods
         if name != reference
     }
-    return {"methods": methods, "differences": differences}
+    return {"reference": reference, "methods": methods, "differences": differences}
 
 
-def machines(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Say of each machine which methods ran on it and when; runs of old that do not tell are left out."""
-    by_machine: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.facts.machine:
-            by_machine.setdefault(run.facts.machine, []).append(run)
+def _samples(run: Run, figure: str, positive: NDArray[np.bool_], n: int) -> NDArray[np.float64]:
+    if figure == "macro_f1":
+        return means_of_defined(resampled_f1(run.decided, positive, n))
+    return means_of_defined(resampled_average_precision(run.logits, positive, n))
+
+
+def _summary(
+    runs: Sequence[Run],
+    positive: NDArray[np.bool_],
+    rates: NDArray[np.floating],
+    samples: dict[str, NDArray[np.float64]],
+) -> dict[str, Any]:
+    """Average the runs of one method."""
+    measured = [_figures(run, positive, rates) for run in runs]
+    found: dict[str, Any] = {"seeds": [run.facts.seed for run in runs], "deployable": runs[0].facts.deployable}
+    spread: dict[str, float | None] = {}
+    for name in FIGURES:
+        values = [figures[name] for figures in measured]
+        defined = [value for value in values if value is not None]
+        found[name] = round(float(np.mean(defined)), 6) if len(defined) == len(values) else None
+        spread[name] = round(float(np.std(defined)), 6) if len(defined) > 1 else None
+    for name in ("learning_seconds", "scoring_seconds"):
+        found[name] = round(float(np.mean([getattr(run.facts, name) for run in runs])), 2)
+    return found | {"spread": spread, "interval": {name: _ends(those, found[name]) for name, those in samples.items()}}
+
+
+def _figures(run: Run, positive: NDArray[np.bool_], rates: NDArray[np.floating]) -> dict[str, float | None]:
+    """Measure one run; figures that need scores are None where there are only decisions."""
+    if run.decisions is None:
+        micro = 2 * (run.decided & positive).sum() / (run.decided.sum() + positive.sum())
+        return dict.fromkeys(FIGURES) | {"macro_f1": macro_f1(run.decided, positive), "micro_f1": float(micro)}
+    calibration, thresholds = run.decisions.calibration, run.decisions.thresholds
+    names = [str(at) for at in range(positive.shape[1])]
+    overall = report_on(run.logits, positive, calibration, thresholds, names, rates)["overall"]
+    return {name: overall[name] for name in FIGURES}
+
+
+def _difference(figure: str, reference: tuple[dict, dict], other: tuple[dict, dict]) -> dict[str, float | None]:
+    difference = reference[0][figure] - other[0][figure]
+    return {"difference": round(difference, 6), **_ends(reference[1][figure] - other[1][figure], difference)}
+
+
+def _ends(samples: NDArray[np.float64], estimate: float | None) -> dict[str, float | None]:
+    ends = interval(samples, np.nan if estimate is None else estimate)
+    low, high = (None if np.isnan(end) else round(end, 6) for end in ends)
+    return {"low": low, "high": high}
+
+
+_HEADER = (
+    "method",
+    "seeds",
+    "macro-F1",
+    "mAP",
+    "micro-F1",
+    "Brier skill",
+    "ECE (by chance)",
+    "learning, s",
+    "scoring, s",
+)
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """Write the result of ``benchmark`` as Markdown tables."""
+    rows, reference = found["rows"], found["reference"]
+    lines = [
+        f"Learned from {rows['train']} rows of train and {rows['validation']} of validation, evaluated on "
+        f"{rows[found['evaluated']]} rows of {found['evaluated']}. Means over seeds ± their standard deviation, "
+        "with the 95 % interval over rows.",
+        "",
+        *_table(_HEADER, [_method_row(name, figures) for name, figures in found["methods"].items()]),
+        "",
+        f"{reference} minus each method, with the 95 % interval of a paired bootstrap over rows:",
+        "",
+        *_table(
+            ("method", "macro-F1", "mAP"),
+            [[name, *(_signed(one.get(key)) for key in _COMPARED)] for name, one in found["differences"].items()],
+        ),
+        "",
+        "Settings:",
+        "",
+        *(f"- {name}: {json.dumps(settings)}" for name, settings in found["settings"].items()),
+        "",
+        *(f"Run on {machine}." for machine in sorted({run["machine"] for run in found["runs"]})),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _method_row(name: str, figures: dict[str, Any]) -> list[str]:
     return [
-        {
-            "machine": machine,
-            "methods": sorted({run.facts.name for run in those}),
-            "from": min(run.facts.made for run in those),
-            "to": max(run.facts.made for run in those),
-        }
-        for machine, those in by_machine.items()
+        name if figures["deployable"] else f"{name} (not deployable)",
+        str(len(figures["seeds"])),
+        *(_with_interval(figures, key) for key in _COMPARED),
+        *(_number(figures[key]) for key in ("micro_f1", "brier_skill")),
+        f"{_number(figures['ece'])} ({_number(figures['ece_by_chance'])})",
+        f"{figures['learning_seconds']:.0f}",
+        f"{figures['scoring_seconds']:.1f}",
     ]
 
 
-def _summary(runs: Sequence[Run], judge: Judge) -> dict[str, Any]:
-    """Average runs of one method."""
-    measured = [judge.measure(run) for run in runs]
-    groups = [figures.pop("f1_by_frequency") for figures in measured]
-    return {
-        "seeds": [run.facts.seed for run in runs],
-        "deployable": runs[0].facts.deployable,
-        **_means(measured),
-        "spread": {name: _spread([figures[name] for figures in measured]) for name in (*OF_DECISIONS, *OF_SCORES)},
-        "f1_by_frequency": _means(groups),
-        "learning_seconds": round(float(np.mean([run.facts.learning_seconds for run in runs])), 1),
-        "scoring_seconds": round(float(np.mean([run.facts.scoring_seconds for run in runs])), 2),
-        **_means([{name: getattr(run.facts, name) for name in ("learning_flop", "scoring_flop")} for run in runs]),
-    }
+def _with_interval(figures: dict[str, Any], key: str) -> str:
+    spread, ends = figures["spread"][key], figures["interval"].get(key)
+    around = f" ± {spread:.3f}" if spread is not None else ""
+    within = f" ({ends['low']:.3f} to {ends['high']:.3f})" if ends and ends["low"] is not None else ""
+    return f"{_number(figures[key])}{around}{within}"
 
 
-def _means(rows: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    """Average each figure; None where any run lacks it."""
-    found: dict[str, float | None] = {}
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        defined = [value for value in values if value is not None]
-        found[name] = round(float(np.mean(defined)), 6) if len(defined) == len(values) else None
-    return found
+def _signed(one: dict[str, float] | None) -> str:
+    if one is None or one["low"] is None:
+        return "-"
+    return f"{one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
 
 
-def _spread(values: Sequence[float | None]) -> float | None:
-    """Population standard deviation, as the paper gives it; None for a single run."""
-    defined = [value for value in values if value is not None]
-    return round(float(np.std(defined)), 6) if len(defined) > 1 else None
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
-def _mean_samples(runs: Sequence[Figures]) -> Figures:
-    """Average each figure that all runs have, sample by sample."""
-    return {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0] if all(name in run for run in runs)}
-
-
-def _difference(
-    figure: str, reference: tuple[dict[str, Any], Figures], other: tuple[dict[str, Any], Figures]
-) -> dict[str, Any]:
-    """Compare a figure of the reference with another method's, on the same resampled rows."""
-    samples = reference[1][figure] - other[1][figure]
-    difference = reference[0][figure] - other[0][figure]
-    moved = without_bias(samples, difference)
-    return {
-        "difference": round(difference, 6),
-        **_interval(samples, difference),
-        "share_positive": round(float((moved > 0).mean()), 6) if moved.size else None,
-    }
-
-
-def _interval(samples: NDArray[np.float64], around: float | None) -> dict[str, float | None]:
-    """Lay out an interval of 95 %; None where nothing is defined."""
-    ends = bootstrap_interval(samples, np.nan if around is None else around)
-    low, high = (None if np.isnan(end) else round(end, 6) for end in ends)
-    return {"low": low, "high": high}
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]

@@ -6,212 +6,226 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from ptec_udf.errors import ConfigError, SourceError, collect_errors
 from ptec_udf.log import logger
-from training.benchmark.compare import Judge, compare, machines
+from training.benchmark.compare import compare, markdown
 from training.benchmark.config import BenchmarkConfig
-from training.benchmark.plots import draw
-from training.benchmark.results import Facts, Results, Run
-from training.benchmark.table import markdown
+from training.calibrate.calibration import Calibration
+from training.calibrate.decisions import Decisions
 from training.data.dataset import Examples, read_splits
 from training.data.folder import read_extract_record
 from training.data.provenance import is_seen
 from training.folders import alone, check_writable
-from training.methods.method import Learned, Method, Task
+from training.methods.method import Method, Task
 from training.packages import packages
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run that is to be there in the end.
-
-    Attributes:
-        name: of the method in this benchmark.
-        method: with its settings.
-        seed: of the run.
-        fingerprint: of everything that decides its result.
-    """
+class Facts:
+    """What a run was; ``fingerprint`` identifies everything that decides its result."""
 
     name: str
-    method: Method
     seed: int
     fingerprint: str
+    deployable: bool
+    learning_seconds: float
+    scoring_seconds: float
+    date: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A method's result with one seed.
+
+    Attributes:
+        facts: what it was.
+        logits: of the evaluated rows, *Shape:* ``(n_rows, n_labels)``; without decisions: 0 and 1.
+        decisions: thresholds and calibration; None for methods that only decide.
+    """
+
+    facts: Facts
+    logits: NDArray[np.floating]
+    decisions: Decisions | None
+
+    @property
+    def decided(self) -> NDArray[np.bool_]:
+        """The labels of the rows, *Shape:* ``(n_rows, n_labels)``."""
+        return self.logits >= 0.5 if self.decisions is None else self.decisions.decide(self.logits)
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Run what is not there yet, compare all runs, and write ``results.json``, ``table.md`` and pictures.
+    """Run what is missing, compare all runs, and write ``results.json`` and ``table.md``.
 
     Returns:
-        What ``compare`` gives, the readings of the evaluated rows by method, and the table's place.
+        The result of ``compare``, and the path of the table.
 
     Raises:
         SourceError: for an extract that cannot be used.
         ArtifactError, BackboneError: for an artifact or a backbone that cannot be used.
-        ConfigError: for a folder that cannot be written, or what would end a method before it has learned.
+        ConfigError: for a folder that cannot be written, or settings that would stop a method.
         TrainingError: when a method cannot learn.
     """
     record = read_extract_record(config.extract)
-    names = [label["name"] for label in record["labels"]]
     splits = read_splits(config.extract, validation_share=config.validation_share)
     evaluated = splits[config.evaluated]
     if not evaluated.targets.any():
         raise SourceError(
-            f"rows of {config.evaluated} must carry labels to judge by, {len(evaluated)} rows carry none; "
-            "give the extract such rows or evaluate another split"
+            f"rows of {config.evaluated} must have labels, {len(evaluated)} rows have none; evaluate another split or "
+            "make an extract with labelled rows in it"
         )
-    results = Results(Path(config.out) / config.evaluated)
-    check_writable(results.folder)
-    results.folder.mkdir(parents=True, exist_ok=True)
-    with alone(results.folder):
-        done = _all_runs(config, record, splits, results)
-    judge = Judge(names, evaluated.targets, splits["train"].joined(splits["validation"]).targets, config.resamples)
+    folder = Path(config.out) / config.evaluated
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        runs = _run_all(config, record, splits, folder)
     found = {
         "evaluated": config.evaluated,
         "rows": {split: len(rows) for split, rows in splits.items()},
-        "reference": config.reference,
         "settings": {
             name: method.model_dump(mode="json", exclude_unset=True) for name, method in config.methods.items()
         },
-        **compare(done, judge, config.reference),
-        "readings": results.readings(),
-        "machines": machines(done),
+        **compare(runs, evaluated.targets, splits["train"].joined(splits["validation"]).targets, config),
+        "runs": [asdict(run.facts) for run in runs],
     }
-    results.write("results.json", json.dumps(found, indent=1) + "\n")
-    draw(done, judge, results.folder)
-    return {**found, "table": str(results.write("table.md", markdown(found)))}
+    (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(markdown(found), encoding="utf-8")
+    return {**found, "table": str(folder / "table.md")}
 
 
-def _all_runs(
-    config: BenchmarkConfig, record: dict[str, Any], splits: Mapping[str, Examples], results: Results
-) -> list[Run]:
-    """Find the runs that are there, and let the others learn."""
+def _run_all(config: BenchmarkConfig, record: dict[str, Any], splits: dict[str, Examples], folder: Path) -> list[Run]:
+    """Read the runs that exist, and let the other methods learn."""
     plan = list(_plan(config, record["fingerprint"]))
-    runs = [results.find(planned.name, planned.seed, planned.fingerprint) for planned in plan]
-
-    def task(planned: Planned) -> Task:
-        return Task(
+    runs = [_read(_file(folder, name, seed), fingerprint) for name, _, seed, fingerprint in plan]
+    tasks = [
+        Task(
             names=[label["name"] for label in record["labels"]],
             train=splits["train"],
             validation=splits["validation"],
-            seed=planned.seed,
+            seed=seed,
             extract=Path(config.extract),
-            extract_fingerprint=record["fingerprint"],
-            template=record["template"],
+            record=record,
             validation_share=config.validation_share,
-            folder=results.workplace(planned.name, planned.seed),
-            shared=results.shared,
+            folder=folder / "models" / f"{name}-{seed}",
         )
-
-    _check([(planned, task(planned)) for planned, run in zip(plan, runs, strict=True) if run is None])
-    for at, planned in enumerate(plan):
+        for name, _, seed, _ in plan
+    ]
+    errors: list[str] = []
+    for (name, method, _, _), run, task in zip(plan, runs, tasks, strict=True):
+        with collect_errors(errors, f"methods.{name}: "):
+            if run is None and not errors:
+                method.check(task)  # before the first one takes its hours
+    if errors:
+        raise ConfigError(errors)
+    for at, ((name, method, seed, fingerprint), task) in enumerate(zip(plan, tasks, strict=True)):
         if runs[at] is None:
-            logger.info(f"run {at + 1} of {len(plan)}: {planned.name}, seed {planned.seed}{_time_left(plan, runs)}")
-            runs[at] = _learn_and_score(planned, task(planned), splits[config.evaluated], results)
-    shutil.rmtree(results.shared, ignore_errors=True)
+            logger.info(f"run {at + 1} of {len(plan)}: {name}, seed {seed}")
+            run = _learn_and_score(name, method, fingerprint, task, splits[config.evaluated])
+            _write(_file(folder, name, seed), run)
+            runs[at] = run
     return [run for run in runs if run is not None]
 
 
-def _check(missing: Sequence[tuple[Planned, Task]]) -> None:
-    """Let each method say what would end it, before the first one takes its hours.
+def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[tuple[str, Method, int, str]]:
+    """Yield name, method, seed and fingerprint of each run; a method without chance needs one.
 
     Raises:
-        ConfigError: with the faults of all methods.
-    """
-    faults: list[str] = []
-    for name, (planned, task) in {planned.name: (planned, task) for planned, task in missing}.items():
-        with collect_errors(faults, f"methods.{name}: "):
-            planned.method.check(task)
-    if faults:
-        raise ConfigError(faults)
-
-
-def _plan(config: BenchmarkConfig, extract_fingerprint: str) -> Iterator[Planned]:
-    """List the runs; a method without chance needs one.
-
-    Raises:
-        ConfigError: with the faults of all methods whose backbone or model is missing.
+        ConfigError: with the errors of all methods whose backbone or model is missing.
     """
     versions = packages() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
-    faults: list[str] = []
-    all_facts: dict[str, Any] = {}
+    errors: list[str] = []
+    facts: dict[str, Any] = {}
     for name, method in config.methods.items():
-        with collect_errors(faults, f"methods.{name}: "):
-            all_facts[name] = method.facts()
-    if faults:
-        raise ConfigError(faults)
+        with collect_errors(errors, f"methods.{name}: "):
+            facts[name] = method.facts()
+    if errors:
+        raise ConfigError(errors)
     for name, method in config.methods.items():
-        of_method = [extract_fingerprint, config.validation_share, all_facts[name], versions]
         for seed in config.seeds[: method.n_seeds if method.seeded else 1]:
-            facts = json.dumps([*of_method, method.seeded and seed], sort_keys=True)
-            fingerprint = hashlib.sha256(facts.encode()).hexdigest()
-            yield Planned(name, method, seed, fingerprint)
+            whole = [extract_fingerprint, config.validation_share, facts[name], versions, method.seeded and seed]
+            yield name, method, seed, hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _learn_and_score(planned: Planned, task: Task, evaluated: Examples, results: Results) -> Run:
-    """Let a method learn, then show it the texts of the evaluated rows, and keep what it says."""
-    results.remove(planned.name, planned.seed)  # whose artifact would be another one's, if this run is cut off
+def _learn_and_score(name: str, method: Method, fingerprint: str, task: Task, evaluated: Examples) -> Run:
+    """Let a method learn, then score the evaluated rows."""
     started = time.monotonic()
-    learned = planned.method.learn(task)
+    learned = method.learn(task)
     learning = time.monotonic() - started if learned.seconds is None else learned.seconds
-    _check_not_seen(planned.name, learned, task, evaluated)
-    results.note_reading(planned.name, planned.fingerprint)
+    if learned.seen is not None:
+        n_seen = int(is_seen(learned.seen, task.record, evaluated.keys, evaluated.texts).sum())
+        if n_seen:
+            raise SourceError(f"{name} has learned from {n_seen} of {len(evaluated)} evaluated rows; train it again")
     started = time.monotonic()
     logits = np.asarray(learned.score(evaluated.texts), np.float32)
-    scoring = time.monotonic() - started
-    flop = learned.flop_of_scoring and learned.flop_of_scoring(evaluated.texts)
     facts = Facts(
-        name=planned.name,
-        seed=planned.seed,
-        fingerprint=planned.fingerprint,
-        deployable=planned.method.deployable,
+        name=name,
+        seed=task.seed,
+        fingerprint=fingerprint,
+        deployable=method.deployable,
         learning_seconds=round(learning, 1),
-        scoring_seconds=round(scoring, 2),
-        learning_flop=learned.flop,
-        scoring_flop=None if flop is None else flop / len(evaluated) * 1_000_000,
-        made=datetime.now(UTC).date().isoformat(),
+        scoring_seconds=round(time.monotonic() - started, 2),
+        date=datetime.now(UTC).date().isoformat(),
         machine=_machine(),
     )
-    run = Run(facts, logits, learned.decisions)
-    results.add(run)
-    return run
-
-
-def _check_not_seen(name: str, learned: Learned, task: Task, evaluated: Examples) -> None:
-    """Refuse a model that has learned from rows that judge, as one that started from an earlier model may have."""
-    if learned.seen is None:
-        return
-    record = read_extract_record(task.extract)
-    if n_seen := int(is_seen(learned.seen, record, evaluated.keys, evaluated.texts).sum()):
-        raise SourceError(
-            f"a model must not have learned from rows that judge here, {name} has from {n_seen} of {len(evaluated)}; "
-            "train it, and what it started from, without them"
-        )
+    return Run(facts, logits, learned.decisions)
 
 
 def _machine() -> str:
-    """Say what computes, without the machine's name."""
+    """Describe what computes, without the machine's name."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    processor = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
-    return f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
+    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
+    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
 
 
-def _time_left(plan: Sequence[Planned], runs: Sequence[Run | None]) -> str:
-    """Say about how long the runs that lack take, where a run of the same method is known."""
-    seconds = {run.facts.name: run.facts.learning_seconds + run.facts.scoring_seconds for run in runs if run}
-    missing = [planned.name for planned, run in zip(plan, runs, strict=True) if run is None]
-    unknown = sorted(set(missing) - set(seconds))
-    known = sum(seconds.get(name, 0.0) for name in missing)
-    if not known:
-        return ""
-    return f", about {known / 60:.0f} min left" + (f" and what {', '.join(unknown)} take" if unknown else "")
+def _file(folder: Path, name: str, seed: int) -> Path:
+    return folder / "runs" / f"{name}-{seed}.safetensors"
+
+
+def _write(file: Path, run: Run) -> None:
+    """Write a run in one rename, its facts as the file's metadata."""
+    values: dict[str, NDArray[Any]] = {"logits": np.ascontiguousarray(run.logits, np.float32)}
+    if run.decisions is not None:
+        calibration = run.decisions.calibration
+        values |= {"scale": calibration.scale, "offset": calibration.offset, "thresholds": run.decisions.thresholds}
+        values["common"] = np.array([run.decisions.common_threshold])
+        if calibration.curve is not None:
+            values["curve"] = np.array(calibration.curve)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_bytes(save(values, metadata={"facts": json.dumps(asdict(run.facts))}))
+    partial.replace(file)
+
+
+def _read(file: Path, fingerprint: str) -> Run | None:
+    """Read a run; None where there is none, or one of other settings.
+
+    Raises:
+        SourceError: for a file that cannot be read.
+    """
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "numpy") as opened:
+            facts = Facts(**json.loads(opened.metadata()["facts"]))
+            values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+        raise SourceError(f"a kept run must be whole, {str(file)!r} is not; remove it to run it again") from None
+    decisions = None
+    if "scale" in values:
+        curve = [(before, after) for before, after in values["curve"].tolist()] if "curve" in values else None
+        calibration = Calibration(values["scale"], values["offset"], curve)
+        decisions = Decisions(calibration, float(values["common"][0]), values["thresholds"])
+    return Run(facts, values["logits"], decisions) if facts.fingerprint == fingerprint else None

@@ -1,1 +1,1 @@
-"""Calibration and thresholds."""
+"""From raw logits to probabilities and labels: calibration, thresholds, recalibration of a registered model."""

@@ -1,46 +1,36 @@
-"""From raw logits to decisions: one threshold that all labels share, and thresholds of their own, shrunk to it.
+"""From raw logits to labels: one threshold for all labels, or one per label with shrinkage.
 
-A threshold belongs on the raw logit, where the weight of positives has already lifted labels with few of them.
-A label's own best threshold is noise where it has few positives, and chosen naively for every label it loses
-more than it gains; so each is drawn towards the common one, the more the fewer positives it has.
+A threshold belongs on the raw logit, where ``pos_weight`` has already lifted rare labels. A label's own best threshold
+is noise where it has few positives, so it is shrunk towards the common one.
 """
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptec_udf.errors import TrainingError
-from training.calibrate.calibrate import checked_cells
-from training.calibrate.cross_fit import STRENGTHS, choose_strength
-from training.evaluate.metrics import macro_f1
+from training.calibrate.calibration import check_cells
+from training.calibrate.platt import shrinkage_weights
 
 PLATEAU = 0.002
 """Thresholds whose macro-F1 is this close to the best count as equally good."""
 
 
 def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
-    """Find the one raw-logit threshold that maximises macro-F1 over the labels that occur.
+    """Find the raw-logit threshold that maximises macro-F1 over the labels that occur.
 
-    Lowering a threshold helps only where it takes in a positive, so the candidates lie just
-    below the positives. A small dev set makes the curve jagged: the answer is the middle of the
-    run of candidates around the best whose macro-F1 is within ``PLATEAU`` of it.
+    Lowering a threshold helps only where it takes in a positive, so the candidates lie just below the positives. The
+    result is the middle of the run of candidates around the best whose macro-F1 is within ``PLATEAU``.
 
     Args:
-        logits: raw logits, (n_rows, n_labels).
-        targets: 0 or 1, (n_rows, n_labels).
-
-    Returns:
-        The threshold; a label is predicted where its logit is at or over it.
+        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
+        targets: 0 or 1, same shape.
 
     Raises:
         TrainingError: when shapes differ, a logit is not finite, or no target is positive.
     """
-    raw, positive = checked_cells(logits, targets)
+    raw, positive = check_cells(logits, targets)
     if not positive.any():
         raise TrainingError(
             f"a threshold needs at least one positive target, found none among {raw.size} cells; "
@@ -48,8 +38,8 @@ def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic])
         )
     levels, macro_f1 = _macro_f1_curve(raw, positive)
     below = np.append(levels[1:], levels[-1] - 1.0)
-    useful = np.isin(levels, raw[positive])
-    candidates, quality = ((levels + below) / 2)[useful], macro_f1[useful]
+    is_positive = np.isin(levels, raw[positive])
+    candidates, quality = ((levels + below) / 2)[is_positive], macro_f1[is_positive]
     best = int(np.argmax(quality))
     poor = np.flatnonzero(quality < quality[best] - PLATEAU)
     first = int(max(poor[poor < best], default=-1)) + 1
@@ -57,53 +47,23 @@ def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic])
     return float(candidates[(first + last) // 2])
 
 
-def fit_thresholds(
-    logits: NDArray[np.floating], targets: NDArray[np.generic]
-) -> tuple[NDArray[np.float64], dict[str, Any]]:
-    """Give each label a threshold; cross-fitting decides how far it may be from the common one.
+def per_label_thresholds(logits: NDArray[np.floating], targets: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Find each label's own threshold, shrunk towards the common one; *Shape:* ``(n_labels,)``.
 
-    Args:
-        logits: raw logits, (n_rows, n_labels).
-        targets: 0 or 1, (n_rows, n_labels).
-
-    Returns:
-        Thresholds, (n_labels,), and the report of ``choose_strength`` on macro-F1.
-
-    Raises:
-        TrainingError: as ``common_threshold``.
+    Arguments and errors as in ``common_threshold``.
     """
-    raw, positive = checked_cells(logits, targets)
-
-    def fit_and_judge(fitted: NDArray[np.intp], judged: NDArray[np.intp]) -> dict[float, NDArray[np.bool_]]:
-        found = _shrunk(raw[fitted], positive[fitted], STRENGTHS)
-        return {strength: raw[judged] >= thresholds for strength, thresholds in found.items()}
-
-    strength, report = choose_strength(fit_and_judge, positive, macro_f1)
-    return _shrunk(raw, positive, [strength])[strength], report
-
-
-def _shrunk(
-    raw: NDArray[np.float64], positive: NDArray[np.bool_], strengths: Sequence[float]
-) -> dict[float, NDArray[np.float64]]:
-    """Draw each label's own threshold towards the common one, (n_labels,) for each strength.
-
-    With ``strength`` positives a label's threshold is halfway; without any it is the common one.
-    """
+    raw, positive = check_cells(logits, targets)
     common = common_threshold(raw, positive)
-    counts = positive.sum(axis=0)
-    own = np.full(len(counts), common)
-    for label in np.flatnonzero(counts):
+    own = np.full(raw.shape[1], common)
+    for label in np.flatnonzero(positive.any(axis=0)):
         own[label] = common_threshold(raw[:, [label]], positive[:, [label]])
-    return {
-        strength: common + (own - common) * (counts / (counts + strength) if math.isfinite(strength) else 0.0)
-        for strength in strengths
-    }
+    return common + shrinkage_weights(positive) * (own - common)
 
 
 def _macro_f1_curve(
     raw: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give every distinct logit, falling, and the exact macro-F1 of predicting all cells at or over it."""
+    """Return every distinct logit, falling, and the macro-F1 of predicting all cells at or above it."""
     occurs = positive.any(axis=0)
     raw, positive = raw[:, occurs], positive[:, occurs]
     order = np.argsort(-raw, axis=0, kind="stable")

@@ -1,4 +1,4 @@
-"""What a comparison finds, in the form in which it is kept and read again."""
+"""The result of a comparison, in the form of the table ``evaluations``."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ LABEL_FIGURE = {"map": "ap", "macro_f1": "f1"}
 
 
 class _Found(BaseModel):
-    """Something found; columns of the table that are not its own are no matter."""
-
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Difference(_Found):
-    """Challenger minus champion in one figure, with its interval.
+    """Challenger minus champion in one figure, with its interval; None where undefined.
 
     Attributes:
-        figure: macro_f1 or map, over all labels; f1 or ap, of one.
-        label: None for all.
-        positives: of the label in the rows that judge, or of all labels.
-        champion: the champion's value; None where it is undefined.
-        challenger: the challenger's.
+        figure: macro_f1 or map over all labels; f1 or ap of one.
+        label: None for all labels.
+        positives: of the label in the evaluated rows, or of all labels.
+        champion: the champion's value.
+        challenger: the challenger's value.
         difference: challenger minus champion.
         low: lower end of the interval.
-        high: its upper end.
+        high: upper end of the interval.
     """
 
     figure: str
@@ -42,14 +40,14 @@ class Comparison(_Found):
     """Champion and challenger on the same rows.
 
     Attributes:
-        n_rows: rows that judged.
-        left_out: numbers of rows that did not, by the reason.
-        held_out: whether the challenger is known not to have learned from the rows; the others were left out.
-        labels: that both know and the extract has: what all figures are about, as far as the rows have them.
-        unjudged: labels that both know and the extract does not.
+        n_rows: evaluated rows.
+        left_out: numbers of rows that were not evaluated, by reason.
+        held_out: whether the challenger is known not to have learned from the rows.
+        labels: labels of both models and the extract, which all figures cover as far as they occur.
+        unjudged: labels of both models that the extract lacks.
         only_champion: labels that the challenger lacks.
         only_challenger: labels that the champion lacks.
-        champion: its figures; empty where there is none.
+        champion: its figures; empty without a champion.
         challenger: its figures.
         confidence: of the intervals.
         differences: over all labels first, then of each label.
@@ -68,9 +66,9 @@ class Comparison(_Found):
     differences: list[Difference]
 
     def overall(self, metric: str) -> Difference | None:
-        """Return the difference over all labels; None where there was no champion."""
+        """Return the difference over all labels; None without a champion."""
         return next((found for found in self.differences if found.figure == metric), None)
 
-    def of_labels(self, metric: str) -> list[Difference]:
+    def per_label(self, metric: str) -> list[Difference]:
         """Return the difference of each label, in the figure whose mean is ``metric``."""
         return [found for found in self.differences if found.figure == LABEL_FIGURE[metric]]

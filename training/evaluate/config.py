@@ -1,4 +1,4 @@
-"""Configuration of ``ptec evaluate``, and of the gate that ``ptec promote`` applies."""
+"""The sections of ``ptec evaluate`` and of the gate that ``ptec promote`` applies."""
 
 from __future__ import annotations
 
@@ -11,50 +11,48 @@ from ptec_udf.section import Section
 
 
 class GateConfig(Section):
-    """What a challenger must show before it takes the champion's place."""
+    """What a challenger must show before an alias may move to it."""
 
-    aliases: list[str] = Field(
-        default_factory=lambda: ["champion"], description="pointers that it guards; others move freely"
-    )
-    metric: Literal["map", "macro_f1"] = Field("map", description="figure that must be better")
-    confidence: float = Field(0.95, ge=0.5, lt=1, description="of the intervals of differences")
+    aliases: list[str] = Field(default_factory=lambda: ["champion"], description="aliases that the gate guards")
+    metric: Literal["map", "macro_f1"] = Field("map", description="figure that decides the gain")
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="confidence of the intervals of differences")
     min_gain: float = Field(
-        0.0, ge=-1, le=1, description="the whole interval of the gain must lie above this; 0: surely better"
+        -0.01,
+        ge=-1,
+        le=1,
+        description="the whole interval of the gain must lie above this; -0.01: not worse by more than 0.01 "
+        "(non-inferiority); 0: surely better",
     )
-    min_rows: int = Field(100, ge=1, description="fewest rows that judge")
+    min_rows: int = Field(100, ge=1, description="fewest evaluated rows")
     max_decision_loss: float = Field(
-        0.02, ge=0, le=1, description="macro-F1 that may be lost; more counts where its whole interval lies beyond this"
+        0.02, ge=0, le=1, description="largest loss of macro-F1; broken where the whole interval lies beyond it"
     )
     max_label_loss: float = Field(
-        0.1, ge=0, le=1, description="what a label may lose; more counts where its whole interval lies beyond this"
+        0.1, ge=0, le=1, description="largest loss of one label; broken where the whole interval lies beyond it"
     )
-    min_label_positives: int = Field(
-        10, ge=1, description="a label with fewer positives in the rows that judge is not looked at alone"
-    )
-    max_ece: float = Field(
-        0.04, ge=0, le=1, description="calibration error that is good enough whatever the champion's"
-    )
+    min_label_positives: int = Field(10, ge=1, description="labels with fewer positives are not judged one by one")
+    max_ece: float = Field(0.04, ge=0, le=1, description="calibration error that always passes")
     max_ece_rise: float = Field(
-        0.01, ge=0, le=1, description="by how much it may exceed the champion's, or that by chance, where that is more"
+        0.01, ge=0, le=1, description="largest rise over the champion's calibration error, or over that by chance"
     )
-    min_coverage: float = Field(1.0, ge=0, le=1, description="share of the champion's labels that are still there")
+    min_coverage: float = Field(1.0, ge=0, le=1, description="share of the champion's labels that must be kept")
     min_judged: float = Field(
-        0.8, ge=0, le=1, description="share of the labels of both that occur in the rows that judge"
+        0.8, ge=0, le=1, description="share of the labels of both models that must occur in the evaluated rows"
     )
 
 
 class EvaluateConfig(Section):
-    """Which rows judge a challenger beside which champion."""
+    """Which rows compare a challenger with which champion."""
 
     warehouse: WarehouseConfig = WarehouseConfig()
     extract: str = Field(min_length=1, description="folder of an extract made with the challenger's template")
     champion_extract: str | None = Field(
-        None, min_length=1, description="folder of one made with the champion's template; null: the same"
+        None, min_length=1, description="folder of an extract made with the champion's template; null: the same"
     )
-    split: Literal["dev", "test"] = Field("dev", description="rows that judge")
-    alias: str = Field("champion", pattern=r"^[A-Za-z0-9_]+$", description="pointer to the model to compare with")
+    split: Literal["dev", "test"] = Field("dev", description="evaluated rows")
+    alias: str = Field("champion", pattern=r"^[A-Za-z0-9_]+$", description="alias of the model to compare with")
     max_learned: float = Field(
-        0.05, ge=0, lt=1, description="share of the rows that may be left out because a model has learned from them"
+        0.05, ge=0, lt=1, description="largest share of rows that is left out because a model has learned from them"
     )
-    resamples: int = Field(1000, ge=100, description="bootstrap samples of the rows that judge")
+    resamples: int = Field(1000, ge=100, description="bootstrap samples of the evaluated rows")
     gate: GateConfig = GateConfig()

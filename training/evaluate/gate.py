@@ -1,6 +1,6 @@
-"""The gate between a challenger and the champion's place: rules on recorded figures.
+"""The rules that guard the champion's alias.
 
-A rule looks at figures only, so that the gate of a configuration can be applied again to what was found earlier.
+A rule reads recorded figures only, so the gate can be applied again to an earlier comparison.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from pydantic import BaseModel, ConfigDict
 from training.evaluate.comparison import Comparison, Difference
 from training.evaluate.config import GateConfig
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 
-class Outcome(BaseModel):
-    """What one rule says.
+class RuleResult(BaseModel):
+    """The result of one rule.
 
     Attributes:
         rule: its name.
         passed: whether it lets the challenger through.
-        value: what was found; None where it could not be measured.
-        limit: what it was held against.
-        says: both in a sentence.
+        value: what was measured; None where it could not be.
+        limit: the limit that applied.
+        message: both in a sentence.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,102 +32,114 @@ class Outcome(BaseModel):
     passed: bool
     value: float | None
     limit: float
-    says: str
+    message: str
 
 
-def rows(found: Comparison, gate: GateConfig) -> Outcome:
-    """Enough rows must judge, and the challenger must be known not to have learned from them."""
-    known = "" if found.held_out else ", and the challenger may have learned from them"
-    return Outcome(
+def rows(found: Comparison, gate: GateConfig) -> RuleResult:
+    """Require enough rows that the challenger is known not to have learned from."""
+    unknown = "" if found.held_out else ", and the challenger may have learned from them"
+    return RuleResult(
         rule="rows",
         passed=found.held_out and found.n_rows >= gate.min_rows,
         value=found.n_rows,
         limit=gate.min_rows,
-        says=f"at least {gate.min_rows} rows that the challenger has not learned from must judge, "
-        f"{found.n_rows} did{known}",
+        message=f"at least {gate.min_rows} held-out rows are needed, was: {found.n_rows}{unknown}",
     )
 
 
-def gain(found: Comparison, gate: GateConfig) -> Outcome:
-    """The challenger must be better by more than chance explains."""
-    name, difference = gate.metric, found.overall(gate.metric)
+def gain(found: Comparison, gate: GateConfig) -> RuleResult:
+    """Require a challenger that is not worse by more than ``-min_gain``, chance allowed for."""
+    difference = found.overall(gate.metric)
     low = difference.low if difference else None
-    asked = f"the interval of the gain in {name} must lie above {gate.min_gain:g}"
-    was = f"the gain is {_spelled(difference)}" if difference and low is not None else "it could not be measured"
-    passed = low is not None and low > gate.min_gain
-    return Outcome(rule="gain", passed=passed, value=low, limit=gate.min_gain, says=f"{asked}, {was}")
+    was = f"the gain is {_spell(difference)}" if difference and low is not None else "it could not be measured"
+    return RuleResult(
+        rule="gain",
+        passed=low is not None and low > gate.min_gain,
+        value=low,
+        limit=gate.min_gain,
+        message=f"the interval of the gain in {gate.metric} must lie above {gate.min_gain:g}, {was}",
+    )
 
 
-def decisions(found: Comparison, gate: GateConfig) -> Outcome:
-    """The labels that are given must not surely be worse, since ranking does not look at thresholds."""
+def decisions(found: Comparison, gate: GateConfig) -> RuleResult:
+    """Refuse a certain loss of macro-F1, since ranking does not depend on thresholds."""
     difference = found.overall("macro_f1")
     high = difference.high if difference else None
-    asked = f"macro-F1 may not surely lose more than {gate.max_decision_loss:g}"
-    was = f"its change is {_spelled(difference)}" if difference and high is not None else "it could not be measured"
-    passed = high is not None and high >= -gate.max_decision_loss
-    value = None if high is None else max(0.0, -high)
-    return Outcome(rule="decisions", passed=passed, value=value, limit=gate.max_decision_loss, says=f"{asked}, {was}")
+    was = f"its change is {_spell(difference)}" if difference and high is not None else "it could not be measured"
+    return RuleResult(
+        rule="decisions",
+        passed=high is not None and high >= -gate.max_decision_loss,
+        value=None if high is None else max(0.0, -high),
+        limit=gate.max_decision_loss,
+        message=f"macro-F1 must not certainly lose more than {gate.max_decision_loss:g}, {was}",
+    )
 
 
-def label_loss(found: Comparison, gate: GateConfig) -> Outcome:
-    """No label that is frequent enough may surely lose more than is allowed."""
-    counted = [one for one in found.of_labels(gate.metric) if one.positives >= gate.min_label_positives]
+def label_loss(found: Comparison, gate: GateConfig) -> RuleResult:
+    """Refuse a certain loss of any label with enough positives."""
+    counted = [one for one in found.per_label(gate.metric) if one.positives >= gate.min_label_positives]
     losses = sorted(((-one.high, one) for one in counted if one.high is not None), key=lambda loss: -loss[0])
     lost = [one for loss, one in losses if loss > gate.max_label_loss]
-    asked = (
-        f"no label with at least {gate.min_label_positives} positives may surely lose more than "
-        f"{gate.max_label_loss:g}, of {len(counted)} "
+    named = [f"{one.label!r} (change {_spell(one)})" for one in lost[:_MAX_NAMED]]
+    was = f"of {len(counted)} {len(lost)} do" + (f": {', '.join(named)}{_more(lost)}" if lost else "")
+    return RuleResult(
+        rule="label_loss",
+        passed=not lost,
+        value=max(0.0, losses[0][0]) if losses else 0.0,
+        limit=gate.max_label_loss,
+        message=f"no label with at least {gate.min_label_positives} positives may certainly lose more than "
+        f"{gate.max_label_loss:g}, {was}",
     )
-    named = [f"{one.label!r} (change {_spelled(one)})" for one in lost[:_MOST_NAMED]]
-    says = asked + (f"{len(lost)} did: {', '.join(named)}{_more(lost)}" if lost else "none did")
-    value = max(0.0, losses[0][0]) if losses else 0.0
-    return Outcome(rule="label_loss", passed=not lost, value=value, limit=gate.max_label_loss, says=says)
 
 
-def calibration(found: Comparison, gate: GateConfig) -> Outcome:
-    """Probabilities must be honest: well calibrated, or about as well as the champion's or as perfect ones would be."""
+def calibration(found: Comparison, gate: GateConfig) -> RuleResult:
+    """Require a small calibration error, or about the champion's, or about that of perfect probabilities."""
     value = found.challenger.get("ece")
-    beside = {"the champion's": found.champion.get("ece"), "by chance": found.challenger.get("ece_by_chance")}
+    references = {"the champion's": found.champion.get("ece"), "by chance": found.challenger.get("ece_by_chance")}
     limit, why = gate.max_ece, ""
-    for whose, ece in beside.items():
+    for name, ece in references.items():
         if ece is not None and round(ece + gate.max_ece_rise, 6) > limit:
-            limit, why = round(ece + gate.max_ece_rise, 6), f" ({whose} {ece:.4g} and {gate.max_ece_rise:g})"
-    asked = f"the calibration error must be at most {limit:.4g}{why}"
+            limit, why = round(ece + gate.max_ece_rise, 6), f" ({name} {ece:.4g} and {gate.max_ece_rise:g})"
     was = "it could not be measured: no probability is high enough" if value is None else f"was: {value:.4g}"
-    passed = value is not None and value <= limit
-    return Outcome(rule="calibration", passed=passed, value=value, limit=limit, says=f"{asked}, {was}")
+    return RuleResult(
+        rule="calibration",
+        passed=value is not None and value <= limit,
+        value=value,
+        limit=limit,
+        message=f"the calibration error must be at most {limit:.4g}{why}, {was}",
+    )
 
 
-def coverage(found: Comparison, gate: GateConfig) -> Outcome:
-    """The champion's labels must still be there."""
+def coverage(found: Comparison, gate: GateConfig) -> RuleResult:
+    """Require the champion's labels."""
     lost = found.only_champion
-    kept = len(found.labels) + len(found.unjudged)
-    value = kept / (kept + len(lost)) if kept + len(lost) else 0.0
-    named = f"; it lacks {', '.join(map(repr, lost[:_MOST_NAMED]))}{_more(lost)}" if lost else ""
-    says = f"{_share(gate.min_coverage)} of the champion's labels or more must still be there, was: {_share(value)}"
-    return Outcome(
+    n_kept = len(found.labels) + len(found.unjudged)
+    value = n_kept / (n_kept + len(lost)) if n_kept + len(lost) else 0.0
+    named = f"; missing: {', '.join(map(repr, lost[:_MAX_NAMED]))}{_more(lost)}" if lost else ""
+    return RuleResult(
         rule="coverage",
         passed=value >= gate.min_coverage,
         value=value,
         limit=gate.min_coverage,
-        says=says + named,
+        message=f"at least {gate.min_coverage:.0%} of the champion's labels must be kept, was: {value:.0%}{named}",
     )
 
 
-def judged(found: Comparison, gate: GateConfig) -> Outcome:
-    """The rows must tell of nearly all labels, or the other rules speak for a few."""
-    known = len(found.labels) + len(found.unjudged)
-    occurs = sum(one.positives > 0 for one in found.of_labels(gate.metric))
-    value = occurs / known if known else 0.0
-    says = f"{_share(gate.min_judged)} of the labels of both or more must occur in the rows, was: {_share(value)}"
-    return Outcome(rule="judged", passed=value >= gate.min_judged, value=value, limit=gate.min_judged, says=says)
+def judged(found: Comparison, gate: GateConfig) -> RuleResult:
+    """Require rows with nearly all labels, or the other rules cover a few only."""
+    n_shared = len(found.labels) + len(found.unjudged)
+    n_occurring = sum(one.positives > 0 for one in found.per_label(gate.metric))
+    value = n_occurring / n_shared if n_shared else 0.0
+    return RuleResult(
+        rule="judged",
+        passed=value >= gate.min_judged,
+        value=value,
+        limit=gate.min_judged,
+        message=f"at least {gate.min_judged:.0%} of the labels of both models must occur in the rows, was: {value:.0%}",
+    )
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.4g} %"
-
-
-RULES: tuple[Callable[[Comparison, GateConfig], Outcome], ...] = (
+RULES: tuple[Callable[[Comparison, GateConfig], RuleResult], ...] = (
     rows,
     gain,
     decisions,
@@ -138,21 +150,19 @@ RULES: tuple[Callable[[Comparison, GateConfig], Outcome], ...] = (
 )
 
 
-def apply_gate(found: Comparison, gate: GateConfig) -> list[Outcome]:
+def apply_gate(found: Comparison, gate: GateConfig) -> list[RuleResult]:
     """Apply all rules."""
     return [rule(found, gate) for rule in RULES]
 
 
-def broken(outcomes: Sequence[Outcome]) -> list[str]:
-    """Name the rules that do not let the challenger through."""
-    return [outcome.rule for outcome in outcomes if not outcome.passed]
+def broken_rules(results: Sequence[RuleResult]) -> list[str]:
+    """Name the rules that stop the challenger."""
+    return [result.rule for result in results if not result.passed]
 
 
 def _more(things: Sequence[object]) -> str:
-    """Say how many things are not named."""
-    return f" and {len(things) - _MOST_NAMED} more" if len(things) > _MOST_NAMED else ""
+    return f" and {len(things) - _MAX_NAMED} more" if len(things) > _MAX_NAMED else ""
 
 
-def _spelled(one: Difference) -> str:
-    """Write a difference with its interval."""
+def _spell(one: Difference) -> str:
     return f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})"

@@ -1,4 +1,8 @@
-"""Comparisons in the table ``evaluations``, and what a promotion asks of them."""
+"""Comparisons in the table ``evaluations``, and the gate that a promotion applies to them.
+
+The first comparison of a pair decides: who repeats a comparison until it passes, selects by chance. Later ones are
+shown, and promoting by them needs ``--force``.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,18 @@ from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluate.comparison import Comparison
 from training.evaluate.config import EvaluateConfig, GateConfig
-from training.evaluate.gate import Outcome, apply_gate, broken
+from training.evaluate.gate import RuleResult, apply_gate, broken_rules
 
 PASSED, FORCED = "passed", "forced"
 NOT_COMPARED = "no evaluation"
 
 
-def keep(
+def save(
     warehouse: Warehouse,
     config: EvaluateConfig,
     pair: tuple[str | None, str],
     found: Comparison,
-    outcomes: Sequence[Outcome],
+    results: Sequence[RuleResult],
     fingerprint: str,
     who: str,
 ) -> dict[str, Any]:
@@ -33,10 +37,10 @@ def keep(
 
     Args:
         warehouse: our tables.
-        config: that it was made with.
-        pair: model_ids of champion, None where there was none, and challenger.
+        config: of the comparison.
+        pair: model_ids of champion (None without one) and challenger.
         found: its figures.
-        outcomes: what the gate says; empty where there was no champion.
+        results: of the gate's rules; empty without a champion.
         fingerprint: of the extract.
         who: person or job.
     """
@@ -51,65 +55,82 @@ def keep(
         "split": config.split,
         "resamples": config.resamples,
         **found.model_dump(),
-        "rules": [outcome.model_dump() for outcome in outcomes],
-        "passed": not broken(outcomes) if outcomes else None,
+        "rules": [result.model_dump() for result in results],
+        "passed": not broken_rules(results) if results else None,
     }
     warehouse.append_rows("evaluations", [row])
     return row
 
 
-def readings(warehouse: Warehouse, fingerprint: str, split: str) -> int:
-    """Count the comparisons that these rows judged: the more, the less they tell of the next."""
-    of_rows = (F.col("extract_fingerprint") == F.lit(fingerprint)) & (F.col("split") == F.lit(split))
-    return warehouse.read("evaluations").where(of_rows).count()
+def n_evaluations(warehouse: Warehouse, fingerprint: str, split: str) -> int:
+    """Count the comparisons on these rows, of any models: the more, the less the next one proves."""
+    is_same = (F.col("extract_fingerprint") == F.lit(fingerprint)) & (F.col("split") == F.lit(split))
+    return warehouse.read("evaluations").where(is_same).count()
 
 
-def newest(warehouse: Warehouse, champion_id: str, challenger_id: str) -> tuple[str, Comparison] | None:
-    """Return the newest comparison of exactly these two models, behind its id."""
-    of_pair = (F.col("champion_id") == F.lit(champion_id)) & (F.col("challenger_id") == F.lit(challenger_id))
-    row = warehouse.read("evaluations").where(of_pair).orderBy(F.desc("at")).first()
-    return row and (row["evaluation_id"], Comparison.model_validate(row.asDict(recursive=True)))
+def of_pair(warehouse: Warehouse, champion_id: str, challenger_id: str) -> list[dict[str, Any]]:
+    """Return the comparisons of exactly these two models; the first one decides."""
+    is_pair = (F.col("champion_id") == F.lit(champion_id)) & (F.col("challenger_id") == F.lit(challenger_id))
+    rows = warehouse.read("evaluations").where(is_pair).orderBy("at", "evaluation_id").collect()
+    return [row.asDict(recursive=True) for row in rows]
 
 
 def check_gate(
     warehouse: Warehouse, gate: GateConfig, alias: str, champion_id: str, challenger_id: str, *, force: bool
 ) -> dict[str, Any]:
-    """Apply the gate, as it is configured now, to what was recorded of two models.
+    """Apply the gate, as configured now, to the first recorded comparison of two models.
 
     Args:
         warehouse: our tables.
         gate: the rules' limits.
-        alias: the pointer that is to move.
+        alias: the alias that is to move.
         champion_id: model that it points to.
         challenger_id: model that it is to point to.
         force: let the challenger through in any case.
 
     Returns:
-        What is recorded with the move: gate (``passed``, or ``forced`` with the rules that were broken),
-        evaluation_id and rules.
+        What is recorded of the move: ``gate`` (``passed``, or ``forced`` with the broken rules), ``evaluation_id`` and
+        ``rules``.
 
     Raises:
-        RegistryError: where a rule is broken, or there is no comparison to apply it to, unless ``force``.
+        RegistryError: where a rule is broken, or no comparison applies, unless ``force``.
     """
-    evaluate = f"ptec evaluate {challenger_id} --set alias={alias} --config conf/evaluate.yaml"
-    advice = "mend that and evaluate again, or give --force with --why to promote it all the same"
-    evaluation_id, found = newest(warehouse, champion_id, challenger_id) or (None, None)
-    outcomes: list[Outcome] = []
-    if found is None or found.confidence != gate.confidence:
-        lacking = "was not" if found is None else f"has intervals of confidence {found.confidence:g}"
-        faults = [
-            f"model {challenger_id} must be compared with {champion_id}, which alias {alias} points to, by intervals "
-            f"of confidence {gate.confidence:g}, {lacking}; run {evaluate}"
+    found = of_pair(warehouse, champion_id, challenger_id)
+    results: list[RuleResult] = []
+    if not found:
+        errors = [
+            f"model {challenger_id} must be compared with {champion_id}, which alias {alias} points to; run "
+            f"ptec evaluate {challenger_id} --set alias={alias}"
+        ]
+    elif found[0]["confidence"] != gate.confidence:
+        errors = [
+            f"gate.confidence must be that of the first comparison of these models, {found[0]['confidence']:g}, was: "
+            f"{gate.confidence:g}; set it to that"
         ]
     else:
-        outcomes = apply_gate(found, gate)
-        for one in outcomes:
-            logger.info(f"gate, rule {one.rule}: {'passed' if one.passed else 'BROKEN'}: {one.says}")
-        faults = [f"gate, rule {one.rule}: {one.says}; {advice}" for one in outcomes if not one.passed]
-    if faults and not force:
-        raise RegistryError(faults)
+        results = apply_gate(Comparison.model_validate(found[0]), gate)
+        errors = _errors(warehouse, found, results)
+    if errors and not force:
+        raise RegistryError(errors)
     return {
-        "gate": f"{FORCED}: {', '.join(broken(outcomes) or [NOT_COMPARED])}" if faults else PASSED,
-        "evaluation_id": evaluation_id if outcomes else None,
-        "rules": [outcome.model_dump() for outcome in outcomes] or None,
+        "gate": f"{FORCED}: {', '.join(broken_rules(results) or [NOT_COMPARED])}" if errors else PASSED,
+        "evaluation_id": found[0]["evaluation_id"] if results else None,
+        "rules": [result.model_dump() for result in results] or None,
     }
+
+
+def _errors(warehouse: Warehouse, found: list[dict[str, Any]], results: Sequence[RuleResult]) -> list[str]:
+    """Log which comparison decides and what the rules say of it; return an error for each broken rule."""
+    first = found[0]
+    rows = f"{first['split']} of extract {first['extract_fingerprint'][:12]}"
+    n = n_evaluations(warehouse, first["extract_fingerprint"], first["split"])
+    logger.info(f"gate: evaluation {first['evaluation_id']} on {rows} decides; these rows have been used {n} times")
+    for later in found[1:]:
+        logger.info(
+            f"gate: evaluation {later['evaluation_id']} of the same models came later and does not count (passed: "
+            f"{later['passed']}, {later['split']} of extract {later['extract_fingerprint'][:12]})"
+        )
+    for result in results:
+        logger.info(f"gate, rule {result.rule}: {'passed' if result.passed else 'BROKEN'}: {result.message}")
+    advice = "train a better model, or promote with --force and a reason in --why"
+    return [f"gate, rule {one.rule}: {one.message}; {advice}" for one in results if not one.passed]

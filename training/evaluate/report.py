@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve
 
 from ptec_udf.monitor.distribution import Counts, count_probabilities, probability_counts
 from ptec_udf.monitor.training import PROBABILITIES
-from training.calibrate.calibrate import Calibration, checked_cells
-from training.evaluate.curves import curves
+from training.calibrate.calibration import Calibration, check_cells
 from training.evaluate.metrics import (
     ECE_FLOOR,
     auroc_per_label,
@@ -23,6 +23,8 @@ from training.evaluate.metrics import (
     ratio,
 )
 
+_MAX_CURVE_POINTS = 50
+
 
 def report_on(
     logits: NDArray[np.floating],
@@ -32,48 +34,43 @@ def report_on(
     labels: Sequence[str],
     base_rates: NDArray[np.floating] | None = None,
 ) -> dict[str, Any]:
-    """Report all figures of one model on one set of rows, ready for JSON.
+    """Report all figures of one model on one set of rows.
 
     Args:
-        logits: raw logits, (n_rows, n_labels).
-        targets: 0 or 1, (n_rows, n_labels).
+        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
+        targets: 0 or 1, same shape.
         calibration: from logits to probabilities.
-        thresholds: a label is predicted where its probability is at or over this, (n_labels,).
-        labels: names, (n_labels,).
-        base_rates: share of positives of each label in training, (n_labels,), the reference of the
+        thresholds: a label is predicted where its probability is at or above this, *Shape:* ``(n_labels,)``.
+        labels: names, *Shape:* ``(n_labels,)``.
+        base_rates: share of positives of each label in training, *Shape:* ``(n_labels,)``, the reference of the
             Brier skill; None: the share in these rows.
 
     Returns:
-        ``overall`` with one figure per name and ``per_label`` with one such mapping per label, with ``probabilities``,
-        rows by bin, beside; floats have 6 digits. ``curves`` with points for plots.
+        ``overall``: one figure per name; ``per_label``: the same per label, and ``probabilities`` (rows by bin);
+        ``curves``: points for plots. Floats have 6 digits.
 
     Raises:
         TrainingError: when shapes differ or a logit is not finite.
     """
-    raw, positive = checked_cells(logits, targets)
+    raw, positive = check_cells(logits, targets)
     probabilities = calibration.probabilities(raw)
     decisions = probabilities >= thresholds
     reference = positive.mean(axis=0) if base_rates is None else np.asarray(base_rates, np.float64)
     columns = _per_label(raw, positive, probabilities, decisions)
     columns["threshold"] = np.broadcast_to(thresholds, (raw.shape[1],))
     counts = counts_by_label(probabilities, labels)
-    cells = probabilities >= ECE_FLOOR
-    bins = equal_mass_bins(probabilities[cells]) if cells.any() else np.array([], np.intp)
     return {
-        "overall": _figures(_overall(columns, positive, probabilities, decisions, reference)),
+        "overall": _rounded(_overall(columns, positive, probabilities, decisions, reference)),
         "per_label": {
-            label: _figures({name: values[i] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
+            label: _rounded({name: values[i] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
             for i, label in zip(range(raw.shape[1]), labels, strict=True)
         },
-        "curves": curves(probabilities, positive, bins, cells),
+        "curves": curves(probabilities, positive),
     }
 
 
-def of_first_fit(report: dict[str, Any]) -> dict[str, Any]:
-    """Return a report of validation by a fit before the last one, without probabilities by label.
-
-    Drift would take them for those of the deployed model, whose probabilities need not lie like them.
-    """
+def without_distributions(report: dict[str, Any]) -> dict[str, Any]:
+    """Drop the probabilities by label from the report of a model that a refit replaces: drift must not use them."""
     kept = {
         label: {name: value for name, value in figures.items() if name != PROBABILITIES}
         for label, figures in report["per_label"].items()
@@ -82,9 +79,37 @@ def of_first_fit(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Counts]:
-    """Count probabilities, (n_rows, n_labels), by label and bin, in the precision that nights store."""
+    """Count probabilities, *Shape:* ``(n_rows, n_labels)``, by label and bin, in the precision of the scores table."""
     counts = count_probabilities(probabilities.astype(np.float32))
     return dict(zip(labels, map(probability_counts, counts), strict=True))
+
+
+def curves(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) -> dict[str, list[list[float]]]:
+    """Return points over all labels together, empty where undefined; both arguments *Shape:* ``(n_rows, n_labels)``.
+
+    Returns:
+        ``precision_recall``: threshold, precision, recall; ``reliability``: mean probability of a bin, share of
+        positives, number of cells.
+    """
+    found: dict[str, list[list[float]]] = {"precision_recall": [], "reliability": []}
+    if positive.any():
+        precision, recall, thresholds = precision_recall_curve(positive.ravel(), probabilities.ravel())
+        # Evenly over recall: evenly over thresholds, most points would be certain negatives.
+        levels = np.linspace(0, 1, _MAX_CURVE_POINTS + 1)[1:]
+        kept = np.unique(len(thresholds) - 1 - np.searchsorted(recall[-2::-1], levels - 1e-9))
+        found["precision_recall"] = _points(thresholds[kept], precision[kept], recall[kept])
+    cells = probabilities >= ECE_FLOOR
+    if cells.any():
+        bins = equal_mass_bins(probabilities[cells])
+        counts = np.bincount(bins)
+        sums = [np.bincount(bins, weights=values[cells]) for values in (probabilities, positive)]
+        filled = counts > 0
+        found["reliability"] = _points(*(values[filled] / counts[filled] for values in sums), counts[filled])
+    return found
+
+
+def _points(*columns: NDArray[Any]) -> list[list[float]]:
+    return [[round(float(value), 4) for value in row] for row in zip(*columns, strict=True)]
 
 
 def _overall(
@@ -96,23 +121,23 @@ def _overall(
 ) -> dict[str, Any]:
     """Average the figures per label and measure the probabilities over all cells."""
     occurs = columns["positives"] > 0
-    hits, brier = int((decisions & positive).sum()), mean_of_defined(columns["brier"])
-    reference_brier = mean_of_defined(np.square(reference - positive).ravel())
-    ece, by_chance, n_cells = calibration_error(probabilities, positive)
+    n_hits, brier = int((decisions & positive).sum()), mean_of_defined(columns["brier"])
+    reference_brier = float(np.square(reference - positive).mean())
+    ece, ece_by_chance, n_cells = calibration_error(probabilities, positive)
     weights = columns["positives"][occurs]
     return {
         "n_rows": positive.shape[0],
         "n_labels": positive.shape[1],
         "n_labels_that_occur": int(occurs.sum()),
         "macro_f1": mean_of_defined(columns["f1"]),
-        "micro_f1": 2 * hits / (decisions.sum() + positive.sum()) if positive.any() else np.nan,
+        "micro_f1": 2 * n_hits / (decisions.sum() + positive.sum()) if positive.any() else np.nan,
         "weighted_f1": np.average(columns["f1"][occurs], weights=weights) if occurs.any() else np.nan,
         "map": mean_of_defined(columns["ap"]),
         "auroc": mean_of_defined(columns["auroc"]),
         "brier": brier,
         "brier_skill": 1 - brier / reference_brier if reference_brier > 0 else np.nan,
         "ece": ece,
-        "ece_by_chance": by_chance,
+        "ece_by_chance": ece_by_chance,
         "n_cells_ece": n_cells,
     }
 
@@ -126,7 +151,7 @@ def _per_label(
     """Measure each label; every value has shape (n_labels,)."""
     hits = (decisions & positive).sum(axis=0)
     positives, predicted = positive.sum(axis=0), decisions.sum(axis=0)
-    # Order is the same on logits and probabilities, but logits cannot saturate into ties.
+    # The order is the same on logits and probabilities, but logits cannot saturate into ties.
     return {
         "positives": positives,
         "predicted": predicted,
@@ -135,12 +160,12 @@ def _per_label(
         "recall": ratio(hits, positives),
         "ap": average_precision_per_label(raw, positive),
         "auroc": auroc_per_label(raw, positive),
-        "brier": ratio(np.square(probabilities - positive).sum(axis=0), np.full(len(positives), len(positive))),
+        "brier": np.square(probabilities - positive).mean(axis=0),
     }
 
 
-def _figures(values: dict[str, Any]) -> dict[str, float | int | None]:
-    """Round to 6 digits, say NaN as None, and give plain Python numbers."""
+def _rounded(values: dict[str, Any]) -> dict[str, float | int | None]:
+    """Round to 6 digits, turn NaN into None, and return plain Python numbers."""
     return {
         name: int(value)
         if isinstance(value, int | np.integer)

@@ -1,1 +1,1 @@
-"""Ways to learn labels from texts, side by side under one interface: see ``method.py``."""
+"""Methods of ``ptec benchmark`` under one interface, see ``method.py``; ``rivals/`` are benchmark-only."""

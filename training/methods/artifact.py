@@ -1,12 +1,10 @@
-"""A model that is trained already: it learns nothing more, and scores as ``ptec score`` does."""
+"""A model that is already trained: it learns nothing more, and scores as ``ptec score`` does."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,127 +12,84 @@ from pydantic import Field
 
 from ptec_udf.engine.result import ERROR
 from ptec_udf.engine.torch_engine import load_scorer
-from ptec_udf.errors import ConfigError, SourceError, TrainingError
+from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
-from training.calibrate.decide import Decisions
-from training.data.provenance import seen_by
-from training.flops import flop_of_scoring
-from training.methods.method import Learned, Method, Task
-from training.search.config import RESULTS
+from training.calibrate.decisions import Decisions
+from training.data.provenance import fitted_by, seen_by
+from training.methods.method import Learned, Method, Score, Task
 
-_FAR = 20.0
-
-Search = Annotated[
-    str | None,
-    Field(min_length=1, description="folder of the ptec search that chose the settings; what its trials took is added"),
-]
+_BELOW_THRESHOLD = 20.0  # logits of an empty text lie this far below the thresholds
 
 
-class Trained(Method):
-    """An artifact from the same extract."""
+class PretrainedArtifact(Method):
+    """An artifact of ``ptec train`` on the same extract."""
 
     deployable: ClassVar[bool] = True
 
     method: Literal["artifact"] = "artifact"
-    folder: str = Field(min_length=1, description="folder that ptec train wrote")
-    search: Search = None
+    folder: str = Field(min_length=1, description="folder of the artifact")
 
     def facts(self) -> dict[str, Any]:
-        """Name the model and not only its folder, where another may come to lie."""
+        """Name the model, since another one may replace it in the folder."""
         return {**super().facts(), "model_id": load_artifact(Path(self.folder)).model_id}
 
     def check(self, task: Task) -> None:
-        """Refuse a model, or a search, that may have learned from the rows that judge.
+        """Refuse a model that may have learned from the evaluated rows.
 
         Raises:
-            ArtifactError: for a folder that holds no whole artifact.
-            ConfigError: for a model of another extract, or one that does not say what it has learned from.
-            SourceError: for a search of another extract, or without results.
+            ArtifactError: for a folder without a whole artifact.
+            ConfigError: for a model of another extract, or one whose thresholds were fitted after training.
         """
         made = load_artifact(Path(self.folder))
-        cost_of_search(self.search, task.extract_fingerprint)
-        if made.manifest.extract.fingerprint != task.extract_fingerprint:
+        if made.manifest.extract.fingerprint != task.record["fingerprint"]:
             raise ConfigError(
-                f"an artifact must be trained from the extract {str(task.extract)!r}, was not: {self.folder!r}; "
-                "it may have learned from rows that judge here"
+                f"an artifact must be trained from the extract {str(task.extract)!r}, was not: {self.folder!r}; its "
+                "training rows may be evaluated here"
             )
-        if splits := made.metrics.get("fitted_splits"):
+        if fitted_by(made) is not None:
             raise ConfigError(
-                f"an artifact must not have been fitted to held-out rows after its training, {self.folder!r} was, to "
-                f"{', '.join(splits)}; name the one that it was made from"
-            )
-        if seen_by(made) is None and made.metrics.get("started_from"):
-            raise ConfigError(
-                f"an artifact that started from another must say what it has learned from, {self.folder!r} does not; "
-                "it may have learned from rows that judge here; train it again from one that says so"
+                f"an artifact must not be fitted to held-out rows after training, {self.folder!r} was; name the one "
+                "that it was made from"
             )
 
     def learn(self, task: Task) -> Learned:
-        """Load.
+        """Load the artifact.
 
         Raises:
-            BackboneError: for a backbone that is missing or another one.
+            BackboneError: for a backbone that is missing or differs.
         """
-        self.check(task)  # another model may lie there by now
-        made = load_artifact(Path(self.folder))
-        searched = cost_of_search(self.search, task.extract_fingerprint)
-        return replace(learned_artifact(made, searched), seen=seen_by(made))
+        self.check(task)
+        return load_learned(load_artifact(Path(self.folder)))
 
 
-def learned_artifact(made: Artifact, searched: Sequence[Mapping[str, Any]] = ()) -> Learned:
-    """Return scores, decisions and costs of an artifact.
-
-    Args:
-        made: the model.
-        searched: ``seconds`` and ``flop`` of each trial that chose its settings.
+def load_learned(artifact: Artifact) -> Learned:
+    """Return an artifact as a method that has learned.
 
     Raises:
         ArtifactError, BackboneError: for a model that cannot be loaded.
     """
-    scorer = load_scorer(made)
-    decisions = Decisions.of(made.manifest)
-    no_label = decisions.threshold_logits - _FAR  # of an empty text, which has no logits
+    seconds = artifact.metrics.get("learning", {}).get("seconds")
+    return Learned(_scorer(artifact), Decisions.of(artifact.manifest), seconds, seen_by(artifact))
+
+
+def score_texts(artifact: Artifact, texts: Sequence[str]) -> NDArray[np.floating]:
+    """Return an artifact's logits, *Shape:* ``(n_texts, n_labels)``.
+
+    Raises:
+        ArtifactError, BackboneError: for a model that cannot be loaded.
+        TrainingError: when a text cannot be scored.
+    """
+    return _scorer(artifact)(texts)
+
+
+def _scorer(artifact: Artifact) -> Score:
+    scorer = load_scorer(artifact)
+    empty = Decisions.of(artifact.manifest).threshold_logits - _BELOW_THRESHOLD
 
     def score(texts: Sequence[str]) -> NDArray[np.floating]:
         scored = scorer.score(texts)
-        if failed := sum(text.status == ERROR for text in scored):
-            raise TrainingError(
-                f"all texts must be scored, {failed} of {len(texts)} failed; look at them by ptec score"
-            )
-        return np.stack([no_label if text.logits is None else text.logits for text in scored])
+        if n_failed := sum(text.status == ERROR for text in scored):
+            raise TrainingError(f"all texts must be scored, {n_failed} of {len(texts)} failed; run ptec score on them")
+        return np.stack([empty if text.logits is None else text.logits for text in scored])
 
-    spent = [made.metrics.get("learning", {}), *searched]  # artifacts of old do not tell
-    seconds, flop = ([one.get(name) for one in spent] for name in ("seconds", "flop"))
-    return Learned(
-        score,
-        decisions,
-        seconds=_sum(seconds),
-        flop=_sum(flop),
-        flop_of_scoring=lambda texts: flop_of_scoring(scorer, texts),
-    )
-
-
-def cost_of_search(search: str | None, extract_fingerprint: str) -> list[dict[str, Any]]:
-    """Return ``seconds`` and ``flop`` of each trial of a search; without a search there are none.
-
-    Raises:
-        SourceError: for a search without results, or of another extract, whose train may hold rows that judge.
-    """
-    if search is None:
-        return []
-    try:
-        found = json.loads((Path(search) / RESULTS).read_text(encoding="utf-8"))
-        trials, fingerprint = [dict(trial) for trial in found["trials"]], found["extract"]
-    except (OSError, ValueError, TypeError, KeyError):
-        raise SourceError(
-            f"search must be a folder that ptec search has ended in, {search!r} has no {RESULTS} of this version"
-        ) from None
-    if fingerprint != extract_fingerprint:
-        raise SourceError(f"search must be of the extract that is compared on, {search!r} is of another")
-    return trials
-
-
-def _sum(values: list[float | None]) -> float | None:
-    """Add up; what is not known in part is not known."""
-    known = [value for value in values if value is not None]
-    return float(sum(known)) if len(known) == len(values) else None
+    return score

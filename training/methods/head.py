@@ -16,20 +16,19 @@ from training.config import PositiveWeights
 from training.data.dataset import Examples
 from training.fit.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
 from training.fit.loss import positive_weights
-from training.methods.embedding import OnEmbeddings
+from training.methods.embedding import EmbeddingMethod
 from training.methods.linear import Basis, Linear, Penalties
 
 
-class Head(OnEmbeddings, Linear):
+class Head(EmbeddingMethod, Linear):
     """A linear layer with PTEC's weights of positives on standardised embeddings."""
 
     solver: ClassVar[dict[str, Any]] = {"max_iter": 500}
 
     method: Literal["head"] = "head"
 
-    inverse_penalty: Penalties = Field(
-        [0.001, 0.003, 0.01, 0.03, 0.1, 0.3],
-        description="one, or several to choose from; less holds weights nearer to 0",
+    C: Penalties = Field(
+        [0.001, 0.003, 0.01, 0.03, 0.1, 0.3], description="C of the regressions, one or several to choose from"
     )
     loss: PositiveWeights = PositiveWeights()
 
@@ -48,13 +47,9 @@ class Head(OnEmbeddings, Linear):
             fields={
                 "backbone": BackboneRef(name=self.backbone, content_hash=resolve(self.backbone).content_hash()),
                 "max_tokens": self.max_tokens,
-                "cut": self.cut(template),
+                "cut": self.cut,
                 "pooling": self.pooling,
             },
             centre=scaler.mean_,
             scale=scaler.scale_,
         )
-
-    def flop_of_features(self, texts: Sequence[str], template: str) -> float:
-        """Return what one pass of the backbone takes."""
-        return self.flop_of_embedding(texts, template)

@@ -1,7 +1,7 @@
-"""What a comparison asks of a method: learn from train, let validation decide, score texts.
+"""The interface of a method: learn from train, let validation decide, score texts.
 
-A method is a configuration section whose fields are its settings. It is handed train and validation only, so that
-it cannot choose anything on the rows that judge it.
+A method is a configuration section whose fields are its settings. It gets train and validation only, so that it cannot
+choose anything on the evaluated rows.
 """
 
 from __future__ import annotations
@@ -13,35 +13,33 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.manifest import LONGEST_SEGMENT
 from ptec_udf.section import Section
-from training.calibrate.decide import Decisions, fit_decisions
+from training.calibrate.decisions import Decisions, fit_decisions
 from training.data.dataset import Examples
 from training.data.provenance import Seen
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
-"""From texts to one figure per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
+"""From texts to one number per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What there is to learn.
+    """The rows to learn from, and where to keep files.
 
     Attributes:
         names: the labels, in the order of all targets.
         train: rows to learn from.
-        validation: rows that choose settings, threshold and calibration.
-        seed: decides everything random.
-        extract: the folder that the rows are from.
-        extract_fingerprint: of its rows.
-        template: that makes its texts, by which long ones are cut.
+        validation: rows that choose settings, thresholds and calibration.
+        seed: of everything random.
+        extract: folder of the rows.
+        record: of the extract.
         validation_share: share of the extract's training rows that is validation.
-        folder: where the method may keep files, for instance the state of a long training.
-        shared: where it may keep, until the benchmark ends, what other runs need too.
+        folder: where the method may keep files.
     """
 
     names: list[str]
@@ -49,11 +47,14 @@ class Task:
     validation: Examples
     seed: int
     extract: Path
-    extract_fingerprint: str
-    template: str
+    record: dict[str, Any]
     validation_share: float
     folder: Path
-    shared: Path
+
+    @property
+    def template(self) -> str:
+        """The template of the texts, by which long ones are cut."""
+        return str(self.record["template"])
 
     @property
     def whole(self) -> Examples:
@@ -67,56 +68,36 @@ class Learned:
 
     Attributes:
         score: logits; where ``decisions`` is None, decisions as 0 and 1.
-        decisions: threshold and calibration for the logits.
-        seconds: what learning took where an interrupted one may have gone on; None: all of it took place now.
-        flop: floating-point operations of learning, see ``training/flops.py``; None: not known, or there are none.
-        flop_of_scoring: the same of scoring texts.
-        seen: hashes of rows that a model learned from which came from elsewhere; None: from the task's rows alone.
+        decisions: thresholds and calibration of the logits.
+        seconds: duration of learning where it may have been resumed; None: the benchmark measures it.
+        seen: hashes of the rows that a pretrained model has learned from; None: the task's rows.
     """
 
     score: Score
     decisions: Decisions | None
     seconds: float | None = None
-    flop: float | None = None
-    flop_of_scoring: Callable[[Sequence[str]], float] | None = None
     seen: Seen | None = None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A model that is fitted to some rows.
-
-    Attributes:
-        score: logits.
-        log_weights: natural logarithm of the weights of positives against negatives, by which the logits are
-            shifted, *Shape:* ``(n_labels,)``.
-    """
-
-    score: Score
-    log_weights: NDArray[np.float64]
 
 
 class Method(Section):
     """A way to learn labels; its fields are its settings."""
 
     deployable: ClassVar[bool] = False
-    """Whether ``ptec score`` takes what it makes; the others are there to be compared with."""
+    """Whether ``ptec score`` can run the model."""
     seeded: ClassVar[bool] = False
     """Whether another seed gives another model."""
 
-    n_seeds: int | None = Field(None, ge=1, description="so many of the benchmark's seeds only; null: all")
+    n_seeds: int | None = Field(None, ge=1, description="use this many of the benchmark's seeds; null: all")
 
     def facts(self) -> dict[str, Any]:
-        """Return what decides the result beside the rows and the seed, a backbone's content too; JSON-ready."""
-        # Without what is null, so that runs outlive settings that are yet to come.
+        """Return what decides the result apart from rows and seed, the backbone's content included; JSON-ready."""
         values = self.model_dump(mode="json", exclude_none=True, exclude={"n_seeds"})
         if "backbone" in values:
             values["content_hash"] = resolve(values["backbone"]).content_hash()
-            values["cut"] = LONGEST_SEGMENT  # no setting, but runs of old cut texts at their end
         return values
 
     def check(self, task: Task) -> None:
-        """Refuse at once what would end ``learn`` later.
+        """Refuse early what would stop ``learn`` later.
 
         Raises:
             UserError: for settings that do not suit the backbone, or a model that cannot be used.
@@ -131,13 +112,18 @@ class Method(Section):
         """
 
 
-def decided_on_validation(fit: Callable[[Examples], Fit], task: Task) -> Learned:
-    """Fit on train, let validation give threshold and calibration, and fit once more on both together.
+def learn_unweighted(fit: Callable[[Examples], Score], task: Task) -> Learned:
+    """Fit on train, let validation decide thresholds and calibration, and fit once more on both together.
 
-    What it costs is left open.
+    Args:
+        fit: from rows to a score whose positives are not weighted.
+        task: the rows.
     """
-    first = fit(task.train)
-    logits = first.score(task.validation.texts)
-    decisions, _ = fit_decisions(logits, task.validation.targets, first.log_weights)
-    final = fit(task.whole)
-    return Learned(final.score, decisions.moved(first.log_weights, final.log_weights))
+    logits = fit(task.train)(task.validation.texts)
+    decisions = fit_decisions(logits, task.validation.targets, np.zeros(len(task.names)))
+    return Learned(fit(task.whole), decisions)
+
+
+def model_device() -> torch.device:
+    """Return the device that a method's backbone runs on: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -21,8 +21,8 @@ class Tfidf(TermsCounts, Linear):
 
     method: Literal["tfidf"] = "tfidf"
 
-    inverse_penalty: Penalties = Field(
-        [1.0, 3.0, 10.0, 30.0, 100.0], description="one, or several to choose from; less holds weights nearer to 0"
+    C: Penalties = Field(
+        [1.0, 3.0, 10.0, 30.0, 100.0], description="C of the regressions, one or several to choose from"
     )
 
     def basis(self, rows: Examples, template: str) -> Basis:

@@ -1,4 +1,4 @@
-"""Configuration of ``ptec recalibrate``."""
+"""The section of ``ptec recalibrate``."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ class RecalibrateConfig(Section):
     warehouse: WarehouseConfig = WarehouseConfig()
     model: ModelChoice = ModelChoice()
     extract: str | None = Field(
-        None, min_length=1, description="folder that ptec extract wrote, whose labels decide; null: nothing is fitted"
+        None, min_length=1, description="folder of ptec extract whose labels decide; null: only set_thresholds applies"
     )
-    split: Literal["dev", "test"] = Field(
-        "dev", description="rows that fit: never train, nor validation in it, since the model has learned from them"
-    )
-    least_rows: int = Field(100, ge=1, description="fewest labelled rows whose logits are stored; fewer are refused")
-    calibrator: CalibratorName | Literal["keep"] = Field(
-        "platt", description="as for training; keep: calibration stays as it is"
-    )
+    split: Literal["dev", "test"] = Field("dev", description="rows to fit to, which the model has not learned from")
+    min_rows: int = Field(100, ge=1, description="fewest labelled rows with stored logits; fewer are refused")
+    calibrator: CalibratorName | Literal["keep"] = Field("platt", description="as in training; keep: no change")
     thresholds: ThresholdsName | Literal["keep"] = Field(
-        "common", description="as for training; keep: they stay where they are on the logits"
+        "common", description="as in training; keep: thresholds stay on the same logits"
     )
     set_thresholds: dict[str, Probability] = Field(
-        default_factory=dict, description="label: threshold as a probability; these win over what is fitted"
+        default_factory=dict, description="label: threshold as a probability; overrides what is fitted"
     )
     out: str = Field(min_length=1, description="folder of the new artifact; must be absent or empty")
     overwrite: bool = Field(False, description="replace an earlier artifact in the folder")
-    name: str | None = Field(None, min_length=1, description="name at registration; null: the folder's")
+    name: str | None = Field(None, min_length=1, description="name at registration; null: the folder's name")
+
+    @property
+    def fits(self) -> bool:
+        """Whether anything is fitted to rows."""
+        return self.extract is not None and not self.calibrator == self.thresholds == "keep"
 
     @model_validator(mode="after")
     def _something_changes(self) -> RecalibrateConfig:
-        keeps_all = self.extract is None or (self.calibrator == self.thresholds == "keep")
-        if keeps_all and not self.set_thresholds:
+        if not self.fits and not self.set_thresholds:
             raise ValueError(
                 "nothing would change: set extract, with calibrator or thresholds other than keep, or set_thresholds"
             )

@@ -1,0 +1,98 @@
+"""What held-out rows decide once a model is trained: calibration and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptec_udf.model.manifest import Manifest
+from training.calibrate.calibration import Calibration
+from training.calibrate.isotonic import fit_isotonic
+from training.calibrate.platt import fit_platt, fit_platt_per_label
+from training.calibrate.thresholds import common_threshold, per_label_thresholds
+from training.config import CalibratorName, ThresholdsName
+
+_CALIBRATORS = {"platt": fit_platt, "platt_per_label": fit_platt_per_label, "isotonic": fit_isotonic}
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """How a model's logits become probabilities and labels.
+
+    Attributes:
+        calibration: from logits to probabilities.
+        common_threshold: the best threshold on the raw logit if all labels share it.
+        thresholds: each label's threshold as a probability, *Shape:* ``(n_labels,)``.
+    """
+
+    calibration: Calibration
+    common_threshold: float
+    thresholds: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Decisions:
+        """Read the decisions of a model."""
+        scale, offset, thresholds = (
+            np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset", "threshold")
+        )
+        return cls(Calibration(scale, offset, manifest.curve), manifest.threshold_logit, thresholds)
+
+    @property
+    def threshold_logits(self) -> NDArray[np.float64]:
+        """The thresholds on the raw logit, *Shape:* ``(n_labels,)``."""
+        return self.calibration.logits(self.thresholds)
+
+    def decide(self, logits: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return which labels rows get; both *Shape:* ``(n_rows, n_labels)``."""
+        return self.calibration.probabilities(logits) >= self.thresholds
+
+    def adjust_for_class_weights(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Decisions:
+        """Return the decisions for a model of the same recipe that was trained with other positive weights.
+
+        Weights shift logits by their logarithm, so the calibration shifts too; thresholds stay on the same logit.
+
+        Args:
+            before: log positive weights of the model that decided, *Shape:* ``(n_labels,)``.
+            after: log positive weights of the other model, same shape.
+        """
+        offset = self.calibration.offset + self.calibration.scale * (before - after)
+        return self.with_calibration(replace(self.calibration, offset=offset))
+
+    def with_calibration(self, calibration: Calibration) -> Decisions:
+        """Replace the calibration and keep the thresholds on the same logits."""
+        return replace(self, calibration=calibration, thresholds=calibration.thresholds(self.threshold_logits))
+
+    def with_thresholds(self, names: list[str], thresholds: Mapping[str, float]) -> Decisions:
+        """Set some labels' thresholds, as probabilities; ``names`` are all labels in order."""
+        values = [thresholds.get(name, old) for name, old in zip(names, self.thresholds.tolist(), strict=True)]
+        return replace(self, thresholds=np.array(values))
+
+
+def fit_decisions(
+    logits: NDArray[np.floating],
+    targets: NDArray[np.generic],
+    log_pos_weight: NDArray[np.floating],
+    *,
+    calibrator: CalibratorName = "platt",
+    thresholds: ThresholdsName = "common",
+) -> Decisions:
+    """Fit calibration and thresholds to rows that the model has not learned from.
+
+    Args:
+        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
+        targets: 0 or 1, same shape.
+        log_pos_weight: natural logarithm of the positive weights, *Shape:* ``(n_labels,)``.
+        calibrator: ``platt``: one line for all labels; ``platt_per_label``: one per label, shrunk towards the pooled
+            one; ``isotonic``: the pooled line and a curve for all labels.
+        thresholds: ``common``: one for all labels; ``per_label``: one per label, shrunk towards the common one.
+
+    Raises:
+        TrainingError: when shapes differ, a logit is not finite, or no target is positive.
+    """
+    calibration = _CALIBRATORS[calibrator](logits, targets, log_pos_weight)
+    common = common_threshold(logits, targets)
+    on_logits = per_label_thresholds(logits, targets) if thresholds == "per_label" else common
+    return Decisions(calibration, common, calibration.thresholds(on_logits))

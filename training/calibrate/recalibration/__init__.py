@@ -1,1 +1,0 @@
-"""Other calibration and thresholds for a registered model."""

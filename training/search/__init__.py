@@ -1,1 +1,0 @@
-"""``ptec search``: settings of a training, chosen on validation."""

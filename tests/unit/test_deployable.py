@@ -154,7 +154,7 @@ def test_terms_decide_the_model_id_and_fit_the_head(learned):
     files[TFIDF] = files[TFIDF].replace(b'"characters": {', b'"characters": {"zq": 3,')
     sealed, manifest = seal(made.manifest, files)
     assert sealed.model_id != made.model_id
-    with pytest.raises(ArtifactError, match=r"head\.safetensors: must hold a weight for each term of terms\.json"):
+    with pytest.raises(ArtifactError, match=r"head\.safetensors: must hold a weight for each term of tfidf\.json"):
         read_artifact(files | {MANIFEST: manifest})
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
+from ptec_udf.model.backbone import resolve
 from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import LoraSpec
 from training.data.dataset import read_judging
@@ -86,3 +87,21 @@ def equal(made: Path, out: Path) -> Path:
 def seen_of(extract: Path, split: str = "train") -> dict[str, torch.Tensor]:
     """What a model has learned from that was trained on a split."""
     return seen_in(read_extract_record(extract), [read_judging(extract, split)])
+
+
+def reseal(folder: Path) -> None:
+    """Record the backbone's hash again, after a file of it was changed."""
+    loaded = load_artifact(folder)
+    named = loaded.manifest.backbone
+    assert named is not None
+    backbone = named.model_copy(update={"content_hash": resolve(named.name).content_hash()})
+    others = {name: data for name, data in loaded.files.items() if name != MANIFEST}
+    _, manifest = seal(loaded.manifest.model_copy(update={"backbone": backbone}), others)
+    (folder / MANIFEST).write_bytes(manifest)
+
+
+def with_thresholds(made: Path, out: Path, thresholds: Mapping[str, float]) -> Path:
+    """Write a model with other thresholds of some labels; its logits are the same."""
+    labels = load_artifact(made).manifest.labels
+    changed = [one.model_copy(update={"threshold": thresholds.get(one.name, one.threshold)}) for one in labels]
+    return variant(made, out, labels=changed)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ptec_udf.warehouse.session import default_settings
-from tests.e2e.processes import ROOT, TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
+from tests.processes import ROOT, TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
 from tests.tiny import LABELS, tiny_artifact
 from tests.tolerance import assert_logits_close
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import ROOT, TIMEOUT_S
-from tests.faults.points import ON_EXECUTORS
+from tests.faults.run import ON_EXECUTORS
+from tests.processes import ROOT, TIMEOUT_S
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("delivery") / "site"
-    command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), "60"]
+    command = [sys.executable, "-m", "tests.prepare", str(folder), "60"]
     subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
     shutil.copytree(folder / "warehouse", folder / "before")
     return folder

@@ -17,7 +17,7 @@ import pytest
 from pyhive import hive
 
 from tests.e2e.documents import ROOT, blocks
-from tests.e2e.processes import TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
+from tests.processes import TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
 
 pytestmark = pytest.mark.long
 
@@ -33,7 +33,7 @@ def block(note: str, language: str) -> str:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outside") / "site"
-    command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), "80"]
+    command = [sys.executable, "-m", "tests.prepare", str(folder), "80"]
     subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
     assert result_of(ptec("score", "--config", "score.yaml", "--json", cwd=folder))["outcome"] == "done"
     return folder

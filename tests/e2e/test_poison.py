@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from ptec_udf.engine.result import WORKER_DIED
-from tests.e2e.processes import ROOT, TIMEOUT_S, ptec, result_of, table_rows
 from tests.faulty import DEADLY, python_path_with_fault
 from tests.hostile import hostile_rows
+from tests.processes import ROOT, TIMEOUT_S, ptec, result_of, table_rows
 
 pytestmark = pytest.mark.long
 
@@ -23,7 +23,7 @@ N_ROWS = 10_000
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), "10"]
+    command = [sys.executable, "-m", "tests.prepare", str(folder), "10"]
     subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
     rows = [*hostile_rows(N_ROWS - 1), ("poison", "a name", f"solar {DEADLY} power")]
     names = ("key", "name", "about")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ptec_udf.config_file import load_config
-from tests.e2e.processes import kill_when
+from tests.processes import kill_when
 from tests.tiny import tiny_backbone, tiny_extract
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.run import benchmark

@@ -15,8 +15,8 @@ import torch
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
-from tests.e2e.processes import ROOT, TIMEOUT_S
 from tests.e2e.training_process import broken_in_the_second, killed_after_an_epoch, refused_by_the_second
+from tests.processes import ROOT, TIMEOUT_S
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
 from training.config import TrainConfig

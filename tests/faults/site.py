@@ -1,4 +1,4 @@
-"""A prepared warehouse that is put back before each round, and what two nights must agree in."""
+"""A warehouse on disk that is restored before each round, and what two runs must agree in."""
 
 from __future__ import annotations
 
@@ -10,116 +10,101 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import yaml
 
-from tests.e2e.processes import ROOT, TIMEOUT_S, n_commits, ptec, result_of, table_rows
+from tests.faults.consistency import find_anomalies
+from tests.prepare import CONFIG
+from tests.processes import ROOT, TIMEOUT_S, n_commits, ptec, result_of, table_rows
 from tests.quick import QUICK
 
-N_COMPANIES, N_BEFORE = 400, 100
-"""Companies now, beside eleven whose texts are those of others; and those that have had a night, ten beside them."""
+SMALL_COMMITS = ("slice_texts=40",)
+"""Settings with which a run of some hundred texts makes several staging commits."""
 
-_TIMES = ("scored_at", "changed_at", "started", "ended", "rows_per_second", "measured_at")
-# Sums over tasks, which end in any order: their last bits differ.
-_SUMS = ("mean", "corrected_expected")
-# Of a rerun they say how it came to the same: where Spark ran, what it still had to score, and that what was corrected
-# after a MERGE is left to the next night.
-_OF_THE_WAY = ("config", "reused", "dtype", "corrections_version")
-_ALL = ("scores", "score_changes", "score_staging", "holds", "aliases", "corrections")
-
-_EVENTS = {"spark.eventLog.enabled": True, "spark.eventLog.compress": False, "spark.eventLog.rolling.enabled": False}
-
-# How far a night has come.
-NOTHING, STAGED, EXPLAINED, MERGED, ENDED = "nothing yet", "texts staged", "changes written", "merged", "row written"
+TABLES = ("scores", "score_changes", "score_staging", "aliases", "corrections")
+_OF_THE_RUN = ("scored_at", "changed_at", "run_id")
 
 
 @dataclass(frozen=True)
 class FaultSite:
-    """A folder with warehouse, source, champion and ``score.yaml``, and a copy of the warehouse beside."""
+    """A folder with warehouse, source, champion and site file, and a copy of the warehouse."""
 
     folder: Path
 
     @classmethod
-    def prepare(
-        cls, folder: Path, n_companies: int = N_COMPANIES, n_models: int = 1, n_before: int = N_BEFORE
-    ) -> FaultSite:
+    def prepare(cls, folder: Path, n_companies: int, n_models: int = 1, n_before: int = 0) -> FaultSite:
         """Make one, in a process of its own."""
         numbers = map(str, (n_companies, n_models, n_before))
-        command = [sys.executable, "-m", "tests.e2e.prepare", str(folder), *numbers]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
+        command = [sys.executable, "-m", "tests.prepare", str(folder), *numbers]
+        done = subprocess.run(command, cwd=ROOT, timeout=TIMEOUT_S, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
         made = cls(folder)
-        settings = yaml.safe_load(made.config.read_text(encoding="utf-8"))
-        settings["warehouse"]["spark"] = {**QUICK, **_EVENTS, "spark.eventLog.dir": str(folder / "events")}
-        (folder / "events").mkdir()
-        made.config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        settings = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        settings["warehouse"]["spark"] = QUICK
+        (folder / CONFIG).write_text(yaml.safe_dump(settings), encoding="utf-8")
         shutil.copytree(folder / "warehouse", folder / "before")
         return made
 
-    @property
-    def config(self) -> Path:
-        """Settings of its nights."""
-        return self.folder / "score.yaml"
-
     def restore(self) -> None:
-        """Put the warehouse back, into the same place: the catalog holds absolute paths."""
+        """Put the warehouse back."""
         shutil.rmtree(self.folder / "warehouse")
         shutil.copytree(self.folder / "before", self.folder / "warehouse")
-        for file in (self.folder / "events").iterdir():
-            file.unlink()
+
+    def command(self, *overrides: str) -> tuple[str, ...]:
+        """Return the arguments of a run."""
+        sets = [part for override in overrides for part in ("--set", override)]
+        return ("score", "--config", CONFIG, *sets, "--json")
+
+    def run(self, *overrides: str) -> dict[str, Any]:
+        """Run the nightly command to its end and return its result."""
+        return result_of(ptec(*self.command(*overrides), cwd=self.folder))
 
     def table(self, name: str, warehouse: str = "warehouse") -> Path:
-        """Folder of a table of ours."""
+        """Folder of a table."""
         return self.folder / warehouse / "tables" / "ptec.db" / name
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Rows of a table, read without Spark."""
+        return table_rows(self.table(name), ())
+
+    def sources(self) -> dict[int, dict[str, tuple[str, str]]]:
+        """Name and about of the source's companies by key, for every version."""
+        newest = deltalake.DeltaTable(self.table("companies")).version()
+        found = {}
+        for version in range(newest + 1):
+            rows = deltalake.DeltaTable(self.table("companies"), version=version).to_pyarrow_table().to_pylist()
+            found[version] = {row["key"]: (row["name"], row["about"]) for row in rows}
+        return found
+
+    def anomalies(self) -> list[str]:
+        """List what is wrong with the tables, for every model; nothing in consistent ones."""
+        tables = {name: self.rows(name) for name in ("scores", "score_changes", "runs")}
+        models = sorted({row["model_id"] for row in tables["scores"]})
+        return [one for model_id in models for one in find_anomalies(tables, model_id, self.sources())]
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """What an undisturbed run and a killed one with its rerun must agree in: all but times and run ids."""
+        found = {name: table_rows(self.table(name), _OF_THE_RUN) for name in TABLES}
+        facts = ("outcome", "model_id", "alias", "source_version", "counts")
+        done = [row for row in self.rows("runs") if row["outcome"] == "done"]
+        return found | {"runs": sorted(({name: row[name] for name in facts} for row in done), key=repr)}
 
     def commits(self, name: str) -> int:
         """Number of commits of a table since the site was made."""
         return n_commits(self.table(name)) - n_commits(self.table(name, "before"))
 
     def has_new_file(self, name: str) -> bool:
-        """Whether a data file is there that was not when the site was made, whether or not a commit names it."""
-        return any(
-            not (self.table(name, "before") / file.relative_to(self.table(name))).exists()
-            for file in self.table(name).rglob("*.parquet")
-        )
-
-    def how_far(self) -> str:
-        """What the night has committed last."""
-        steps = {ENDED: "runs", MERGED: "scores", EXPLAINED: "score_changes", STAGED: "score_staging"}
-        return next((step for step, name in steps.items() if self.commits(name)), NOTHING)
-
-    def staged(self) -> int:
-        """Number of distinct texts in staging."""
-        return len({row["text_hash"] for row in table_rows(self.table("score_staging"), ())})
+        """Whether a data file was written since the site was made, committed or not."""
+        table, before = self.table(name), self.table(name, "before")
+        return any(not (before / file.relative_to(table)).exists() for file in table.rglob("*.parquet"))
 
     def n_staged(self) -> int:
-        """Number of rows that were written to staging since the site was made, whatever was removed again."""
-        before = self.table("score_staging", "before") / "_delta_log"
-        log = self.table("score_staging") / "_delta_log"
-        commits = [file for file in log.glob("*.json") if not (before / file.name).exists()]
-        actions = [[json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in commits]
-        infos = [next(one["commitInfo"] for one in of_one if "commitInfo" in one) for of_one in actions]
-        written = [of_one for of_one, info in zip(actions, infos, strict=True) if info["operation"] == "WRITE"]
-        added = [one["add"] for of_one in written for one in of_one if "add" in one]
-        return sum(json.loads(add["stats"])["numRecords"] for add in added)
-
-    def n_failed_tasks(self) -> int:
-        """Number of tasks that Spark says have failed in the nights of commands since the site was put back."""
-        lines = [line for file in (self.folder / "events").iterdir() for line in file.read_text("utf-8").splitlines()]
-        ends = [json.loads(line) for line in lines if line.startswith('{"Event":"SparkListenerTaskEnd"')]
-        return sum(end["Task End Reason"]["Reason"] != "Success" for end in ends)
-
-    def night(self, *overrides: str) -> dict[str, Any]:
-        """Run a night of the command to its end and return its result."""
-        return result_of(ptec(*score(*overrides), cwd=self.folder))
-
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """What an undisturbed night and a killed one with its rerun must agree in: all but times and vain runs."""
-        tables = {name: table_rows(self.table(name), _TIMES) for name in _ALL}
-        tables["drift"] = table_rows(self.table("drift"), (*_TIMES, *_SUMS))
-        runs = table_rows(self.table("runs"), (*_TIMES, *_OF_THE_WAY))
-        return tables | {"runs": [run for run in runs if run["outcome"] == "done"]}
-
-
-def score(*overrides: str) -> tuple[str, ...]:
-    """Return the arguments of a night."""
-    sets = [part for override in overrides for part in ("--set", override)]
-    return ("score", "--config", "score.yaml", *sets, "--json")
+        """Number of rows written to staging since the site was made, also those that were removed again."""
+        table, before = self.table("score_staging"), self.table("score_staging", "before")
+        logs = [file for file in table.glob("_delta_log/*.json") if not (before / "_delta_log" / file.name).exists()]
+        total = 0
+        for log in logs:
+            actions = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+            if any(action.get("commitInfo", {}).get("operation") == "WRITE" for action in actions):
+                total += sum(json.loads(one["add"]["stats"])["numRecords"] for one in actions if "add" in one)
+        return total

@@ -18,7 +18,7 @@ from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import VIEWS
 from tests.quick import QUICK
-from tests.spark.nights import Site, companies
+from tests.spark.support import Site, companies
 
 DATABASE = "test"
 
@@ -79,21 +79,29 @@ def spark(tmp_path_factory: pytest.TempPathFactory, log_file: Path) -> Iterator[
 
 @pytest.fixture(scope="session")
 def empty_tables(spark: SparkSession) -> Path:
-    """A copy of the folders of our tables, all empty; making them anew for each test would take most of its time."""
+    """A copy of the folders of our tables, all empty; making them for each test would take most of its time."""
     made = Warehouse(spark, DATABASE)
     made.ensure()
     return _kept(made, "empty")
 
 
 @pytest.fixture(scope="session")
-def scored_tables(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of our tables and the source's after a night of thirty companies."""
+def champion_tables(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of our tables with a champion, and of a source of thirty companies."""
     made = Warehouse(spark, DATABASE)
     _put(made, empty_tables)
-    site = Site(made, tmp_path_factory.mktemp("scored"))
+    site = Site(made, tmp_path_factory.mktemp("champion"))
     site.write(companies(20))
     site.champion()
-    site.night()
+    return _kept(made, "champion")
+
+
+@pytest.fixture(scope="session")
+def scored_tables(spark: SparkSession, champion_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the same after a run."""
+    made = Warehouse(spark, DATABASE)
+    _put(made, champion_tables)
+    Site(made, tmp_path_factory.mktemp("scored")).run()
     return _kept(made, "scored")
 
 
@@ -106,16 +114,29 @@ def warehouse(spark: SparkSession, empty_tables: Path) -> Warehouse:
 
 
 @pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    """A warehouse with thirty companies and no model."""
-    made = Site(warehouse, tmp_path)
-    made.write(companies(20))
-    return made
+def empty(warehouse: Warehouse, tmp_path: Path) -> Site:
+    """A site without a source and without a model."""
+    return Site(warehouse, tmp_path)
+
+
+@pytest.fixture
+def site(empty: Site) -> Site:
+    """A site with thirty companies and no model."""
+    empty.write(companies(20))
+    return empty
+
+
+@pytest.fixture
+def with_champion(spark: SparkSession, champion_tables: Path, tmp_path: Path) -> Site:
+    """A site with thirty companies and a champion, before its first run."""
+    made = Warehouse(spark, DATABASE)
+    _put(made, champion_tables)
+    return Site(made, tmp_path)
 
 
 @pytest.fixture
 def scored(spark: SparkSession, scored_tables: Path, tmp_path: Path) -> Site:
-    """A warehouse with thirty companies and a champion, after its first night."""
+    """A site with thirty companies and a champion, after its first run."""
     made = Warehouse(spark, DATABASE)
     _put(made, scored_tables)
     return Site(made, tmp_path)

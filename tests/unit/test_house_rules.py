@@ -1,99 +1,114 @@
-"""The rules of CONTRIBUTING.md that a machine can check, read from the source without importing it."""
+"""The rules of CONTRIBUTING.md that a machine can check: each test lists the offenders."""
 
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("ptec_udf", "training", "jobs", "conf")
+SHIPPED = ("ptec_udf", "training", "jobs")
 CHECKED = (*SHIPPED, "tests", "benchmarks", "examples", ".ci")
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 70
-FORBIDDEN_IMPORTS = {"ptec_udf": {"training", "jobs"}, "training": {"jobs"}, "conf": {"ptec_udf", "training", "jobs"}}
-# Each room of training may import those before it; the modules beside the rooms are common to all.
-ROOMS = (
-    *("extract", "network", "processes", "decisions", "fitting", "artifact"),
-    *("search", "methods", "evaluation", "recalibration", "benchmark"),
-)
+FORBIDDEN_IMPORTS = {"ptec_udf": {"training", "jobs"}, "training": {"jobs"}, "jobs": set()}
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_LOADERS = {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load"}
 UNSAFE_CALLS = {"eval", "exec"}
 UNSAFE_NAMES = {"read_pickle", "to_pickle", "allow_pickle", "trust_remote_code"}
 
+BANNED = re.compile(
+    r"\b(fates?|held|hold|holds|stands|stood|gone|beside|mend|mended|told|rehearsal|deal|dealt|anew|most_\w+|least_\w+|"
+    r"tune|of which|what is|those that|so many|goes on)\b"
+)
+"""Words of our own that the field has a word for; see the glossary in CONTRIBUTING.md."""
+ALLOWED = re.compile(r"held[- _]out|threshold|HOLDOUT|fine-tun|SPARK_\w+|hold(s)? out")
+MAX_BANNED = 10_000
+"""Lines that may still have such a word: lowered with every rewrite, in the end 0."""
+
 
 def python_files(*folders: str) -> list[Path]:
+    """Python files of folders, sorted."""
     return sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
 
 
-def every_file(*folders: str) -> pytest.MarkDecorator:
-    files = python_files(*folders)
-    return pytest.mark.parametrize("file", files, ids=[str(file.relative_to(ROOT)) for file in files])
+@cache
+def tree_of(file: Path) -> ast.Module:
+    """Parse a file once."""
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
-def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+def name_of(file: Path) -> str:
+    """Path from the root, for a message."""
+    return str(file.relative_to(ROOT))
 
 
-def long_functions(source: str) -> list[str]:
-    lengths = {node.name: (node.end_lineno or node.lineno) - node.lineno + 1 for node in functions(source)}
-    return [f"{name} has {length} lines" for name, length in lengths.items() if length > MAX_FUNCTION_LINES]
-
-
-def imported_modules(source: str) -> set[str]:
-    """Name every imported module, also those imported inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
+def imports(tree: ast.Module, *, at_import_only: bool = False) -> set[str]:
+    """Name every imported module; also those imported inside functions, unless only import time counts."""
+    found: set[str] = set()
+    for node in _without_functions(tree) if at_import_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add("." * node.level + (node.module or ""))
+            module = "." * node.level + (node.module or "")
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return found
 
 
-def wrong_imports(package: str, source: str) -> list[str]:
-    forbidden = FORBIDDEN_IMPORTS.get(package, set())
-    return sorted(name for name in imported_modules(source) if name.split(".")[0] in forbidden)
+def _without_functions(tree: ast.Module) -> Iterator[ast.AST]:
+    """Walk the statements that run at import; type checking is not one."""
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        is_typing = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if is_typing or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        yield node
+        todo += ast.iter_child_nodes(node)
 
 
-def later_rooms(room: str, source: str) -> list[str]:
-    later = ROOMS[ROOMS.index(room) + 1 :]
-    parts = [name.split(".") for name in imported_modules(source)]
-    return sorted(".".join(part) for part in parts if part[0] == "training" and part[1:2] and part[1] in later)
+def module_of(file: Path) -> str:
+    """Dotted name of a file's module."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def relative_imports(source: str) -> list[str]:
-    return sorted(name for name in imported_modules(source) if name.startswith("."))
+def cycle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Return the nodes that cannot be put in an order of imports; none in a graph without a cycle."""
+    left = {node: set(targets) & graph.keys() - {node} for node, targets in graph.items()}
+    while free := [node for node, targets in left.items() if not targets & left.keys()]:
+        for node in free:
+            del left[node]
+    return sorted(left)
 
 
-def unsafe_code(source: str) -> list[str]:
-    """Name what can run code from a data file; comments and docstrings may speak of it."""
-    found = {name for name in imported_modules(source) if name.split(".")[0] in PICKLERS}
-    for node in ast.walk(ast.parse(source)):
+def unsafe_code(tree: ast.Module) -> list[str]:
+    """Name what can run code from a data file; comments and docstrings may mention it."""
+    found = {name for name in imports(tree) if name.split(".")[0] in PICKLERS or name in UNSAFE_LOADERS}
+    for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=left), attr=right) if f"{left}.{right}" in UNSAFE_LOADERS:
                 found.add(f"{left}.{right}")
-            case ast.ImportFrom(module=str(module), names=names):
-                found |= {f"{module}.{alias.name}" for alias in names} & UNSAFE_LOADERS
             case ast.Call(func=ast.Name(id=name)) if name in UNSAFE_CALLS:
                 found.add(name)
             case ast.keyword(value=ast.Constant(value=False)):
-                continue  # said to be off
+                continue  # set to off
             case ast.Attribute(attr=name) | ast.keyword(arg=name) | ast.Constant(value=name) if name in UNSAFE_NAMES:
                 found.add(str(name))
     return sorted(found)
 
 
-def without_docstring(source: str) -> list[str]:
-    """Name the public functions and classes of a module, and their public methods, that lack a docstring."""
-    missing = []
-    places: list[tuple[str, ast.Module | ast.ClassDef]] = [("", ast.parse(source))]
+def without_docstring(tree: ast.Module, prefix: str = "") -> list[str]:
+    """Name the module, its public functions, classes and their public methods that lack a docstring."""
+    missing = [] if ast.get_docstring(tree) is not None or not tree.body else ["module"]
+    places: list[tuple[str, ast.Module | ast.ClassDef]] = [(prefix, tree)]
     while places:
         prefix, place = places.pop()
         for node in place.body:
@@ -106,100 +121,113 @@ def without_docstring(source: str) -> list[str]:
     return missing
 
 
-@every_file(*CHECKED)
-def test_file_is_short(file: Path) -> None:
-    assert len(file.read_text("utf-8").splitlines()) <= MAX_FILE_LINES
+def long_functions(tree: ast.Module) -> list[str]:
+    """Name functions that are too long, with their lengths."""
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    lengths = [
+        (node.name, (node.end_lineno or 0) - node.lineno + 1) for node in ast.walk(tree) if isinstance(node, kinds)
+    ]
+    return [f"{name} has {length} lines" for name, length in lengths if length > MAX_FUNCTION_LINES]
 
 
-@every_file(*CHECKED)
-def test_functions_are_short(file: Path) -> None:
-    assert long_functions(file.read_text("utf-8")) == []
+def offenders(files: list[Path], rule: object) -> list[str]:
+    """Apply a rule that returns findings to every file."""
+    assert callable(rule)
+    return [f"{name_of(file)}: {found}" for file in files for found in rule(tree_of(file))]
 
 
-@every_file(*SHIPPED)
-def test_imports_go_in_one_direction(file: Path) -> None:
-    package = file.relative_to(ROOT).parts[0]
-    source = file.read_text("utf-8")
-    assert wrong_imports(package, source) == []
-    assert relative_imports(source) == []
+class TestSize:
+    def test_files(self) -> None:
+        sizes = {name_of(file): len(file.read_text("utf-8").splitlines()) for file in python_files(*CHECKED)}
+        assert [f"{file}: {n} lines" for file, n in sizes.items() if n > MAX_FILE_LINES] == []
+
+    def test_functions(self) -> None:
+        assert offenders(python_files(*CHECKED), long_functions) == []
+
+    def test_long_function_is_found(self) -> None:
+        body = "    pass\n" * MAX_FUNCTION_LINES
+        assert long_functions(ast.parse(f"def f():\n{body}")) == [f"f has {MAX_FUNCTION_LINES + 1} lines"]
 
 
-@every_file(*(f"training/{room}" for room in ROOMS))
-def test_rooms_of_training_depend_in_one_direction(file: Path) -> None:
-    assert later_rooms(file.parent.name, file.read_text("utf-8")) == []
+class TestImports:
+    def test_go_in_one_direction(self) -> None:
+        wrong = [
+            f"{name_of(file)} imports {name}"
+            for package, forbidden in FORBIDDEN_IMPORTS.items()
+            for file in python_files(package)
+            for name in imports(tree_of(file))
+            if name.split(".")[0] in forbidden or name.startswith(".")
+        ]
+        assert wrong == []
+
+    @pytest.mark.parametrize("package", SHIPPED)
+    def test_have_no_cycle(self, package: str) -> None:
+        graph = {module_of(file): imports(tree_of(file), at_import_only=True) for file in python_files(package)}
+        assert cycle_in(graph) == []
+
+    def test_cycle_is_found(self) -> None:
+        assert cycle_in({"a": {"b"}, "b": {"c", "os"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "d"]
+        assert cycle_in({"a": {"b"}, "b": {"os"}}) == []
+
+    @pytest.mark.parametrize(
+        ("code", "banned"),
+        [
+            pytest.param(
+                "import ptec_udf.text.template, ptec_udf.model.network, ptec_udf.engine.scorer",
+                ["pyspark"],
+                marks=pytest.mark.xfail(strict=False, reason="until the engine is rewritten"),
+            ),
+            ("from jobs.cli import app; from typer.main import get_command; get_command(app)", ["pyspark", "torch"]),
+        ],
+        ids=["scorer", "help"],
+    )
+    def test_are_light(self, code: str, banned: list[str]) -> None:
+        report = f"{code}; import sys; print([name for name in {banned} if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", report], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+    def test_folders_are_packages(self) -> None:
+        folders = {file.parent for file in python_files(*SHIPPED)}
+        assert [name_of(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
-def test_rooms_are_all_there_are() -> None:
-    assert {file.parent.name for file in python_files("training")} == {"training", *ROOMS}
+class TestSafety:
+    def test_nothing_runs_code_from_a_data_file(self) -> None:
+        assert offenders(python_files(*SHIPPED, "benchmarks", "examples", ".ci"), unsafe_code) == []
+
+    @pytest.mark.parametrize(
+        ("source", "found"),
+        [
+            ("import cloudpickle", ["cloudpickle"]),
+            ("from torch import load", ["torch.load"]),
+            ("torch.load(file)", ["torch.load"]),
+            ("yaml.load(file, Loader)", ["yaml.load"]),
+            ("exec(file.read())", ["exec"]),
+            ("numpy.load(file, allow_pickle=True)", ["allow_pickle"]),
+            ("AutoModel.from_pretrained(x, trust_remote_code=may)", ["trust_remote_code"]),
+            ("AutoModel.from_pretrained(x, trust_remote_code=False)", []),
+            ("AutoModel.from_pretrained(x, **{'trust_remote_code': True})", ["trust_remote_code"]),
+            ('"""No pickle and no trust_remote_code."""\njson.load(file)', []),
+        ],
+    )
+    def test_unsafe_code_is_found(self, source: str, found: list[str]) -> None:
+        assert unsafe_code(ast.parse(source)) == found
 
 
-@every_file(*SHIPPED, "benchmarks", "examples", ".ci")
-def test_nothing_runs_code_from_a_data_file(file: Path) -> None:
-    assert unsafe_code(file.read_text("utf-8")) == []
+class TestLanguage:
+    def test_public_names_have_docstrings(self) -> None:
+        assert offenders(python_files(*SHIPPED), without_docstring) == []
 
+    def test_missing_docstring_is_found(self) -> None:
+        source = 'def f(): ...\nclass A:\n    """Say."""\n    def b(self): ...\n    def _c(self): ...'
+        assert without_docstring(ast.parse(source)) == ["module", "f", "A.b"]
 
-@every_file(*SHIPPED)
-def test_module_and_public_functions_have_docstrings(file: Path) -> None:
-    source = file.read_text("utf-8")
-    assert ast.get_docstring(ast.parse(source)) is not None or not source.strip()
-    assert without_docstring(source) == []
-
-
-@pytest.mark.parametrize("folder", ["ptec_udf", "training", "jobs"])
-def test_every_folder_of_modules_is_a_package(folder: str) -> None:
-    folders = {file.parent for file in python_files(folder)}
-    assert [str(place.relative_to(ROOT)) for place in folders if not (place / "__init__.py").exists()] == []
-
-
-def test_long_function_is_found() -> None:
-    body = "    pass\n" * MAX_FUNCTION_LINES
-    assert long_functions(f"def f():\n{body}") == [f"f has {MAX_FUNCTION_LINES + 1} lines"]
-    assert long_functions("def f():\n" + "    pass\n" * (MAX_FUNCTION_LINES - 1)) == []
-
-
-@pytest.mark.parametrize(
-    ("package", "source", "found"),
-    [
-        ("ptec_udf", "from training.fit.trainer import train", ["training.fit.trainer"]),
-        ("ptec_udf", "def f():\n    import jobs.cli", ["jobs.cli"]),
-        ("training", "from jobs import cli", ["jobs"]),
-        ("training", "from ptec_udf import text", []),
-        ("jobs", "import training, ptec_udf", []),
-        ("ptec_udf", "import jobs_of_others", []),
-    ],
-)
-def test_upward_import_is_found(package: str, source: str, found: list[str]) -> None:
-    assert wrong_imports(package, source) == found
-
-
-def test_import_of_a_later_room_is_found() -> None:
-    source = "import training.evaluate.metrics\nfrom training.fit import fit\nfrom training.data.dataset import Rows"
-    assert later_rooms("network", source) == ["training.fit"]
-    assert later_rooms("artifact", source) == []
-
-
-@pytest.mark.parametrize(
-    ("source", "found"),
-    [
-        ("import cloudpickle", ["cloudpickle"]),
-        ("from pickle import loads", ["pickle"]),
-        ("torch.load(file)", ["torch.load"]),
-        ("from torch import load", ["torch.load"]),
-        ("yaml.load(file, Loader)", ["yaml.load"]),
-        ("exec(file.read())", ["exec"]),
-        ("numpy.load(file, allow_pickle=True)", ["allow_pickle"]),
-        ("AutoModel.from_pretrained(x, trust_remote_code=True)", ["trust_remote_code"]),
-        ("AutoModel.from_pretrained(x, trust_remote_code=may)", ["trust_remote_code"]),
-        ("AutoModel.from_pretrained(x, trust_remote_code=False)", []),
-        ("AutoModel.from_pretrained(x, **{'trust_remote_code': True})", ["trust_remote_code"]),
-        ("frame.to_pickle(file)", ["to_pickle"]),
-        ('"""No pickle and no trust_remote_code."""\n# torch.load is unsafe\njson.load(file)', []),
-    ],
-)
-def test_unsafe_code_is_found(source: str, found: list[str]) -> None:
-    assert unsafe_code(source) == found
-
-
-def test_missing_docstring_is_found() -> None:
-    source = 'def f(): ...\nclass A:\n    """Say."""\n    def b(self): ...\n    def _c(self): ...'
-    assert without_docstring(source) == ["f", "A.b"]
+    def test_no_banned_words(self) -> None:
+        files = [*python_files(*SHIPPED), *DOCUMENTS]
+        found = [
+            f"{name_of(file)}:{at}: {match[0]}"
+            for file in files
+            for at, line in enumerate(file.read_text("utf-8").splitlines(), 1)
+            if (match := BANNED.search(ALLOWED.sub("", line)))
+        ]
+        assert len(found) <= MAX_BANNED, "\n".join(found)

@@ -16,7 +16,7 @@ from typing import Any
 import deltalake
 
 TIMEOUT_S = 600
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def ptec(*arguments: str, cwd: Path, python_path: str = str(ROOT)) -> subprocess.CompletedProcess[str]:
@@ -83,7 +83,7 @@ def wait_for_port(port: int, server: subprocess.Popen[bytes], most_s: float = 12
 
 def command_of(arguments: tuple[str, ...]) -> list[str]:
     """Return the command line of ``ptec``."""
-    return [str(Path(sys.executable).with_name("ptec")), *arguments]
+    return [sys.executable, "-c", "from jobs.cli import main; main()", *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -20,7 +20,7 @@ from tests.quick import QUICK
 from tests.spark.support import Site, SourceRow, companies
 from tests.tiny import LABELS
 
-CONFIG = "score.yaml"
+CONFIG = "ptec.yaml"
 
 
 def prepare(folder: Path, n_companies: int, n_models: int = 1, n_before: int = 0) -> None:

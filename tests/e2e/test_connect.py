@@ -77,10 +77,10 @@ def test_commands_run_on_connect(server: str, tmp_path: Path) -> None:
     where = {"folder": None, "remote": server, "artifacts": str(tmp_path / "artifacts"), "database": "commands"}
     source = {"table": "commands.companies", "key": "key"}
     settings = {"warehouse": where, "source": source, "engine": {"dtype": "float32"}}
-    (tmp_path / "score.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    (tmp_path / "ptec.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     def run(*arguments: str) -> dict[str, Any]:
-        return result_of(ptec(*arguments, "--config", "score.yaml", "--json", cwd=tmp_path))
+        return result_of(ptec(*arguments, "--config", "ptec.yaml", "--json", cwd=tmp_path))
 
     columns = "concat('c', id) AS key, concat('name ', id) AS name, concat('about ', id) AS about"
     run("sql", f"CREATE TABLE commands.companies USING delta AS SELECT {columns} FROM range(20)")

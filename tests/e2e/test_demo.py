@@ -16,5 +16,5 @@ def test_the_demo_ends_with_a_screen_and_reasons(tmp_path: Path) -> None:
     assert found["screen"]
     assert {row["reason"] for row in found["why_changed"]} >= {"text", "removed"}
     query = "SELECT * FROM label_scores WHERE key = 'C0001'"
-    asked = result_of(ptec("sql", query, "--config", "demo/score.yaml", "--json", cwd=tmp_path))
+    asked = result_of(ptec("sql", query, "--config", "demo/ptec.yaml", "--json", cwd=tmp_path))
     assert len(asked["rows"]) == found["labels"]

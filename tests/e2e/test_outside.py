@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outside") / "site"
     command = [sys.executable, "-m", "tests.prepare", str(folder), "80"]
     subprocess.run(command, cwd=ROOT, check=True, timeout=TIMEOUT_S, capture_output=True)
-    assert result_of(ptec("score", "--config", "score.yaml", "--json", cwd=folder))["outcome"] == "done"
+    assert result_of(ptec("score", "--config", "ptec.yaml", "--json", cwd=folder))["outcome"] == "done"
     return folder
 
 
@@ -43,7 +43,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(site: Path) -> dict[str, Any]:
     """What Spark itself says."""
     query = f"SELECT {COMPANIES} AS companies, {TOKENS} AS tokens FROM current_scores"
-    (row,) = result_of(ptec("sql", query, "--config", "score.yaml", "--json", cwd=site))["rows"]
+    (row,) = result_of(ptec("sql", query, "--config", "ptec.yaml", "--json", cwd=site))["rows"]
     assert row["companies"] == 90
     return row
 
@@ -53,7 +53,7 @@ def screens(site: Path) -> list[tuple[str, int, float]]:
     """What Spark itself says of each label: its companies, and its threshold."""
     columns = "label, count(*) AS companies, min(threshold) AS threshold"
     query = f"SELECT {columns} FROM label_scores WHERE has_label GROUP BY label ORDER BY label"
-    rows = result_of(ptec("sql", query, "--config", "score.yaml", "--json", cwd=site))["rows"]
+    rows = result_of(ptec("sql", query, "--config", "ptec.yaml", "--json", cwd=site))["rows"]
     assert len(rows) > 1
     return [tuple(row.values()) for row in rows]
 

@@ -33,7 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_night_names_the_text_that_kills_its_worker(site: Path) -> None:
-    of_hostile = ("--config", "score.yaml", "--set", "source={path: hostile}", "--json")
+    of_hostile = ("--config", "ptec.yaml", "--set", "source={path: hostile}", "--json")
     night = ("score", *of_hostile, "--set", "slice_texts=4000")
     done = ptec(*night, cwd=site, python_path=python_path_with_fault(site, "plant_death"))
     result = result_of(done)

@@ -13,7 +13,8 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from jobs.command import run_command, show_rows
+from jobs.command import run_command
+from jobs.output import show_rows
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError

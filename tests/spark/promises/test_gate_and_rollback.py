@@ -37,9 +37,11 @@ class Cli:
 
     def __init__(self, site: Site, made: dict[str, Path]) -> None:
         # These models are not calibrated.
-        sections = {"extract": str(made["extract"]), "resamples": 100, "gate": {"max_ece": 1.0}}
+        evaluate = {"extract": str(made["extract"]), "resamples": 100, "gate": {"max_ece": 1.0}}
         self.config = site.folder / "ptec.yaml"
-        self.config.write_text(yaml.safe_dump({"warehouse": warehouse_section(site)} | sections), encoding="utf-8")
+        self.config.write_text(
+            yaml.safe_dump({"warehouse": warehouse_section(site), "evaluate": evaluate}), encoding="utf-8"
+        )
 
     def result(self, *arguments: str) -> dict[str, Any]:
         """Run a command that ends well; its result."""

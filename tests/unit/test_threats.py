@@ -18,7 +18,7 @@ from jobs.output import show_rows
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
-from ptec_udf.log import logger, say_as
+from ptec_udf.log import configure_log, logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
 from ptec_udf.model.backbone import resolve
@@ -121,7 +121,7 @@ class TestTerminal:
         row = {"key": "\x1b]0;owned\x07\x1b[2J[red]x", "label": "a\r\nb\u202e\x9b\x7f\U000e0041", "name": "Straße"}
 
         def work() -> dict[str, Any]:
-            say_as(log, "ptec sql")
+            configure_log(log, "ptec sql")
             logger.warning(f"{row}: {row['label']}")
             return {"rows": [row]}
 

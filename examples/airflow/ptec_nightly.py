@@ -1,10 +1,10 @@
-"""A DAG for Airflow 3: score every night, look at drift, and train a challenger when it says so.
+"""A DAG for Airflow 3: score nightly, read the drift, and train a challenger when it is time.
 
-``PTEC_HOME`` is a folder with ``conf/`` as this project ships it, edited, and with ``.venv``, where the package is
-installed with its extras ``train`` and ``report``. A person promotes what the gate has passed: ``ptec promote``. The
-variable ``ptec_trained_for`` names the night whose signal was trained for: while that signal stands, nothing is trained
-again, and a training that failed goes on in the next night, from the extract that it began with. Each signal has
-folders of its own, ``extracts/RUN_ID`` and ``artifacts/RUN_ID`` by the night with which it began; nothing removes them.
+``PTEC_HOME`` is a folder with ``ptec.yaml`` and ``.venv``, where the package is installed with its extras ``train`` and
+``report``. A person promotes the challenger: ``ptec promote``. The variable ``ptec_trained_for`` names the run whose
+signal was trained for: as long as the signal lasts, nothing is trained again, and a failed training continues in the
+next run from the same extract. Each signal has the folders ``extracts/RUN_ID`` and ``artifacts/RUN_ID`` of the run with
+which it began; nothing removes them.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from airflow.sdk import DAG, Variable, task
 HOME = Path(os.environ.get("PTEC_HOME", "/srv/ptec"))
 PTEC = HOME / ".venv" / "bin" / "ptec"
 TRAINED_FOR = "ptec_trained_for"
-NIGHT = "{{ ti.xcom_pull(task_ids='signal') }}"
+SIGNAL = "{{ ti.xcom_pull(task_ids='signal') }}"
 
 
-def step(name: str, arguments: str, makes: str = "", **how: object) -> BashOperator:
-    """Run a command of ptec; its JSON result is the last line, and so the task's return value, whatever is logged.
+def step(name: str, arguments: str, makes: str = "", **options: object) -> BashOperator:
+    """Run a command of ptec; its JSON result is the last line and so the task's return value.
 
-    Where it makes a file, which comes whole or not at all, and that is there, nothing is run.
+    When the file that it makes exists, nothing is run: the file is written whole or not at all.
     """
     command = f'result=$({shlex.quote(str(PTEC))} {arguments} --json); code=$?; echo "$result"; exit $code'
-    there = f"test ! -e {makes} || exit 0; " if makes else ""
-    return BashOperator(task_id=name, bash_command=there + command, cwd=str(HOME), **how)
+    skip = f"test ! -e {makes} || exit 0; " if makes else ""
+    return BashOperator(task_id=name, bash_command=skip + command, cwd=str(HOME), **options)
 
 
-def ask(*arguments: str) -> dict[str, Any]:
-    """Run a command of ptec that says something by its exit code too; a failure prints no result."""
+def query(*arguments: str) -> dict[str, Any]:
+    """Run a command of ptec whose exit code is a result too; a failure prints no result."""
     done = subprocess.run([str(PTEC), *arguments, "--json"], cwd=HOME, capture_output=True, text=True, check=False)
     if not done.stdout:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout)
 
 
-def began(nights: list[dict[str, Any]]) -> str | None:
-    """Return the run of the first night of a signal that stands; nights come newest first."""
+def first_run(nights: list[dict[str, Any]]) -> str | None:
+    """Return the run with which the current signal began; runs come newest first."""
     signalling = itertools.takewhile(lambda night: night["retrain"], nights)
     return next((night["run_id"] for night in reversed(list(signalling))), None)
 
@@ -59,53 +59,53 @@ with DAG(
     # An embedded warehouse takes one process at a time.
     max_active_runs=1,
     max_active_tasks=1,
-    # A rerun goes on where a night stopped; a wrong configuration, exit code 2, fails again at no cost.
+    # A rerun continues a stopped run; a user error, exit code 2, fails again at no cost.
     default_args={"retries": 2, "retry_delay": timedelta(minutes=15)},
     tags=["ptec"],
 ) as dag:
-    score = step("score", "score --config conf/score.yaml", execution_timeout=timedelta(hours=6))
-    report = step("report", "report --config conf/score.yaml --out reports/{{ dag_run.run_after | ds }}.html")
+    score = step("score", "score", execution_timeout=timedelta(hours=6))
+    report = step("report", "report --out reports/{{ dag_run.run_after | ds }}.html")
 
     @task
     def signal() -> str | None:
-        """Return the night with which the signal began, if it stands."""
-        return began(ask("drift", "--nights", "365", "--config", "conf/score.yaml")["nights"])
+        """Return the run with which the current signal began."""
+        return first_run(query("drift", "--nights", "365")["nights"])
 
     @task.short_circuit
-    def is_new(night: str | None) -> bool:
-        """Say whether there is a signal that was not trained for yet."""
-        return night is not None and night != Variable.get(TRAINED_FOR, default=None)
+    def is_new(run_id: str | None) -> bool:
+        """Return whether there is a signal that was not trained for yet."""
+        return run_id is not None and run_id != Variable.get(TRAINED_FOR, default=None)
 
     @task
-    def remember(night: str) -> None:
-        """Write down that this signal was trained for."""
-        Variable.set(TRAINED_FOR, night)
+    def remember(run_id: str) -> None:
+        """Record that this signal was trained for."""
+        Variable.set(TRAINED_FOR, run_id)
 
-    # A training goes on only from the same extract, so that there is one for each signal and not one for each night.
+    # A training continues from the same extract only, so each signal has one.
     extract = step(
         "extract",
-        f"extract --config conf/extract.yaml --set out=extracts/{NIGHT}",
-        makes=f"extracts/{NIGHT}/extract.json",
+        f"extract --out extracts/{SIGNAL}",
+        makes=f"extracts/{SIGNAL}/extract.json",
     )
-    # Nights wait for it: it is tried again, and goes on where it stopped, in the next one.
+    # Without retries: the next nightly run continues it.
     train = step(
         "train",
-        f"train --config conf/train.yaml --set extract=extracts/{NIGHT} --set out=artifacts/{NIGHT}",
-        makes=f"artifacts/{NIGHT}/manifest.json",
+        f"train --extract extracts/{SIGNAL} --out artifacts/{SIGNAL}",
+        makes=f"artifacts/{SIGNAL}/manifest.json",
         execution_timeout=timedelta(hours=12),
         retries=0,
     )
-    register = step("register", f"register artifacts/{NIGHT} --config conf/score.yaml")
+    register = step("register", f"register artifacts/{SIGNAL}")
     evaluate = step(
         "evaluate",
-        "evaluate {{ (ti.xcom_pull(task_ids='register') | fromjson)['model_id'] }} --config conf/evaluate.yaml "
-        f"--set extract=extracts/{NIGHT}",
+        "evaluate {{ (ti.xcom_pull(task_ids='register') | fromjson)['model_id'] }} "
+        f"--set evaluate.extract=extracts/{SIGNAL}",
     )
 
     score >> report
-    night = signal()
-    score >> night
-    is_new(night) >> extract >> train >> register >> evaluate
-    register >> remember(night)  # whatever comes of evaluate: a wrong conf/evaluate.yaml is no reason to train again
+    current = signal()
+    score >> current
+    is_new(current) >> extract >> train >> register >> evaluate
+    register >> remember(current)  # before evaluate: a wrong section evaluate is no reason to train again
 
     dag.user_defined_filters = {"fromjson": json.loads}

@@ -24,7 +24,7 @@ from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(dag_folder=sys.argv[1])
 dag = bag.dags["ptec_nightly"]
 sys.path.insert(0, sys.argv[1])
-from ptec_nightly import began
+from ptec_nightly import first_run
 signals = ([], [0], [0, 1], [1], [1, 0], [1, 1, 0, 1])
 nights = [[{"run_id": f"run-{at}", "retrain": bool(says)} for at, says in enumerate(each)] for each in signals]
 after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
@@ -36,7 +36,7 @@ told = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: asked[task_ids])}
 retraining = [dag.get_task(name) for name in ("extract", "train", "register", "evaluate")]
 retraining = [one.render_template(one.bash_command, told) for one in retraining]
 tries = {one.task_id: one.retries for one in dag.tasks}
-found = {"errors": bag.import_errors, "after": after, "began": [began(each) for each in nights]}
+found = {"errors": bag.import_errors, "after": after, "began": [first_run(each) for each in nights]}
 found |= {"report": shown, "tries": tries, "retraining": retraining}
 print(json.dumps(found))
 """
@@ -104,7 +104,7 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
 def _each_signal_has_folders_of_its_own(steps: list[str], folder: Path) -> None:
     """Run the steps' commands, which fail by a stand-in for ptec; what an earlier night made is not made again."""
     for command, names in zip(
-        steps, ("out=extracts", "out=artifacts", "register artifacts", "extract=extracts"), strict=True
+        steps, ("--out extracts", "--out artifacts", "register artifacts", "extract=extracts"), strict=True
     ):
         assert f"{names}/run-7" in command
         assert _exit_code(command, folder) == 3

@@ -1,4 +1,7 @@
-"""The command line ``ptec``: one command per step, in three panels."""
+"""The command line ``ptec``: one command per step, in three panels.
+
+spark-submit --properties-file conf/spark-defaults.conf jobs/cli.py COMMAND --config ptec.yaml
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def extract(
     """Write a training extract of a warehouse table, pinned to a version of it."""
     from training.data.config import ExtractConfig
 
-    settings = {"extract.out": out, "extract.overwrite": overwrite or None, "extract.source.version": source_version}
+    settings = {"extract.out": out, "extract.overwrite": overwrite, "extract.source.version": source_version}
     config = site.override(settings).section(ExtractConfig, "extract")
     from ptec_udf.warehouse.source import pin
     from training.data.extract import extract as write_extract

@@ -42,7 +42,7 @@ def train(
     """Train a model from an extract; an interrupted training continues after its last epoch."""
     from training.config import TrainConfig
 
-    settings: dict[str, Any] = {"extract": extract, "out": out, "overwrite": overwrite or None}
+    settings: dict[str, Any] = {"extract": extract, "out": out, "overwrite": overwrite}
     settings |= {"stopping.epochs": epochs, "seed": seed}
     config = site.override({f"train.{key}": value for key, value in settings.items()}).section(TrainConfig, "train")
     from training.train import train as fit  # loads torch

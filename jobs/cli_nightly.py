@@ -49,7 +49,7 @@ def score(
     Shadow models get a run of their own afterwards: --set 'shadows=\[challenger]'.
     """
     settings = {"source.version": source_version, **_model_settings(model)}
-    settings |= {"retry_errors": retry_errors or None, "source.accept_new": accept_new_source or None}
+    settings |= {"retry_errors": retry_errors, "source.accept_new": accept_new_source}
     config = site.override(settings).score
     from jobs.notice import notify_on_exit
     from ptec_udf.nightly.run import score as score_source
@@ -180,6 +180,6 @@ def housekeeping(
     """Remove old rows and files, and compact small files."""
     from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
 
-    changed = site.override({"housekeeping.dry_run": dry_run or None})
+    changed = site.override({"housekeeping.dry_run": dry_run})
     config = changed.section(HousekeepingConfig, "housekeeping")
     return {"dry_run": config.dry_run, "tables": housekeep(site.open_warehouse("ptec housekeeping"), config)}

@@ -1,7 +1,4 @@
-"""``ptec drift`` for spark-submit: the drift of the last runs.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/drift.py --config ptec.yaml
-"""
+"""``ptec drift`` for spark-submit: the drift of the last runs."""
 
 from jobs.cli import main
 

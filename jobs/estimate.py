@@ -1,7 +1,4 @@
-"""``ptec estimate`` for spark-submit: the estimate of the next run.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/estimate.py --config ptec.yaml
-"""
+"""``ptec estimate`` for spark-submit: the estimate of the next run."""
 
 from jobs.cli import main
 

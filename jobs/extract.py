@@ -1,7 +1,4 @@
-"""``ptec extract`` for spark-submit: the training extract.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/extract.py --config ptec.yaml
-"""
+"""``ptec extract`` for spark-submit: the training extract."""
 
 from jobs.cli import main
 

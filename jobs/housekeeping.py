@@ -1,7 +1,4 @@
-"""``ptec housekeeping`` for spark-submit: removal of old rows and files.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/housekeeping.py --config ptec.yaml
-"""
+"""``ptec housekeeping`` for spark-submit: removal of old rows and files."""
 
 from jobs.cli import main
 

@@ -1,7 +1,4 @@
-"""``ptec recalibrate`` for spark-submit: new calibration or thresholds.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/recalibrate.py --config ptec.yaml
-"""
+"""``ptec recalibrate`` for spark-submit: new calibration or thresholds."""
 
 from jobs.cli import main
 

@@ -1,7 +1,4 @@
-"""``ptec score`` for spark-submit: the nightly job.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/score.py --config ptec.yaml
-"""
+"""``ptec score`` for spark-submit: the nightly job."""
 
 from jobs.cli import main
 

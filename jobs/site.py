@@ -6,6 +6,7 @@ are relative to its folder. The whole file is checked before a command starts; a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from ptec_udf.config import ScoreConfig, ScoreSourceConfig, WarehouseConfig
+from ptec_udf.config import ScoreConfig, ScoreSourceConfig, SourceConfig, WarehouseConfig
 from ptec_udf.config_file import check_values, read_values
 from ptec_udf.errors import ConfigError, did_you_mean
 
@@ -61,17 +62,20 @@ class Site:
     Attributes:
         file: the YAML file.
         overrides: texts ``section.key=value``, applied in order.
-        settings: values of typed options by dotted key, applied last; their paths belong to the working directory.
     """
 
     file: Path
     overrides: tuple[str, ...] = ()
-    settings: tuple[tuple[str, Any], ...] = ()
 
     def override(self, settings: Mapping[str, Any]) -> Site:
-        """Return the site with some settings replaced by dotted key; None leaves a setting as it is."""
-        given = tuple((key, _absolute(value)) for key, value in settings.items() if value is not None)
-        return replace(self, settings=(*self.settings, *given))
+        """Return the site with values of options by dotted key, whose paths are relative to the working directory.
+
+        None and False leave a setting as it is.
+        """
+        given = {key: value for key, value in settings.items() if value is not None and value is not False}
+        texts = {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in given.items()}
+        more = (f"{key}={json.dumps(value)}" for key, value in texts.items())
+        return replace(self, overrides=(*self.overrides, *more))
 
     @property
     def score(self) -> ScoreConfig:
@@ -96,8 +100,9 @@ class Site:
         values, errors = self._values()
         errors += [f"{key}: unknown section; {_hint(key)}" for key in values if key not in _known()]
         errors += _errors(ScoreConfig, _of_score(values), "")
-        in_a_section = [name for name in SECTIONS if _at(values, f"{name}.warehouse") is not None]
-        errors += [f"{other}.warehouse: unknown key; set it in the section warehouse" for other in in_a_section]
+        for other in SECTIONS.keys() & values.keys():
+            if _at(values, f"{other}.warehouse") is not None:
+                errors.append(f"{other}.warehouse: unknown key; set it in the section warehouse")
         for other in SECTIONS.keys() & values.keys() - CHECKED_ON_USE:
             errors += _errors(section_class(other), _composed(values, other), other)
         wanted = _of_score(values) if not name else _composed(values, name)
@@ -131,14 +136,6 @@ class Site:
             place = _at(values, section)
             if isinstance(place, dict) and isinstance(path := place.get(key), str):
                 place[key] = _relative_to(path, self.file.resolve().parent)
-        for dotted, value in self.settings:
-            *parents, last = dotted.split(".")
-            place = values
-            for parent in parents:
-                if not isinstance(place.get(parent), dict):
-                    place[parent] = {}
-                place = place[parent]
-            place[last] = value
         return values, errors
 
 
@@ -193,18 +190,13 @@ def _composed(values: dict[str, Any], name: str) -> Any:
     kind = section_class(name)
     taken = {key: values[key] for key in INHERITED if key in kind.model_fields and isinstance(values.get(key), dict)}
     if "source" in taken:
-        taken["source"] = _source_of(kind, taken["source"])
+        of_score = ScoreSourceConfig.model_fields.keys() - SourceConfig.model_fields.keys()
+        taken["source"] = {key: value for key, value in taken["source"].items() if key not in of_score}
         if isinstance(source := own.get("source"), dict) and not {"table", "path"} & source.keys():
             own = own | {"source": taken["source"] | source}
     if "extract" in kind.model_fields and isinstance(extract := _at(values, "extract.out"), str):
         taken["extract"] = extract
     return taken | own
-
-
-def _source_of(kind: type[BaseModel], source: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what only the source of a nightly run has."""
-    fields = getattr(kind.model_fields["source"].annotation, "model_fields", source)
-    return {key: value for key, value in source.items() if key in fields or key not in ScoreSourceConfig.model_fields}
 
 
 def _at(values: Any, dotted: str) -> Any:
@@ -217,8 +209,3 @@ def _at(values: Any, dotted: str) -> Any:
 def _relative_to(path: str, folder: Path) -> str:
     """Make a path absolute; an address such as s3://bucket stays."""
     return path if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path) or not path else str(folder / path)
-
-
-def _absolute(value: Any) -> Any:
-    """Make a path of an option absolute, as text."""
-    return str(value.absolute()) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""Run one SQL statement on the warehouse."""
+"""``ptec sql``: run one statement on the warehouse."""
 
 from __future__ import annotations
 
@@ -21,52 +21,53 @@ from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
-_QUOTING = ("DELTA_REPLACE_WHERE_MISMATCH",)
-"""Of Delta's refusals those that quote a row."""
+_QUOTES_A_ROW = ("DELTA_REPLACE_WHERE_MISMATCH",)
+_NOT_UTF8 = ("UnicodeDecodeError", "ArrowException", "ArrowInvalid")
 
 
 def run(site: Site, query: str, limit: int) -> dict[str, Any]:
-    """Run ``query`` in our database; return at most ``limit`` rows, each a mapping of column to value.
+    """Run a statement in our database; return at most ``limit`` rows, each a mapping of column to value.
 
     Raises:
-        SourceError: when the statement cannot be run, with Spark's own explanation, but where it may quote a row.
+        SourceError: when the statement fails; with Spark's message, unless that may quote a row.
     """
     engine = site.section(EngineConfig, "engine")
     warehouse = Warehouse(site.session("ptec sql"), site.warehouse.database)
-    try:
-        warehouse.ensure()
-        ensure_views(warehouse)
-    except ConfigError as error:
-        # Not refused, since the statement may be the one that mends a table.
-        for fault in error.errors:
-            logger.warning(f"{fault}")
-    except PySparkException as error:
-        # Who may read and not write can ask all the same.
-        logger.warning(
-            f"tables or views could not be brought up to date ({error.getCondition() or type(error).__name__})"
-        )
-    warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
+    _prepare(warehouse)
     if "ptec_score" in query.lower():
-        # Only here, since PyTorch comes with it, which takes seconds to load.
-        from ptec_udf.warehouse.sql_function import register_ptec_score
+        from ptec_udf.warehouse.sql_function import register_ptec_score  # loads torch
 
         register_ptec_score(warehouse.spark, warehouse.database, engine=engine)
     try:
         answer = warehouse.spark.sql(query)
-        rows = answer.toDF(*_apart(answer.columns)).limit(limit + 1).collect()
+        rows = answer.toDF(*_distinct(answer.columns)).limit(limit + 1).collect()
     except (PySparkException, Py4JJavaError) as error:
-        if _is_of_the_statement(error):
+        if _is_refusal(error):
             # Not getMessage(), which fails on some of Delta's refusals.
             message = str(error).strip().split("\n\nJVM stacktrace")[0]
             raise SourceError(f"the statement cannot be run: {message}") from None
-        raise SourceError(f"the statement failed while it ran: {_why(error, query)}") from None
+        raise SourceError(f"the statement failed while it ran: {_reason(error, query)}") from None
     if len(rows) > limit:
         logger.info(f"only the first {limit} rows are shown; --limit shows more")
     return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}
 
 
-def _apart(columns: Sequence[str]) -> list[str]:
-    """Number columns of the same name, which a mapping would hold once."""
+def _prepare(warehouse: Warehouse) -> None:
+    """Create missing tables and views; where that fails only warn, since the statement may be the repair."""
+    try:
+        warehouse.ensure()
+        ensure_views(warehouse)
+    except ConfigError as error:
+        for one in error.errors:
+            logger.warning(one)
+    except PySparkException as error:  # of a user who may only read, for one
+        reason = error.getCondition() or type(error).__name__
+        logger.warning(f"tables or views could not be updated ({reason})")
+    warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Number columns of the same name: a mapping would keep one of them."""
     seen: Counter[str] = Counter()
     names = []
     for column in columns:
@@ -75,30 +76,25 @@ def _apart(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def _is_of_the_statement(error: Exception) -> bool:
-    """Tell whether Spark, or Delta, refused a statement as it is written, before it read a row that it could quote."""
+def _is_refusal(error: Exception) -> bool:
+    """Whether Spark or Delta refused the statement as it is written, before a row was read that it could quote."""
     if isinstance(error, AnalysisException | UnsupportedOperationException):
-        return error.getCondition() not in _QUOTING
-    # Of the driver, such as a version whose files are gone; those that tasks raise have a condition of Spark's.
+        return error.getCondition() not in _QUOTES_A_ROW
+    # Raised by the driver, for instance for a version without files; errors of tasks have a condition of Spark's.
     return isinstance(error, IllegalArgumentException) and (error.getCondition() or "DELTA_").startswith("DELTA_")
 
 
-def _why(error: PySparkException | Py4JJavaError, query: str) -> str:
-    """Say why a statement failed while it ran, and where, without quoting a row."""
-    from ptec_udf.nightly.reason import reason_of  # only here, as above
+def _reason(error: PySparkException | Py4JJavaError, query: str) -> str:
+    """Return why and where a statement failed, without quoting a row."""
+    from ptec_udf.nightly.reason import reason_of  # loads torch
 
     reason = reason_of(error)
     if isinstance(error, PySparkException):
-        said = (error.getMessageParameters() or {}).get("errorMessage", "")
-        if said and said in query:  # of assert_true and raise_error
-            reason = said
-        fragments = [one.fragment() for one in error.getQueryContext()]
+        message = (error.getMessageParameters() or {}).get("errorMessage", "")
+        if message and message in query:  # of assert_true and raise_error
+            reason = message
+        fragments = [context.fragment() for context in error.getQueryContext()]
         reason += "".join(f", at {fragment}" for fragment in fragments if fragment in query)
-    if _is_of_utf8(error):
+    if any(word in str(error) for word in _NOT_UTF8):
         reason += "; write make_valid_utf8(text) for texts that may not be valid UTF-8"
     return reason
-
-
-def _is_of_utf8(error: Exception) -> bool:
-    """Tell whether a worker failed since Spark hands no text to Python that is not valid UTF-8."""
-    return any(words in str(error) for words in ("UnicodeDecodeError", "ArrowException", "ArrowInvalid"))

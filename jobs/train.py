@@ -1,7 +1,4 @@
-"""``ptec train`` for spark-submit, when executors train together.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/train.py --config ptec.yaml
-"""
+"""``ptec train`` for spark-submit: executors train together."""
 
 from jobs.cli import main
 

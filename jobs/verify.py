@@ -1,7 +1,4 @@
-"""``ptec verify`` for spark-submit: the check of batches.
-
-spark-submit --properties-file conf/spark-defaults.conf jobs/verify.py --config ptec.yaml
-"""
+"""``ptec verify`` for spark-submit: the check of batches."""
 
 from jobs.cli import main
 

@@ -68,8 +68,9 @@ class TestSections:
         file = write_site(tmp_path, source=source, extract=EXTRACT, train={"out": "artifact"})
         extract = Site(file).section(ExtractConfig, "extract")
         assert (extract.source.table, extract.source.version) == ("crm.companies", 3)
-        pinned = Site(file).override({"extract.source.version": 7}).section(ExtractConfig, "extract").source
-        assert (pinned.table, pinned.version) == ("crm.companies", 7)
+        options = {"extract.source.version": 0, "extract.overwrite": False, "extract.out": None}
+        pinned = Site(file).override(options).section(ExtractConfig, "extract").source
+        assert (pinned.table, pinned.version) == ("crm.companies", 0)
         labelled = Site(file, ("extract.source={table: labelled}",)).section(ExtractConfig, "extract").source
         assert (labelled.table, labelled.version) == ("labelled", None)
         assert Site(file).section(TrainConfig, "train").extract == str(tmp_path / "extract")

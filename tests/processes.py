@@ -15,7 +15,7 @@ from typing import Any
 
 import deltalake
 
-TIMEOUT_S = 600
+TIMEOUT_S = 1200
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ptec_udf.warehouse import session
-from tests.e2e.documents import ROOT
+from tests.processes import ROOT
 
 EXAMPLES = ROOT / "examples"
 

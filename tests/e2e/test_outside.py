@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from pyhive import hive
 
-from tests.e2e.documents import ROOT, blocks
-from tests.processes import TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
+from tests.documents.pages import blocks
+from tests.processes import ROOT, TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
 
 pytestmark = pytest.mark.long
 
@@ -26,7 +26,7 @@ COMPANIES, TOKENS = "count(*)", "sum(n_tokens)"
 
 
 def block(note: str, language: str) -> str:
-    (found,) = [one.text for one in blocks(PAGE, language) if one.note == note]
+    (found,) = [one.text for one in blocks(language) if one.page == PAGE and one.note == note]
     return found
 
 

@@ -12,7 +12,7 @@ import inspect
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
@@ -141,17 +141,16 @@ def run_command(
         raise SystemExit(verdict.exit_code)
 
 
-def error_lines(error: Exception) -> Sequence[str]:
+def error_lines(error: Exception) -> list[str]:
     """Return one line for each error, with its code; never the words of an error that is not ours."""
     if isinstance(error, PtecError):
-        code = getattr(error, "code", None)
-        errors = error.errors if isinstance(error, UserError) else [str(error)]
-        return [f"{code} {one}" if code else one for one in errors]
+        return [f"{error.code} {one}" for one in (error.errors if isinstance(error, UserError) else [str(error)])]
     if package := _missing_package(error):
-        return [f"the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}"]
+        return [f"{UserError.code} the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}"]
     if _is_full_disk(error):
-        return ["a disk is full or read-only; free some space and run the same command again, finished work is kept"]
-    return [f"{_kind_of(error)} in {_place_of(error)} (run with --debug for the stack frames)"]
+        return [f"{PtecError.code} a disk is full or read-only; free some space and run the same command again"]
+    place = f"{_kind_of(error)} in {_place_of(error)} (run with --debug for the stack frames)"
+    return [f"{PtecError.code} {place}"]
 
 
 def account() -> str:

@@ -287,7 +287,7 @@ def _confirm(study: Study, config: SearchConfig) -> dict[str, Any]:
     (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     settings = with_settings(config.recipe, winner.params) | {"seed": config.seeds[0]}
     values_of_train = {"extract": config.extract, "out": str(folder / "artifact"), **settings}
-    text = _HEADER.format(file=folder / BEST) + yaml.safe_dump(values_of_train, sort_keys=False)
+    text = _HEADER.format(file=folder / BEST) + yaml.safe_dump({"train": values_of_train}, sort_keys=False)
     (folder / BEST).write_text(text, encoding="utf-8")
     _plot(study, folder)
     value = round(worth[winner.number], 6)

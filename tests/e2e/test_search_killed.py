@@ -10,11 +10,11 @@ import pytest
 
 from ptec_udf.config_file import load_config
 from tests.processes import kill_when
+from tests.site import write_site
 from tests.tiny import tiny_backbone, tiny_extract
 from training.benchmark.config import BenchmarkConfig
 from training.benchmark.run import benchmark
-from training.search import SearchConfig
-from training.search.run import search
+from training.search import SearchConfig, search
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,9 @@ def recipe(folder: Path) -> str:
     return f"{short}, backbone: '{tiny_backbone(folder, 'bert')}'"
 
 
-def given(command: str, settings: list[str]) -> tuple[str, ...]:
-    return (command, *(word for setting in settings for word in ("--set", setting)))
+def command(name: str, settings: list[str], folder: Path) -> tuple[str, ...]:
+    overrides = (word for setting in settings for word in ("--set", f"{name}.{setting}"))
+    return (name, "--config", str(write_site(folder)), *overrides)
 
 
 def without_seconds(values: Any) -> Any:
@@ -46,7 +47,9 @@ def test_killed_search_ends_with_the_same_table(folder: Path, recipe: str, capsy
     space = "space={optimiser.head_lr: {low: 1.0e-4, high: .1, log: true}}"
     short = ["trials=2", "random_trials=2", "confirmed=1", "seeds=[1]"]
     settings = [f"extract={folder / 'extract'}", f"out={folder / 'killed'}", f"recipe={{{recipe}}}", space, *short]
-    kill_when(given("search", settings), lambda: any((folder / "killed" / "trials").glob("*/state.json")), folder)
+    kill_when(
+        command("search", settings, folder), lambda: any((folder / "killed" / "trials").glob("*/state.json")), folder
+    )
     assert not (folder / "killed" / "results.json").exists()
     found = search(load_config(SearchConfig, None, settings))
     assert "training resumes after epoch" in capsys.readouterr().err
@@ -64,7 +67,7 @@ def test_killed_benchmark_ends_with_the_same_table(
     methods = ["methods.tfidf={method: tfidf}", f"methods.ptec={{method: ptec, {recipe}}}", "reference=ptec"]
     settings = [f"extract={folder / 'extract'}", f"out={folder / 'halted'}", *methods, "seeds=[1]", "resamples=100"]
     states = folder / "halted" / "dev" / "models" / ".shared"
-    kill_when(given("benchmark", settings), lambda: any(states.glob("*/choice/state.json")), folder)
+    kill_when(command("benchmark", settings, folder), lambda: any(states.glob("*/choice/state.json")), folder)
     assert (folder / "halted" / "dev" / "runs" / "tfidf-1").is_dir()
     assert not (folder / "halted" / "dev" / "runs" / "ptec-1").exists()
     found = benchmark(load_config(BenchmarkConfig, None, settings))

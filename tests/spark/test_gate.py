@@ -68,7 +68,7 @@ def refused(result: Result) -> list[str]:
 
 def rules_in(faults: list[str]) -> list[str]:
     """The rules of the gate that faults name."""
-    return [found[1] for fault in faults if (found := re.match(r"error: gate, rule (\w+): ", fault))]
+    return [found[1] for fault in faults if (found := re.match(r"error: \S+ gate, rule (\w+): ", fault))]
 
 
 def test_only_a_better_challenger_takes_the_champion_s_place(site: Site, made: dict[str, Path]) -> None:

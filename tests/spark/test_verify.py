@@ -102,7 +102,7 @@ def test_fault_in_the_workers_is_found(site: Site, tmp_path: Path, monkeypatch: 
     command = run(site, "verify", **FEW)
     assert command.exit_code == 1, command.output
     (error,) = [line for line in command.stderr.splitlines() if line.startswith("error: ")]
-    assert error.startswith("error: scores must not depend on the batching, and they do")
+    assert error.startswith("error: scores depend on the batch")
     assert "'Spark, 1 partition, one batch' (float32)" in error
     assert "'Spark, 2 partitions, shuffled, windows of 7' (bfloat16)" in error
     assert "driver" not in error

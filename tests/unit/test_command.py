@@ -72,7 +72,7 @@ class TestErrors:
     def test_unexpected_error_names_the_place_only(self, capsys):
         assert ends(ValueError("a secret text")) == 1
         shown = capsys.readouterr().err
-        assert shown.startswith("error: unexpected ValueError in tests/unit/test_command.py:")
+        assert shown.startswith("error: PTEC-E001 unexpected ValueError in tests/unit/test_command.py:")
         assert "--debug" in shown
         assert "secret" not in shown
 
@@ -87,7 +87,7 @@ class TestErrors:
         words = f"[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error while reading file {file}. a secret text"
         assert ends(Py4JError(words)) == 1
         shown = capsys.readouterr().err.replace("Secret", "secret")
-        assert "error: Spark failed with a file that cannot be read, /t/name=.../part=.../a.parquet," in shown
+        assert "error: PTEC-E001 Spark failed with a file that cannot be read, /t/name=.../part=.../a.parquet," in shown
         assert "secret" not in shown
 
     def test_missing_package_is_named_with_extras(self, capsys):
@@ -109,7 +109,7 @@ class TestErrors:
         if isinstance(error, RuntimeError):
             error.__cause__ = sqlite3.OperationalError("database or disk is full")
         assert ends(error) == 1
-        assert "error: a disk is full or read-only; free some space" in capsys.readouterr().err
+        assert "error: PTEC-E001 a disk is full or read-only; free some space" in capsys.readouterr().err
 
     @pytest.mark.parametrize("as_json", [True, False])
     def test_full_disk_of_standard_output(self, as_json, capsys, monkeypatch):
@@ -118,7 +118,7 @@ class TestErrors:
             run_command(lambda: {"a": 1}, as_json=as_json)
         monkeypatch.undo()
         assert caught.value.code == 1
-        assert "error: a disk is full" in capsys.readouterr().err
+        assert "error: PTEC-E001 a disk is full" in capsys.readouterr().err
 
     @pytest.mark.parametrize(("code", "raises"), [(0, False), (None, False), (1, True), (2, True)])
     def test_entry_point_returns_after_success(self, monkeypatch, code, raises):

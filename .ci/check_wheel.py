@@ -78,6 +78,7 @@ def main() -> None:
         run("python", "-c", IMPORT_ALL, place, ",".join(PACKAGES), "from the wheel")
         run("python", "-c", IMPORT_ALL, place, "ptec_udf", "without the extras of training", "peft", "sklearn")
         run("ptec", "--help")
+        run("ptec", "init", "--full")
     print(f"{wheel.name} is complete")
 
 

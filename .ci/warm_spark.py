@@ -1,7 +1,7 @@
 """Start Spark once, so that tests start it in less time: Delta's jars are fetched, and Java's classes archived.
 
-Run by ``make`` before any test; the archive lies in the environment's folder. Spark's resolver takes no lock: two
-sessions that fetch the jars at the same time spoil them. A JVM that has the archive reads and checks no class in it.
+Run by ``make`` before any test; the archive is in the environment's folder. Spark's resolver takes no lock: two
+sessions that fetch the jars at the same time damage them. A JVM with the archive loads its classes without checks.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.processes import ptec, result_of
+from tests.processes import ptec, result_of
 
 
 @pytest.mark.long

@@ -34,6 +34,10 @@ SCORING = [
     "rich>=15,<16",
 ]
 TRAIN = [
+    # Data-parallel training over the processes that a launcher starts.
+    "accelerate>=1.15,<2",
+    # One training or benchmark at a time in a folder.
+    "filelock>=4.3,<5",
     # Search and its plots.
     "matplotlib>=3.11,<4",
     "optuna>=5,<6",

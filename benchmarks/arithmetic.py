@@ -11,8 +11,8 @@ With all cores and with one thread, these take turns:
 * products of matrices alone: those of each linear layer of the backbone in each of these batches, with its own weights;
 * products of two large square matrices, about as many operations.
 
-A multiplication and an addition are two operations. Those of the network are counted as in ``training/flops.py``:
-linear layers and attention, for all positions that are computed and for those of texts alone, without padding. Then a
+A multiplication and an addition are two operations. Those of the network are counted by torch's ``FlopCounterMode``,
+for all positions that are computed and for those of texts alone, without padding. Then a
 profile of the network shares out its time among torch's operators.
 """
 
@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import (
     Batch,
@@ -54,7 +55,6 @@ from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
-from training.flops import Layers
 
 SCORING, NETWORK, PRODUCTS, SQUARE = "scoring", "network", "the same products", "square products"
 _MOST_OPERATORS = 12
@@ -84,16 +84,27 @@ class Work:
 
     def operations(self, scorer: Scorer) -> dict[str, float]:
         """Count the operations of each way, padding included, and of the texts alone."""
-        padded = [ids.shape[1] for ids, _ in self.batches for _ in ids]
-        layers = [Layers.of_network(member) for member in scorer.network.members]
-        whole = sum(one.forward(padded) for one in layers)
+        whole = _count_operations(scorer, self.batches)
         return {
             SCORING: whole,
             NETWORK: whole,
             PRODUCTS: float(sum(2 * len(rows) * weight.numel() for rows, weight in self.products)),
             SQUARE: 2.0 * self.n_squares * len(self.square) ** 3,
-            "texts": sum(one.forward(self.lengths) for one in layers),
+            "texts": _count_operations(scorer, self._texts()),
         }
+
+    def _texts(self) -> list[Batch]:
+        """Return each text as a batch without padding."""
+        rows = [(ids[None], mask[None]) for batch in self.batches for ids, mask in zip(*batch, strict=True)]
+        return [(ids[:, :n], mask[:, :n]) for (ids, mask), n in zip(rows, self.lengths, strict=True)]
+
+
+@torch.inference_mode()
+def _count_operations(scorer: Scorer, batches: Sequence[Batch]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        for ids, mask in batches:
+            scorer.network(ids, mask)
+    return float(counter.get_total_flops())
 
 
 @app.command()

@@ -26,10 +26,10 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneRef, ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
 from training.config import PromptConfig
-from training.data.folder import DATA, RECORD, publishing
+from training.data.folder import DATA, RECORD, write_extract
 from training.export import export
 from training.fit.head import StandardisedHead
-from training.fit.prompt import initial_prompt, prompt_form
+from training.fit.prompt import initial_prompt, prompt_spec
 
 FAMILIES = ("bert", "llama", "bloom")
 KINDS = ("input", "deep")
@@ -96,7 +96,7 @@ def tiny_extract(folder: str | Path, n: int = 300, seed: int = 0) -> Path:
         row = {"key": company["key"], "text": text, "text_hash": text_hash, "labels": company["labels"]}
         rows.append(row | {"split": splits[at % len(splits)]})
     folder = Path(folder)
-    with publishing(folder, overwrite=True) as place:
+    with write_extract(folder, overwrite=True) as place:
         write_rows(place.folder, rows)
         place.write_record(_record(rows))
     return folder
@@ -128,13 +128,13 @@ def tiny_network(
 ) -> PtecNetwork:
     """Make an untrained network; every label is true of about half of all texts."""
     generator = torch.Generator().manual_seed(seed)
-    config = PromptConfig(kind=kind, n_tokens=n_tokens, init="random")
+    config = PromptConfig(kind=kind, n_tokens=n_tokens)
     prompt = initial_prompt(config, backbone, tokenizer, LABELS, generator)
     network = PtecNetwork(backbone=backbone, kind=kind, prompt=prompt, head=torch.nn.Identity(), pooling=pooling)
     encoded = Encoder(tokenizer, _N_POSITIONS // 2).encode([tiny_text(company) for company in tiny_companies(32)])
     with torch.no_grad():
         features = network(*pad([text.ids for text in encoded], 0))
-        network.head = StandardisedHead(features, torch.full((len(LABELS),), 0.5), generator)
+        network.head = StandardisedHead(features, torch.full((len(LABELS),), 0.5), features[: len(LABELS)])
         network.head.linear.weight.normal_(std=0.3, generator=generator)
     return network.eval()
 
@@ -160,7 +160,7 @@ def tiny_artifact(folder: str | Path, family: str = "bert", kind: PromptKind = "
 
 def tiny_manifest(backbone_name: str, network: PtecNetwork, **changes: Any) -> Manifest:
     """Describe a tiny network; keyword arguments replace fields."""
-    config = PromptConfig(kind=network.kind, n_tokens=len(network.prompt), init="random")
+    config = PromptConfig(kind=network.kind, n_tokens=len(network.prompt))
     labels = [Label(name=name, threshold=0.5, scale=1.0, offset=0.0, training_positives=20) for name in LABELS]
     fields: dict[str, Any] = {
         "created": "2026-01-01T00:00:00+00:00",
@@ -168,7 +168,7 @@ def tiny_manifest(backbone_name: str, network: PtecNetwork, **changes: Any) -> M
         "template": TEMPLATE,
         "max_tokens": 32,
         "pooling": network.pooling,
-        "prompt": prompt_form(config, network.caches_prompt),
+        "prompt": prompt_spec(config, network.caches_prompt),
         "calibrator": "none",
         "threshold_logit": 0.0,
         "labels": labels,

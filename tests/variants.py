@@ -15,7 +15,7 @@ from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEE
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import LoraSpec
-from training.data.dataset import read_judging
+from training.data.dataset import read_split
 from training.data.folder import read_extract_record
 from training.data.provenance import seen_in
 
@@ -86,7 +86,7 @@ def equal(made: Path, out: Path) -> Path:
 
 def seen_of(extract: Path, split: str = "train") -> dict[str, torch.Tensor]:
     """What a model has learned from that was trained on a split."""
-    return seen_in(read_extract_record(extract), [read_judging(extract, split)])
+    return seen_in(read_extract_record(extract), [read_split(extract, split)])
 
 
 def reseal(folder: Path) -> None:

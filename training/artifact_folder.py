@@ -1,4 +1,4 @@
-"""The folder that an artifact is written to: looked at beforehand, and put in place whole."""
+"""The folder that an artifact is written to: checked before training, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, CHOICE, HEAD, MANIFEST, METRICS, SEEN, TFIDF
-from training.folders import check_replaceable, put_in_place
+from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, SEEN, TFIDF
+from training.folders import check_replaceable, replace_atomically
 
-_NAMES = {MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, CHOICE, SEEN}
+_NAMES = {MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, SEEN}
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder before any work is done.
+    """Refuse a folder before any work.
 
     Raises:
-        ConfigError: if it cannot be written, or holds something, unless that is an artifact to be replaced.
+        ConfigError: if it cannot be written, or is not empty, unless ``overwrite`` and it contains an artifact.
     """
     check_replaceable(out)
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or not any(out.iterdir()):
         return
     present = {file.name for file in out.iterdir()}
     if overwrite and MANIFEST in present and present <= _NAMES:
         return
-    if overwrite:
-        others = "no artifact" if MANIFEST not in present else "other files than an artifact's"
-        advice = f"it holds {others}, choose another"
-    else:
-        advice = "choose another or set overwrite to true"
-    raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {advice}")
+    remedy = "it contains other files than an artifact's, choose another" if overwrite else "set overwrite to true"
+    raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {remedy}")
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> None:
@@ -40,4 +36,4 @@ def write_files(files: Mapping[str, bytes], out: Path) -> None:
     partial.mkdir(parents=True)
     for name, data in files.items():
         (partial / name).write_bytes(data)
-    put_in_place(partial, out)
+    replace_atomically(partial, out)

@@ -1,25 +1,25 @@
-"""A trained network to an artifact folder, in one rename."""
+"""Write a trained network as an artifact folder."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from numpy.typing import NDArray
+from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import save
 
 from ptec_udf.model.artifact_format import (
     ADAPTER,
     ADAPTER_CONFIG,
-    CHOICE,
     HEAD,
     MANIFEST,
     METRICS,
-    PROMPT,
     SEEN,
     TFIDF,
     TFIDF_BIAS,
@@ -27,14 +27,17 @@ from ptec_udf.model.artifact_format import (
     seal,
 )
 from ptec_udf.model.ensemble import MeanNetwork
-from ptec_udf.model.manifest import LoraSpec, Manifest
+from ptec_udf.model.manifest import ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.prefix import BackboneShape
 from training.artifact_folder import write_files
-from training.fit import lora
+from training.calibrate.decisions import Decisions
+from training.data.provenance import Seen
 from training.fit.head import fused_head
+from training.fit.lora import changed_modules, lora_weights, peft_config
 from training.fit.prompt import prompts_of
-from training.fit.tfidf import Beside
+from training.fit.tfidf import FittedTfidf
+from training.packages import packages
 
 
 def export(
@@ -42,35 +45,32 @@ def export(
     manifest: Manifest,
     metrics: dict[str, Any],
     out: Path,
-    choice: dict[str, torch.Tensor] | None = None,
-    seen: dict[str, torch.Tensor] | None = None,
-    terms: Beside | None = None,
+    *,
+    seen: Seen | None = None,
+    tfidf: FittedTfidf | None = None,
 ) -> Manifest:
     """Write the artifact.
 
     Args:
-        network: trained, with a ``StandardisedHead`` (each member one); its scaling is fused into what is written.
+        network: trained, with a ``StandardisedHead`` (of each member), whose scaling is fused into the written head.
         manifest: all but hashes and ids.
-        metrics: what training measured, JSON-ready.
+        metrics: measured in training, JSON-ready.
         out: the folder; an earlier artifact there is replaced.
-        choice: tensors of the first training, where a second followed.
-        seen: hashes of the rows that were learned from.
-        terms: what is added to the network's logits.
+        seen: hashes of the rows that the model learned from.
+        tfidf: added to the network's logits.
 
     Returns:
         The sealed manifest, with its model_id.
     """
     head = fused_head(network)
-    if terms is not None:
-        weights, biases = (torch.from_numpy(values).float() for values in (terms.lines.weights, terms.lines.biases))
+    if tfidf is not None:
+        weights, biases = (torch.from_numpy(values).float() for values in (tfidf.models.weights, tfidf.models.biases))
         head |= {TFIDF_WEIGHT: weights.contiguous(), TFIDF_BIAS: biases}
     files = adapter_files(network, manifest) | head_files(head, metrics)
-    if terms is not None:
-        files[TFIDF] = terms.terms.to_json()
-    if choice is not None:
-        files[CHOICE] = save(choice)
+    if tfidf is not None:
+        files[TFIDF] = tfidf.vectorizer.to_json()
     if seen is not None:
-        files[SEEN] = save(seen)
+        files[SEEN] = save(dict(seen))
     return write_artifact(manifest, files, out)
 
 
@@ -88,63 +88,80 @@ def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> Ma
 
 
 def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[str, bytes]:
-    """Make the two files that every artifact has beside its manifest; for the head's shapes see ``Artifact``."""
-    return {
-        HEAD: save(head),
-        METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode(),
-    }
+    """Make the two files that every artifact has besides its manifest; for the head's shapes see ``Artifact``."""
+    return {HEAD: save(head), METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()}
 
 
 def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dict[str, bytes]:
-    """Make PEFT's own two files of what was trained on the backbone, if any; its path is replaced by its name."""
+    """Make PEFT's two files of the prompt or LoRA, if any; the backbone is named and not located."""
     if not manifest.has_adapter:
         return {}
-    first = network.members[0]
-    weights, values = _prompt_in_peft(first) if manifest.lora is None else _lora_in_peft(first, manifest.lora)
-    if manifest.members is not None:
-        weights = save({name: prompt.contiguous() for name, prompt in prompts_of(network).items()})
-    values["base_model_name_or_path"] = manifest.backbone and manifest.backbone.name
+    backbone = network.members[0].backbone
+    if manifest.lora is not None:
+        modules, tensors = changed_modules(backbone), lora_weights(backbone)
+        config: PeftConfig = peft_config(manifest.lora.rank, manifest.lora.alpha, modules)
+        changes: dict[str, Any] = {"target_modules": modules}  # PEFT writes a set, in any order
+    else:
+        tensors, config, changes = prompts_of(network), _prompt_config(network.members[0]), {}
+    changes |= {"inference_mode": True, "base_model_name_or_path": manifest.backbone and manifest.backbone.name}
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        values = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8")) | changes
     return {
-        ADAPTER: weights,
+        ADAPTER: save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}),
         ADAPTER_CONFIG: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode(),
     }
 
 
-def _lora_in_peft(network: PtecNetwork, form: LoraSpec) -> tuple[bytes, dict[str, Any]]:
-    """Return LoRA's weights and configuration as PEFT writes them."""
-    layers = lora.changed_layers(network.backbone)
-    with tempfile.TemporaryDirectory() as folder:
-        lora.peft_config(form.rank, form.alpha, layers).save_pretrained(folder)
-        values = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    values |= {"target_modules": layers, "inference_mode": True}  # PEFT writes a set, in any order
-    return save({name: value.cpu().contiguous() for name, value in lora.weights(network.backbone).items()}), values
-
-
-def _prompt_in_peft(network: PtecNetwork) -> tuple[bytes, dict[str, Any]]:
-    """Let PEFT write the prompt's weights and its configuration."""
-    if network.prompt is None:
-        raise TypeError("a network without a prompt must have LoRA")
+def _prompt_config(network: PtecNetwork) -> PeftConfig:
+    """Describe the prompt for PEFT, which cannot read every family's configuration."""
+    assert network.prompt is not None
     shape = BackboneShape.of(network.backbone)
-    prompt = prompts_of(network)[PROMPT]
-    # Given in full, since PEFT looks for these in the configuration under names that some families lack.
     options: dict[str, Any] = {
         "task_type": "FEATURE_EXTRACTION",
-        "num_virtual_tokens": len(prompt),
-        "num_layers": shape.n_layers,
+        "num_virtual_tokens": len(network.prompt),
         "num_attention_heads": shape.n_heads,
     }
-    if network.kind != "input":
-        options["num_layers"] = shape.prompted_layers(prompt)
-        config: Any = PrefixTuningConfig(**options, token_dim=shape.n_heads * shape.head_width)
-    else:
-        config = PromptTuningConfig(**options, token_dim=shape.width)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")  # PEFT warns that a local backbone has no hub card
-        wrapped = get_peft_model(network.backbone, config)
-        with torch.no_grad():
-            wrapped.prompt_encoder["default"].embedding.weight.copy_(prompt)
-        wrapped.save_pretrained(folder)
-        weights = (Path(folder) / ADAPTER).read_bytes()
-        values = json.loads((Path(folder) / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    network.backbone.requires_grad_(False)
-    return weights, values
+    if network.kind == "input":
+        return PromptTuningConfig(**options, num_layers=shape.n_layers, token_dim=shape.width)
+    n_layers = shape.prompted_layers(network.prompt)
+    return PrefixTuningConfig(**options, num_layers=n_layers, token_dim=shape.n_heads * shape.head_width)
+
+
+def common_fields(
+    record: dict[str, Any], names: list[str], decisions: Decisions, targets: NDArray[np.floating]
+) -> dict[str, Any]:
+    """Return the fields of a manifest that every kind of model has.
+
+    Args:
+        record: of the extract.
+        names: the labels, in order.
+        decisions: the model's calibration and thresholds.
+        targets: of the rows that it learned from, *Shape:* ``(n_rows, n_labels)``.
+    """
+    calibration, positives = decisions.calibration, targets.sum(axis=0)
+    columns = (names, decisions.thresholds, calibration.scale, calibration.offset, positives)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "template": record["template"],
+        "threshold_logit": decisions.common_threshold,
+        "curve": calibration.curve,
+        "labels": [
+            Label(
+                name=name,
+                threshold=float(threshold),
+                scale=float(scale),
+                offset=float(offset),
+                training_positives=int(n),
+            )
+            for name, threshold, scale, offset, n in zip(*columns, strict=True)
+        ],
+        "extract": ExtractOrigin(
+            fingerprint=record["fingerprint"],
+            source=record["name"],
+            source_id=record["source_id"],
+            version=record["version"],
+        ),
+        "packages": packages(),
+        "files": {},
+    }

@@ -1,83 +1,70 @@
-"""Folders that are written: checked beforehand, for one process alone, put in place so that a kill leaves one whole."""
+"""Output folders: checked before any work, locked while it runs, replaced as a whole."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ptec_udf.errors import ConfigError
-from ptec_udf.log import logger
 
 LOCK = ".lock"
-"""File that the process in a folder holds locked."""
+"""Name of the lock file in a locked folder."""
 
 
-def put_in_place(new: Path, folder: Path) -> None:
-    """Let ``folder`` be what ``new`` is; what stood there goes away last.
-
-    A kill between the two renames leaves the former one under ``name_of_old(folder)``.
-    """
-    old = name_of_old(folder)
-    if folder.exists():  # else the old one is all that such a kill left
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(folder, old)
+def replace_atomically(new: Path, folder: Path) -> None:
+    """Rename ``new`` to ``folder``; the content that ``folder`` had is deleted last."""
+    backup = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(backup, ignore_errors=True)
+        os.rename(folder, backup)
     os.rename(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(backup, ignore_errors=True)
 
 
-def followed(folder: Path) -> Path:
-    """Follow a link, so that what it points to is replaced, and not the link itself."""
+def follow_link(folder: Path) -> Path:
+    """Return the target of a link, so that the target is replaced and not the link."""
     return folder.resolve() if folder.is_symlink() or not folder.name else folder
 
 
 def check_replaceable(out: Path) -> None:
-    """Refuse a folder that could not be put in place as a whole, before any work is done.
+    """Refuse a folder that cannot be renamed.
 
     Raises:
-        ConfigError: naming the place that is in the way.
+        ConfigError: for a mount point, or a folder that cannot be written.
     """
     if os.path.ismount(out):
-        raise ConfigError(
-            f"out must be a folder that can be renamed, {str(out)!r} is where a disk is mounted; choose one in it"
-        )
+        raise ConfigError(f"out must not be a mount point, since it is renamed, was: {str(out)!r}; use a folder in it")
     check_writable(out)
-    check_writable(out.absolute().parent)  # its state and its drafts lie beside it
+    check_writable(out.absolute().parent)
 
 
 def check_writable(out: Path) -> None:
-    """Refuse a folder that could not be made, or written where it is there, before any work is done.
+    """Refuse a folder that cannot be made or written.
 
     Raises:
-        ConfigError: naming the place that is in the way.
+        ConfigError: naming the path that is in the way.
     """
-    place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-    if place == out.absolute() and not place.is_dir():
+    path = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if path == out.absolute() and not path.is_dir():
         raise ConfigError(f"out must be a folder, was a file: {str(out)!r}")
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise ConfigError(f"out must be in a folder that can be written, was: {str(out)!r}; look at {str(place)!r}")
-
-
-def name_of_old(folder: Path) -> Path:
-    """Where ``put_in_place`` keeps what it replaces, for as long as that takes."""
-    return folder.with_name(f".{folder.name}.old")
+    if not (path.is_dir() and os.access(path, os.W_OK)):
+        raise ConfigError(f"out must be in a folder that can be written, was: {str(out)!r}; check {str(path)!r}")
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder while the block runs; a killed process lets go.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the block runs.
 
     Raises:
-        ConfigError: where another one is in it.
+        ConfigError: if another process has locked it.
     """
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"out must not be in use, {str(folder)!r} is, by another process; wait for it") from None
-        except OSError:
-            logger.info(f"{str(folder)!r} is on a disk without locks: let no other process work in it")
-        yield
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"{str(folder)!r} must not be in use, another process works in it; wait for it") from None

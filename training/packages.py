@@ -1,4 +1,4 @@
-"""The packages whose versions decide what a training gives."""
+"""Versions of the packages that decide the result of a training."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "nump
 
 
 def packages() -> dict[str, str]:
-    """Versions of what computes."""
+    """Return the installed version of each package."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}

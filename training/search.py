@@ -29,7 +29,7 @@ RESULTS, BEST = "results.json", "best.yaml"
 _STUDY, _SHARED, _TRIAL = "study.db", "shared", "trial"
 _HEADER = "# Settings that ptec search chose on validation. Use: ptec train --config {file}\n\n"
 # A trial is the first training of one network, measured by its logits.
-_NOT_IN_A_TRIAL = {"members", "combine", "terms", "calibrator", "thresholds", "stopping.refit"}
+_NOT_IN_A_TRIAL = {"ensemble_size", "tfidf", "calibrator", "thresholds", "stopping.refit"}
 _DEFINES_THE_MEASURE = {"stopping.validation_share", "stopping.metric"}
 
 
@@ -165,15 +165,15 @@ def search(config: SearchConfig) -> dict[str, Any]:
     from optuna.storages import RetryFailedTrialCallback
     from optuna.trial import TrialState
 
-    from training.fit.inputs import prepare
-    from training.folders import alone, check_writable
+    from training.fit.inputs import load_inputs
+    from training.folders import check_writable, lock_folder
 
     folder = Path(config.out)
     check_writable(folder)
-    prepare(_train_config(config, {}, config.seeds[0]), ())  # a recipe that suits no backbone is refused at once
+    load_inputs(_train_config(config, {}, config.seeds[0]), ())  # a recipe that suits no backbone is refused at once
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with alone(folder), warnings.catch_warnings():
+    with lock_folder(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = f"sqlite:///{folder / _STUDY}"
         study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
@@ -216,7 +216,7 @@ def _check_same(study: Study, config: SearchConfig) -> None:
 
 def _train_config(config: SearchConfig, settings: Mapping[str, Any], seed: int) -> TrainConfig:
     values = with_settings(config.recipe, {**settings, "stopping.refit": False})
-    values |= {"calibrator": "platt", "thresholds": "common", "terms": None}
+    values |= {"calibrator": "platt", "thresholds": "common", "tfidf": None}
     out = str(Path(config.out) / _TRIAL)
     return TrainConfig(**values, extract=config.extract, out=out, overwrite=True, seed=seed)
 
@@ -230,7 +230,7 @@ def _train_once(config: SearchConfig, settings: Mapping[str, Any], seed: int) ->
     """
     from training.train import train
 
-    made = train(_train_config(config, settings, seed), measured=(), shared=Path(config.out) / _SHARED)
+    made = train(_train_config(config, settings, seed), evaluated=(), state_folder=Path(config.out) / _SHARED)
     return float(made["metrics"]["validation"][config.recipe.stopping.metric] or 0.0)
 
 

@@ -42,7 +42,7 @@ SITE: dict[str, Any] = {
     "train": {
         "out": "artifact",
         "stopping": {"epochs": 9, "patience": 6, "validation_share": 0.2},
-        "optimiser": {"batch_rows": 16},
+        "optimiser": {"batch_size": 16},
     },
 }
 """Site file of the demo; its paths are relative to the demo's folder."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ptec_udf.errors import ConfigError, SourceError
-from training.data.folder import publishing, read_extract_record
+from training.data.folder import read_extract_record, write_extract
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), publishing(tmp_path / "x") as place:
+    with pytest.raises(RuntimeError), write_extract(tmp_path / "x") as place:
         place.write_record({})
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -26,9 +26,9 @@ def test_what_a_killed_run_left_stands_in_nobodys_way(tmp_path: Path) -> None:
     living.mkdir()
     os.utime(left, (0, 0))
     for version in (1, 2):
-        with publishing(tmp_path / "x", overwrite=True) as place:
+        with write_extract(tmp_path / "x", overwrite=True) as place:
             place.write_record({"version": version})
-    with pytest.raises(ConfigError, match="must be absent or empty"), publishing(tmp_path / "x") as place:
+    with pytest.raises(ConfigError, match="must be absent or empty"), write_extract(tmp_path / "x") as place:
         place.write_record({"version": 3})  # into a folder that was absent when the command began
     assert json.loads((tmp_path / "x" / "extract.json").read_text()) == {"version": 2}
     assert sorted(path.name for path in tmp_path.iterdir()) == [".x.partial-1", "x"]

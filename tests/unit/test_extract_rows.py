@@ -14,7 +14,7 @@ import pytest
 
 from ptec_udf.errors import SourceError
 from tests.tiny import tiny_extract
-from training.data.dataset import read_judging, read_splits
+from training.data.dataset import read_split, read_splits
 from training.data.folder import DATA, RECORD, read_extract_record
 
 Rows = list[dict[str, Any]]
@@ -59,7 +59,7 @@ def with_first(rows: Rows, **values: Any) -> Rows:
 )
 def test_rows_that_are_not_the_record_s_are_refused(extract: Path, change: Callable[[Rows], Any], faults: list) -> None:
     damage(extract, change)
-    for read in (lambda: read_splits(extract, validation_share=0.2), lambda: read_judging(extract, "dev")):
+    for read in (lambda: read_splits(extract, validation_share=0.2), lambda: read_split(extract, "dev")):
         with pytest.raises(SourceError, match="run ptec extract again") as caught:
             read()
         assert all(fault in str(caught.value) for fault in faults)

@@ -63,7 +63,7 @@ class TestMethods:
     )
     def test_beats_chance_and_decides(self, methods, companies, tmp_path, name, times_chance) -> None:
         splits = read_splits(companies, validation_share=0.2)
-        dev = splits["dev"].joined(splits["test"])
+        dev = splits["dev"].concat(splits["test"])
         learned = methods[name].learn(task_of(companies, tmp_path))
         logits = learned.score(dev.texts)
         assert logits.shape == dev.targets.shape

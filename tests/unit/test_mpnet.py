@@ -132,7 +132,7 @@ def test_what_is_below_lora_can_be_computed_once(tiny_folder, batch):
         torch.testing.assert_close(short, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("setting", ["prompt.upper_layers={}", "lora={{layers: [q], upper_layers: {}}}"])
+@pytest.mark.parametrize("setting", ["prompt.n_upper_layers={}", "lora={{layers: [q], upper_layers: {}}}"])
 @pytest.mark.parametrize(
     ("family", "n_layers", "fault"),
     [("bert", 1, "must be null but for MPNet, was: 1 for bert"), ("mpnet", 3, "must be at most 2, .* was: 3")],
@@ -162,14 +162,14 @@ def test_lora_in_upper_layers_scores_as_measured_and_is_started_from_in_its_form
     assert run(tmp_path / "next", start, form.format(1), family="mpnet", epochs=1).metrics["started_from"]
 
 
-@pytest.mark.parametrize("form", ["prompt.upper_layers=1", "prompt.upper_layers=null", "prompt.kind=prefix"])
+@pytest.mark.parametrize("form", ["prompt.n_upper_layers=1", "prompt.n_upper_layers=null", "prompt.kind=prefix"])
 def test_artifact_scores_as_measured_and_is_started_from_in_its_form(run, companies, tmp_path, form):
     made = run(tmp_path / "made", form, family="mpnet", epochs=1)
     dev = read_splits(companies, validation_share=0.15)["dev"]
     logits = np.stack([text.logits for text in load_scorer(made).score(dev.texts)])
     n_prompted = 1 if form.endswith("1") else 2
     assert made.prompt.shape == (4, n_prompted * 2 * 32)
-    assert made.manifest.prompt.upper_layers == (1 if n_prompted == 1 else None)
+    assert made.manifest.prompt.n_upper_layers == (1 if n_prompted == 1 else None)
     measured = made.metrics["splits"]["dev"]["overall"]["map"]
     assert mean_average_precision(logits, dev.targets) == pytest.approx(measured, abs=1e-6)
     if n_prompted == 1:
@@ -180,7 +180,7 @@ def test_artifact_scores_as_measured_and_is_started_from_in_its_form(run, compan
 
 
 def test_interrupted_training_finds_what_is_below_its_prompt_and_ends_as_if_it_had_not_been(run, tmp_path, monkeypatch):
-    form = ("prompt.upper_layers=1", "stopping.refit=true")
+    form = ("prompt.n_upper_layers=1", "stopping.refit=true")
     whole = run(tmp_path / "whole", *form, family="mpnet")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, epoch=1, training="choice")
@@ -212,7 +212,7 @@ def test_a_disk_without_room_is_told_before_any_work(run, tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(TrainingError, match=r"upper_layers needs 0\.0 GB in .* \(No space left on device\)"):
-        run(tmp_path / "out", "prompt.upper_layers=1", family="mpnet")
+        run(tmp_path / "out", "prompt.n_upper_layers=1", family="mpnet")
     assert not list(tmp_path.rglob("*.f16*"))
 
 

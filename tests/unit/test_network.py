@@ -20,7 +20,7 @@ from ptec_udf.model.prefix import BackboneShape, join_deep_prompt, split_deep_pr
 from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_companies, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
 from training.config import Recipe
-from training.fit.forward import attend_in_parts
+from training.fit.forward import use_eager_attention
 from training.fit.prompt import check_kind
 
 EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), *(("mpnet", kind) for kind in KINDS)]
@@ -177,7 +177,7 @@ def test_attention_in_parts_gives_the_same_logits(tiny_folder, form):
     network, batch = tiny_network(model, tokenizer, kind), pad(ids_of(tokenizer), 0)
     with torch.inference_mode():
         fused = network(*batch)
-        attend_in_parts(model, bfloat16=True)
+        use_eager_attention(model, bfloat16=True)
         assert model.config._attn_implementation == "eager"
         assert_logits_close(network(*batch), fused)
 

@@ -75,8 +75,8 @@ def test_members_are_averaged(tiny_folder, load_tiny, tmp_path, family, kind):
         ("bert", ["prompt.kind=none", "layers=[0, -1]"]),
         ("bert", ["lora={rank: 2}"]),
         ("llama", ["pooling=label_attention"]),
-        ("mpnet", ["prompt.upper_layers=1", "layers=[-2, -1]"]),
-        ("bert", ["terms={inverse_penalty: [1, 10], shares: [0.5, 1.0]}"]),
+        ("mpnet", ["prompt.n_upper_layers=1", "layers=[-2, -1]"]),
+        ("bert", ["tfidf={inverse_penalty: [1, 10], shares: [0.5, 1.0]}"]),
     ],
     ids=["head alone", "LoRA", "label attention", "upper layers", "terms beside"],
 )

@@ -13,7 +13,7 @@ from ptec_udf.model import tfidf as module
 from ptec_udf.model.manifest import TfidfSpec
 from ptec_udf.model.tfidf import Tfidf, TfidfHead
 from tests.tiny import tiny_companies, tiny_text
-from training.fit.tfidf import count_terms, sparse_features
+from training.fit.tfidf import fit_vectorizer, tfidf_matrix
 
 HOSTILE = [
     "Solar, wind & GRID-power! Solar, wind & GRID-power!",
@@ -34,7 +34,7 @@ UNSEEN = [*map(tiny_text, tiny_companies(20, seed=3)), *HOSTILE, " \n", "qqqq ww
 
 @pytest.fixture(scope="module")
 def terms():
-    return count_terms(TEXTS, TfidfSpec(words=2, characters=5))
+    return fit_vectorizer(TEXTS, TfidfSpec(words=2, characters=5))
 
 
 def test_giant_words_are_read_and_not_kept(terms):
@@ -47,7 +47,7 @@ def test_giant_words_are_read_and_not_kept(terms):
 
 @pytest.mark.parametrize(("words", "characters"), [(1, 2), (2, 5), (3, 9)])
 def test_terms_and_their_worth_are_scikit_learns(words, characters):
-    terms = count_terms(TEXTS, TfidfSpec(words=words, characters=characters))
+    terms = fit_vectorizer(TEXTS, TfidfSpec(words=words, characters=characters))
     kinds = [
         TfidfVectorizer(sublinear_tf=True, ngram_range=(1, words), min_df=2),
         TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, characters), min_df=3),
@@ -55,7 +55,7 @@ def test_terms_and_their_worth_are_scikit_learns(words, characters):
     expected = [kind.fit(TEXTS).transform(UNSEEN).toarray() for kind in kinds]
     for kind, ours in zip(kinds, (terms.words, terms.characters), strict=True):
         assert list(ours) == kind.get_feature_names_out().tolist()
-    found = sparse_features(terms, UNSEEN).toarray()
+    found = tfidf_matrix(terms, UNSEEN).toarray()
     np.testing.assert_allclose(found, np.hstack(expected), rtol=0, atol=1e-12)
 
 
@@ -87,7 +87,7 @@ def scorer(terms):
 
 def test_logits_are_the_linear_layer_on_the_terms(scorer, terms):
     scored = scorer.score(UNSEEN)
-    expected = sparse_features(terms, UNSEEN) @ scorer.head._weight.astype(np.float64) + scorer.head._bias
+    expected = tfidf_matrix(terms, UNSEEN) @ scorer.head._weight.astype(np.float64) + scorer.head._bias
     for result, logits, text in zip(scored, expected, UNSEEN, strict=True):
         if text.strip():
             assert (result.status, result.n_truncated, result.n_tokens) == (OK, 0, len(text.split()))

@@ -28,7 +28,7 @@ from training.calibrate.decisions import Decisions
 from training.data.dataset import Examples, read_splits
 from training.data.folder import read_extract_record
 from training.data.provenance import is_seen
-from training.folders import alone, check_writable
+from training.folders import check_writable, lock_folder
 from training.methods.method import Method, Task
 from training.packages import packages
 
@@ -80,7 +80,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         TrainingError: when a method cannot learn.
     """
     record = read_extract_record(config.extract)
-    splits = read_splits(config.extract, validation_share=config.validation_share)
+    splits = read_splits(config.extract, validation_share=config.validation_share, others=(config.evaluated,))
     evaluated = splits[config.evaluated]
     if not evaluated.targets.any():
         raise SourceError(
@@ -90,7 +90,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     folder = Path(config.out) / config.evaluated
     check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder):
+    with lock_folder(folder):
         runs = _run_all(config, record, splits, folder)
     found = {
         "evaluated": config.evaluated,
@@ -98,7 +98,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         "settings": {
             name: method.model_dump(mode="json", exclude_unset=True) for name, method in config.methods.items()
         },
-        **compare(runs, evaluated.targets, splits["train"].joined(splits["validation"]).targets, config),
+        **compare(runs, evaluated.targets, splits["train"].concat(splits["validation"]).targets, config),
         "runs": [asdict(run.facts) for run in runs],
     }
     (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

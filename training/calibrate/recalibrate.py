@@ -33,7 +33,7 @@ from training.data.folder import read_extract_record
 from training.data.provenance import with_fitted
 from training.evaluate.metrics import calibration_error, macro_f1
 from training.evaluate.report import counts_by_label
-from training.folders import followed
+from training.folders import follow_link
 
 # Figures of the training report that other calibration and thresholds leave as they are.
 _UNCHANGED = {"n_rows", "n_labels", "n_labels_that_occur", "positives", "map", "ap", "auroc"}
@@ -70,7 +70,7 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
     if new.model_id == artifact.model_id:
         logger.info("nothing to do: the model already has this calibration and these thresholds")
         return result
-    out = followed(Path(config.out))
+    out = follow_link(Path(config.out))
     write_files(new.files, out)
     name = config.name or out.resolve().name
     registry.register(warehouse, out, config.warehouse.artifact_folder.resolve(), name)
@@ -89,7 +89,7 @@ def check_settings(config: RecalibrateConfig, artifact: Artifact) -> None:
         if config.extract is not None:
             _check_extract(config.extract, artifact.manifest)
     with collect_errors(errors):
-        check_out(followed(Path(config.out)), config.overwrite)
+        check_out(follow_link(Path(config.out)), config.overwrite)
     if errors:
         raise ConfigError(errors)
 
@@ -116,7 +116,7 @@ def recalibrate_artifact(artifact: Artifact, config: RecalibrateConfig, rows: La
     files = {name: data for name, data in artifact.files.items() if name != MANIFEST}
     if rows is not None and config.fits:
         keeps_earlier = "keep" in (config.calibrator, config.thresholds)
-        files[SEEN] = with_fitted(artifact, rows.hashes, beside_earlier=keeps_earlier)
+        files[SEEN] = with_fitted(artifact, rows.hashes, keep_earlier=keeps_earlier)
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     calibrator = artifact.manifest.calibrator if config.calibrator == "keep" or rows is None else config.calibrator
     sealed, files[MANIFEST] = seal(_updated(artifact.manifest, new, calibrator), files)

@@ -1,1 +1,1 @@
-"""Training extracts."""
+"""Training extracts: taken from the warehouse, read, split and tokenised."""

@@ -11,39 +11,39 @@ from ptec_udf.text.template import parse_template
 
 
 class LabelColumn(Section):
-    """A column that holds labels, and how many companies a label needs."""
+    """A column with labels, and how many companies a label needs."""
 
-    column: str = Field(min_length=1, description="column that holds a company's labels")
+    column: str = Field(min_length=1, description="column with a company's labels; null: unlabelled, empty: no label")
     delimiter: str | None = Field(
-        None, min_length=1, description="what separates labels in a string column; null: the column is an array"
+        None, min_length=1, description="separator of labels in a string column; null: the column is an array"
     )
     min_positives: int = Field(
-        15, ge=1, description="fewest training companies of a label; labels with fewer are dropped and listed"
+        15, ge=1, description="training companies that a label needs; labels with fewer are dropped and listed"
     )
 
 
 class LabelsConfig(LabelColumn):
-    """Where a company's labels stand and which of them are learned."""
+    """Labels of the taxonomy."""
 
-    exclude: list[str] = Field(default_factory=list, description="labels that are not learned, by name")
+    exclude: list[str] = Field(default_factory=list, description="names of labels that are not learned")
     auxiliary: LabelColumn | None = Field(
-        None, description="further labels that training may learn beside, which the model does not give; null: none"
+        None, description="further labels that training may use and the model does not predict; null: none"
     )
 
 
 class SplitConfig(Section):
-    """Which companies train, choose (dev) and judge (test) a model."""
+    """The split of companies into train, dev (for choices) and test (for the last evaluation)."""
 
     column: str | None = Field(
-        None, min_length=1, description="column with train, dev or test; null: split by a hash of the text"
+        None, min_length=1, description="column with train, dev or test; null: by a hash of the text"
     )
-    dev: float = Field(0.1, ge=0, lt=1, description="share of dev when split by hash")
-    test: float = Field(0.1, ge=0, lt=1, description="share of test when split by hash")
+    dev: float = Field(0.1, ge=0, lt=1, description="share of texts in dev, when split by hash")
+    test: float = Field(0.1, ge=0, lt=1, description="share of texts in test, when split by hash")
 
     @model_validator(mode="after")
     def _train_has_a_share(self) -> SplitConfig:
         if self.dev + self.test >= 1:
-            raise ValueError(f"dev + test must be below 1 to leave a share for train, was: {self.dev + self.test:g}")
+            raise ValueError(f"dev + test must be below 1, so that train has a share, was: {self.dev + self.test:g}")
         return self
 
 
@@ -52,18 +52,16 @@ class ExtractConfig(Section):
 
     warehouse: WarehouseConfig = WarehouseConfig()
     source: SourceConfig
-    template: str = Field(description="how a company's columns become its text, for instance 'Name: {name}. {about}'")
+    template: str = Field(description="how columns become a text, for instance 'Name: {name}. {about}'")
     labels: LabelsConfig
     split: SplitConfig = SplitConfig()
-    corrections: bool = Field(
-        True, description="apply the warehouse's table corrections: what analysts say about labels of companies"
-    )
+    corrections: bool = Field(True, description="apply the table corrections, in which analysts correct labels")
     out: str = Field(min_length=1, description="folder of the extract; must be absent or empty")
     overwrite: bool = Field(False, description="replace an earlier extract in the folder")
 
     @field_validator("template")
     @classmethod
-    def _template_is_readable(cls, template: str) -> str:
+    def _template_is_valid(cls, template: str) -> str:
         try:
             parse_template(template)
         except ConfigError as error:

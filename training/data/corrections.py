@@ -1,14 +1,13 @@
-"""Analysts' corrections of labels: the newest yes or no of each company and label, applied to an extract.
+"""Analysts' corrections: the newest yes or no of each company and label, applied to the labels of an extract.
 
-Every row of the table gets one fate, and all fates are counted; none ends an extract, since anyone may
-write a row. Labels are compared as the extract cleans them, keys as texts.
+Every correction gets one status, and all statuses are counted. None stops an extract, since anyone may write a row.
+Labels are compared as the extract cleans them, keys as texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -25,146 +24,119 @@ TABLE = "corrections"
 
 YES, NO, WITHOUT_EFFECT = "yes", "no", "without_effect"
 UNLABELLED, LEFT_OUT, UNKNOWN_KEY, UNKNOWN_LABEL = "unlabelled", "left_out", "unknown_key", "unknown_label"
-_FATES = (YES, NO, WITHOUT_EFFECT, UNLABELLED, LEFT_OUT, UNKNOWN_KEY, UNKNOWN_LABEL)
 SUPERSEDED, INCOMPLETE = "superseded", "incomplete"
-
-# What a person may want to look into, with what it means.
-_SAID = {
+_STATUSES = (YES, NO, WITHOUT_EFFECT, UNLABELLED, LEFT_OUT, UNKNOWN_KEY, UNKNOWN_LABEL)
+_WARNINGS = {
     INCOMPLETE: "have no key, label, is_true or at",
-    UNKNOWN_KEY: "are of companies that the source does not have",
+    UNKNOWN_KEY: "are of companies that are not in the source",
     UNKNOWN_LABEL: "are of labels that no company has",
-    UNLABELLED: "are of companies without labels, whose other labels nobody knows",
+    UNLABELLED: "are of companies without labels, whose other labels are unknown",
     LEFT_OUT: "are of companies that the extract leaves out",
 }
-_MOST_NAMED = 10
-_LONGEST_NAMED = 40
+_MAX_NAMED = 10
+_MAX_NAMED_CHARACTERS = 40
 
 
 @contextmanager
-def corrected(rows: DataFrame, warehouse: Warehouse, is_kept: Column) -> Iterator[tuple[DataFrame, dict[str, Any]]]:
+def apply_corrections(
+    rows: DataFrame, warehouse: Warehouse, is_kept: Column
+) -> Iterator[tuple[DataFrame, dict[str, Any]]]:
     """Apply the corrections of a warehouse to the labels of rows.
 
     Args:
-        rows: key, labels (distinct; null: not labelled) and what else there is; read several times. Of the
-            rows of one key at most one is kept.
-        warehouse: its table is read at its newest version; where it has none, nothing is corrected.
-        is_kept: whether a row is one of the extract. Its labels are corrected, and make the taxonomy.
+        rows: key, labels (distinct; null: not labelled) and other columns; read several times. At most one row of a
+            key is kept.
+        warehouse: its table is read at its newest version; without a table nothing is corrected.
+        is_kept: whether a row is in the extract. Labels of kept rows are the taxonomy.
 
     Yields:
-        The rows, cached while the block runs where anything was corrected, and the record: table, version
-        (null where there is no table) and the number of its rows by fate.
+        The corrected rows, cached while the block runs, and the record: table, version (null without a table) and the
+        number of corrections by status.
 
     Raises:
         ConfigError: if the table lacks columns or has wrong types.
     """
-    found = _read(warehouse)
-    n_rows = found.table.count() if found else 0
-    record = {"table": f"{warehouse.database}.{TABLE}", "version": found.version if found else None}
-    if found is None or not n_rows:
-        yield rows, record | {"counts": _counts(0, {}, 0)}
-        return
-    judged = _judged(newest_corrections(found.table), rows, is_kept).persist()
-    applied: DataFrame | None = None
-    try:
-        fates = {row["correction"]: row["count"] for row in judged.groupBy("correction").count().collect()}
-        counts = _counts(n_rows, fates, found.table.where(is_complete()).count())
-        _tell(counts, judged, rows, is_kept)
-        if counts[YES] or counts[NO]:
-            applied = _applied(rows, judged, is_kept).persist()
-        yield rows if applied is None else applied, record | {"counts": counts}
-    finally:
-        if applied is not None:
-            applied.unpersist()
-        judged.unpersist()
-
-
-@dataclass(frozen=True)
-class _Pinned:
-    """The table at one version, its labels cleaned."""
-
-    table: DataFrame
-    version: int
-
-
-def _read(warehouse: Warehouse) -> _Pinned | None:
-    """Read the table at its newest version; None where it was never made, which is no reason to make it here."""
+    record: dict[str, Any] = {"table": f"{warehouse.database}.{TABLE}", "version": None}
     if not warehouse.spark.catalog.tableExists(warehouse.name(TABLE)):
-        return None
-    version = warehouse.version(TABLE)
-    table = warehouse.read(TABLE, version)
-    if faults := schema_faults(TABLE, table.schema):
-        raise ConfigError([f"database {warehouse.database}: {fault}" for fault in faults])
-    return _Pinned(table.withColumn("label", clean(F.col("label"))), version)
+        yield rows, record | {"counts": _count(0, 0, {})}
+        return
+    record["version"] = warehouse.version(TABLE)
+    table = warehouse.read(TABLE, record["version"])
+    if errors := schema_faults(TABLE, table.schema):
+        raise ConfigError([f"database {warehouse.database}: {error}" for error in errors])
+    table = table.withColumn("label", clean(F.col("label")))
+    classified = _classify(newest_corrections(table), rows, is_kept).persist()
+    corrected = _apply(rows, classified, is_kept).persist()
+    try:
+        statuses = {row["status"]: row["count"] for row in classified.groupBy("status").count().collect()}
+        counts = _count(table.count(), table.where(is_complete()).count(), statuses)
+        _log(counts, classified, rows, is_kept)
+        yield corrected if counts[YES] or counts[NO] else rows, record | {"counts": counts}
+    finally:
+        corrected.unpersist()
+        classified.unpersist()
 
 
-def _judged(newest: DataFrame, rows: DataFrame, is_kept: Column) -> DataFrame:
-    """Give each correction its fate."""
-    known = _taxonomy(rows, is_kept).withColumn("is_known", F.lit(True))
+def _classify(newest: DataFrame, rows: DataFrame, is_kept: Column) -> DataFrame:
+    """Add ``status`` to each correction."""
+    taxonomy = _taxonomy(rows, is_kept).withColumn("is_known", F.lit(True))
     companies = (
         rows.where(F.col("key").isNotNull())
         .groupBy("key")
-        .agg(F.max(is_kept).alias("is_kept"), F.first(F.when(is_kept, F.col("labels")), ignorenulls=True).alias("had"))
+        .agg(
+            F.max(is_kept).alias("is_kept"),
+            F.first(F.when(is_kept, F.col("labels")), ignorenulls=True).alias("labels"),
+        )
     )
-    fate = (
+    status = (
         F.when(F.col("is_kept").isNull(), UNKNOWN_KEY)
         .when(F.col("is_known").isNull(), UNKNOWN_LABEL)
         .when(~F.col("is_kept"), LEFT_OUT)
-        .when(F.col("had").isNull(), UNLABELLED)
-        .when(F.array_contains("had", F.col("label")) == F.col("is_true"), WITHOUT_EFFECT)
+        .when(F.col("labels").isNull(), UNLABELLED)
+        .when(F.array_contains("labels", F.col("label")) == F.col("is_true"), WITHOUT_EFFECT)
         .when(F.col("is_true"), YES)
         .otherwise(NO)
     )
-    joined = newest.join(companies, on="key", how="left").join(known, on="label", how="left")
-    return joined.select("key", "label", fate.alias("correction"))
+    joined = newest.join(companies, on="key", how="left").join(taxonomy, on="label", how="left")
+    return joined.select("key", "label", status.alias("status"))
 
 
-def _counts(n_rows: int, fates: dict[str, int], n_complete: int) -> dict[str, int]:
-    """Count all rows of the table by fate."""
-    counts = {"read": n_rows} | {fate: fates.get(fate, 0) for fate in _FATES}
-    return counts | {SUPERSEDED: n_complete - sum(fates.values()), INCOMPLETE: n_rows - n_complete}
+def _count(n_rows: int, n_complete: int, statuses: dict[str, int]) -> dict[str, int]:
+    counts = {"read": n_rows} | {status: statuses.get(status, 0) for status in _STATUSES}
+    return counts | {SUPERSEDED: n_complete - sum(statuses.values()), INCOMPLETE: n_rows - n_complete}
 
 
-def _applied(rows: DataFrame, judged: DataFrame, is_kept: Column) -> DataFrame:
-    """Add to the labels of kept rows what a yes adds, and take away what a no takes."""
-    by_key = judged.groupBy("key").agg(
-        *[
-            F.collect_set(F.when(F.col("correction") == fate, F.col("label"))).alias(f"labels_{fate}")
-            for fate in (YES, NO)
-        ]
+def _apply(rows: DataFrame, classified: DataFrame, is_kept: Column) -> DataFrame:
+    """Add labels with a yes to kept rows, and remove labels with a no."""
+    by_key = classified.groupBy("key").agg(
+        *[F.collect_set(F.when(F.col("status") == answer, F.col("label"))).alias(f"_{answer}") for answer in (YES, NO)]
     )
-    both = rows.join(by_key, on="key", how="left")
-    labels = F.array_sort(F.array_union(F.array_except("labels", f"labels_{NO}"), F.col(f"labels_{YES}")))
-    is_named = is_kept & F.col(f"labels_{YES}").isNotNull()
-    return both.withColumn("labels", F.when(is_named, labels).otherwise(F.col("labels"))).select(*rows.columns)
+    labels = F.array_sort(F.array_union(F.array_except("labels", f"_{NO}"), F.col(f"_{YES}")))
+    is_corrected = is_kept & F.col(f"_{YES}").isNotNull()
+    joined = rows.join(by_key, on="key", how="left")
+    return joined.withColumn("labels", F.when(is_corrected, labels).otherwise(F.col("labels"))).select(*rows.columns)
 
 
-def _tell(counts: dict[str, int], judged: DataFrame, rows: DataFrame, is_kept: Column) -> None:
-    """Say what was corrected and what could not be."""
+def _log(counts: dict[str, int], classified: DataFrame, rows: DataFrame, is_kept: Column) -> None:
     logger.info(
-        f"corrections: {counts[YES]} labels added, {counts[NO]} taken away, {counts[WITHOUT_EFFECT]} stood already"
+        f"corrections: {counts[YES]} labels added, {counts[NO]} removed, {counts[WITHOUT_EFFECT]} without effect"
     )
-    for fate, meaning in _SAID.items():
-        if counts[fate]:
-            named = f": {_unknown_labels(judged, rows, is_kept)}" if fate == UNKNOWN_LABEL else ""
-            logger.warning(f"{counts[fate]} corrections {meaning}{named}")
+    for status, meaning in _WARNINGS.items():
+        if counts[status]:
+            names = f": {_unknown_labels(classified, rows, is_kept)}" if status == UNKNOWN_LABEL else ""
+            logger.warning(f"{counts[status]} corrections {meaning}{names}")
 
 
 def _taxonomy(rows: DataFrame, is_kept: Column) -> DataFrame:
-    """Return each label that a kept row has, once."""
+    """Return each label of a kept row once."""
     return rows.where(is_kept).select(F.explode("labels").alias("label")).distinct()
 
 
-def _unknown_labels(judged: DataFrame, rows: DataFrame, is_kept: Column) -> str:
-    """Name some labels that no company has, with those that they may stand for."""
-    unknown = judged.where(F.col("correction") == UNKNOWN_LABEL).groupBy("label").count()
-    found = unknown.orderBy(F.desc("count"), "label").limit(_MOST_NAMED).collect()
+def _unknown_labels(classified: DataFrame, rows: DataFrame, is_kept: Column) -> str:
+    """Name some labels that no company has, with similar ones; a long one may be any text and is not shown."""
+    unknown = classified.where(F.col("status") == UNKNOWN_LABEL).groupBy("label").count()
+    found = [row["label"] for row in unknown.orderBy(F.desc("count"), "label").limit(_MAX_NAMED).collect()]
     known = [row["label"] for row in _taxonomy(rows, is_kept).collect()]
-    return ", ".join(_named(row["label"], known) for row in found)
-
-
-def _named(label: str, known: list[str]) -> str:
-    """Name a label; a long one may be anything and is not shown."""
-    if len(label) > _LONGEST_NAMED:
-        return "(a long text)"
-    hint = did_you_mean(label, known)
-    return f"{label!r} ({hint})" if hint else repr(label)
+    hints = {label: did_you_mean(label, known) for label in found if len(label) <= _MAX_NAMED_CHARACTERS}
+    shown = {label: f"{label!r} ({hint})" if hint else repr(label) for label, hint in hints.items()}
+    return ", ".join(shown.get(label, "(a long text)") for label in found)

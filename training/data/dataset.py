@@ -1,9 +1,9 @@
-"""The training rows: an extract read, split and tokenised."""
+"""Training rows: an extract read, split, tokenised and batched."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from ptec_udf.errors import SourceError
 from training.data.folder import read_extract_record
 from training.data.rows import read_extract_rows
 
-# Batches of one length are drawn from so many shuffled steps at a time: enough to save padding, few enough to stay
-# random.
+# Steps of similar length are cut from this many shuffled steps: enough to save padding, few enough to stay random.
 _STEPS_SORTED_TOGETHER = 16
 
 
@@ -29,7 +28,7 @@ class Examples:
         keys: the companies' keys.
         texts: their texts.
         targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
-        auxiliary: the same of the extract's auxiliary labels, NaN in rows where they are unknown; None: not wanted.
+        auxiliary: targets of the auxiliary labels, NaN in rows where they are unknown; None: not read.
     """
 
     keys: list[str]
@@ -41,125 +40,124 @@ class Examples:
         """Return the number of rows."""
         return len(self.keys)
 
-    def joined(self, other: Examples) -> Examples:
-        """Return these rows and then the other ones."""
-        targets = np.concatenate([self.targets, other.targets])
-        auxiliary = _joined(self.auxiliary, other.auxiliary)
-        return Examples(self.keys + other.keys, self.texts + other.texts, targets, auxiliary)
+    def concat(self, other: Examples) -> Examples:
+        """Return these rows followed by the other ones."""
+        return Examples(*self._concatenated(other))
 
-    def only(self, kept: Sequence[int]) -> Examples:
-        """Return some of these rows, by their places."""
-        auxiliary = None if self.auxiliary is None else self.auxiliary[kept]
-        return Examples([self.keys[at] for at in kept], [self.texts[at] for at in kept], self.targets[kept], auxiliary)
+    def select(self, positions: Sequence[int]) -> Examples:
+        """Return the rows at some positions."""
+        keys, texts = ([column[at] for at in positions] for column in (self.keys, self.texts))
+        return Examples(
+            keys, texts, self.targets[positions], None if self.auxiliary is None else self.auxiliary[positions]
+        )
+
+    def _concatenated(self, other: Examples) -> tuple[list[str], list[str], np.ndarray, np.ndarray | None]:
+        auxiliary = None
+        if self.auxiliary is not None and other.auxiliary is not None:
+            auxiliary = np.concatenate([self.auxiliary, other.auxiliary])
+        targets = np.concatenate([self.targets, other.targets])
+        return self.keys + other.keys, self.texts + other.texts, targets, auxiliary
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Examples):
     """Labelled and tokenised texts of one split.
 
     Attributes:
-        inputs: token ids of every row; or what the layers below a prompt make of them, each *Shape:* ``(length,
-            width)``, see ``training/fit/layer_cache.py``.
-        targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
-        keys: the companies' keys.
-        texts: their texts.
-        auxiliary: as in ``Examples``.
-        n_cut: how many of the texts were longer than ``max_tokens``.
+        inputs: token ids of each row; or the states of the frozen lower layers, each *Shape:* ``(length, width)``, see
+            ``training/fit/layer_cache.py``.
+        n_cut: number of texts that were longer than ``max_tokens``.
     """
 
-    inputs: list[Any]
-    targets: np.ndarray
-    keys: list[str]
-    texts: list[str]
-    auxiliary: np.ndarray | None = None
+    inputs: list[Any] = field(default_factory=list)
     n_cut: int = 0
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.inputs)
-
-    def joined(self, other: Rows) -> Rows:
-        """Return these rows and then the other ones."""
-        targets = np.concatenate([self.targets, other.targets])
-        auxiliary = _joined(self.auxiliary, other.auxiliary)
-        keys, texts = self.keys + other.keys, self.texts + other.texts
-        return Rows(self.inputs + other.inputs, targets, keys, texts, auxiliary, self.n_cut + other.n_cut)
+    def concat(self, other: Examples) -> Rows:
+        """Return these rows followed by other tokenised ones."""
+        assert isinstance(other, Rows)
+        return Rows(*self._concatenated(other), self.inputs + other.inputs, self.n_cut + other.n_cut)
 
 
 def read_splits(
-    folder: str | Path, *, validation_share: float, most_rows: int | None = None, auxiliary: bool = False
+    folder: str | Path,
+    *,
+    validation_share: float,
+    max_rows: int | None = None,
+    auxiliary: bool = False,
+    others: Sequence[str] = (),
 ) -> dict[str, Examples]:
     """Read the labelled rows of an extract.
 
-    Train is parted by a hash of the text into ``train`` and ``validation``; ``dev`` and ``test`` come as they are.
+    Train is divided by a hash of the text into ``train`` and ``validation``, so equal texts are on one side.
 
     Args:
         folder: the extract.
         validation_share: share of train that becomes validation.
-        most_rows: keep so many rows of train and validation together, those with the smallest hashes.
+        max_rows: rows of train and validation together, those with the smallest hashes; None: all.
         auxiliary: read the extract's auxiliary labels too.
+        others: further splits to read, of dev and test; no others are read.
 
     Raises:
-        SourceError: for rows that are not those of the record, and when train or validation has no row with a label, or
-            train none with an auxiliary one that is wanted.
+        SourceError: for rows that do not match the record, or a train or validation without any label.
     """
     record = read_extract_record(folder)
     columns = ("labels", "auxiliary") if auxiliary else ("labels",)  # lists in the record too
     names = {column: [label["name"] for label in record[column]] for column in columns}
-    table = read_extract_rows(folder, record, columns[1:])
-    order = [("text_hash", "ascending"), ("key", "ascending")]  # files and their rows come in any
+    table = read_extract_rows(folder, record, ("train", *others), columns[1:])
+    order = [("text_hash", "ascending"), ("key", "ascending")]  # Parquet files and their rows come in any order
     rows = [row for row in table.sort_by(order).to_pylist() if row["labels"] is not None]
-    training_rows = [row for row in rows if row["split"] == "train"][:most_rows]
     parts: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
-    for row in training_rows:
+    for row in [row for row in rows if row["split"] == "train"][:max_rows]:
         parts["validation" if hash_share(row["text_hash"]) < validation_share else "train"].append(row)
-    for split in ("dev", "test"):
-        parts[split] = [row for row in rows if row["split"] == split]
+    parts |= {split: [row for row in rows if row["split"] == split] for split in others}
     splits = {split: _examples(part, names) for split, part in parts.items()}
-    positives = [int(splits[split].targets.sum()) for split in ("train", "validation")]
-    if not all(positives):
-        raise SourceError(
-            f"train and validation both need rows with a label, had {positives[0]} and {positives[1]} labels on "
-            f"{len(splits['train'])} and {len(splits['validation'])} rows; add companies or change validation_share"
-        )
-    if (known := splits["train"].auxiliary) is not None and np.isnan(known).all():
-        raise SourceError(
-            f"train needs rows with an auxiliary label, had none on {len(splits['train'])} rows; give more companies "
-            "or leave auxiliary out"
-        )
+    _check_labels(splits)
     return splits
 
 
-def read_judging(folder: str | Path, split: str) -> Examples:
-    """Read the labelled rows of one split as it stands in an extract, in the order of their keys.
+def _check_labels(splits: Mapping[str, Examples]) -> None:
+    train, validation = splits["train"], splits["validation"]
+    n_train, n_validation = (int(rows.targets.sum()) for rows in (train, validation))
+    if not (n_train and n_validation):
+        raise SourceError(
+            f"train and validation both need rows with a label, had {n_train} and {n_validation} labels on "
+            f"{len(train)} and {len(validation)} rows; add companies or change validation_share"
+        )
+    if train.auxiliary is not None and np.isnan(train.auxiliary).all():
+        raise SourceError(
+            f"train needs rows with an auxiliary label, had none on {len(train)} rows; add companies or set auxiliary "
+            "to null"
+        )
+
+
+def read_split(folder: str | Path, split: str) -> Examples:
+    """Read the labelled rows of one split of an extract, in the order of their keys.
 
     Raises:
-        SourceError: for rows that are not those of the record, and when there is none.
+        SourceError: for rows that do not match the record, or a split without any.
     """
     record = read_extract_record(folder)
     names = [label["name"] for label in record["labels"]]
-    table = read_extract_rows(folder, record).sort_by("key")
-    rows = [row for row in table.to_pylist() if row["labels"] is not None and row["split"] == split]
+    table = read_extract_rows(folder, record, (split,)).sort_by("key")
+    rows = [row for row in table.to_pylist() if row["labels"] is not None]
     if not rows:
-        raise SourceError(f"split must name labelled rows, {str(folder)!r} has none of {split!r}; name another")
+        raise SourceError(f"split must have labelled rows, {str(folder)!r} has none of {split!r}; name another split")
     return _examples(rows, {"labels": names})
 
 
 def hash_share(text_hash: str) -> float:
-    """Map a text's hash to [0, 1); the last digits, since most_rows takes rows by the first."""
+    """Map a text's hash to [0, 1) by its last digits; ``max_rows`` selects rows by the first ones."""
     return int(text_hash[-8:], 16) / 2**32
 
 
 def _examples(rows: list[dict[str, Any]], names: Mapping[str, Sequence[str]]) -> Examples:
-    """Lay the labels of rows out as targets."""
     targets = {column: _targets([row[column] for row in rows], those) for column, those in names.items()}
-    return Examples(
-        [row["key"] for row in rows], [row["text"] for row in rows], targets["labels"], targets.get("auxiliary")
-    )
+    keys, texts = [row["key"] for row in rows], [row["text"] for row in rows]
+    return Examples(keys, texts, targets["labels"], targets.get("auxiliary"))
 
 
 def _targets(labels: Sequence[Sequence[str] | None], names: Sequence[str]) -> np.ndarray:
-    """Lay labels of rows out, *Shape:* ``(n_rows, n_names)``; a row that is not labelled is NaN."""
+    """Return labels as targets, *Shape:* ``(n_rows, n_names)``; NaN in a row that is not labelled."""
     column = {name: at for at, name in enumerate(names)}
     targets = np.zeros((len(labels), len(names)), dtype=np.float32)
     for row, of_row in zip(targets, labels, strict=True):
@@ -170,36 +168,37 @@ def _targets(labels: Sequence[Sequence[str] | None], names: Sequence[str]) -> np
     return targets
 
 
-def _joined(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    return None if first is None or second is None else np.concatenate([first, second])
-
-
-def tokenised(examples: Examples, encoder: Encoder) -> Rows:
-    """Tokenise texts; one without tokens is left out."""
+def tokenise(examples: Examples, encoder: Encoder) -> Rows:
+    """Tokenise texts; a text without tokens is left out."""
     encoded = encoder.encode(examples.texts) if len(examples) else []
     kept = [at for at, text in enumerate(encoded) if text.ids]
-    left, n_cut = examples.only(kept), sum(encoded[at].n_truncated > 0 for at in kept)
-    return Rows([encoded[at].ids for at in kept], left.targets, left.keys, left.texts, left.auxiliary, n_cut)
+    left, n_cut = examples.select(kept), sum(encoded[at].n_truncated > 0 for at in kept)
+    return Rows(left.keys, left.texts, left.targets, left.auxiliary, [encoded[at].ids for at in kept], n_cut)
 
 
-def training_steps(lengths: Sequence[int], *, batch_rows: int, generator: torch.Generator) -> Iterator[list[int]]:
-    """Deal shuffled rows into steps of rows of about one length; each row once, in random order of steps."""
+def training_steps(lengths: Sequence[int], *, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Yield the rows of each step of an epoch: shuffled, but of similar length within a step."""
     order = torch.randperm(len(lengths), generator=generator).tolist()
-    pool_rows = batch_rows * _STEPS_SORTED_TOGETHER
+    n_sorted = batch_size * _STEPS_SORTED_TOGETHER
     steps: list[list[int]] = []
-    for start in range(0, len(order), pool_rows):
-        pool = sorted(order[start : start + pool_rows], key=lambda row: lengths[row])
-        steps += [pool[at : at + batch_rows] for at in range(0, len(pool), batch_rows)]
+    for start in range(0, len(order), n_sorted):
+        pool = sorted(order[start : start + n_sorted], key=lambda row: lengths[row])
+        steps += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
     for at in torch.randperm(len(steps), generator=generator).tolist():
         yield steps[at]
 
 
-def drop_tokens(text: list[int] | torch.Tensor, share: float) -> list[int] | torch.Tensor:
-    """Leave out a random share of a text's inner tokens, or of their states; first and last, often special, stay.
+def micro_batches(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Divide one step's rows into forward passes of at most ``batch_tokens`` positions."""
+    for batch in length_sorted_batches([lengths[row] for row in rows], batch_tokens):
+        yield [rows[at] for at in batch]
 
-    A text then reads differently in each epoch, which keeps a small training set from being learned by heart.
+
+def drop_tokens(text: list[int] | torch.Tensor, share: float) -> list[int] | torch.Tensor:
+    """Drop a random share of a text's inner tokens, or of their states; the first and last, often special, stay.
+
     Source: Iyyer et al., "Deep unordered composition rivals syntactic methods", ACL 2015 (word dropout).
-    Draws from torch's process-wide generator.
+    Draws from torch's global generator.
     """
     if not share:
         return text
@@ -207,10 +206,4 @@ def drop_tokens(text: list[int] | torch.Tensor, share: float) -> list[int] | tor
     kept[0] = kept[-1] = True
     if isinstance(text, torch.Tensor):
         return text[kept]
-    return [token for token, stays in zip(text, kept.tolist(), strict=True) if stays]
-
-
-def micro_batches(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Part one step's rows into forward passes under a budget of positions."""
-    for batch in length_sorted_batches([lengths[row] for row in rows], batch_tokens):
-        yield [rows[at] for at in batch]
+    return [token for token, is_kept in zip(text, kept.tolist(), strict=True) if is_kept]

@@ -1,9 +1,8 @@
-"""What a model has learned from, as hashes: such rows must not judge it later.
+"""Which rows a model has learned from, as hashes: such rows must not evaluate it later.
 
-An artifact keeps them in ``seen.safetensors``: ``texts`` and ``keys``, int64, sorted, each once. What a recalibration
-has fitted calibration or thresholds to stands there as ``fitted.texts`` and ``fitted.keys``. A text is a text
-anywhere, and a company is the same company whatever its text says now; its key names it within one source. That is a
-table by Delta's id or by its name: ``CREATE OR REPLACE TABLE`` changes the id, a renaming the name.
+An artifact keeps them in ``seen.safetensors``: ``texts`` and ``keys``, int64, sorted, distinct. A recalibration adds
+the rows that it was fitted to, as ``fitted.texts`` and ``fitted.keys``. A key identifies a company within one source
+table. A table is identified by its Delta id or its name: ``CREATE OR REPLACE TABLE`` changes the id, a rename the name.
 """
 
 from __future__ import annotations
@@ -27,65 +26,53 @@ _FITTED = "fitted."
 Seen = Mapping[str, torch.Tensor]
 
 
-def seen_in(
-    record: Mapping[str, Any], parts: Iterable[Examples], earlier: Seen | None = None
-) -> dict[str, torch.Tensor]:
-    """Hash the rows of a training.
-
-    Args:
-        record: of the extract that the rows are from.
-        parts: all rows that decide anything in it.
-        earlier: what the model that it starts from has learned from.
-    """
+def seen_in(record: Mapping[str, Any], parts: Iterable[Examples]) -> dict[str, torch.Tensor]:
+    """Hash all rows of an extract that decide anything in a training."""
     parts = list(parts)
     texts = [_hashes(part.texts) for part in parts]
-    keys = [_hashes(_named(source, part.keys)) for part in parts for source in sources_of(record)]
-    if earlier is not None:
-        texts, keys = [*texts, earlier[TEXTS].numpy()], [*keys, earlier[KEYS].numpy()]
-    found = {TEXTS: texts, KEYS: keys}
-    return {name: _each_once(columns) for name, columns in found.items()}
+    keys = [_hashes(_qualify(source, part.keys)) for part in parts for source in sources_of(record)]
+    return {TEXTS: _distinct(texts), KEYS: _distinct(keys)}
 
 
-def seen_by(made: Artifact) -> dict[str, torch.Tensor] | None:
-    """Return what an artifact says that it has learned from; None where it does not say."""
-    found = {name: values for name, values in _file_of(made).items() if not name.startswith(_FITTED)}
+def seen_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
+    """Return the hashes of the rows that an artifact learned from; None if it does not contain them."""
+    found = {name: values for name, values in _load(artifact).items() if not name.startswith(_FITTED)}
     return found or None
 
 
-def fitted_by(made: Artifact) -> dict[str, torch.Tensor] | None:
-    """Return to what a recalibration has fitted an artifact; None where it does not say."""
-    found = {name: values for name, values in _file_of(made).items() if name.startswith(_FITTED)}
+def fitted_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
+    """Return the hashes of the rows that a recalibration was fitted to; None without a recalibration."""
+    found = {name: values for name, values in _load(artifact).items() if name.startswith(_FITTED)}
     return {name.removeprefix(_FITTED): values for name, values in found.items()} or None
 
 
-def with_fitted(made: Artifact, rows: Seen, *, beside_earlier: bool) -> bytes:
-    """Make the file of an artifact that is fitted to some rows, in place of those of earlier fits or beside them."""
-    parts = [rows, *([fitted_by(made) or {}] if beside_earlier else [])]
-    fitted = {name: _each_once([part[name].numpy() for part in parts if part]) for name in rows}
-    return save({**(seen_by(made) or {}), **{f"{_FITTED}{name}": values for name, values in fitted.items()}})
-
-
-def _file_of(made: Artifact) -> dict[str, torch.Tensor]:
-    return load(made.files[SEEN]) if SEEN in made.files else {}
+def with_fitted(artifact: Artifact, rows: Seen, *, keep_earlier: bool) -> bytes:
+    """Return the file of an artifact that was fitted to rows, which replace or extend those of earlier fits."""
+    parts = [rows, *([fitted_by(artifact) or {}] if keep_earlier else [])]
+    fitted = {name: _distinct([part[name].numpy() for part in parts if part]) for name in rows}
+    return save({**(seen_by(artifact) or {}), **{f"{_FITTED}{name}": values for name, values in fitted.items()}})
 
 
 def is_seen(seen: Seen, record: Mapping[str, Any], keys: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Say of each row of an extract, given by key and text, whether either was learned from, *Shape:* ``(n_rows,)``."""
-    named = [np.isin(_hashes(_named(source, keys)), seen[KEYS].numpy()) for source in sources_of(record)]
-    return np.isin(_hashes(texts), seen[TEXTS].numpy()) | np.any(named, axis=0)
+    """Tell which rows of an extract share their key or text with a seen row, *Shape:* ``(n_rows,)``."""
+    by_key = [np.isin(_hashes(_qualify(source, keys)), seen[KEYS].numpy()) for source in sources_of(record)]
+    return np.isin(_hashes(texts), seen[TEXTS].numpy()) | np.any(by_key, axis=0)
 
 
 def sources_of(record: Mapping[str, Any]) -> set[str]:
-    """Return what the table of an extract is called; two extracts are of one table if they share any of it."""
+    """Return the identifiers of an extract's table; two extracts that share one are of the same table."""
     return {record["source_id"], record["name"]}
 
 
-def _named(source: str, keys: Sequence[str]) -> list[str]:
-    """Names that no other source's companies have."""
+def _load(artifact: Artifact) -> dict[str, torch.Tensor]:
+    return load(artifact.files[SEEN]) if SEEN in artifact.files else {}
+
+
+def _qualify(source: str, keys: Sequence[str]) -> list[str]:
     return [f"{source}\0{key}" for key in keys]
 
 
-def _each_once(columns: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+def _distinct(columns: Sequence[NDArray[np.int64]]) -> torch.Tensor:
     return torch.from_numpy(np.unique(np.concatenate(columns)))
 
 

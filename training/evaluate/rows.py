@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact
-from training.data.dataset import Examples, read_judging
+from training.data.dataset import Examples, read_split
 from training.data.folder import read_extract_record
 from training.data.provenance import fitted_by, is_seen, seen_by, sources_of
 from training.evaluate.config import EvaluateConfig
@@ -111,11 +111,11 @@ def read_evaluation_rows(candidates: Sequence[Candidate], split: str, max_learne
     Raises:
         SourceError: where the extracts share no row, or more rows were learned from than may be left out.
     """
-    whole = [read_judging(one.folder, split) for one in candidates]
+    whole = [read_split(one.folder, split) for one in candidates]
     shared = set(whole[0].keys).intersection(*(rows.keys for rows in whole))
     if not shared:
         raise SourceError(f"rows of {split!r} must be in both extracts, none is; make both from the same table")
-    matched = [rows.only([at for at, key in enumerate(rows.keys) if key in shared]) for rows in whole]
+    matched = [rows.select([at for at, key in enumerate(rows.keys) if key in shared]) for rows in whole]
     learned = {one.role: one.has_learned(rows) for one, rows in zip(candidates, matched, strict=True)}
     for role in (role for role, rows in learned.items() if rows is None):
         logger.info(f"the {role}'s artifact does not record its training rows: they may be among these")
@@ -128,7 +128,7 @@ def read_evaluation_rows(candidates: Sequence[Candidate], split: str, max_learne
             f"at most {max_learned:.0%} of the rows of {split!r} may have been learned from (max_learned), of "
             f"{len(shared)} were: {counts}; train the challenger from this extract, and fix the split by split.column"
         )
-    kept = [rows.only(np.flatnonzero(~is_left_out).tolist()) for rows in matched]
+    kept = [rows.select(np.flatnonzero(~is_left_out).tolist()) for rows in matched]
     fitted = [one.n_fitted(rows) for one, rows in zip(candidates, kept, strict=True)]
     for one, n in zip(candidates, fitted, strict=True):
         if n:

@@ -1,1 +1,1 @@
-"""Training of prompt, head and adapters."""
+"""One training: from inputs to trained networks."""

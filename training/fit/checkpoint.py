@@ -1,35 +1,31 @@
-"""Training that was interrupted goes on after its last whole epoch, and ends as if it had not been.
+"""The state of a training after each epoch, so that a killed training resumes and ends as an undisturbed one.
 
-The state is two files without pickle: tensors in safetensors, numbers in JSON. No generator's state is
-needed, since every epoch draws its order from the seed and its own number.
+It is one safetensors file with the numbers in its metadata. No random state is needed, since every epoch draws from the
+seed and its own number.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from ptec_udf.log import logger
-from training.folders import name_of_old, put_in_place
 
 Weights = dict[str, torch.Tensor]
 
-_TENSORS = "state.safetensors"
-_NUMBERS = "state.json"
-
 
 @dataclass
-class Course:
-    """How far training is.
+class TrainingState:
+    """How far a training is.
 
-    ``history`` has a record per epoch; ``best_epoch`` counts from 1, 0 means none yet. ``best_value`` is None
-    before the first epoch, and where nothing is measured.
+    ``history`` has a record per epoch; ``best_epoch`` counts from 1, 0 means none yet. ``best_value`` is None before
+    the first epoch, and where nothing is measured.
     """
 
     epoch: int = 0
@@ -41,66 +37,61 @@ class Course:
 
 
 class Checkpoint:
-    """Saves and restores one training run; a run of another configuration or extract is not resumed."""
+    """Saves and loads one training; a training with another fingerprint is not resumed."""
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        """Use ``folder`` for the run that ``fingerprint`` names."""
-        self.folder, self.fingerprint = folder, fingerprint
+    def __init__(self, file: Path, fingerprint: str) -> None:
+        """Use ``file`` for the training that ``fingerprint`` names."""
+        self.file, self.fingerprint = file, fingerprint
 
-    def save(self, course: Course, weights: dict[str, Weights], optimiser: torch.optim.Optimizer) -> None:
-        """Write the whole state; a kill while writing leaves the previous state in place.
+    def save(self, state: TrainingState, weights: dict[str, Weights], optimiser: torch.optim.Optimizer) -> None:
+        """Write the state; a kill while writing leaves the previous one.
 
         Args:
-            course: how far training is.
+            state: how far training is.
             weights: sets of weights by the set's name.
-            optimiser: its moments and rates are kept too.
+            optimiser: its moments and learning rates are saved too.
         """
-        state = optimiser.state_dict()
-        tensors = {f"{kind}.{name}": value for kind, values in weights.items() for name, value in values.items()}
-        for at, moments in state["state"].items():
-            tensors |= {f"optimiser.{at}.{name}": value for name, value in moments.items()}
-        numbers = {"fingerprint": self.fingerprint, "groups": state["param_groups"], "course": asdict(course)}
-        partial = self.folder.with_name(self.folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial / _TENSORS)
-        (partial / _NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
-        put_in_place(partial, self.folder)
+        values = optimiser.state_dict()
+        tensors = {f"{kind}.{name}": tensor for kind, named in weights.items() for name, tensor in named.items()}
+        for index, moments in values["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in moments.items()}
+        numbers = {"fingerprint": self.fingerprint, "groups": values["param_groups"], "state": asdict(state)}
+        partial = self.file.with_name(f"{self.file.name}.partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors, partial, metadata={"numbers": json.dumps(numbers)})
+        os.replace(partial, self.file)
 
-    def restore(self, optimiser: torch.optim.Optimizer) -> tuple[Course, dict[str, Weights]] | None:
-        """Load the state; moments and rates go into the optimiser.
+    def load(self, optimiser: torch.optim.Optimizer) -> tuple[TrainingState, dict[str, Weights]] | None:
+        """Load the state; moments and learning rates are put into the optimiser.
 
         Returns:
-            The course and the sets of weights; None where there is nothing to resume.
+            The state and the sets of weights; None without a state to resume.
         """
+        if not self.file.exists():
+            return None
         try:
-            numbers = json.loads((self._place() / _NUMBERS).read_text(encoding="utf-8"))
-            if numbers["fingerprint"] != self.fingerprint:
-                return None
-            weights, moments = _parted(load_file(self._place() / _TENSORS))
-            course = Course(**numbers["course"])
+            with safe_open(self.file, "pt") as content:
+                numbers = json.loads(content.metadata()["numbers"])
+                if numbers["fingerprint"] != self.fingerprint:
+                    return None
+                weights, moments = _divide({name: content.get_tensor(name) for name in content.keys()})  # noqa: SIM118
             optimiser.load_state_dict({"state": moments, "param_groups": numbers["groups"]})
-        except FileNotFoundError:
-            return None
+            return TrainingState(**numbers["state"]), weights
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
-            logger.info(f"the state in {str(self._place())!r} cannot be read: this training starts anew")
+            logger.warning(f"checkpoint {str(self.file)!r} cannot be read; training restarts")
             return None
-        return course, weights
-
-    def _place(self) -> Path:
-        """The newest whole state: a kill between two renames leaves it under the old name."""
-        return self.folder if self.folder.exists() else name_of_old(self.folder)
 
 
-def _parted(tensors: Weights) -> tuple[dict[str, Weights], dict[int, Weights]]:
-    """Part what ``save`` put together: sets of weights by name, and the optimiser's moments by parameter."""
+def _divide(tensors: Weights) -> tuple[dict[str, Weights], dict[int, Weights]]:
+    """Return the sets of weights by name, and the optimiser's moments by parameter."""
     weights: dict[str, Weights] = {}
     moments: dict[int, Weights] = {}
-    for name, value in tensors.items():
+    for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "optimiser":
-            at, moment = rest.split(".")
-            moments.setdefault(int(at), {})[moment] = value
+            index, moment = rest.split(".")
+            moments.setdefault(int(index), {})[moment] = tensor
         else:
-            weights.setdefault(kind, {})[rest] = value
+            weights.setdefault(kind, {})[rest] = tensor
     return weights, moments

@@ -1,7 +1,6 @@
-"""What the layers below a prompt, or LoRA, make of texts: the same in every epoch, so it is computed once and kept.
+"""States of the frozen layers below a prompt or LoRA: equal in every epoch, so they are computed once and cached.
 
-It is in a file that is read as memory, so that it may be larger than memory is. Its values are rounded to 16 bits; dev
-and test are measured without it.
+The file is memory-mapped, so it may be larger than memory. Values are rounded to 16 bits; dev is evaluated without it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,85 +22,76 @@ from ptec_udf.errors import TrainingError
 from ptec_udf.log import progress
 from ptec_udf.model import mpnet
 from training.data.dataset import Rows
-from training.fit.inputs import Prepared
-from training.fit.start import Start
+from training.fit.distributed import process_state
+from training.fit.inputs import TrainingInputs
 from training.packages import packages
 
 _DTYPE = np.float16
 
 
-def below_prompt(prepared: Prepared, rows: Rows, folder: Path) -> tuple[Rows, float]:
-    """Replace the rows' token ids by what the layers below the adapted ones make of them, where there are such layers.
+def cache_lower_layers(inputs: TrainingInputs, rows: Rows, folder: Path) -> tuple[Rows, float]:
+    """Replace token ids by the states of the layers below the adapted ones, if there are any.
 
     Args:
-        prepared: the training, whose processes all take part and must see the folder.
+        inputs: of the training.
         rows: with token ids.
-        folder: gets a file named by its content; one that is there is used.
+        folder: gets a file named by its content; an existing one is used.
 
     Returns:
-        The rows, and the seconds that making the file has taken, whenever that was.
+        The rows, and the seconds that this took.
 
     Raises:
-        TrainingError: when the disk has no room for it.
+        TrainingError: if the disk has no space for the file.
     """
-    start = prepared.start
-    if start.config.adapter.upper_layers is None:
+    if inputs.config.adapter.n_upper_layers is None:
         return rows, 0.0
-    file = folder / f"{start.group.agreed(_name(prepared, rows))}.f16"
+    started = time.monotonic()
+    file = folder / f"{_content_name(inputs, rows)}.f16"
     lengths = [len(ids) for ids in rows.inputs]
-    shape = (sum(lengths), start.backbone.config.hidden_size)
-    if start.group.agreed(not file.exists()):
-        _make(start, rows.inputs, file, shape)
-    # Neither "r", whose tensors torch warns of, nor "c", which asks for as much memory as the file has.
+    shape = (sum(lengths), inputs.backbone.config.hidden_size)
+    with process_state().main_process_first():  # the others wait, then find the file
+        if not file.exists():
+            _write(inputs, rows.inputs, file, shape)
+    # torch warns of a read-only map, and mode "c" reserves as much memory as the file has.
     states = torch.from_numpy(np.memmap(file, _DTYPE, mode="r+", shape=shape))
-    seconds = float(_seconds_of(file).read_text(encoding="utf-8"))
-    return replace(rows, inputs=list(states.split(lengths))), seconds
+    return replace(rows, inputs=list(states.split(lengths))), time.monotonic() - started
 
 
-def _name(prepared: Prepared, rows: Rows) -> str:
-    """Hash what decides the content, last digits included."""
-    config, device = prepared.start.config, prepared.start.backbone.device.type
-    facts: list[Any] = [prepared.content_hash, config.adapter.upper_layers, config.optimiser.micro_batch_tokens]
-    facts += [prepared.start.bfloat16, device, packages(), rows.inputs]
+def _content_name(inputs: TrainingInputs, rows: Rows) -> str:
+    """Hash what decides the content, rounding included."""
+    config = inputs.config
+    settings = [config.adapter.n_upper_layers, config.optimiser.micro_batch_tokens]
+    facts = [inputs.content_hash, *settings, inputs.dtype, packages(), rows.inputs]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _make(start: Start, ids: Sequence[list[int]], file: Path, shape: tuple[int, int]) -> None:
-    """Let each process of the group compute its share of the rows; the file appears whole."""
-    started, group = time.monotonic(), start.group
-    partial = file.with_name(f".{file.name}.partial")  # a killed one is overwritten
-    if fault := group.agreed(_reserve(partial, shape) if group.is_first else None):
-        raise TrainingError(fault)
-    n_bytes = np.dtype(_DTYPE).itemsize * shape[1]
-    starts = np.cumsum([0, *(len(row) for row in ids)]) * n_bytes
-    # Written through, neither mapped nor cached: machines that share a disk would put back whole pages, with what they
-    # last saw of each other's rows.
-    own = os.open(partial, os.O_WRONLY | os.O_DSYNC)
-    with os.fdopen(own, "wb", buffering=0), progress("layers below the prompt", len(ids)) as done:
-        for at, batch in enumerate(length_sorted_batches([*map(len, ids)], start.config.optimiser.micro_batch_tokens)):
-            if at % group.size == group.rank:
-                for row, values in zip(batch, _states(start, [ids[row] for row in batch]), strict=True):
-                    os.pwrite(own, values[: len(ids[row])].tobytes(), starts[row])
-            done(len(batch))
-    group.gathered(0)  # all have written
-    if group.is_first:
-        _seconds_of(file).write_text(f"{time.monotonic() - started:.1f}\n", encoding="utf-8")
-        os.replace(partial, file)
-    group.gathered(0)  # it has its name
+def _write(inputs: TrainingInputs, ids: Sequence[list[int]], file: Path, shape: tuple[int, int]) -> None:
+    """Compute all rows; the file appears whole."""
+    partial = file.with_name(f"{file.name}.partial")
+    _reserve(partial, shape)
+    states = np.memmap(partial, _DTYPE, mode="r+", shape=shape)
+    starts = np.cumsum([0, *(len(row) for row in ids)])
+    with progress("frozen lower layers", len(ids)) as step_done:
+        for batch in length_sorted_batches([*map(len, ids)], inputs.config.optimiser.micro_batch_tokens):
+            for row, values in zip(batch, _states(inputs, [ids[row] for row in batch]), strict=True):
+                states[starts[row] : starts[row + 1]] = values[: len(ids[row])]
+            step_done(len(batch))
+    states.flush()
+    os.replace(partial, file)
 
 
 @torch.inference_mode()
-def _states(start: Start, ids: list[list[int]]) -> np.ndarray:
+def _states(inputs: TrainingInputs, ids: list[list[int]]) -> np.ndarray:
     """Compute one batch, *Shape:* ``(batch, length, width)``."""
-    n_upper, device = start.config.adapter.upper_layers, start.backbone.device
+    n_upper, device = inputs.config.adapter.n_upper_layers, inputs.backbone.device
     assert n_upper is not None
     padded, mask = (part.to(device) for part in pad(ids, 0))
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=start.bfloat16):
-        return mpnet.below(start.backbone, padded, mask, n_upper).half().cpu().numpy()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=inputs.bfloat16):
+        return mpnet.below(inputs.backbone, padded, mask, n_upper).half().cpu().numpy()
 
 
-def _reserve(partial: Path, shape: tuple[int, int]) -> str | None:
-    """Take the whole room now, before hours of work; return what is wrong, if anything."""
+def _reserve(partial: Path, shape: tuple[int, int]) -> None:
+    """Reserve the space before hours of work."""
     n_bytes = shape[0] * shape[1] * np.dtype(_DTYPE).itemsize
     partial.parent.mkdir(parents=True, exist_ok=True)
     with partial.open("wb") as stream:
@@ -110,12 +99,7 @@ def _reserve(partial: Path, shape: tuple[int, int]) -> str | None:
             os.posix_fallocate(stream.fileno(), 0, n_bytes)
         except OSError as error:
             partial.unlink()
-            return (
-                f"upper_layers needs {n_bytes / 1e9:.1f} GB in {str(partial.parent)!r} ({error.strerror}); make room, "
-                "choose another out, or set it to null, which takes longer"
-            )
-    return None
-
-
-def _seconds_of(file: Path) -> Path:
-    return file.with_suffix(".seconds")
+            raise TrainingError(
+                f"n_upper_layers needs {n_bytes / 1e9:.1f} GB in {str(partial.parent)!r} ({error.strerror}); free "
+                "space, choose another out, or set it to null, which takes longer"
+            ) from None

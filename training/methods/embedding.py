@@ -15,8 +15,8 @@ from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import MIN_TOKENS, Cut
 from ptec_udf.model.network import FixedPooling, pooled
-from training.fit.forward import over_rows
-from training.fit.prompt import check_room
+from training.fit.forward import forward_batches
+from training.fit.prompt import check_positions
 from training.methods.method import Method, Task, model_device
 
 _BATCH_TOKENS = 8192
@@ -37,7 +37,7 @@ class EmbeddingMethod(Method):
 
     def check(self, task: Task) -> None:
         """Load the backbone and check that texts fit its positions."""
-        check_room(0, resolve(self.backbone).load()[0], self.max_tokens)
+        check_positions(0, resolve(self.backbone).load()[0], self.max_tokens)
 
     def embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
         """Return embeddings, *Shape:* ``(n_texts, width)``; they are cached by text.
@@ -72,4 +72,4 @@ class EmbeddingMethod(Method):
                 hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state
             return pooled(hidden.float(), mask, self.pooling).cpu()
 
-        return over_rows(forward, ids, _BATCH_TOKENS)
+        return forward_batches(forward, ids, _BATCH_TOKENS)

@@ -12,9 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneRef
-from training.config import PositiveWeights
+from training.config import LossConfig
 from training.data.dataset import Examples
-from training.fit.head import LEAST_SHARE_OF_MEDIAN_DEVIATION
+from training.fit.head import MIN_RELATIVE_DEVIATION
 from training.fit.loss import positive_weights
 from training.methods.embedding import EmbeddingMethod
 from training.methods.linear import Basis, Linear, Penalties
@@ -30,12 +30,12 @@ class Head(EmbeddingMethod, Linear):
     C: Penalties = Field(
         [0.001, 0.003, 0.01, 0.03, 0.1, 0.3], description="C of the regressions, one or several to choose from"
     )
-    loss: PositiveWeights = PositiveWeights()
+    loss: LossConfig = LossConfig()
 
     def basis(self, rows: Examples, template: str) -> Basis:
         """Standardise embeddings by these rows."""
         scaler = StandardScaler().fit(self.embed(rows.texts, template))
-        scaler.scale_ = np.maximum(scaler.scale_, LEAST_SHARE_OF_MEDIAN_DEVIATION * np.median(scaler.scale_))
+        scaler.scale_ = np.maximum(scaler.scale_, MIN_RELATIVE_DEVIATION * np.median(scaler.scale_))
         of_positives = positive_weights(rows.targets, self.loss)
 
         def features(texts: Sequence[str]) -> NDArray[np.floating]:

@@ -22,11 +22,10 @@ from training.calibrate.decisions import fit_decisions
 from training.config import CalibratorName, ThresholdsName
 from training.data.dataset import Examples
 from training.data.provenance import seen_in
-from training.describe import common_fields
 from training.evaluate.metrics import mean_average_precision
 from training.evaluate.report import report_on, without_distributions
-from training.export import head_files, write_artifact
-from training.fit.logistic import Lines, fit_logistic
+from training.export import common_fields, head_files, write_artifact
+from training.fit.logistic import LinearModels, fit_logistic
 from training.methods.artifact import load_learned
 from training.methods.method import Learned, Method, Task
 
@@ -63,7 +62,7 @@ class Basis:
         """Logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``."""
         return np.log(self.class_weights[:, 1] / self.class_weights[:, 0])
 
-    def head(self, lines: Lines) -> dict[str, torch.Tensor]:
+    def head(self, lines: LinearModels) -> dict[str, torch.Tensor]:
         """Return weights and biases for features that are neither centred nor scaled."""
         weights = lines.weights / self.scale
         biases = lines.biases - (weights * self.centre).sum(axis=1)
@@ -135,5 +134,5 @@ class Linear(Method):
             logger.info(f"C {penalty:g}: mAP on validation {quality[penalty]:.4f}")
         return quality, logits
 
-    def _fit(self, basis: Basis, rows: Examples, features: Any, penalty: float) -> Lines:
+    def _fit(self, basis: Basis, rows: Examples, features: Any, penalty: float) -> LinearModels:
         return fit_logistic(features, rows.targets, basis.class_weights, {"C": penalty, **self.solver})

@@ -59,7 +59,7 @@ class Task:
     @property
     def whole(self) -> Examples:
         """Train and validation together: what the final model learns from."""
-        return self.train.joined(self.validation)
+        return self.train.concat(self.validation)
 
 
 @dataclass(frozen=True)

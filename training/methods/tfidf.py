@@ -7,14 +7,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ptec_udf.model.artifact_format import TFIDF
-from ptec_udf.model.manifest import TfidfSpec
-from training.config import TermsCounts
+from training.config import NgramConfig
 from training.data.dataset import Examples
-from training.fit.tfidf import SOLVER, balanced, count_terms, sparse_features
+from training.fit.tfidf import SOLVER, balanced_weights, fit_vectorizer, ngram_spec, tfidf_matrix
 from training.methods.linear import Basis, Linear, Penalties
 
 
-class Tfidf(TermsCounts, Linear):
+class Tfidf(NgramConfig, Linear):
     """TF-IDF of words and characters, and balanced logistic regressions."""
 
     solver: ClassVar[dict[str, Any]] = SOLVER
@@ -27,10 +26,10 @@ class Tfidf(TermsCounts, Linear):
 
     def basis(self, rows: Examples, template: str) -> Basis:
         """Count terms in these rows."""
-        terms = count_terms(rows.texts, TfidfSpec(words=self.words, characters=self.characters))
+        terms = fit_vectorizer(rows.texts, ngram_spec(self))
         return Basis(
-            features=lambda texts: sparse_features(terms, texts),
-            class_weights=balanced(rows.targets),
+            features=lambda texts: tfidf_matrix(terms, texts),
+            class_weights=balanced_weights(rows.targets),
             fields={"tfidf": terms.form},
             files={TFIDF: terms.to_json()},
         )

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from ptec_udf.model.artifact import load_artifact
 from training.config import LoraSettings, Recipe, TrainConfig
-from training.fit.inputs import prepare
+from training.fit.inputs import load_inputs
 from training.methods.artifact import load_learned
 from training.methods.method import Learned, Method, Task
 from training.train import train
@@ -31,12 +31,12 @@ class TrainableMethod(Recipe, Method):
 
     def check(self, task: Task) -> None:
         """Load the backbone and check that the settings suit it."""
-        prepare(self._config(task), ())
+        load_inputs(self._config(task), ())
 
     def learn(self, task: Task) -> Learned:
         """Train, and keep the artifact in the task's folder."""
         config = self._config(task)
-        train(config, measured=())
+        train(config, evaluated=())
         return load_learned(load_artifact(Path(config.out)))
 
     def _config(self, task: Task) -> TrainConfig:

@@ -41,7 +41,7 @@ class PromptTuning(GenerativeMethod):
     def learn(self, task: Task) -> Learned:
         """Train the prompt; the decoder's answers are the decisions."""
         writer, rows = Writer.load(self, task), task.whole
-        rows = rows.only(list(range(min(len(rows), self.max_rows or len(rows)))))
+        rows = rows.select(list(range(min(len(rows), self.max_rows or len(rows)))))
         prompt = self.train(writer, rows, task.seed).detach()
         return Learned(lambda texts: writer.decide(texts, prompt), decisions=None)
 

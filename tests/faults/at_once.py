@@ -21,8 +21,9 @@ import typer
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
 from ptec_udf.log import logger
 from tests.faults.kills import start
-from tests.faults.site import SMALL_COMMITS, FaultSite
+from tests.faults.site import FaultSite
 from tests.processes import TIMEOUT_S
+from tests.spark.support import RETRY_ERRORS, SMALL_COMMITS
 
 N_COMPANIES = 120
 N_RUNS = 4
@@ -56,7 +57,7 @@ class Rounds:
         overrides = [
             [(), (), (), ()],
             [(), (), (other,), (other,)],
-            [(), (other,), (f"shadows=[{self.models[1]}]",), ("retry_errors=true",)],
+            [(), (other,), (f"shadows=[{self.models[1]}]",), (RETRY_ERRORS,)],
         ][self.n % 3]
         runs = [start(self.site, *SMALL_COMMITS, *mine) for mine in overrides]
         if self.n % 2:

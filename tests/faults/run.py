@@ -29,8 +29,9 @@ from tests.faults.kills import (
     start,
     workers,
 )
-from tests.faults.site import SMALL_COMMITS, FaultSite
+from tests.faults.site import FaultSite
 from tests.processes import TIMEOUT_S
+from tests.spark.support import SMALL_COMMITS
 
 TARGETS = (everything, driver_python, driver_jvm)
 ON_EXECUTORS = "warehouse.master=local-cluster[2,1,1024]"

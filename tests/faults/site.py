@@ -18,9 +18,6 @@ from tests.prepare import CONFIG
 from tests.processes import ROOT, TIMEOUT_S, n_commits, ptec, result_of, table_rows
 from tests.quick import QUICK
 
-SMALL_COMMITS = ("slice_texts=40",)
-"""Settings with which a run of some hundred texts makes several staging commits."""
-
 TABLES = ("scores", "score_changes", "score_staging", "aliases", "corrections")
 _OF_THE_RUN = ("scored_at", "changed_at", "run_id")
 
@@ -61,7 +58,8 @@ class FaultSite:
 
     def table(self, name: str, warehouse: str = "warehouse") -> Path:
         """Folder of a table."""
-        return self.folder / warehouse / "tables" / "ptec.db" / name
+        embedded = self.folder / warehouse / "tables" / "ptec.db"
+        return (embedded if embedded.exists() else self.folder / warehouse / "ptec") / name
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of a table, read without Spark."""

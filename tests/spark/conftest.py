@@ -143,12 +143,14 @@ def scored(spark: SparkSession, scored_tables: Path, tmp_path: Path) -> Site:
 
 
 def _folder(warehouse: Warehouse) -> Path:
-    return Path(warehouse.spark.conf.get(FOLDER_SETTING)) / "tables" / f"{warehouse.database}.db"
+    folder = Path(warehouse.spark.conf.get(FOLDER_SETTING))
+    embedded = folder / "tables" / f"{warehouse.database}.db"
+    return embedded if embedded.exists() else folder / warehouse.database
 
 
 def _kept(warehouse: Warehouse, name: str) -> Path:
     """Copy the folders of all tables as they stand."""
-    return Path(shutil.copytree(_folder(warehouse), _folder(warehouse).parent / f"{name}.kept"))
+    return Path(shutil.copytree(_folder(warehouse), _folder(warehouse).parents[1] / "kept" / name))
 
 
 def _put(warehouse: Warehouse, tables: Path) -> None:

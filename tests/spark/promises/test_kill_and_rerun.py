@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.kills import driver_jvm, everything, kill_when
-from tests.faults.site import SMALL_COMMITS, FaultSite
+from tests.faults.site import FaultSite
+from tests.spark.support import SMALL_COMMITS
 
 
 @pytest.fixture(scope="module")

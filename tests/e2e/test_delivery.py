@@ -1,4 +1,4 @@
-"""Executors whose Python lacks the package get it with the job: by a zip in py-files, or an environment in archives."""
+"""Executors without the package get it with the job: as a zip in py-files, or an environment in archives."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import pytest
 
 from tests.faults.run import ON_EXECUTORS
 from tests.processes import ROOT, TIMEOUT_S
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +69,11 @@ def _site_packages(environment: Path) -> Path:
     return next((environment / "lib").glob("python*")) / "site-packages"
 
 
-def night(site: Path, driver: Path, python: str, **spark: Any) -> subprocess.CompletedProcess[str]:
+def score(site: Path, driver: Path, python: str, **spark: Any) -> subprocess.CompletedProcess[str]:
     """Score on two executors with their own Python."""
     shutil.rmtree(site / "warehouse")
     shutil.copytree(site / "before", site / "warehouse")
-    # Not the module of ours that an embedded session has workers import first: it is not there yet.
+    # An embedded session sets a daemon module of ours, which these workers lack at their start.
     settings = {"spark.python.daemon.module": "pyspark.daemon"} | {
         f"spark.{name}": value for name, value in spark.items()
     }
@@ -93,31 +95,26 @@ def counts_of(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
     return json.loads(done.stdout)["counts"]
 
 
-@pytest.mark.long
-def test_without_the_package_the_night_fails_and_says_so(site: Path, driver: Path, bare: Path) -> None:
-    done = night(site, driver, str(bare / "bin" / "python"))
+def test_without_the_package_the_module_is_named(site: Path, driver: Path, bare: Path) -> None:
+    done = score(site, driver, str(bare / "bin" / "python"))
     assert done.returncode == 1
-    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]  # beside what Spark says
-    assert "workers that lack the Python module 'ptec_udf" in said
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "workers that lack the Python module 'ptec_udf" in error
 
 
-@pytest.mark.long
-def test_a_zip_in_py_files_is_enough(site: Path, driver: Path, bare: Path, tmp_path: Path) -> None:
+def test_zip_in_py_files(site: Path, driver: Path, bare: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "ptec_udf", tmp_path / "zip" / "ptec_udf", ignore=shutil.ignore_patterns("__pycache__"))
     packed = shutil.make_archive(str(tmp_path / "ptec"), "zip", tmp_path / "zip")
-    done = night(site, driver, str(bare / "bin" / "python"), **{"submit.pyFiles": packed})
+    done = score(site, driver, str(bare / "bin" / "python"), **{"submit.pyFiles": packed})
     assert counts_of(done) == {"ok": 70}
 
 
-@pytest.mark.long
-def test_an_environment_with_the_wheel_in_archives_is_enough(
-    site: Path, driver: Path, wheel: Path, tmp_path: Path
-) -> None:
+def test_environment_in_archives(site: Path, driver: Path, wheel: Path, tmp_path: Path) -> None:
     environment = _environment(tmp_path / "env", sysconfig.get_path("purelib"))
     _pip("install", "--no-deps", "--target", _site_packages(environment), wheel)
     packed = tmp_path / "env.tar.gz"
     with tarfile.open(packed, "w:gz") as archive:
         archive.add(environment, ".")
     shutil.rmtree(environment)
-    done = night(site, driver, "./environment/bin/python", archives=f"{packed}#environment")
+    done = score(site, driver, "./environment/bin/python", archives=f"{packed}#environment")
     assert counts_of(done) == {"ok": 70}

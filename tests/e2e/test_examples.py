@@ -1,4 +1,4 @@
-"""The examples are read by the programs that they are for, each in an environment of its own."""
+"""Examples load in the programs that they are for, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
 report = dag.get_task("report")
 triggered = {"dag_run": SimpleNamespace(run_after=datetime(2026, 1, 2, tzinfo=timezone.utc))}  # no logical date, no ds
 shown = report.render_template(report.bash_command, triggered)
-asked = {"signal": "run-7", "register": '{"model_id": "m1"}'}
-told = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: asked[task_ids])}
+results = {"signal": "run-7", "register": '{"model_id": "m1"}'}
+context = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: results[task_ids])}
 retraining = [dag.get_task(name) for name in ("extract", "train", "register", "evaluate")]
-retraining = [one.render_template(one.bash_command, told) for one in retraining]
+retraining = [one.render_template(one.bash_command, context) for one in retraining]
 tries = {one.task_id: one.retries for one in dag.tasks}
 found = {"errors": bag.import_errors, "after": after, "began": [first_run(each) for each in nights]}
 found |= {"report": shown, "tries": tries, "retraining": retraining}
@@ -75,7 +75,7 @@ def read(python: Path, code: str, file: Path, **environment: str) -> dict:
 
 
 @pytest.mark.long
-def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
+def test_airflow_dag(schedulers: Path, tmp_path: Path) -> None:
     ptec = tmp_path / "our site" / ".venv" / "bin" / "ptec"
     ptec.parent.mkdir(parents=True)
     ptec.write_text("#!/bin/sh\necho '{\"retrain\": true}'\necho a late line of Java >&2\nexit 3\n", encoding="utf-8")
@@ -96,13 +96,13 @@ def test_airflow_reads_the_dag(schedulers: Path, tmp_path: Path) -> None:
         ["bash", "-c", found["report"]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert (ended.returncode, ended.stdout) == (3, 'a late line of Java\n{"retrain": true}\n')
-    _each_signal_has_folders_of_its_own(found["retraining"], tmp_path)
+    _check_folders_of_a_signal(found["retraining"], tmp_path)
     assert (found["tries"]["train"], found["tries"]["score"]) == (0, 2)
     assert found["began"] == [None, None, None, "run-0", "run-0", "run-1"]
 
 
-def _each_signal_has_folders_of_its_own(steps: list[str], folder: Path) -> None:
-    """Run the steps' commands, which fail by a stand-in for ptec; what an earlier night made is not made again."""
+def _check_folders_of_a_signal(steps: list[str], folder: Path) -> None:
+    """Run the steps with a failing ptec: a step is skipped when its file exists."""
     for command, names in zip(
         steps, ("--out extracts", "--out artifacts", "register artifacts", "extract=extracts"), strict=True
     ):
@@ -120,20 +120,20 @@ def _exit_code(command: str, folder: Path) -> int:
 
 
 @pytest.mark.long
-def test_databricks_reads_the_bundle(schedulers: Path) -> None:
+def test_databricks_bundle(schedulers: Path) -> None:
     assert read(schedulers / "python", READ_BUNDLE, EXAMPLES / "databricks" / "databricks.yml") == {
         "ptec_nightly": True
     }
 
 
-def test_the_bundle_s_clusters_have_the_settings_that_nights_ask_for() -> None:
+def test_databricks_clusters_have_required_settings() -> None:
     job = yaml.safe_load((EXAMPLES / "databricks" / "databricks.yml").read_text("utf-8"))["resources"]["jobs"]
     for cluster in job["ptec_nightly"]["job_clusters"]:
         assert session._REQUIRED.items() <= cluster["new_cluster"]["spark_conf"].items()
 
 
 @pytest.mark.long
-def test_dbt_parses_the_project(tmp_path: Path) -> None:
+def test_dbt_project(tmp_path: Path) -> None:
     programs = installed(tmp_path / "env", "dbt-core>=1.11,<1.12", "dbt-spark[PyHive]>=1.11,<1.12")
     places = {"DBT_PROFILES_DIR": ".", "DBT_TARGET_PATH": str(tmp_path), "DBT_LOG_PATH": str(tmp_path)}
     done = subprocess.run(

@@ -18,12 +18,12 @@ PACKAGES = {"ptec_udf": "ptec_udf", "training": "training", "jobs": "jobs", "pte
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-place, blocked = sys.argv[1], sys.argv[4:]
+folder, blocked = sys.argv[1], sys.argv[4:]
 sys.modules.update(dict.fromkeys(blocked))
 count = 0
 for name in sys.argv[2].split(","):
     package = importlib.import_module(name)
-    assert package.__file__.startswith(place), f"{name} comes from {package.__file__}, not from the wheel"
+    assert package.__file__.startswith(folder), f"{name} comes from {package.__file__}, not from the wheel"
     for module in pkgutil.walk_packages(package.__path__, name + "."):
         importlib.import_module(module.name)
         count += 1
@@ -45,17 +45,17 @@ def missing_files(wheel: Path) -> list[str]:
     return sorted(wanted - packed)
 
 
-def install(wheel: Path, place: Path) -> Path:
-    """Create an environment in ``place`` with the wheel in it; return its folder of programs."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
-    programs = place / "bin"
+def install(wheel: Path, folder: Path) -> Path:
+    """Create an environment in ``folder`` with the wheel in it; return its folder of programs."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    programs = folder / "bin"
     site = subprocess.run(
         [programs / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         check=True,
         capture_output=True,
         text=True,
     ).stdout.strip()
-    # A path line shows the packages of that folder without running its .pth files, the editable install among them.
+    # A path line shows the packages of that folder without running its .pth files, which contain the editable install.
     Path(site, "packages.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "--python", programs / "python", "install"]
     subprocess.run([*pip, "--quiet", "--no-deps", "--no-index", "--ignore-installed", wheel], check=True)
@@ -63,20 +63,20 @@ def install(wheel: Path, place: Path) -> Path:
 
 
 def main() -> None:
-    """Check one wheel; end with a traceback or a message at the first thing that is wrong."""
+    """Check one wheel; exit with a message at the first error."""
     wheel = Path(sys.argv[1]).resolve()
     if missing := missing_files(wheel):
         sys.exit(f"{wheel.name} lacks {', '.join(missing)}: add the pattern to package_data in setup.py")
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder).resolve()
-        programs = install(wheel, place / "env")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        programs = install(wheel, folder / "env")
 
         def run(program: str, *arguments: str | Path) -> None:
-            if code := subprocess.run([programs / program, *arguments], cwd=place).returncode:
+            if code := subprocess.run([programs / program, *arguments], cwd=folder).returncode:
                 sys.exit(f"{wheel.name} is broken: {program} ended with {code}, see above")
 
-        run("python", "-c", IMPORT_ALL, place, ",".join(PACKAGES), "from the wheel")
-        run("python", "-c", IMPORT_ALL, place, "ptec_udf", "without the extras of training", "peft", "sklearn")
+        run("python", "-c", IMPORT_ALL, folder, ",".join(PACKAGES), "from the wheel")
+        run("python", "-c", IMPORT_ALL, folder, "ptec_udf", "without the extras of training", "peft", "sklearn")
         run("ptec", "--help")
         run("ptec", "init", "--full")
     print(f"{wheel.name} is complete")

@@ -94,12 +94,12 @@ def _show_drift(result: dict[str, Any]) -> None:
 def drift(
     site: Site,
     alias: Annotated[str, typer.Option(help="Alias of the model.")] = "champion",
-    nights: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Runs shown at most.")] = 7,
+    runs: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Runs shown at most.")] = 7,
 ) -> dict[str, Any]:
     """Show the drift of the last runs. Exit code 3: it is time to retrain."""
     from jobs.drift_history import read_drift
 
-    return read_drift(site.open_warehouse("ptec drift"), alias, nights)
+    return read_drift(site.open_warehouse("ptec drift"), alias, runs)
 
 
 def _show_estimate(result: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ Result = dict[str, Any]
 WorkT = TypeVar("WorkT", bound=Callable[..., Result])
 
 _OWN = ("jobs", "training", "ptec_udf")
-_EXTRAS = "pip install 'ptec-batch-scoring[train]', or connect, report, demo or openvino in place of train"
+_EXTRAS = "pip install 'ptec-batch-scoring[train]', or one of the extras connect, openvino, report, demo"
 
 
 class Verdict(NamedTuple):
@@ -90,7 +90,7 @@ def command(
 
 
 def _describe(run: Callable[..., None], work: Callable[..., Result], *, has_site: bool) -> None:
-    """Give a command the name, help and options of its work, and then those that all share."""
+    """Set name, help and options of a command: those of its function, then those that all share."""
     hints = get_type_hints(work, localns={"Site": object}, include_extras=True)
     own = list(inspect.signature(work).parameters.values())[int(has_site) :]
     shared: dict[str, tuple[Any, Any]] = {"as_json": (JsonOption, False), "debug": (DebugOption, False)}
@@ -149,8 +149,8 @@ def error_lines(error: Exception) -> list[str]:
         return [f"{UserError.code} the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}"]
     if _is_full_disk(error):
         return [f"{PtecError.code} a disk is full or read-only; free some space and run the same command again"]
-    place = f"{_kind_of(error)} in {_place_of(error)} (run with --debug for the stack frames)"
-    return [f"{PtecError.code} {place}"]
+    what = f"{_kind_of(error)} in {_location_of(error)}"
+    return [f"{PtecError.code} {what} (run with --debug for the stack frames)"]
 
 
 def account() -> str:
@@ -182,7 +182,7 @@ def _kind_of(error: Exception) -> str:
     return f"Spark failed with {reason_of(error)},"
 
 
-def _place_of(error: Exception) -> str:
+def _location_of(error: Exception) -> str:
     """Return file and line of the innermost frame of our code."""
     frames = traceback.extract_tb(error.__traceback__)
     root = Path(__file__).resolve().parents[1]

@@ -25,9 +25,9 @@ def read_drift(warehouse: Warehouse, alias: str, n_runs: int) -> dict[str, Any]:
     measured = warehouse.read("runs").where(of_model & (F.col("outcome") == DONE) & F.col("drifted").isNotNull())
     rows = measured.orderBy(F.desc("ended")).limit(n_runs).collect()
     compared = _compared(warehouse, [row["run_id"] for row in rows])
-    nights = [
+    runs = [
         {
-            "night": row["started"].astimezone(UTC).isoformat(timespec="seconds"),
+            "started": row["started"].astimezone(UTC).isoformat(timespec="seconds"),
             "run_id": row["run_id"],
             "compared": compared.get(row["run_id"]),
             "drifted": row["drifted"],
@@ -35,7 +35,7 @@ def read_drift(warehouse: Warehouse, alias: str, n_runs: int) -> dict[str, Any]:
         }
         for row in rows
     ]
-    return {"alias": alias, "model_id": model_id, "retrain": bool(nights and nights[0]["retrain"]), "nights": nights}
+    return {"alias": alias, "model_id": model_id, "retrain": bool(runs and runs[0]["retrain"]), "runs": runs}
 
 
 def _compared(warehouse: Warehouse, run_ids: list[str]) -> dict[str, list[str]]:
@@ -49,15 +49,15 @@ def show(result: dict[str, Any]) -> None:
     """Print a line for each run, and all violated limits of the last one."""
     rows = [
         {
-            "run": night["night"],
-            "compared with": "not kept" if night["compared"] is None else " and ".join(night["compared"]) or "nothing",
-            "limits violated": len(night["drifted"]),
-            "largest": "; ".join(night["drifted"][:3]),
-            "retrain": "yes" if night["retrain"] else "no",
+            "run": run["started"],
+            "compared with": "not kept" if run["compared"] is None else " and ".join(run["compared"]) or "nothing",
+            "limits violated": len(run["drifted"]),
+            "largest": "; ".join(run["drifted"][:3]),
+            "retrain": "yes" if run["retrain"] else "no",
         }
-        for night in result["nights"]
+        for run in result["runs"]
     ]
     show_rows(rows, f"no run of {result['alias']} ({result['model_id'][:12]}) was measured yet")
-    for night in result["nights"][:1]:
-        if night["drifted"]:
-            show_rows([{"limits violated in the last run": what} for what in night["drifted"]])
+    for run in result["runs"][:1]:
+        if run["drifted"]:
+            show_rows([{"limits violated in the last run": one} for one in run["drifted"]])

@@ -133,9 +133,9 @@ class Site:
         values, errors = read_values(self.file, self.overrides)
         for dotted in PATHS:
             section, _, key = dotted.rpartition(".")
-            place = _at(values, section)
-            if isinstance(place, dict) and isinstance(path := place.get(key), str):
-                place[key] = _relative_to(path, self.file.resolve().parent)
+            settings = _at(values, section)
+            if isinstance(settings, dict) and isinstance(path := settings.get(key), str):
+                settings[key] = _relative_to(path, self.file.resolve().parent)
         return values, errors
 
 

@@ -45,10 +45,10 @@ def query(*arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def first_run(nights: list[dict[str, Any]]) -> str | None:
+def first_run(runs: list[dict[str, Any]]) -> str | None:
     """Return the run with which the current signal began; runs come newest first."""
-    signalling = itertools.takewhile(lambda night: night["retrain"], nights)
-    return next((night["run_id"] for night in reversed(list(signalling))), None)
+    signalling = itertools.takewhile(lambda run: run["retrain"], runs)
+    return next((run["run_id"] for run in reversed(list(signalling))), None)
 
 
 with DAG(
@@ -69,7 +69,7 @@ with DAG(
     @task
     def signal() -> str | None:
         """Return the run with which the current signal began."""
-        return first_run(query("drift", "--nights", "365")["nights"])
+        return first_run(query("drift", "--runs", "365")["runs"])
 
     @task.short_circuit
     def is_new(run_id: str | None) -> bool:

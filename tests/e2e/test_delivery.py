@@ -46,7 +46,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a copy of this checkout: building leaves files beside the code."""
+    """The wheel of a copy of this checkout: building leaves files in the source folder."""
     folder = tmp_path_factory.mktemp("wheel")
     left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "docs", "tests", "benchmarks")
     shutil.copytree(ROOT, folder / "source", ignore=left_out)

@@ -26,7 +26,7 @@ dag = bag.dags["ptec_nightly"]
 sys.path.insert(0, sys.argv[1])
 from ptec_nightly import first_run
 signals = ([], [0], [0, 1], [1], [1, 0], [1, 1, 0, 1])
-nights = [[{"run_id": f"run-{at}", "retrain": bool(says)} for at, says in enumerate(each)] for each in signals]
+runs = [[{"run_id": f"run-{at}", "retrain": bool(says)} for at, says in enumerate(each)] for each in signals]
 after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
 report = dag.get_task("report")
 triggered = {"dag_run": SimpleNamespace(run_after=datetime(2026, 1, 2, tzinfo=timezone.utc))}  # no logical date, no ds
@@ -36,7 +36,7 @@ context = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: results[task_ids])}
 retraining = [dag.get_task(name) for name in ("extract", "train", "register", "evaluate")]
 retraining = [one.render_template(one.bash_command, context) for one in retraining]
 tries = {one.task_id: one.retries for one in dag.tasks}
-found = {"errors": bag.import_errors, "after": after, "began": [first_run(each) for each in nights]}
+found = {"errors": bag.import_errors, "after": after, "began": [first_run(each) for each in runs]}
 found |= {"report": shown, "tries": tries, "retraining": retraining}
 print(json.dumps(found))
 """

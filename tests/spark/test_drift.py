@@ -162,7 +162,7 @@ def test_the_signal_is_an_exit_code_and_a_field_and_another_models_nights_are_no
     assert another["drifted"] == []
     done = run(site, "drift", "--json")
     assert (done.exit_code, json.loads(done.stdout)["retrain"]) == (0, False)
-    assert [night["compared"] for night in json.loads(done.stdout)["nights"]] == [[]]  # 20 companies are too few
+    assert [one["compared"] for one in json.loads(done.stdout)["runs"]] == [[]]  # 20 companies are too few
     assert "nothing: too few companies" in run(site, "drift").stdout
     (champion,) = site.warehouse.read("runs").where(F.col("alias") == "champion").collect()
     for at, outcome in enumerate(("done", "failed"), start=1):
@@ -172,7 +172,7 @@ def test_the_signal_is_an_exit_code_and_a_field_and_another_models_nights_are_no
     done = run(site, "drift", "--json")
     found = json.loads(done.stdout)
     assert (done.exit_code, found["retrain"]) == (1, True)
-    assert [night["run_id"] for night in found["nights"]] == ["signal-1", champion["run_id"]]
+    assert [one["run_id"] for one in found["runs"]] == ["signal-1", champion["run_id"]]
     for view in ("drift_summary", "label_drift"):
         rows = site.spark.table(site.warehouse.name(view)).select("run_id").distinct().collect()
         assert [row["run_id"] for row in rows] == [champion["run_id"]]

@@ -18,7 +18,7 @@ from ptec_udf.model.backbone import resolve
 
 BATCH_ROWS = 32
 
-_ALONE = ("layers", "members", "terms")
+_ALONE = ("members", "tfidf")
 
 
 class PeftScorer:

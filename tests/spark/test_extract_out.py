@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError
 from tests.spark.test_extract import PLAIN, config, run, written
-from training.data.folder import Place, read_extract_record
+from training.data.folder import ExtractWriter, read_extract_record
 
 
 def test_a_folder_in_use_is_refused_and_an_extract_replaced_on_request(spark: SparkSession, tmp_path: Path) -> None:
@@ -33,13 +33,13 @@ def test_a_location_is_written_with_its_record_last(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = f"file://{tmp_path}/x"
-    write_record = Place.write_record
+    write_record = ExtractWriter.write_record
 
-    def last(self: Place, record: dict[str, Any]) -> None:
+    def last(self: ExtractWriter, record: dict[str, Any]) -> None:
         assert written(spark, tmp_path / "x").keys() == {"1", "2", "3", "4", "5"}
         write_record(self, record)
 
-    monkeypatch.setattr(Place, "write_record", last)
+    monkeypatch.setattr(ExtractWriter, "write_record", last)
 
     record = run(spark, PLAIN, config(out))
 

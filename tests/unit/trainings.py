@@ -1,4 +1,4 @@
-"""Short trainings on made-up companies: what the tests of training share beside the fixtures."""
+"""Short trainings on fictional companies: what the tests of training share besides the fixtures."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ CHANCE = 0.25  # a label is true of a quarter of the companies, which is the mea
 
 
 def weights_of(made: Artifact) -> dict[str, bytes]:
-    """What was trained, as it stands in the artifact."""
+    """Return what was trained, as bytes of the artifact."""
     return {name: made.files[name] for name in (ADAPTER, HEAD)}
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int, training: str = "choice") -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, epoch: int, stage: str = "first") -> None:
     """Kill one of the trainings right after the state of an epoch was saved."""
     save = Checkpoint.save
 
-    def save_then_stop(self: Checkpoint, course: Any, *rest: Any) -> None:
-        save(self, course, *rest)
-        if course.epoch == epoch and self.folder.name == training:
+    def save_then_stop(self: Checkpoint, state: Any, *rest: Any) -> None:
+        save(self, state, *rest)
+        if state.epoch == epoch and self.file.name.startswith(stage):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "save", save_then_stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -79,11 +79,8 @@ class Trainer:
         self._auxiliary_weights = None if rows.auxiliary is None else self._weights(rows.auxiliary)
         self._parameters = [parameter for _, parameter in trained_parameters(self.network)]
 
-    def fit(self, after_epoch: Callable[[TrainingState], None] = lambda state: None) -> TrainingState:
+    def fit(self) -> TrainingState:
         """Train until the last epoch or until patience ends; leave the best epoch's weights in the network.
-
-        Args:
-            after_epoch: called before the epoch's state is saved; it may raise to stop the training.
 
         Raises:
             TrainingError: if too many steps have no finite gradient.
@@ -118,7 +115,6 @@ class Trainer:
                 state.best_epoch, state.best_value = state.epoch, values.get(self.config.stopping.metric)
                 best = {name: value.clone() for name, value in average.weights.items()}
             logger.info(self._describe(state))
-            after_epoch(state)
             if process_state().is_main_process:
                 self.checkpoint.save(state, {"current": current, "average": average.weights, "best": best}, optimiser)
         copy_weights(best, current)

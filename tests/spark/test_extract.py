@@ -232,7 +232,7 @@ def test_unknown_split_values_are_named_with_counts_and_long_ones_hidden(spark: 
     assert "null (1 rows)" in str(error.value)
     assert "secret" not in str(error.value)
     rows = [(10 + at, "J", "j", [], f"short {at}") for at in range(11)]
-    with pytest.raises(SourceError, match=r"held 11 other values in 11 rows$"):
+    with pytest.raises(SourceError, match=r"has 11 other values in 11 rows$"):
         run(spark, PLAIN + rows, config(tmp_path / "x"))
 
 

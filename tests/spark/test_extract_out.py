@@ -25,7 +25,7 @@ def test_a_folder_in_use_is_refused_and_an_extract_replaced_on_request(spark: Sp
     (out / "notes.txt").touch()
     (tmp_path / "somebody's" / "data").mkdir(parents=True)
     for other in (out, tmp_path / "somebody's"):
-        with pytest.raises(ConfigError, match="replaces only an earlier extract"):
+        with pytest.raises(ConfigError, match="other files than an extract"):
             run(spark, PLAIN, config(other, overwrite=True))
 
 

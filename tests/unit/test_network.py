@@ -21,7 +21,7 @@ from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_backbone, tiny_compa
 from tests.tolerance import assert_logits_close
 from training.config import Recipe
 from training.fit.forward import use_eager_attention
-from training.fit.prompt import check_kind
+from training.fit.prompt import check_backbone
 
 EVERY_FORM = [*((family, kind) for family in FAMILIES for kind in KINDS), *(("mpnet", kind) for kind in KINDS)]
 
@@ -193,7 +193,7 @@ def test_backbones_that_take_keys_and_values(load_tiny, family):
     other = DistilBertModel(DistilBertConfig(vocab_size=9, dim=8, hidden_dim=8, n_heads=2, n_layers=1))
     assert not accepts_keys_values(other)
     with pytest.raises(ConfigError, match="needs a backbone that takes keys and values, was: distilbert; use kind: in"):
-        check_kind(Recipe(), other)
+        check_backbone(Recipe(), other)
 
 
 def test_shape_counts_the_heads_of_keys_and_values(load_tiny):

@@ -51,7 +51,9 @@ class TestLearning:
     @pytest.mark.parametrize("form", FORMS)
     def test_learns_and_scores_as_reported(self, run, tmp_path, companies, form):
         family, *settings = FORMS[form]
-        made = run(tmp_path / "out", *settings, "optimiser.batch_size=8", "stopping.refit=true", family=family, epochs=4)
+        made = run(
+            tmp_path / "out", *settings, "optimiser.batch_size=8", "stopping.refit=true", family=family, epochs=4
+        )
         losses = [epoch["loss"] for epoch in made.metrics["trainings"]["first-0"]["history"]]
         assert losses[-1] < losses[0] - 0.03
         assert set(made.metrics["splits"]) == {"validation", "dev"}
@@ -235,7 +237,7 @@ class TestRefusals:
     def test_folder_with_other_files(self, run, tmp_path):
         (tmp_path / "mine.txt").write_text("")
         (tmp_path / MANIFEST).touch()
-        with pytest.raises(UserError, match="must be absent or empty, .* set overwrite to true"):
+        with pytest.raises(UserError, match=r"must be absent or empty, .* set overwrite to true"):
             run(tmp_path)
         with pytest.raises(UserError, match="it contains other files than an artifact's"):
             run(tmp_path, "overwrite=true")

@@ -1,0 +1,116 @@
+"""The folder of an extract: written whole, and refused when it does not match its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ptec_udf.config_file import load_config
+from ptec_udf.errors import ConfigError, SourceError
+from tests.tiny import tiny_extract
+from training.data.config import ExtractConfig
+from training.data.dataset import read_split, read_splits
+from training.data.folder import DATA, RECORD, read_extract_record, write_extract
+
+Rows = list[dict[str, Any]]
+CONFIG = ["source.table=crm.companies", "template='{name}'", "labels.column=industries", "out=extract"]
+
+
+def with_first(rows: Rows, **values: Any) -> Rows:
+    return [rows[0] | values, *rows[1:]]
+
+
+class TestWriting:
+    def test_interrupted_write_leaves_nothing(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError), write_extract(tmp_path / "x") as writer:
+            writer.write_record({})
+            raise RuntimeError
+        assert list(tmp_path.iterdir()) == []
+
+    def test_replaces_only_on_request(self, tmp_path: Path) -> None:
+        (tmp_path / ".x.partial" / "data").mkdir(parents=True)  # of a killed run
+        for version in (1, 2):
+            with write_extract(tmp_path / "x", overwrite=True) as writer:
+                writer.write_record({"version": version})
+        with pytest.raises(ConfigError, match="must be absent or empty"), write_extract(tmp_path / "x") as writer:
+            writer.write_record({"version": 3})
+        assert json.loads((tmp_path / "x" / RECORD).read_text()) == {"version": 2}
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        ("record", "rule"),
+        [
+            (None, "must contain extract.json"),
+            ("{", "must be a JSON object"),
+            ("[]", "must be a JSON object"),
+            (json.dumps({"format_version": 2}), "must have format_version 1, was 2"),
+            (json.dumps({"format_version": 1}), "lacks 'fingerprint'"),
+        ],
+    )
+    def test_refuses_a_broken_record(self, tmp_path: Path, record: str | None, rule: str) -> None:
+        if record is not None:
+            (tmp_path / RECORD).write_text(record)
+        with pytest.raises(SourceError, match=rule):
+            read_extract_record(tmp_path)
+
+    @pytest.mark.parametrize("change", [{"labels": ["a"]}, {"labels": []}, {"counts": {}}])
+    def test_refuses_a_record_of_another_form(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        extract = tiny_extract(tmp_path / "extract", n=20)
+        (extract / RECORD).write_text(json.dumps(read_extract_record(extract) | change))
+        with pytest.raises(SourceError, match="must have labels and counts"):
+            read_extract_record(extract)
+
+    @pytest.mark.parametrize(
+        ("change", "error"),
+        [
+            (lambda rows: rows[:-1], "has 64 rows of train, found 63"),
+            (lambda rows: rows + rows[2:3], "1 rows repeat one"),
+            (lambda rows: with_first(rows, split="other"), "has 8 rows of dev, found 7"),
+            (lambda rows: with_first(rows, labels=["none such"]), "must have the number of rows of each label"),
+            (lambda rows: with_first(rows, text=None), "column 'text' must have no nulls, has 1"),
+            (lambda rows: with_first(rows, text="changed"), "must be the SHA-256 of 'text', differs in 1 rows"),
+            (lambda rows: [{"key": row["key"]} for row in rows], "must be Parquet with the columns of an extract"),
+        ],
+    )
+    def test_refuses_other_rows(self, tmp_path: Path, change: Callable[[Rows], Any], error: str) -> None:
+        extract = tiny_extract(tmp_path / "extract", n=80)
+        file = extract / DATA / "part-0.parquet"
+        pq.write_table(pa.Table.from_pylist(change(pq.read_table(file).to_pylist())), file)
+        with pytest.raises(SourceError, match="run ptec extract again") as caught:
+            read_splits(extract, validation_share=0.2, others=("dev",))
+        assert error in str(caught.value)
+
+    def test_reads_a_uri(self, tmp_path: Path) -> None:
+        folder = tiny_extract(tmp_path / "x", n=40)
+        assert read_split(f"file://{folder}", "dev").keys == read_split(folder, "dev").keys
+
+    def test_refuses_an_empty_train(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match=r"both need rows with a label, had 0 and \d+ labels on 0 and 32 rows"):
+            read_splits(tiny_extract(tmp_path / "x", n=40), validation_share=0.9999)
+
+
+class TestConfig:
+    def test_defaults(self) -> None:
+        config = load_config(ExtractConfig, None, CONFIG)
+        assert (config.labels.delimiter, config.labels.exclude, config.labels.min_positives) == (None, [], 15)
+        assert (config.split.column, config.split.dev, config.split.test) == (None, 0.1, 0.1)
+
+    @pytest.mark.parametrize(
+        ("override", "rule"),
+        [
+            ("template='{a} {} {'", "template: template has an empty field at character 5"),
+            ("labels.min_positives=0", "labels.min_positives: .*greater than or equal to 1"),
+            ("split={dev: 0.5, test: 0.5}", "split: dev \\+ test must be below 1"),
+        ],
+    )
+    def test_refuses(self, override: str, rule: str) -> None:
+        with pytest.raises(ConfigError, match=rule):
+            load_config(ExtractConfig, None, [*CONFIG, override])

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ptec_udf.warehouse.session import default_settings
 from tests.processes import ROOT, TIMEOUT_S, environment, free_port, ptec, result_of, wait_for_port
 from tests.tiny import LABELS, tiny_artifact
 from tests.tolerance import assert_logits_close
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,6 @@ def nights(folder: Path, *address: str) -> tuple[dict[str, Any], str]:
     return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-@pytest.mark.long
 def test_nights_and_ptec_score_are_the_same_on_connect(server: str, tmp_path: Path) -> None:
     (remote, told), (own, _) = nights(tmp_path / "remote", server), nights(tmp_path / "own")
     assert re.search(r"texts scored: 0 of .*; slice \d+: \d+ of \d+ tasks", told), told
@@ -72,7 +72,6 @@ def test_nights_and_ptec_score_are_the_same_on_connect(server: str, tmp_path: Pa
         assert_logits_close(logits, scores[1][key][2])
 
 
-@pytest.mark.long
 def test_commands_run_on_connect(server: str, tmp_path: Path) -> None:
     where = {"folder": None, "remote": server, "artifacts": str(tmp_path / "artifacts"), "database": "commands"}
     source = {"table": "commands.companies", "key": "key"}
@@ -103,7 +102,3 @@ def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
     assert "PtecError: the Spark Connect server 127.0.0.1:1 does not answer" in done.stderr
     assert "sesame" not in done.stderr
-
-
-def test_the_jar_is_that_of_the_settings() -> None:
-    assert "delta-spark_4.2_2.13" in default_settings()["spark.jars.packages"]

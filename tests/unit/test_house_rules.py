@@ -31,7 +31,7 @@ BANNED = re.compile(
 )
 """Words of our own that the field has a word for; see the glossary in CONTRIBUTING.md."""
 ALLOWED = re.compile(r"held[- _]out|threshold|HOLDOUT|fine-tun|SPARK_\w+|hold(s)? out")
-MAX_BANNED = 10_000
+MAX_BANNED = {"code": 421, "documents": 360}
 """Lines that may still have such a word: lowered with every rewrite, in the end 0."""
 
 
@@ -225,12 +225,13 @@ class TestLanguage:
         source = 'def f(): ...\nclass A:\n    """Say."""\n    def b(self): ...\n    def _c(self): ...'
         assert without_docstring(ast.parse(source)) == ["module", "f", "A.b"]
 
-    def test_no_banned_words(self) -> None:
-        files = [*python_files(*SHIPPED), *DOCUMENTS]
+    @pytest.mark.parametrize("kind", MAX_BANNED)
+    def test_no_banned_words(self, kind: str) -> None:
+        files = python_files(*SHIPPED) if kind == "code" else DOCUMENTS
         found = [
             f"{name_of(file)}:{at}: {match[0]}"
             for file in files
             for at, line in enumerate(file.read_text("utf-8").splitlines(), 1)
             if (match := BANNED.search(ALLOWED.sub("", line)))
         ]
-        assert len(found) <= MAX_BANNED, "\n".join(found)
+        assert len(found) <= MAX_BANNED[kind], "\n".join(found)

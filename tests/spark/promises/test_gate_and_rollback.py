@@ -82,7 +82,7 @@ class TestGate:
 
         assert cli.result("evaluate", ids["worse"])["passed"] is False
         assert "gate, rule" in cli.errors("promote", ids["worse"])
-        assert "--force must come with a reason" in cli.errors("promote", ids["worse"], "--force")
+        assert "--why" in cli.errors("promote", ids["worse"], "--force")  # force needs a reason
         assert champion(site) == ids["trained"]
         forced = cli.result("promote", ids["equal"], "--force", "--why", "a test")
         assert forced["gate"].startswith("forced")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ptec_udf.errors import PtecError
-from tests.spark.support import Site, changed_companies, companies
+from tests.spark.support import SOURCE_SCHEMA, Site, changed_companies, companies
 
 
 class TestUnchangedSource:
@@ -39,12 +39,13 @@ class TestNewerVersion:
 class TestAnotherSource:
     def test_needs_consent(self, scored: Site) -> None:
         before = scored.rows("scores")
-        scored.sql("DROP TABLE {db}.companies")
-        scored.write([("c0000", "other", "text"), *companies(20)[1:]])
+        other = f"{scored.database}.others"
+        frame = scored.spark.createDataFrame([("c0000", "other", "text"), *companies(20)[1:]], SOURCE_SCHEMA)
+        frame.write.format("delta").saveAsTable(other)
         with pytest.raises(PtecError, match="accept"):
-            scored.run()
+            scored.run(f"source.table={other}")
         assert scored.rows("scores") == before
-        assert scored.run("source.accept_new=true")["outcome"] == "done"
+        assert scored.run(f"source.table={other}", "source.accept_new=true")["outcome"] == "done"
         assert len({row["source_id"] for row in scored.scores().values()}) == 1
 
 

@@ -213,7 +213,7 @@ def _halving(rows: list[int], run: Callable[[list[int]], None], fail: Callable[[
         return
     except TEXT_ERRORS as error:
         if len(rows) == 1:
-            mark_failed(rows[0], error)
+            fail(rows[0], error)
             return
     # Not above, where the error still holds all that the failed pass had in memory.
     middle = len(rows) // 2

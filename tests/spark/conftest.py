@@ -18,7 +18,7 @@ from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import VIEWS
 from tests.quick import QUICK
-from tests.spark.support import Site, companies
+from tests.spark.support import Site, changed_companies, companies
 
 DATABASE = "test"
 
@@ -105,6 +105,17 @@ def scored_tables(spark: SparkSession, champion_tables: Path, tmp_path_factory: 
     return _kept(made, "scored")
 
 
+@pytest.fixture(scope="session")
+def changed_tables(spark: SparkSession, scored_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the same after another run, on ``changed_companies``."""
+    made = Warehouse(spark, DATABASE)
+    _put(made, scored_tables)
+    site = Site(made, tmp_path_factory.mktemp("changed"))
+    site.write(changed_companies(20))
+    site.run()
+    return _kept(made, "changed")
+
+
 @pytest.fixture
 def warehouse(spark: SparkSession, empty_tables: Path) -> Warehouse:
     """Our tables, all empty."""
@@ -139,6 +150,14 @@ def scored(spark: SparkSession, scored_tables: Path, tmp_path: Path) -> Site:
     """A site with thirty companies and a champion, after its first run."""
     made = Warehouse(spark, DATABASE)
     _put(made, scored_tables)
+    return Site(made, tmp_path)
+
+
+@pytest.fixture
+def changed(spark: SparkSession, changed_tables: Path, tmp_path: Path) -> Site:
+    """A site after two runs: in the second c0000 has another text, c0005 is removed and fresh is new."""
+    made = Warehouse(spark, DATABASE)
+    _put(made, changed_tables)
     return Site(made, tmp_path)
 
 

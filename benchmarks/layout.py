@@ -63,11 +63,11 @@ def _layouts(warehouse: Warehouse, rows: int, nights: int) -> dict[str, dict[str
     """Return what is measured of each layout."""
     warehouse.ensure()
     spark = warehouse.spark
-    warehouse.merge_scores(_scores(spark, 0, rows, 0), MODEL)
+    warehouse.merge_scores(_scores(spark, 0, rows, 0), model_id=MODEL, run_id="0")
     for night in range(1, nights + 1):
         changed = _scores(spark, 0, rows, night).where(F.pmod(F.hash("key", F.lit(night)), F.lit(100)) == 0)
         fresh = _scores(spark, rows + (night - 1) * rows // 500, rows + night * rows // 500, night)
-        warehouse.merge_scores(changed.unionByName(fresh), MODEL)
+        warehouse.merge_scores(changed.unionByName(fresh), model_id=MODEL, run_id=str(night))
     delta = DeltaTable.forName(spark, warehouse.name("scores"))
     found = {"as nights leave it": _measured(warehouse)}
     delta.optimize().executeCompaction()

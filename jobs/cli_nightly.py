@@ -49,7 +49,7 @@ def score(
     Shadow models get a run of their own afterwards: --set 'shadows=\[challenger]'.
     """
     settings = {"source.version": source_version, **_model_settings(model)}
-    settings |= {"retry_errors": retry_errors, "source.accept_new": accept_new_source}
+    settings |= {"run.retry_errors": retry_errors, "source.accept_new": accept_new_source}
     config = site.override(settings).score
     from jobs.notice import notify_on_exit
     from ptec_udf.nightly.run import score as score_source

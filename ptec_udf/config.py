@@ -80,13 +80,13 @@ class SourceConfig(Section):
 
 
 class ScoreSourceConfig(SourceConfig):
-    """The source of a night."""
+    """The source of a run."""
 
     columns: dict[str, str | None] = Field(
         default_factory=dict,
         description="template field: source column, where the names differ; null: the source has no such column",
     )
-    accept_new: bool = Field(False, description="go on although earlier nights of this model read another source")
+    accept_new: bool = Field(False, description="accept another source than earlier runs of this model read")
 
 
 class ModelChoice(Section):
@@ -153,6 +153,36 @@ class NoticeConfig(Section):
         return webhook
 
 
+class RunConfig(Section):
+    """How a scoring run works."""
+
+    commit_minutes: float = Field(
+        10.0, gt=0, description="minutes of scoring between two commits to staging; a killed run loses no more"
+    )
+    task_seconds: float = Field(
+        10.0, gt=0, description="seconds of scoring in a Spark task; longer for runs of over 1,500 tasks"
+    )
+    tokens_per_second: float = Field(
+        2000.0, gt=0, description="expected tokens per second of one task slot; for a GPU about 50000"
+    )
+    retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
+    max_error_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="largest share of the written companies that may have errors, of at least 100 companies; with more "
+        "nothing is merged. 1: no limit",
+    )
+    max_removed_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="largest share of the active companies that may be missing from the source, of at least 100 "
+        "companies; with more nothing is scored or merged. 1: no limit",
+    )
+    keep_staged_days: int = Field(7, ge=1, description="days for which scores of killed runs stay in staging for reuse")
+
+
 class ScoreConfig(Section):
     """Configuration of ``ptec score``, and of ``ptec verify`` and ``ptec estimate`` before it."""
 
@@ -163,27 +193,7 @@ class ScoreConfig(Section):
         default_factory=list, description="aliases or model_ids that score in the same night and show in no view"
     )
     engine: EngineConfig = EngineConfig()
-    slice_texts: int = Field(
-        8192, ge=1, description="distinct texts scored per staging commit; a killed night resumes after the last one"
-    )
-    keep_staged_days: int = Field(
-        7, ge=1, description="scores that killed nights left in staging are of use to the next ones for so long"
-    )
-    retry_errors: bool = Field(False, description="score rows with status error again although nothing changed")
-    max_error_fraction: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="share of a night's companies that may have errors; with more of them nothing is merged. A night "
-        "of fewer than 100 companies may have as many errors as one of 100; 1: any number",
-    )
-    max_removed_fraction: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="share of the companies that stand which may be gone from the source; with more of them nothing is "
-        "scored or merged. Of fewer than 100 as many may be gone as of 100; 1: any number",
-    )
+    run: RunConfig = RunConfig()
     drift: DriftConfig = DriftConfig()
     notice: NoticeConfig = NoticeConfig()
     verify: VerifyConfig = VerifyConfig()

@@ -97,12 +97,6 @@ class ConflictError(PtecError):
     code = "PTEC-E023"
 
 
-class HeldError(PtecError):
-    """Another run of the same model or alias is at work."""
-
-    code = "PTEC-E024"
-
-
 class WarehouseBusyError(PtecError):
     """Another process uses the embedded warehouse."""
 

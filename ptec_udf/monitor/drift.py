@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 from pyspark.sql import DataFrame, Row
@@ -32,42 +31,48 @@ from ptec_udf.monitor.judge import (
     sums_by_key,
 )
 from ptec_udf.monitor.training import training_reference
-from ptec_udf.nightly.diff import REWRITTEN
-from ptec_udf.nightly.plan import Night
+from ptec_udf.nightly.plan import ScoringRun
+from ptec_udf.nightly.runs import RunRecord
+from ptec_udf.warehouse.tables import Warehouse
 
 _SHOWN = 5
 
 
-def measure_drift(night: Night, fates: Mapping[str, int]) -> None:
-    """Write the night's rows of table ``drift``, and what they say into its record.
+def measure_drift(run: ScoringRun, record: RunRecord, version: int) -> tuple[list[str] | None, bool | None]:
+    """Write the rows of table ``drift`` of a run that made a version of ``scores``.
 
-    From the table alone, so that a night that was killed after MERGE measures what it would have measured; ``fates``
-    only say whether the run may have written companies whose text is what it was.
+    Args:
+        run: whose model, history and limits count.
+        record: the run that made the version.
+        version: of table ``scores``.
+
+    Returns:
+        What drifted over its limit, and whether it is time to retrain; None twice without companies.
     """
-    has_rewritten = any(fates.get(fate) for fate in REWRITTEN)
-    record, config, warehouse = night.record, night.config.drift, night.warehouse
-    measured = night.history.measured(alias=record.alias, model_id=record.model_id)
-    earlier = [row for row in measured if not _is_of(night, row)]
+    config, warehouse = run.config.drift, run.warehouse
+    measured = run.history.measured(alias=record.alias, model_id=record.model_id)
+    earlier = [row for row in measured if not _is_of(record, row)]
     before = reference_runs([row.asDict() for row in earlier], config)
     nights = warehouse.read("drift").where(F.col("run_id").isin(before)).collect() if before else []
     n_tasks = task_slots(warehouse.spark)
-    found = _distributions(_companies(night, has_rewritten), night.artifact.manifest.labels, n_tasks)
-    if not found:  # nobody stands: nothing is known of drift, which is not that there is none
-        return
+    found = _distributions(_companies(warehouse, record, version), run.artifact.manifest.labels, n_tasks)
+    if not found:  # without companies nothing is known of drift, which is not that there is none
+        return None, None
     rows, violations = judge(
-        found, training_reference(night.artifact.metrics), sums_by_key(row.asDict() for row in nights), config
+        found, training_reference(run.artifact.metrics), sums_by_key(row.asDict() for row in nights), config
     )
     origin = {"run_id": record.run_id, "model_id": record.model_id, "measured_at": record.started}
     warehouse.replace_run_rows("drift", [row | origin for row in rows], record.run_id)
-    record.drifted = [str(one) for one in violations]
-    is_over = bool(violations) or any(row["drifted"] for row in measured if _is_of(night, row))
-    record.retrain = retrain([*(bool(row["drifted"]) for row in earlier), is_over], config)
-    _say(record.drifted, record.retrain)
+    drifted = [str(one) for one in violations]
+    is_over = bool(violations) or any(row["drifted"] for row in measured if _is_of(record, row))
+    is_signal = retrain([*(bool(row["drifted"]) for row in earlier), is_over], config)
+    _say(drifted, is_signal)
+    return drifted, is_signal
 
 
-def _is_of(night: Night, run: Row) -> bool:
-    """Tell whether a run read the version of the source that the night reads."""
-    return (run["source_id"], run["source_version"]) == (night.source.source_id, night.source.version)
+def _is_of(record: RunRecord, run: Row) -> bool:
+    """Return whether a run read the version of the source that the record's run read."""
+    return (run["source_id"], run["source_version"]) == (record.source_id, record.source_version)
 
 
 def _say(drifted: list[str], is_signal: bool) -> None:
@@ -79,31 +84,19 @@ def _say(drifted: list[str], is_signal: bool) -> None:
         logger.warning("drift says that it is time to train again, see docs/retraining.md")
 
 
-def _companies(night: Night, has_rewritten: bool) -> DataFrame:
-    """Return companies that stand, with whether they are fresh: new, or with another text.
+def _companies(warehouse: Warehouse, record: RunRecord, version: int) -> DataFrame:
+    """Return companies in the source, with whether they are fresh: new, or with another text.
 
-    Not those that analysts corrected, nor those that the run writes anew for another reason: they are no fair sample of
-    what is new.
+    Corrected companies are not fresh: they are no fair sample of what is new.
     """
-    scores = night.warehouse.read("scores").where(F.col("model_id") == night.record.model_id)
+    of_model = F.col("model_id") == F.lit(record.model_id)
+    companies = warehouse.read("scores", version).where(of_model & F.col("removed_in").isNull())
+    before = warehouse.read("scores", max(version - 1, 0)).where(of_model & F.col("removed_in").isNull())
+    same = before.select("key", F.col("text_hash").alias("old_hash"), F.lit(True).alias("was_active"))
     is_corrected = F.coalesce(F.size("corrected"), F.lit(0)) > 0
-    is_fresh = (F.col("run_id") == night.record.run_id) & ~is_corrected
-    companies = scores.where(F.col("removed_in").isNull())
-    if has_rewritten:
-        stood = _before(night).where(F.col("removed_in").isNull())
-        same = stood.select("key", F.col("text_hash").alias("old_hash"), F.lit(True).alias("stood"))
-        companies = companies.join(same, on="key", how="left")
-        is_fresh &= F.col("stood").isNull() | ~F.col("text_hash").eqNullSafe(F.col("old_hash"))
-    return companies.withColumn("is_fresh", is_fresh)
-
-
-def _before(night: Night) -> DataFrame:
-    """Return scores as they stood before this run's MERGE, also where the run was killed after it."""
-    version, of_model = night.scores_version, F.col("model_id") == F.lit(night.record.model_id)
-    of_run = of_model & (F.col("run_id") == F.lit(night.record.run_id))
-    while not night.warehouse.read("scores", version).where(of_run).isEmpty():
-        version -= 1
-    return night.warehouse.read("scores", version).where(of_model)
+    is_other = F.col("was_active").isNull() | ~F.col("text_hash").eqNullSafe(F.col("old_hash"))
+    is_fresh = (F.col("run_id") == F.lit(record.run_id)) & ~is_corrected & is_other
+    return companies.join(same, on="key", how="left").withColumn("is_fresh", is_fresh)
 
 
 def _distributions(companies: DataFrame, labels: list[Label], n_tasks: int) -> dict[Key, Distribution]:

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.result import ERROR
-from ptec_udf.nightly.diff import AMBIGUOUS_KEY, TO_WRITE
-from ptec_udf.nightly.plan import Night, pin_night
+from ptec_udf.nightly.diff import AMBIGUOUS_KEY, changes_of, rows_to_write
+from ptec_udf.nightly.plan import ScoringRun, pin_run
 from ptec_udf.nightly.reason import failures_of
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -75,22 +75,22 @@ def list_errors(spark: SparkSession, config: ScoreConfig, n_keys: int = KEYS_SHO
     """
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
-    night = pin_night(warehouse, config)
+    run = pin_run(warehouse, config)
     with failures_of("errors"):
-        found = {STANDING: kinds_of(night.standing(), n_keys)}
-        if night.history.has_failed(alias=night.record.alias, model_id=night.record.model_id):
-            found[KEPT] = kinds_of(_kept(night), n_keys)
+        found = {STANDING: kinds_of(run.scores(), n_keys)}
+        if run.history.has_failed(alias=run.alias, model_id=run.model_id):
+            found[KEPT] = kinds_of(_kept(run), n_keys)
     rows = [{"where": where} | asdict(kind) for where, kinds in found.items() for kind in kinds]
-    return {"model_id": night.record.model_id, "errors": rows}
+    return {"model_id": run.model_id, "errors": rows}
 
 
-def _kept(night: Night) -> DataFrame:
-    """Return companies with errors that nights have found and not merged: key, status, error, removed_in."""
-    staged = night.warehouse.read("score_staging").where(F.col("model_id") == night.record.model_id)
+def _kept(run: ScoringRun) -> DataFrame:
+    """Return companies with errors that runs have found and not merged: key, status, error, removed_in."""
+    staged = run.warehouse.read("score_staging").where(F.col("logits_id") == run.logits_id)
     scored = staged.where(F.col("logits").isNotNull()).select("text_hash")
     failed = staged.where(F.col("status") == ERROR).select("text_hash", "error").dropDuplicates(["text_hash"])
     failed = failed.join(scored, on="text_hash", how="left_anti")
-    wanted = night.changes().where(F.col("fate").isin(*TO_WRITE))
-    error = F.when(F.col("conflict"), F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))
+    wanted = rows_to_write(run, changes_of(run))
+    error = F.when(F.col("is_ambiguous"), F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))
     found = wanted.join(failed, on="text_hash", how="left").withColumn("error", error).where(F.col("error").isNotNull())
     return found.select("key", F.lit(ERROR).alias("status"), "error", F.lit(None).alias("removed_in"))

@@ -12,9 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.errors import HeldError
 from ptec_udf.log import logger
-from ptec_udf.nightly.hold import held
 from ptec_udf.nightly.runs import COMMAND, DONE
 from ptec_udf.section import Section
 from ptec_udf.warehouse.files import list_files
@@ -123,19 +121,13 @@ def _too_old(warehouse: Warehouse, keep: KeepDays, now: datetime) -> Iterator[tu
 
 
 def _remove_unused(warehouse: Warehouse, since: datetime, dry_run: bool) -> int:
-    """Remove scores of models that are out of use since a moment, or count them; a night that begins keeps its own."""
+    """Remove scores of models that are out of use since a moment, or count them."""
     n_rows = 0
     for model_id in _unused_models(warehouse, since):
         of_model = F.col("model_id") == F.lit(model_id)
-        try:
-            with held(warehouse, model_id, "ptec housekeeping"):
-                if model_id not in _unused_models(warehouse, since):
-                    continue
-                n_rows += warehouse.read("scores").where(of_model).count()
-                if not dry_run:
-                    warehouse.delete("scores", of_model)
-        except HeldError as error:
-            logger.warning(f"scores of model {model_id[:12]} stay: {error}")
+        n_rows += warehouse.read("scores").where(of_model).count()
+        if not dry_run:
+            warehouse.delete("scores", of_model)
     return n_rows
 
 

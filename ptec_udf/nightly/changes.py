@@ -1,72 +1,106 @@
-"""Why a company entered or left a label: compare what the screen showed with what it shows now."""
+"""Why a company entered or left a label: the difference of two versions of table ``scores``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.warehouse.corrections import said
-from ptec_udf.warehouse.source import PinnedSource
+from ptec_udf.nightly.runs import History, RunRecord
+from ptec_udf.warehouse import registry
+from ptec_udf.warehouse.corrections import correction_of
+from ptec_udf.warehouse.tables import Warehouse
 
 
 @dataclass(frozen=True)
 class ModelLabels:
-    """A model's labels, in the order of its probabilities, with their thresholds."""
+    """A model's labels in the order of its probabilities, with their thresholds."""
 
     model_id: str
     names: Sequence[str]
     thresholds: Sequence[float]
 
 
-def screen_changes(
+def write_changes(warehouse: Warehouse, history: History, record: RunRecord, version: int) -> None:
+    """Derive the changes of a run and replace those that it wrote before; the same result at any time.
+
+    Args:
+        warehouse: the tables.
+        history: runs, the last one of the same screen among them.
+        record: the run.
+        version: version of ``scores`` that the run's MERGE made; without a MERGE the version that it compared with.
+    """
+    if history.is_overtaken(record):
+        return
+    last = history.last_done(alias=record.alias, model_id=record.model_id, before=record.started)
+    old_id = last["model_id"] if last else record.model_id
+    of_model = F.col("model_id") == F.lit(record.model_id)
+    after = warehouse.read("scores", version).where(of_model)
+    if last is None and record.alias:
+        before = after.limit(0)  # the alias showed nothing
+    elif old_id == record.model_id:
+        after = after.where(F.col("run_id") == F.lit(record.run_id))
+        earlier = warehouse.read("scores", max(version - 1, 0)).where(of_model)
+        before = earlier.join(after.select("key"), on="key", how="left_semi")
+    else:
+        before = warehouse.read("scores", version).where(F.col("model_id") == F.lit(old_id))
+    old, new = (ModelLabels(one, *registry.labels(warehouse, one)) for one in (old_id, record.model_id))
+    found = derive_changes(
+        before,
+        after,
+        old=old,
+        new=new,
+        same_template=last is None or last["text_id"] == record.text_id,
+        same_logits=old_id in registry.with_logits(warehouse, record.model_id),
+    )
+    origin = {
+        "run_id": F.lit(record.run_id),
+        "source_id": F.lit(record.source_id),
+        "source_version": F.lit(record.source_version).cast("long"),
+        "changed_at": F.lit(record.started),
+    }
+    warehouse.replace_run("score_changes", found.withColumns(origin), record.run_id)
+
+
+def derive_changes(
     before: DataFrame,
     after: DataFrame,
     *,
     old: ModelLabels,
     new: ModelLabels,
-    source: PinnedSource,
-    run_id: str,
-    changed_at: datetime,
     same_template: bool = True,
-    same_logits: bool = False,
+    same_logits: bool = True,
 ) -> DataFrame:
     """List every company that enters or leaves a label.
 
     Args:
-        before: rows of the scores table that the screen showed, under the old model.
-        after: rows that it shows now, under the new model; a key in one of the two only is compared
-            with nothing. Rows marked as removed count as not shown.
-        old: the old model's labels (the same model's, in an ordinary night).
+        before: rows of ``scores`` that the screen showed, under the old model.
+        after: rows that it shows now, under the new model. Removed companies count as not shown.
+        old: the old model's labels; the same model's in an ordinary run.
         new: the new model's labels.
-        source: the pinned source.
-        run_id: the run.
-        changed_at: one time for all rows of the run.
-        same_template: whether both sides' texts were made in one way, so that a difference is the company's.
-        same_logits: whether the two models differ in calibration and thresholds at most.
+        same_template: whether both sides' texts were made in the same way: then another text is the company's.
+        same_logits: whether the models differ in calibration and thresholds at most.
 
     Returns:
-        Rows of the score_changes table. Reasons: ``new`` (not shown before, or without a score), ``removed``
-        (not shown any more), ``correction`` (of this label), ``text`` (the company's text changed), ``model``
-        (other logits of another model, and no other text that one could know of), ``threshold`` (none of these
-        changed).
+        Rows of ``score_changes`` without the run's facts. Reasons: ``new`` (not shown before, or without a score),
+        ``removed`` (no longer shown), ``correction`` (of this label), ``text`` (another text), ``model`` (other logits
+        of another model), ``threshold`` (none of these).
     """
     both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
     moves = F.concat(
         _moves(_labels("new"), _labels("old"), entered=True), _moves(_labels("old"), _labels("new"), entered=False)
     )
-    # Of a label that one of the models lacks, only the other one's corrections are known.
+    # A model keeps corrections of its own labels alone.
     is_common = F.col("label").isin(*set(old.names).intersection(new.names))
-    says = [said(F.col(f"{side}_corrected"), F.col("label")) for side in ("old", "new")]
-    corrected = is_common & ~says[0].eqNullSafe(says[1])
+    sides = [correction_of(F.col(f"{side}_corrected"), F.col("label")) for side in ("old", "new")]
+    corrected = is_common & ~sides[0].eqNullSafe(sides[1])
+    model_changed = old.model_id != new.model_id and not same_logits
     return (
         both.withColumn("move", F.explode(moves))
         .select("*", "move.*")
         .select(
-            F.lit(run_id).alias("run_id"),
             F.lit(new.model_id).alias("model_id"),
             F.lit(old.model_id).alias("previous_model_id"),
             "key",
@@ -76,16 +110,13 @@ def screen_changes(
             _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
             _threshold(old).alias("old_threshold"),
             _threshold(new).alias("new_threshold"),
-            _reason(old.model_id != new.model_id and not same_logits, same_template, corrected).alias("reason"),
-            F.lit(source.source_id).alias("source_id"),
-            F.lit(source.version).cast("long").alias("source_version"),
-            F.lit(changed_at).alias("changed_at"),
+            _reason(model_changed, same_template, corrected).alias("reason"),
         )
     )
 
 
 def _shown(rows: DataFrame, side: str) -> DataFrame:
-    """Rows of companies that are there, columns named after their side."""
+    """Return companies that are in the source, columns named after their side."""
     names = ("text_hash", "labels", "probabilities", "corrected")
     return rows.where(F.col("removed_in").isNull()).select(
         "key", F.lit(True).alias(f"{side}_shown"), *[F.col(name).alias(f"{side}_{name}") for name in names]
@@ -104,15 +135,13 @@ def _moves(labels: Column, others: Column, *, entered: bool) -> Column:
 
 
 def _reason(model_changed: bool, same_template: bool, corrected: Column) -> Column:
-    """Say why, from what differs between the two sides."""
+    """Return the first reason that applies."""
     # Another template gives every company another text, which says nothing about the company.
-    text_changed = F.lit(same_template or not model_changed) & ~F.col("old_text_hash").eqNullSafe(
-        F.col("new_text_hash")
-    )
+    is_other_text = ~F.col("old_text_hash").eqNullSafe(F.col("new_text_hash"))
+    text_changed = F.lit(same_template or not model_changed) & is_other_text
     return (
         F.when(F.col("old_shown").isNull(), F.lit("new"))
         .when(F.col("new_shown").isNull(), F.lit("removed"))
-        # Before the others: a correction decides, whatever else has changed.
         .when(corrected, F.lit("correction"))
         .when(text_changed, F.lit("text"))
         .when(F.lit(model_changed), F.lit("model"))
@@ -122,7 +151,7 @@ def _reason(model_changed: bool, same_template: bool, corrected: Column) -> Colu
 
 
 def _at(values: str, names: Sequence[str], label: Column) -> Column:
-    """Return a label's value from an array in the order of ``names``; null where the model lacks the label."""
+    """Return a label's value from an array in the order of ``names``; null if the model lacks the label."""
     position = F.array_position(F.array(*[F.lit(name) for name in names]), label)
     return F.try_element_at(F.col(values), F.nullif(position, F.lit(0)).cast("int"))
 

@@ -1,6 +1,7 @@
-"""What a night has to do: compare the source's texts with the scores that stand.
+"""Compare the source's texts with the existing scores: every key gets a change type.
 
-Every key gets a fate, decided by text hashes alone, with or without a change data feed.
+Texts are compared by hashes, and keys are grouped and joined with numbers alone. Spark then aggregates in hash tables
+and shuffles neither texts nor logits. Texts are read again for the keys that need a score.
 """
 
 from __future__ import annotations
@@ -11,148 +12,183 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.result import ERROR
+from ptec_udf.nightly.plan import ScoringRun
+from ptec_udf.nightly.tasks import token_cost
 from ptec_udf.text.columns import quoted, text_hash
-from ptec_udf.warehouse.schemas import SCORES
+from ptec_udf.warehouse.corrections import corrections_by_company
+from ptec_udf.warehouse.schemas import SCHEMAS, SCORES
 
-NEW = "new"  # no score under this model yet, or the company was gone
+NEW = "new"  # no score under this model, or the company had left the source
 TEXT = "text"  # the text changed
-SOURCE = "source"  # unchanged, but last seen in another source
-RETRY = "retry"  # unchanged, but failed last time and retry is on
-CORRECTED = "corrected"  # unchanged, but analysts say something else of its labels
-GONE = "gone"  # no longer in the source
+SOURCE = "source"  # unchanged, but last scored from another source
+RETRY = "retry"  # unchanged, but the last score failed and retry_errors is on
+CORRECTED = "corrected"  # unchanged, but the corrections differ
+REMOVED = "removed"  # no longer in the source
 SAME = "same"  # nothing to do
-WRITTEN = "written"  # by this very run, which was killed after its MERGE
-NO_KEY = "no_key"  # rows that nothing identifies: counted, never scored
+NO_KEY = "no_key"  # rows without a key: counted, never scored
 
-TO_WRITE = (NEW, TEXT, SOURCE, RETRY, CORRECTED)
-REWRITTEN = (SOURCE, RETRY, CORRECTED, WRITTEN)  # may be in a run's rows although their text is what it was
+TO_SCORE = (NEW, TEXT, SOURCE, RETRY, CORRECTED)
+TO_WRITE = (*TO_SCORE, REMOVED)
 
-AMBIGUOUS_KEY = "key stands on several rows with different texts; make it unique in the source"
+AMBIGUOUS_KEY = "the source has this key with several texts; make the key unique"
 
 
-def keyed_texts(source: DataFrame, key: str, text: Column) -> DataFrame:
-    """Make one row per key.
+def changes_of(run: ScoringRun) -> DataFrame:
+    """Classify every key of the source and of the model's scores; see ``classify_rows``."""
+    labels = [label.name for label in run.artifact.manifest.labels]
+    return classify_rows(
+        hash_by_key(run.source_rows(), run.config.source.key, run.text()),
+        run.scores(),
+        corrections_by_company(run.warehouse.read("corrections", run.corrections_version), labels),
+        source_id=run.source.source_id,
+        retry_errors=run.config.run.retry_errors,
+    )
+
+
+def hash_by_key(source: DataFrame, key: str, text: Column) -> DataFrame:
+    """Aggregate the source to one row for each key.
 
     Args:
         source: source rows.
-        key: the source's key column; rows without a key come as one row with a null key.
+        key: the source's key column; rows without a key become one row with a null key.
         text: the text of a source row.
 
     Returns:
-        key, n_rows, text, text_hash, conflict. A key with several different texts has ``conflict`` true, no
-        text, and a hash of all its hashes, so that the next night knows it again.
+        key, n_rows, ambiguous_hash, digest. A key with several different texts has as ``ambiguous_hash`` the hash of
+        all their hashes; for all others it is null. ``digest`` is 64 bits of the text's hash.
     """
-    hash_or_blank = F.coalesce("text_hash", F.lit(""))
-    one_per_key = (
-        source.select(F.make_valid_utf8(quoted(key).cast("string")).alias("key"), text.alias("text"))
-        .withColumn("text_hash", text_hash("text"))
-        .groupBy("key")
-        .agg(
-            F.count("*").alias("n_rows"),
-            # Not a set of hashes: it would grow with the rows of one key, or of none.
-            F.min(hash_or_blank).alias("least"),
-            F.max(hash_or_blank).alias("greatest"),
-            F.bit_xor(F.xxhash64(hash_or_blank)).alias("mixed"),
-            F.first("text", ignorenulls=True).alias("text"),
-            F.first("text_hash", ignorenulls=True).alias("text_hash"),
-        )
+    rows = source.select(key_column(key).alias("key"), _digest(text_hash(text)).alias("digest"))
+    by_key = rows.groupBy("key").agg(
+        F.count("*").alias("n_rows"),
+        F.min("digest").alias("lowest"),
+        F.max("digest").alias("highest"),
+        F.bit_xor("digest").alias("combined"),
     )
-    conflict = F.col("least") != F.col("greatest")
-    of_all = F.sha2(F.concat_ws(",", "least", "greatest", "mixed"), 256)
-    return one_per_key.select(
-        "key",
-        "n_rows",
-        F.when(~conflict, F.col("text")).alias("text"),
-        F.when(conflict, of_all).otherwise(F.col("text_hash")).alias("text_hash"),
-        conflict.alias("conflict"),
-    )
+    combined_hash = F.sha2(F.concat_ws(",", "lowest", "highest", "combined"), 256)
+    hashed = by_key.withColumn("ambiguous_hash", F.when(F.col("lowest") != F.col("highest"), combined_hash))
+    digest = F.when(F.col("ambiguous_hash").isNull(), F.col("lowest")).otherwise(_digest(F.col("ambiguous_hash")))
+    return hashed.select("key", "n_rows", "ambiguous_hash", digest.alias("digest"))
 
 
-def marked(
-    texts: DataFrame,
-    standing: DataFrame,
-    corrections: DataFrame,
-    *,
-    source_id: str,
-    run_id: str,
-    retry_errors: bool,
+def key_column(key: str) -> Column:
+    """Return a source's key column as valid text."""
+    return F.make_valid_utf8(quoted(key).cast("string"))
+
+
+def _digest(text_hash_column: Column) -> Column:
+    return F.xxhash64(F.coalesce(text_hash_column, F.lit("")))
+
+
+def classify_rows(
+    hashes: DataFrame, scores: DataFrame, corrections: DataFrame, *, source_id: str, retry_errors: bool
 ) -> DataFrame:
-    """Give every key of source and scores its fate.
+    """Give every key of source and scores its change type.
 
     Args:
-        texts: from ``keyed_texts``.
-        standing: rows of the scores table under this model.
+        hashes: from ``hash_by_key``.
+        scores: rows of table ``scores`` under one model.
         corrections: from ``corrections_by_company``.
-        source_id: the source of this night.
-        run_id: this night's run.
+        source_id: the run's source.
         retry_errors: whether rows with status error are scored again.
 
     Returns:
-        key, n_rows, fate, text, text_hash, conflict, corrected, had_error; text is null where nothing is to be scored,
-        and ``had_error`` tells that the same text stands with an error. Keys that are gone since an earlier run and
-        still not in the source have no row.
+        key, n_rows, change_type, digest, ambiguous_hash, corrected, had_error. Keys that left the source in an earlier
+        run have no row.
     """
     none = F.array().cast(SCORES["corrected"].dataType)
-    old = standing.select(
+    old = scores.select(
         "key",
-        F.lit(True).alias("stands"),
-        F.col("text_hash").alias("old_hash"),
-        F.col("status").alias("old_status"),
+        _digest(F.col("text_hash")).alias("old_digest"),
+        F.col("removed_in").isNull().alias("is_active"),
+        (F.col("status") == ERROR).alias("failed"),
         F.col("source_id").alias("old_source"),
-        F.col("run_id").alias("old_run"),
-        F.col("removed_in").isNotNull().alias("was_gone"),
         F.coalesce("corrected", none).alias("old_corrected"),
     )
-    new = texts.join(corrections, on="key", how="left").withColumn("is_there", F.lit(True))
-    new = new.withColumn("corrected", F.coalesce("corrected", none))
+    new = hashes.join(corrections, on="key", how="left").withColumn("corrected", F.coalesce("corrected", none))
     both = new.join(old, on="key", how="full_outer")
-    fate = _fate(source_id, run_id, retry_errors)
-    is_same = F.col("text_hash").eqNullSafe(F.col("old_hash"))
-    had_error = is_same & (F.col("old_status") == ERROR) & ~F.col("was_gone")
+    is_same = F.col("digest") == F.col("old_digest")
+    had_error = F.coalesce(F.col("is_active") & F.col("failed") & is_same, F.lit(False))
+    added = {"change_type": _change_type(source_id, retry_errors), "had_error": had_error}
+    classified = both.withColumns(added)
+    columns = ("key", "n_rows", "change_type", "digest", "ambiguous_hash", "corrected", "had_error")
+    return classified.where(F.col("change_type").isNotNull()).select(*columns)
+
+
+def _change_type(source_id: str, retry_errors: bool) -> Column:
+    """Return a key's change type; null for a company that left the source in an earlier run."""
+    was_active = F.coalesce("is_active", F.lit(False))
+    in_source = F.col("n_rows").isNotNull()
     return (
-        both.withColumn("fate", fate)
-        .where(F.col("fate").isNotNull())
-        .select(
-            "key",
-            "n_rows",
-            "fate",
-            F.when(F.col("fate").isin(*TO_WRITE), F.col("text")).alias("text"),
-            "text_hash",
-            "conflict",
-            "corrected",
-            had_error.alias("had_error"),
-        )
-    )
-
-
-def has_texts(fates: Mapping[str, int]) -> bool:
-    """Tell whether there are companies to write from the source, those that left it apart."""
-    return any(fates.get(fate) for fate in TO_WRITE)
-
-
-def count_fates(changes: DataFrame) -> tuple[dict[str, int], int]:
-    """Count companies by fate (rows without a key: rows), and the companies with a text to score."""
-    counted = F.when(F.col("fate") == NO_KEY, F.col("n_rows")).otherwise(F.lit(1))
-    counts = changes.groupBy("fate").agg(F.sum(counted).alias("count"), F.count("text").alias("texts")).collect()
-    return {row["fate"]: row["count"] for row in counts}, sum(row["texts"] for row in counts)
-
-
-def _fate(source_id: str, run_id: str, retry_errors: bool) -> Column:
-    """Decide a key's fate; null for one that is gone and was."""
-    was_there = F.col("stands").isNotNull() & ~F.col("was_gone")
-    is_there = F.col("is_there").isNotNull()
-    failed = F.lit(retry_errors) & (F.col("old_status") == ERROR)
-    return (
-        F.when(F.col("key").isNull(), F.lit(NO_KEY))
-        .when(~is_there & was_there, F.lit(GONE))
-        .when(~is_there & (F.col("old_run") == F.lit(run_id)), F.lit(WRITTEN))
-        .when(~is_there, F.lit(None).cast("string"))
-        .when(~was_there, F.lit(NEW))
-        .when(~F.col("text_hash").eqNullSafe(F.col("old_hash")), F.lit(TEXT))
+        F.when(in_source & F.col("key").isNull(), F.lit(NO_KEY))
+        .when(~in_source & was_active, F.lit(REMOVED))
+        .when(~in_source, F.lit(None).cast("string"))
+        .when(~was_active, F.lit(NEW))
+        .when(F.col("digest") != F.col("old_digest"), F.lit(TEXT))
         .when(F.col("old_source") != F.lit(source_id), F.lit(SOURCE))
-        # Before the retry: what failed in this run was tried in it.
-        .when(F.col("old_run") == F.lit(run_id), F.lit(WRITTEN))
-        .when(failed, F.lit(RETRY))
+        .when(F.lit(retry_errors) & F.col("failed"), F.lit(RETRY))
         .when(F.col("corrected") != F.col("old_corrected"), F.lit(CORRECTED))
         .otherwise(F.lit(SAME))
     )
+
+
+def count_change_types(changes: DataFrame) -> dict[str, int]:
+    """Count companies by change type; of rows without a key the rows."""
+    counted = F.when(F.col("change_type") == NO_KEY, F.col("n_rows")).otherwise(F.lit(1))
+    return {row[0]: row[1] for row in changes.groupBy("change_type").agg(F.sum(counted)).collect()}
+
+
+def rows_to_write(run: ScoringRun, changes: DataFrame) -> DataFrame:
+    """Return a row for each key that the run writes, with the columns of table ``diff_staging`` but run_id.
+
+    The source is read once more, for the hash and the length of the texts of these keys alone.
+    """
+    scored = changes.where(F.col("change_type").isin(*TO_SCORE))
+    texts = read_by_key(run, scored.where(F.col("ambiguous_hash").isNull()).select("key"), ())
+    hashes = texts.select("key", text_hash("text").alias("text_hash"), token_cost(run.max_tokens).alias("cost"))
+    rows = scored.join(hashes.dropDuplicates(["key"]), on="key", how="left")
+    rows = rows.withColumn("text_hash", F.coalesce("ambiguous_hash", "text_hash"))
+    removed = changes.where(F.col("change_type") == REMOVED).select("key", "change_type")
+    is_ambiguous = F.col("ambiguous_hash").isNotNull().alias("is_ambiguous")
+    names = ("key", "change_type", "text_hash", "cost", "had_error", "corrected")
+    return rows.select(*names, is_ambiguous).unionByName(removed, allowMissingColumns=True)
+
+
+def read_by_key(run: ScoringRun, wanted: DataFrame, columns: tuple[str, ...]) -> DataFrame:
+    """Return key and text of source rows, of some keys alone.
+
+    Args:
+        run: whose source is read.
+        wanted: key and ``columns``, each key once.
+        columns: of ``wanted``, returned too.
+
+    Returns:
+        key, text and ``columns``, one row for each source row.
+    """
+    prefixed = {name: f"__ptec_{name}" for name in ("key", *columns)}  # the source may have columns of these names
+    right = wanted.select(*[F.col(name).alias(alias) for name, alias in prefixed.items()])
+    joined = run.source_rows().join(right, on=key_column(run.config.source.key) == F.col(prefixed["key"]))
+    return joined.select(*[F.col(alias).alias(name) for name, alias in prefixed.items()], run.text().alias("text"))
+
+
+def stage_rows(run: ScoringRun, changes: DataFrame) -> DataFrame:
+    """Write ``rows_to_write`` to ``diff_staging`` and return them: later steps need them several times."""
+    rows = rows_to_write(run, changes).withColumn("run_id", F.lit(run.run_id))
+    run.warehouse.replace_run("diff_staging", rows, run.run_id)
+    staged = run.warehouse.read("diff_staging").where(F.col("run_id") == run.run_id)
+    return staged.select(*[name for name in SCHEMAS["diff_staging"].names if name != "run_id"])
+
+
+def count_removals_on_screen(run: ScoringRun) -> Mapping[str, int]:
+    """Count the companies that the alias shows under another model by whether the source still has them.
+
+    Returns:
+        Counts by change type; empty if the run's model is not new to its alias, or its source is another one.
+    """
+    last = run.last_done
+    if last is None or last["model_id"] == run.model_id or last["source_id"] != run.source.source_id:
+        return {}
+    scores = run.warehouse.read("scores", run.scores_version)
+    shown = scores.where((F.col("model_id") == last["model_id"]) & F.col("removed_in").isNull()).select("key")
+    keys = run.source_rows().select(key_column(run.config.source.key).alias("key")).distinct()
+    n_shown, n_removed = shown.count(), shown.join(keys, on="key", how="left_anti").count()
+    return {REMOVED: n_removed, SAME: n_shown - n_removed}

@@ -1,133 +1,113 @@
-"""What a night works with, fixed before anything is read, and whether it has anything to do."""
+"""The facts of a run, pinned before anything is read, and the decision whether it has work."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from ptec_udf.config import ScoreConfig, ShadowConfig
-from ptec_udf.errors import ConfigError, HeldError, UserError, collect_errors
+from ptec_udf.config import EngineConfig, ScoreConfig, ShadowConfig
+from ptec_udf.engine.udf import engine_settings
+from ptec_udf.errors import ConfigError, UserError, collect_errors
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.nightly.diff import keyed_texts, marked
-from ptec_udf.nightly.identity import as_known
-from ptec_udf.nightly.runs import History, RunRecord
-from ptec_udf.nightly.stage import known_texts
+from ptec_udf.nightly.runs import History, RunRecord, run_name
 from ptec_udf.text.columns import missing_columns, text_column, unstable_columns
 from ptec_udf.text.template import parse_template, text_id
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.corrections import corrections_by_company
-from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.source import PinnedSource, pin
 from ptec_udf.warehouse.tables import Warehouse
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Scores of a model, seen from a source.
+class ScoringRun:
+    """What a run works with.
 
     Attributes:
-        newest: version of the source that the newest were made from, of companies that are gone too; None where none
-            was.
-        of_this: whether scores of this source stand.
-        of_another: whether scores of another source stand.
-    """
-
-    newest: int | None
-    of_this: bool
-    of_another: bool
-
-
-@dataclass(frozen=True)
-class Night:
-    """What a night works with, pinned before anything is read.
-
-    The versions are those of our own tables.
+        warehouse: the tables.
+        config: configuration of the run.
+        artifact: the model.
+        source: the source at one version.
+        table_id: Delta's own id of the source; its ``source_id`` stays when the table is replaced in place.
+        alias: alias that chose the model; None if it was named by id.
+        run_id: name of the run and number of the attempt.
+        text_id: hash of how a text is made.
+        started: later than the start of all earlier runs.
+        history: earlier runs.
+        scores_version: version of table ``scores`` that the source is compared with.
+        corrections_version: version of table ``corrections``.
+        dtype: of the backbone; None without one.
     """
 
     warehouse: Warehouse
     config: ScoreConfig
-    source: PinnedSource
     artifact: Artifact
+    source: PinnedSource
+    table_id: str
+    alias: str | None
+    run_id: str
+    text_id: str
+    started: datetime
     history: History
-    record: RunRecord
-    runs_version: int
     scores_version: int
     corrections_version: int
-
-    def texts(self) -> DataFrame:
-        """The pinned source's texts, one row for each key; see ``diff.keyed_texts``."""
-        source, options = self.source.read(self.warehouse.spark), self.config.source
-        text = text_column(source.schema, parse_template(self.artifact.manifest.template), options.columns)
-        return keyed_texts(source, options.key, text)
-
-    def changes(self) -> DataFrame:
-        """The fate of every key; see ``diff.marked``."""
-        corrections = self.warehouse.read("corrections", self.corrections_version)
-        return marked(
-            self.texts(),
-            self.standing(),
-            corrections_by_company(corrections, [label.name for label in self.artifact.manifest.labels]),
-            source_id=self.source.source_id,
-            run_id=self.record.run_id,
-            retry_errors=self.config.retry_errors,
-        )
-
-    def standing(self) -> DataFrame:
-        """Scores of this model as they stood when the night began, without columns that are not of this release."""
-        scores = self.warehouse.read("scores", self.scores_version).select(*SCHEMAS["scores"].names)
-        return scores.where(F.col("model_id") == self.artifact.model_id)
-
-    @cached_property
-    def stands(self) -> Standing:
-        """What stands of the model, whatever became of the nights that wrote it."""
-        is_there = self._of_this & F.col("removed_in").isNull()
-        row = self.standing().agg(
-            F.max(F.when(self._of_this, F.col("source_version"))).alias("newest"),
-            F.coalesce(F.bool_or(is_there), F.lit(False)).alias("of_this"),
-            F.coalesce(F.bool_or(self._of_another), F.lit(False)).alias("of_another"),
-        )
-        return Standing(**row.first().asDict())  # type: ignore[union-attr]
-
-    def contradicting(self, last: Row) -> DataFrame:
-        """Scores that stand of another source, a newer version, or a run that began after the last one.
-
-        A night that was killed wrote them, or one by another name, which may have read other columns.
-        Where there are none, statistics in the files say so, and no row is read, but in files of both sources.
-        """
-        is_newer = self._of_this & (F.col("source_version") > F.lit(self.source.version))
-        # Statistics have milliseconds: without one more, all files of the last run would be read.
-        begun = last["started"].astimezone(UTC) + timedelta(milliseconds=1)
-        later = self.standing().where(F.col("scored_at") > F.lit(begun))
-        # In a scan of its own: with the other conditions, joined by OR, Delta skipped no file.
-        return self.standing().where(self._of_another | is_newer).union(later)
+    dtype: str | None
 
     @property
-    def _of_this(self) -> Column:
-        return F.col("source_id") == F.lit(self.source.source_id)
+    def model_id(self) -> str:
+        """Content hash of the model."""
+        return self.artifact.model_id
 
     @property
-    def _of_another(self) -> Column:
-        return ~self._of_this & F.col("removed_in").isNull()
+    def max_tokens(self) -> int | None:
+        """Tokens of a text that the model reads at most."""
+        return self.artifact.manifest.max_tokens
 
-    def known(self) -> DataFrame:
-        """Texts that need no scoring (any more): logits stand, under this model or one that shares them."""
+    @property
+    def logits_id(self) -> str:
+        """Name what gives a text its logits, calibration and thresholds left out: equal texts have equal logits."""
+        return "-".join([self.artifact.logits_id[:32], *([self.dtype] if self.dtype else [])])
+
+    @property
+    def last_done(self) -> Row | None:
+        """The last run that wrote what the run's screen shows."""
+        return self.history.last_done(alias=self.alias, model_id=self.model_id)
+
+    def scores(self) -> DataFrame:
+        """Return the model's rows of table ``scores`` at the pinned version."""
         scores = self.warehouse.read("scores", self.scores_version)
-        standing = scores.where(F.col("model_id").isin(self.same_logits))
-        return known_texts(self.warehouse, standing, model_id=self.artifact.model_id, run_id=self.record.run_id)
+        return scores.where(F.col("model_id") == self.model_id)
 
-    @cached_property
-    def same_logits(self) -> list[str]:
-        """Models that differ from this one in calibration and thresholds at most, itself among them."""
-        return registry.with_logits(self.warehouse, self.artifact)
+    def source_rows(self) -> DataFrame:
+        """Return the rows of the pinned source."""
+        return self.source.read(self.warehouse.spark)
+
+    def text(self) -> Column:
+        """Return the text of a source row."""
+        template = parse_template(self.artifact.manifest.template)
+        return text_column(self.source_rows().schema, template, self.config.source.columns)
+
+    def record(self) -> RunRecord:
+        """Return the run's row of table ``runs`` as it starts."""
+        return RunRecord(
+            run_id=self.run_id,
+            config=self.config.stored(),
+            source_id=self.source.source_id,
+            source_name=self.source.name,
+            source_version=self.source.version,
+            table_id=self.table_id,
+            text_id=self.text_id,
+            model_id=self.model_id,
+            alias=self.alias,
+            started=self.started,
+            corrections_version=self.corrections_version,
+        )
 
 
-def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
-    """Fix model, source version and scores version; no table is scanned.
+def pin_run(warehouse: Warehouse, config: ScoreConfig) -> ScoringRun:
+    """Resolve the model and fix the versions of source, scores and corrections; no table is scanned.
 
     Raises:
         UserError: for a model or a source that cannot be used; a ConfigError for both.
@@ -137,154 +117,135 @@ def pin_night(warehouse: Warehouse, config: ScoreConfig) -> Night:
         model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
         artifact = load_artifact(model["location"], model["model_id"])
     except UserError as error:
-        faults = list(error.errors)
-        with collect_errors(faults):
+        errors = list(error.errors)
+        with collect_errors(errors):
             pin(warehouse.spark, config.source, warehouse)
-        raise error if faults == error.errors else ConfigError(faults) from None
-    return night_of(warehouse, config, artifact, pin(warehouse.spark, config.source, warehouse))
-
-
-def night_of(warehouse: Warehouse, config: ScoreConfig, artifact: Artifact, source: PinnedSource) -> Night:
-    """Make the night of a model and a pinned source, as runs and scores stand now."""
-    runs_version = warehouse.version("runs")
-    history, template = History.read(warehouse), artifact.manifest.template
-    source = as_known(warehouse, history, source, artifact.model_id, is_accepted=config.source.accept_new)
-    record = new_record(history, config, model_id=artifact.model_id, template=template, source=source)
-    if estimates := history.estimates_of(record.run_id):
-        record.estimated_seconds = estimates[-1]["estimated_seconds"]
-    scores_version, record.corrections_version = warehouse.version("scores"), warehouse.version("corrections")
-    versions = (runs_version, scores_version, record.corrections_version)
-    return Night(warehouse, config, source, artifact, history, record, *versions)
-
-
-def as_it_is_now(night: Night) -> Night:
-    """Pin a night anew if runs or scores were written since it was pinned.
-
-    Raises:
-        HeldError: if its alias was moved meanwhile.
-    """
-    warehouse, alias = night.warehouse, night.record.alias
-    if (warehouse.version("runs"), warehouse.version("scores")) == (night.runs_version, night.scores_version):
-        return night
-    if alias:
-        check_alias(warehouse, alias, night.record.model_id)
-    is_pinned = night.config.source.version is not None
-    source = night.source if is_pinned else pin(warehouse.spark, night.config.source, warehouse)
-    return night_of(warehouse, night.config, night.artifact, source)
-
-
-def check_alias(warehouse: Warehouse, alias: str, model_id: str) -> None:
-    """Refuse the night of a model that its alias does not point to any more.
-
-    Raises:
-        HeldError: for such a night: it would tell moves back to a model that is shown no more.
-    """
-    now = registry.find(warehouse, alias=alias)["model_id"]
-    if now != model_id:
-        raise HeldError(
-            f"alias {alias} was moved to model {now[:12]} while this night of {model_id[:12]} waited; start it again"
-        )
-
-
-def new_record(
-    history: History, config: ScoreConfig, *, model_id: str, template: str, source: PinnedSource
-) -> RunRecord:
-    """Begin the record of a run of a model on a pinned source."""
-    alias = None if config.model.id else config.model.alias
-    columns = text_id(template, config.source.columns, config.source.key)
-    return RunRecord(
-        run_id=history.run_id(
-            model_id=model_id,
-            alias=alias,
-            source=source,
-            text_id=columns,
-            retries_errors=config.retry_errors,
-        ),
-        config=config.stored(),
-        source=source,
-        text_id=columns,
-        model_id=model_id,
+        raise error if errors == error.errors else ConfigError(errors) from None
+    history = History.read(warehouse)
+    source = pin(warehouse.spark, config.source, warehouse)
+    columns_id = text_id(artifact.manifest.template, config.source.columns, config.source.key)
+    alias = None if choice.id else choice.alias
+    run = ScoringRun(
+        warehouse=warehouse,
+        config=config,
+        artifact=artifact,
+        source=_with_known_id(source, history),
+        table_id=source.source_id,
         alias=alias,
-        started=history.after(datetime.now(UTC)),
+        run_id="",
+        text_id=columns_id,
+        started=datetime.now(UTC),
+        history=history,
+        scores_version=0,
+        corrections_version=0,
+        dtype=_dtype(warehouse, artifact, config.engine),
     )
+    return repin(run)
 
 
-def nothing_to_do(night: Night) -> str | None:
-    """Tell whether the last run of this screen saw the same source, version, model, template and corrections."""
-    record, source = night.record, night.source
-    last = night.history.last_done(alias=record.alias, model_id=record.model_id)
-    if last is None or night.config.retry_errors:
+def repin(run: ScoringRun) -> ScoringRun:
+    """Pin the newest versions of the tables; model, source and, once it is set, run_id stay."""
+    warehouse, history = run.warehouse, History.read(run.warehouse)
+    pinned = replace(
+        run,
+        history=history,
+        scores_version=warehouse.version("scores"),
+        corrections_version=warehouse.version("corrections"),
+    )
+    return pinned if run.run_id else _next_attempt(pinned)
+
+
+def start_run(run: ScoringRun) -> tuple[ScoringRun, RunRecord]:
+    """Insert the run's row; if another process takes the same attempt, take the next one."""
+    while not (record := run.record()).insert(run.warehouse):
+        run = _next_attempt(replace(run, history=History.read(run.warehouse)))
+    return run, record
+
+
+def _next_attempt(run: ScoringRun) -> ScoringRun:
+    name = run_name(
+        model_id=run.model_id,
+        alias=run.alias,
+        source_id=run.source.source_id,
+        source_version=run.source.version,
+        text_id=run.text_id,
+    )
+    return replace(run, run_id=run.history.next_id(name), started=run.history.next_start(datetime.now(UTC)))
+
+
+def _with_known_id(source: PinnedSource, history: History) -> PinnedSource:
+    """Keep the id of a table that was replaced in place: CREATE OR REPLACE continues its versions under another id."""
+    last = history.last_of_source(source.name)
+    if source.kind != "delta" or last is None or last["source_version"] is None:
+        return source
+    is_known = last["table_id"] == source.source_id or source.version > last["source_version"]
+    return replace(source, source_id=last["source_id"]) if is_known else source
+
+
+def _dtype(warehouse: Warehouse, artifact: Artifact, engine: EngineConfig) -> str | None:
+    return engine_settings(warehouse.spark, engine).dtype if artifact.manifest.backbone else None
+
+
+def nothing_to_do(run: ScoringRun) -> str | None:
+    """Return why the last run of this screen did all that this one would do; None if there may be work."""
+    last = run.last_done
+    if last is None or run.config.run.retry_errors or run.source.kind != "delta":
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
-    now = (source.source_id, source.version, record.model_id, record.text_id, record.corrections_version)
-    if seen != now or night.standing().isEmpty() or not night.contradicting(last).isEmpty():
-        return None  # housekeeping may have removed a model's scores
-    return (
-        f"nothing to do: version {source.version} of {source.name} was scored with this model by run {last['run_id']}"
-    )
-
-
-def superseded(night: Night) -> str | None:
-    """Tell whether scores of a newer version of this source stand already."""
-    if night.config.source.version is None:
-        return None  # the newest version is what was pinned
-    source, newest = night.source, _newest_version(night)
-    if source.version >= newest:
+    current = (run.source.source_id, run.source.version, run.model_id, run.text_id, run.corrections_version)
+    if seen != current or run.scores().isEmpty():  # housekeeping may have removed the model's scores
         return None
-    return (
-        f"version {source.version} of {source.name} is older than version {newest}, whose scores stand; "
-        "they stay, nothing was written"
-    )
+    return f"nothing to do: run {last['run_id']} scored version {run.source.version} of {run.source.name}"
 
 
-def check(night: Night) -> None:
-    """Refuse what can be seen to fail, all faults at once, before anything is written."""
-    if faults := source_faults(night):
-        raise ConfigError(faults)
-    backbone = night.artifact.manifest.backbone
+def superseded(run: ScoringRun) -> str | None:
+    """Return why the run is too late: a newer version of its source was scored; None if it is not."""
+    newest = run.history.newest_version(run.model_id, run.source.source_id)
+    if run.source.kind != "delta" or run.source.version >= newest:
+        return None
+    return f"nothing to do: version {newest} of {run.source.name} was scored, which is newer than {run.source.version}"
+
+
+def check(run: ScoringRun) -> None:
+    """Refuse a run that is certain to fail, with all errors at once, before anything is written.
+
+    Raises:
+        ConfigError: for a source that does not fit the model or the earlier runs.
+        BackboneError: for a backbone that is missing or is another one.
+    """
+    if errors := source_errors(run):
+        raise ConfigError(errors)
+    backbone = run.artifact.manifest.backbone
     if backbone is not None:
         resolve(backbone.name).check(backbone.content_hash)
 
 
-def source_faults(night: Night) -> list[str]:
-    """Say why a model cannot score this source; nothing if it can."""
-    faults = []
-    if not night.config.source.accept_new and _was_another_source(night):
-        faults.append(
-            f"source: earlier nights of this model or alias read another source than {night.source.name} (a table that "
-            "was dropped and made again is another one); give --accept-new-source if that is meant"
+def source_errors(run: ScoringRun) -> list[str]:
+    """Return why the model cannot score this source."""
+    source, config = run.source, run.config.source
+    errors = []
+    if not config.accept_new and _is_other_source(run):
+        errors.append(
+            f"source: earlier runs of this model or alias read another source than {source.name!r} (a table that was "
+            "dropped and created again is another one); set --accept-new-source if this is intended"
         )
-    newest = _newest_version(night)
-    if night.source.version < newest:  # MERGE would refuse each of its rows
-        faults.append(
-            f"source: {night.source.name} stands at version {night.source.version}, and version {newest} of it was "
-            "scored: it was put back from a copy; write it anew as a table of its own, and give --accept-new-source"
+    if config.version is None and (reason := superseded(run)):
+        errors.append(
+            f"source: {source.name!r} has gone back in its versions, as a restored copy does ({reason}); "
+            "write it as a new table and set --accept-new-source"
         )
-    template = parse_template(night.artifact.manifest.template)
-    columns = {name: night.config.source.columns.get(name, name) for name in template.fields}
-    schema = night.source.read(night.warehouse.spark).schema
-    faults += missing_columns(schema.names, columns) + unstable_columns(schema, columns)
-    if unknown := sorted(set(night.config.source.columns) - set(template.fields)):
-        faults.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
-    return faults
+    template = parse_template(run.artifact.manifest.template)
+    columns = {name: config.columns.get(name, name) for name in template.fields}
+    schema = run.source_rows().schema
+    errors += missing_columns(schema.names, columns) + unstable_columns(schema, columns)
+    if unknown := sorted(set(config.columns) - set(template.fields)):
+        errors.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
+    return errors
 
 
-def _newest_version(night: Night) -> int:
-    """Return the newest version of the source that the model has scored; 0 if none."""
-    recorded = night.history.newest_version(night.record.model_id, night.source.source_id) or 0
-    # A night that was killed after its MERGE left scores and no run. Of other sources it is given another version.
-    return max(recorded, night.stands.newest or 0) if night.source.kind == "delta" else recorded
-
-
-def _was_another_source(night: Night) -> bool:
-    """Tell whether the model, or the alias before it was promoted, was last scored on another source."""
-    if night.stands.of_another:
-        return True
-    history, record = night.history, night.record
-    last = [history.last_of_model(record.model_id)]
-    if record.alias and not isinstance(night.config, ShadowConfig):  # a shadow reads what its champion does
-        last.append(history.last_done(alias=record.alias, model_id=record.model_id))
-    others = [run if run and run["source_id"] != night.source.source_id else None for run in last]
-    # Scores of this source although the model's last row is of another: a night that accepted it was killed.
-    is_accepted = others[0] is not None and night.stands.of_this
-    return any(run and not (is_accepted and run["model_id"] == record.model_id) for run in others)
+def _is_other_source(run: ScoringRun) -> bool:
+    """Return whether the model, or the alias before it was promoted, was last run on another source."""
+    last = [run.history.last_of_model(run.model_id)]
+    if run.alias and not isinstance(run.config, ShadowConfig):  # a shadow reads what its champion reads
+        last.append(run.last_done)
+    return any(row is not None and row["source_id"] != run.source.source_id for row in last)

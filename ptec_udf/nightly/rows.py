@@ -1,26 +1,22 @@
-"""Logits to the rows of the scores table: probabilities and labels, in native Spark functions."""
+"""Logits to the rows of table ``scores``: probabilities and labels, in native Spark functions."""
 
 from __future__ import annotations
-
-from datetime import datetime
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.result import EMPTY, ERROR
 from ptec_udf.model.calibration import bend
-from ptec_udf.model.manifest import Label, Manifest, Point
-from ptec_udf.monitor.language import language
-from ptec_udf.nightly.diff import AMBIGUOUS_KEY, GONE, TO_WRITE
-from ptec_udf.warehouse.corrections import said
-from ptec_udf.warehouse.schemas import SCORES
-from ptec_udf.warehouse.source import PinnedSource
+from ptec_udf.model.manifest import Label, Point
+from ptec_udf.nightly.diff import AMBIGUOUS_KEY, REMOVED, TO_SCORE
+from ptec_udf.nightly.plan import ScoringRun
+from ptec_udf.warehouse.corrections import correction_of
 
-STAGING_LOST = "a text was scored and is not in staging any more: another run of this name is at work"
+STAGING_LOST = "a text that was scored is no longer in staging: another run removed it, or the source changed meanwhile"
 
 
 def probabilities(logits: Column, labels: list[Label], curve: list[Point] | None) -> Column:
-    """Return sigmoid(curve(scale * logit + offset)) for every label, computed in double, kept as float."""
+    """Return sigmoid(curve(scale * logit + offset)) for every label, computed in double, stored as float."""
     scales = F.array(*[F.lit(label.scale) for label in labels])
     offsets = F.array(*[F.lit(label.offset) for label in labels])
     scaled = F.zip_with(logits, scales, lambda logit, scale: logit.cast("double") * scale)
@@ -29,12 +25,11 @@ def probabilities(logits: Column, labels: list[Label], curve: list[Point] | None
 
 
 def _clamp(value: Column, low: float, high: float) -> Column:
-    """Return a value, or the nearer end where it is beyond."""
     return F.least(F.greatest(value, F.lit(low)), F.lit(high))
 
 
 def assigned_labels(probability: Column, labels: list[Label], corrected: Column) -> Column:
-    """Return the labels at or over their threshold, compared as the floats that are stored, corrections applied."""
+    """Return the labels at or over their threshold, compared as the stored floats, corrections applied."""
     known = F.array(
         *[
             F.struct(F.lit(label.name).alias("name"), F.lit(label.threshold).cast("float").alias("threshold"))
@@ -43,77 +38,52 @@ def assigned_labels(probability: Column, labels: list[Label], corrected: Column)
     )
 
     def named(value: Column, label: Column) -> Column:
-        has = F.coalesce(said(corrected, label["name"]), value >= label["threshold"])
-        return F.when(has, label["name"])
+        has_label = F.coalesce(correction_of(corrected, label["name"]), value >= label["threshold"])
+        return F.when(has_label, label["name"])
 
     return F.array_compact(F.zip_with(probability, known, named))
 
 
-def scored_rows(
-    changes: DataFrame,
-    known: DataFrame,
-    *,
-    manifest: Manifest,
-    source: PinnedSource,
-    run_id: str,
-    scored_at: datetime,
-) -> DataFrame:
-    """Make the new rows of the scores table.
+def score_rows(run: ScoringRun, rows: DataFrame, known: DataFrame) -> DataFrame:
+    """Return the rows that the MERGE writes.
 
     Args:
-        changes: rows of ``diff.marked``.
+        run: the run.
+        rows: from ``diff.stage_rows``.
         known: text_hash and the scored fields of every text that is needed.
-        manifest: labels, thresholds and calibration.
-        source: the pinned source.
-        run_id: the run.
-        scored_at: one time for all rows of the run.
     """
-    wanted = changes.where(F.col("fate").isin(*TO_WRITE))
-    joined = wanted.join(known, on="text_hash", how="left")
+    manifest = run.artifact.manifest
+    joined = rows.where(F.col("change_type").isin(*TO_SCORE)).join(known, on="text_hash", how="left")
     probability = probabilities(F.col("logits"), manifest.labels, manifest.curve)
     labels = assigned_labels(probability, manifest.labels, F.col("corrected"))
-    conflict, blank = F.col("conflict"), F.col("text").isNull() & ~F.col("conflict")
-    # Ends the night rather than write a company without a score.
-    scored = F.coalesce("status", F.raise_error(F.lit(STAGING_LOST)).cast("string"))
-    status = F.when(conflict, F.lit(ERROR)).when(blank, F.lit(EMPTY)).otherwise(scored)
-    error = F.when(conflict, F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))
-    return joined.select(
+    # Fails the commit rather than write a company without a score.
+    status = F.coalesce("status", F.raise_error(F.lit(STAGING_LOST)).cast("string"))
+    scored = joined.select(
         "key",
-        F.lit(manifest.model_id).alias("model_id"),
         "text_hash",
-        status.alias("status"),
+        F.when(F.col("is_ambiguous"), ERROR).when(F.col("cost").isNull(), EMPTY).otherwise(status).alias("status"),
         F.coalesce("n_tokens", F.lit(0)).alias("n_tokens"),
         F.coalesce("n_truncated", F.lit(0)).alias("n_truncated"),
-        error.alias("error"),
+        error_column().alias("error"),
+        F.lit(run.logits_id).alias("logits_id"),
         "logits",
         probability.alias("probabilities"),
         F.coalesce(labels, F.array().cast("array<string>")).alias("labels"),
-        *_origin(source, run_id, scored_at),
-        F.lit(None).cast("long").alias("removed_in"),
         "corrected",
-        language(F.col("text")).alias("language"),
+    )
+    # A source without versions removes companies too; 0 marks them.
+    removed_in = F.lit(run.source.version or 0).cast("long").alias("removed_in")
+    removed = rows.where(F.col("change_type") == REMOVED).select("key", removed_in)
+    return scored.unionByName(removed, allowMissingColumns=True).withColumns(
+        {
+            "source_id": F.lit(run.source.source_id),
+            "source_version": F.lit(run.source.version).cast("long"),
+            "run_id": F.lit(run.run_id),
+            "scored_at": F.lit(run.started),
+        }
     )
 
 
-def gone_rows(
-    changes: DataFrame, standing: DataFrame, *, source: PinnedSource, run_id: str, scored_at: datetime
-) -> DataFrame:
-    """Make the rows of companies that left the source: their last scores, marked with the version."""
-    gone = changes.where(F.col("fate") == GONE).select("key")
-    fresh = {"source_id", "source_version", "run_id", "scored_at", "removed_in"}
-    kept = [name for name in SCORES.names if name not in fresh]
-    return standing.join(gone, on="key", how="left_semi").select(
-        *kept,
-        *_origin(source, run_id, scored_at),
-        F.lit(source.version).cast("long").alias("removed_in"),
-    )
-
-
-def _origin(source: PinnedSource, run_id: str, scored_at: datetime) -> list[Column]:
-    """Columns that say where a row comes from."""
-    return [
-        F.lit(source.source_id).alias("source_id"),
-        F.lit(source.version).cast("long").alias("source_version"),
-        F.lit(run_id).alias("run_id"),
-        F.lit(scored_at).alias("scored_at"),
-    ]
+def error_column() -> Column:
+    """Return why a company has no score; null if it has one."""
+    return F.when(F.col("is_ambiguous"), F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))

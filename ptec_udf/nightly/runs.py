@@ -1,9 +1,10 @@
-"""What earlier runs did, and the row that this one leaves."""
+"""Table ``runs``: what earlier runs did, and the row of this run."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,144 +14,130 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from ptec_udf.log import logger
-from ptec_udf.warehouse.source import PinnedSource
 from ptec_udf.warehouse.tables import Warehouse
 
 COMMAND = "score"
-ESTIMATE = "estimate"
-DONE, NOTHING, SUPERSEDED, FAILED = "done", "nothing_to_do", "superseded", "failed"
+RUNNING, DONE, NOTHING, SUPERSEDED = "running", "done", "nothing_to_do", "superseded"
+FAILED, INTERRUPTED = "failed", "interrupted"
+SKIPPED = "skipped"  # in results only: a shadow without a model of its own
 NULL_KEY = "null_key"
 """Rows without a key, in the counts of a run."""
-SKIPPED = "skipped"  # a shadow without a model of its own
-_CLOCKS_DIFFER = timedelta(minutes=10)
+
+
+def run_name(*, model_id: str, alias: str | None, source_id: str, source_version: int | None, text_id: str) -> str:
+    """Hash what a run does: the first part of its run_id, before the number of the attempt."""
+    facts = "|".join([model_id, alias or "", source_id, str(source_version), text_id])
+    return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class History:
-    """Earlier runs of the score command, in the order of their beginnings.
-
-    Not of their ends: a long night of a model that was champion may end after nights of the one that is.
-    """
+    """Runs of the score command in the order of their start."""
 
     rows: list[Row]
-    estimates: list[Row] = field(default_factory=list)
 
     @classmethod
     def read(cls, warehouse: Warehouse) -> History:
-        """Read the few columns that decide what a night has to do, and what was estimated before it."""
-        columns = ("command", "run_id", "outcome", "source_id", "source_name", "source_version", "text_id", "model_id")
-        facts = ("alias", "started", "estimated_seconds", "corrections_version", "drifted", "source_fingerprint")
-        runs = warehouse.read("runs").select(*columns, *facts)
-        # Not sorted here, by local times, which come twice in the hour that a clock is put back.
-        rows = runs.orderBy("started").collect()
-        return cls(*[[row for row in rows if row["command"] == command] for command in (COMMAND, ESTIMATE)])
+        """Read all runs."""
+        runs = warehouse.read("runs").where(F.col("command") == COMMAND)
+        return cls(runs.orderBy("started").collect())  # sorted by Spark: local times repeat when clocks change
 
-    def after(self, now: datetime) -> datetime:
-        """Return when a run begins, later than all before it, whatever the clocks of their machines said."""
-        begun = [row["started"].timestamp() for row in [*self.rows, *self.estimates]]
-        newest = datetime.fromtimestamp(max(begun, default=0), UTC)
-        if newest - now > _CLOCKS_DIFFER:
-            logger.warning(f"a run of {newest:%Y-%m-%d %H:%M} is on record, later than now: this one is put after it")
-        return max(now, newest + timedelta(microseconds=1))
+    def next_start(self, now: datetime) -> datetime:
+        """Return ``now``, or a moment after the last start if another machine's clock is ahead."""
+        newest = max((row["started"].timestamp() for row in self.rows), default=0)
+        return max(now, datetime.fromtimestamp(newest, UTC) + timedelta(microseconds=1))
 
-    def has_failed_as(self, run_id: str) -> bool:
-        """Tell whether a run of this name failed."""
-        return any((row["run_id"], row["outcome"]) == (run_id, FAILED) for row in self.rows)
+    def next_id(self, name: str) -> str:
+        """Return the run_id of the next attempt of a run."""
+        attempts = [row["run_id"] for row in self.rows if row["run_id"].startswith(f"{name}-")]
+        return f"{name}-{max((int(run_id.rpartition('-')[2]) for run_id in attempts), default=0) + 1}"
 
-    def last_done(self, *, alias: str | None, model_id: str) -> Row | None:
-        """Return the last run that wrote what this screen shows: by alias, or by model where none is used."""
-        if alias:
-            return self._last(lambda row: row["alias"] == alias)
-        return self._last(lambda row: row["alias"] is None and row["model_id"] == model_id)
+    def running(self, *, alias: str | None, model_id: str, except_for: str) -> list[Row]:
+        """Return the runs of a model or alias that have not ended, but one."""
+        return [
+            row
+            for row in self.rows
+            if row["outcome"] == RUNNING
+            and row["run_id"] != except_for
+            and (row["model_id"] == model_id or (alias is not None and row["alias"] == alias))
+        ]
+
+    def last_done(self, *, alias: str | None, model_id: str, before: datetime | None = None) -> Row | None:
+        """Return the last run that wrote what a screen shows: of the alias, or of the model without an alias.
+
+        Args:
+            alias: alias of the screen.
+            model_id: used where ``alias`` is None.
+            before: only runs that started earlier.
+        """
+
+        def fits(row: Row) -> bool:
+            is_earlier = before is None or row["started"].timestamp() < before.timestamp()
+            is_same = row["alias"] == alias and (alias is not None or row["model_id"] == model_id)
+            return is_earlier and is_same
+
+        return self._last(fits)
+
+    def is_overtaken(self, record: RunRecord) -> bool:
+        """Return whether the alias shows another model since a later run: what this run changed is on no screen."""
+        return record.alias is not None and any(
+            row["outcome"] == DONE
+            and row["alias"] == record.alias
+            and row["model_id"] != record.model_id
+            and row["started"].timestamp() > record.started.timestamp()
+            for row in self.rows
+        )
 
     def last_of_model(self, model_id: str) -> Row | None:
         """Return the last run that wrote scores of a model."""
         return self._last(lambda row: row["model_id"] == model_id)
 
     def last_of_source(self, name: str) -> Row | None:
-        """Return the last run that wrote scores of a source, by its name."""
+        """Return the last run that read a source, by the source's name."""
         return self._last(lambda row: row["source_name"] == name)
 
-    def of_others_since(self, last: Row | None) -> list[Row]:
-        """Return later runs by another name that wrote scores of that run's model: what they changed is told there."""
-        if last is None:
-            return []
-        later = self.rows[self.rows.index(last) + 1 :]
-        done = [row for row in later if (row["outcome"], row["model_id"]) == (DONE, last["model_id"])]
-        return [row for row in done if row["alias"] != last["alias"]]
-
-    def newest_version(self, model_id: str, source_id: str) -> int | None:
-        """Return the newest version of a source that a model's scores have seen."""
+    def newest_version(self, model_id: str, source_id: str) -> int:
+        """Return the newest version of a source that a model was run on; -1 without one."""
         versions = [
             row["source_version"]
             for row in self.rows
-            if row["outcome"] == DONE and row["model_id"] == model_id and row["source_id"] == source_id
+            if row["outcome"] == DONE and (row["model_id"], row["source_id"]) == (model_id, source_id)
         ]
-        return max(versions, default=None)
+        return max((version for version in versions if version is not None), default=-1)
 
     def measured(self, *, alias: str | None, model_id: str) -> list[Row]:
-        """Return the nights of an alias and a model whose drift was measured, newest last.
-
-        Of several runs on a version of the source the first alone is a night: those after it try errors again, or
-        take in corrections.
-        """
-        nights: dict[tuple[str, int], Row] = {}
+        """Return the runs whose drift was measured, the newest last; of several on one source version the first."""
+        runs: dict[tuple[str, int], Row] = {}
         for row in self.rows:
-            is_of_model = (row["alias"], row["model_id"]) == (alias, model_id)
-            if is_of_model and row["outcome"] == DONE and row["drifted"] is not None:
-                nights.setdefault((row["source_id"], row["source_version"]), row)
-        return list(nights.values())
+            is_same = (row["alias"], row["model_id"]) == (alias, model_id)
+            if is_same and row["outcome"] == DONE and row["drifted"] is not None:
+                runs.setdefault((row["source_id"], row["source_version"]), row)
+        return list(runs.values())
 
     def has_failed(self, *, alias: str | None, model_id: str) -> bool:
-        """Tell whether the newest run of an alias and a model failed."""
+        """Return whether the newest run of an alias and a model that ended has failed."""
         outcomes = [row["outcome"] for row in self.rows if (row["alias"], row["model_id"]) == (alias, model_id)]
-        return outcomes[-1:] == [FAILED]
+        return [outcome for outcome in outcomes if outcome != RUNNING][-1:] == [FAILED]
 
-    def estimates_of(self, run_id: str) -> list[Row]:
-        """Return what was estimated of a run, newest last."""
-        return [row for row in self.estimates if row["run_id"].startswith(f"{run_id}-{ESTIMATE}-")]
-
-    def run_id(
-        self, *, model_id: str, alias: str | None, source: PinnedSource, text_id: str, retries_errors: bool
-    ) -> str:
-        """Name a run by what it does and how often that was done before.
-
-        A night that was killed, or failed, left no row of success: its rerun has the same name, and so
-        rewrites what it left in place of doubling it.
-        """
-        name = run_name(model_id=model_id, alias=alias, source=source, text_id=text_id, retries_errors=retries_errors)
-        ended = [
-            row["run_id"] for row in self.rows if row["outcome"] != FAILED and row["run_id"].startswith(f"{name}-")
-        ]
-        # Not their number: housekeeping removes rows, and no name is to be given twice.
-        return f"{name}-{max((int(run_id.rpartition('-')[2]) for run_id in ended), default=0) + 1}"
-
-    def _last(self, fits: Any) -> Row | None:
+    def _last(self, fits: Callable[[Row], bool]) -> Row | None:
         return next((row for row in reversed(self.rows) if row["outcome"] == DONE and fits(row)), None)
-
-
-def run_name(*, model_id: str, alias: str | None, source: PinnedSource, text_id: str, retries_errors: bool) -> str:
-    """Hash what a run does: the first part of its run_id.
-
-    A retry has a name of its own: under that of the night that it follows it would replace that night's changes.
-    """
-    facts = "|".join([model_id, alias or "", source.source_id, str(source.version), text_id])
-    if retries_errors:
-        facts += "|retries"
-    return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 
 @dataclass
 class RunRecord:
-    """The row of the runs table, filled in as the night goes."""
+    """The row of table ``runs``, completed as the run proceeds."""
 
     run_id: str
     config: str
-    source: PinnedSource
+    source_id: str
+    source_name: str
+    source_version: int | None
+    table_id: str
     text_id: str
     model_id: str
     alias: str | None
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started: datetime
+    corrections_version: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     reused: int = 0
@@ -158,65 +145,49 @@ class RunRecord:
     padding: float | None = None
     rows_per_second: float | None = None
     dtype: str | None = None
-    estimated_seconds: float | None = None
-    corrections_version: int | None = None
     drifted: list[str] | None = None
     retrain: bool | None = None
+    outcome: str = RUNNING
+    error: str | None = None
+    ended: datetime | None = None
     command: str = COMMAND
 
-    @property
-    def has_written(self) -> bool:
-        """Whether scores of this run stand, once they are counted."""
-        return bool(self.counts.keys() - {NULL_KEY})
+    @classmethod
+    def of_row(cls, row: Row) -> RunRecord:
+        """Return the record of an earlier run."""
+        values = row.asDict() | {"started": row["started"].astimezone(UTC), "counts": dict(row["counts"] or {})}
+        return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
-    def count_written(self, warehouse: Warehouse) -> None:
-        """Count what stands after MERGE, which another process can do as well as the one that merged."""
-        of_run = (F.col("model_id") == self.model_id) & (F.col("run_id") == self.run_id)
+    def insert(self, warehouse: Warehouse) -> bool:
+        """Insert the row unless another process has inserted this run_id; return whether it was inserted."""
+        warehouse.put_row("runs", asdict(self), warehouse.old("runs", "run_id") == F.lit(self.run_id))
+        row = warehouse.read("runs").where(F.col("run_id") == F.lit(self.run_id)).select("started").first()
+        return row is not None and row["started"].timestamp() == self.started.timestamp()
+
+    def count_written(self, warehouse: Warehouse, version: int) -> None:
+        """Count the rows that the run wrote, in a version of ``scores``, and the tokens that its attempts scored."""
+        is_of_run = (F.col("model_id") == self.model_id) & (F.col("run_id") == self.run_id)
         status = F.when(F.col("removed_in").isNotNull(), F.lit("removed")).otherwise(F.col("status"))
-        written = warehouse.read("scores").where(of_run).groupBy(status.alias("status")).count()
+        written = warehouse.read("scores", version).where(is_of_run).groupBy(status.alias("status")).count()
         self.counts |= {row["status"]: row["count"] for row in written.collect()}
-        staged = warehouse.read("score_staging").where(of_run)
+        is_of_attempts = F.col("run_id").startswith(self.run_id.rpartition("-")[0] + "-")
+        staged = warehouse.read("score_staging").where(is_of_attempts)
         sums = staged.agg(F.sum("n_tokens").alias("tokens"), F.sum("batch_positions").alias("positions")).first()
         if sums and sums["tokens"]:
             self.tokens = sums["tokens"]
             self.padding = round(1 - sums["tokens"] / sums["positions"], 4)
 
-    def write(self, warehouse: Warehouse, outcome: str, error: str | None = None) -> dict[str, Any]:
-        """Append the row and return it as the command's result."""
-        values: dict[str, Any] = {
-            "run_id": self.run_id,
-            "command": self.command,
-            "config": self.config,
-            "source_id": self.source.source_id,
-            "source_name": self.source.name,
-            "source_version": self.source.version,
-            "source_fingerprint": self.source.fingerprint,
-            "text_id": self.text_id,
-            "model_id": self.model_id,
-            "alias": self.alias,
-            "counts": self.counts,
-            "skipped": self.skipped,
-            "reused": self.reused,
-            "tokens": self.tokens,
-            "padding": self.padding,
-            "rows_per_second": self.rows_per_second,
-            "started": self.started,
-            "ended": max(datetime.now(UTC), self.started),
-            "outcome": outcome,
-            "error": error,
-            "dtype": self.dtype,
-            "estimated_seconds": self.estimated_seconds,
-            "corrections_version": self.corrections_version,
-            "drifted": self.drifted,
-            "retrain": self.retrain,
-        }
-        warehouse.append_rows("runs", [values])
+    def close(self, warehouse: Warehouse, outcome: str, error: str | None = None) -> dict[str, Any]:
+        """Write how the run ended and return the row as the command's result."""
+        self.outcome, self.error, self.ended = outcome, error, max(datetime.now(UTC), self.started)
+        values = asdict(self)
+        warehouse.replace_run_rows("runs", [values], self.run_id)
         values.pop("config")
         return values | {name: values[name].isoformat(timespec="seconds") for name in ("started", "ended")}
 
-    def write_failed(self, warehouse: Warehouse, error: str) -> None:
-        """Append the row of a failure, unless what failed is Spark itself: then the failure is what is told."""
+    def close_failed(self, warehouse: Warehouse, error: str) -> None:
+        """Write that the run failed; if Spark itself fails, the run's own error is more useful."""
         try:
-            self.write(warehouse, FAILED, error)
+            self.close(warehouse, FAILED, error)
         except (PySparkException, Py4JError, OSError):
             logger.warning(f"run {self.run_id} failed and its row could not be written")

@@ -1,167 +1,200 @@
-"""Score distinct texts into the staging table, slice by slice.
+"""Score distinct texts into table ``score_staging``, in commits of some minutes of work.
 
-Each slice is one Delta commit, so a night that is killed goes on after its last slices. Staging also
-keeps the model out of MERGE, which may read its source more than once.
+A killed run loses no more than its last commits. Staging also keeps the model out of the MERGE, which reads its rows
+more than once.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from pyspark import StorageLevel, inheritable_thread_target
-from pyspark.sql import DataFrame, Row
+from py4j.protocol import Py4JError
+from pyspark import inheritable_thread_target
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import Counters, scoring_udf, task_slots
-from ptec_udf.log import seconds_left, watched
-from ptec_udf.model.artifact import Artifact
-from ptec_udf.nightly.tasks import deal, scored_slice, slices_of
-from ptec_udf.warehouse.remote import describe_jobs, is_remote, off_its_tables, tasks_told
-from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.engine.result import ERROR, OK, TRUNCATED, WORKER_DIED
+from ptec_udf.engine.udf import scoring_udf
+from ptec_udf.log import logger, seconds_left, watched
+from ptec_udf.nightly.diff import read_by_key
+from ptec_udf.nightly.plan import ScoringRun
+from ptec_udf.nightly.reason import worker_died
+from ptec_udf.nightly.tasks import CommitCursor, TaskPlan, assign_tasks
+from ptec_udf.text.columns import text_hash
+from ptec_udf.warehouse import registry
 
-# While a slice is being committed, and its last tasks leave cores idle, the next one is scored.
-_SLICES_AT_ONCE = 2
 _FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
-
-_Score = Callable[[DataFrame, Row], DataFrame]
+_COMMITS_AT_ONCE = 2  # the next commit's tasks fill the slots that the last tasks of a commit leave idle
+_MAX_BROADCAST = 1_000_000  # hashes: about 100 MB in each executor
+_MAX_KILLERS = 5
 
 
 @dataclass(frozen=True)
 class Staged:
-    """What scoring did in this process: seconds and number of texts (earlier slices are not counted)."""
+    """What scoring did in this process: number of texts and seconds."""
 
     texts: int = 0
     seconds: float = 0.0
 
 
-def known_texts(warehouse: Warehouse, standing: DataFrame, *, model_id: str, run_id: str) -> DataFrame:
-    """Return what is already known of texts: text_hash, then the scored fields.
+def known_texts(run: ScoringRun, wanted: DataFrame, fields: Sequence[str] = _FIELDS) -> DataFrame:
+    """Return what is known of texts: text_hash and the scored fields, each text once.
 
-    Scores that stand, under this model or one that shares its logits, and staged ones serve alike: equal texts have
-    equal logits. A text that failed in another run is not known, since what failed there may pass here.
-    """
-    has_logits = F.col("logits").isNotNull()
-    usable = standing.where(has_logits).select("text_hash", *_FIELDS)
-    staged = warehouse.read("score_staging").where(F.col("model_id") == model_id)
-    staged = staged.where(has_logits | (F.col("run_id") == run_id)).select("text_hash", *_FIELDS)
-    # What failed in this run may have been scored in another one since.
-    best = F.max_by(F.struct(*_FIELDS), has_logits).alias("best")
-    return staged.unionByName(usable).groupBy("text_hash").agg(best).select("text_hash", "best.*")
-
-
-def forget_errors(warehouse: Warehouse, *, model_id: str, run_id: str) -> None:
-    """Remove texts that a run has staged without logits, so that it tries them again."""
-    of_run = (F.col("model_id") == F.lit(model_id)) & (F.col("run_id") == F.lit(run_id))
-    warehouse.delete("score_staging", of_run & F.col("logits").isNull())
-
-
-def fresh_texts(changes: DataFrame, known: DataFrame) -> DataFrame:
-    """Return what is to be scored: text_hash and text, each distinct text once.
+    Existing scores of models with the same logits and staged scores serve alike, since equal texts have equal logits.
+    A text that failed in another run is not known: it may succeed now.
 
     Args:
-        changes: rows of ``diff.marked``.
-        known: from ``known_texts``.
+        run: the run.
+        wanted: text_hash, each once; only these texts are looked up, so that no other logits are shuffled.
+        fields: of the result.
     """
-    wanted = changes.where(F.col("text").isNotNull()).select("text_hash", "text").dropDuplicates(["text_hash"])
-    return wanted.join(known.select("text_hash"), on="text_hash", how="left_anti")
+    has_logits = F.col("status").isin(OK, TRUNCATED)  # cheaper to read than logits
+    same_model = F.col("model_id").isin(registry.with_logits(run.warehouse, run.model_id))
+    scores = run.warehouse.read("scores", run.scores_version).where(same_model & has_logits)
+    staged = run.warehouse.read("score_staging").where(has_logits | (F.col("run_id") == run.run_id))
+    columns = [F.col(name) for name in ("text_hash", *fields)]
+    same_logits = F.col("logits_id") == run.logits_id
+    found = [frame.where(same_logits).select(*columns, has_logits.alias("has_logits")) for frame in (scores, staged)]
+    texts = wanted.select("text_hash")
+    if texts.count() <= _MAX_BROADCAST:
+        texts = F.broadcast(texts)
+    needed = found[0].unionByName(found[1]).join(texts, on="text_hash", how="left_semi")
+    best = F.max_by(F.struct(F.lit(True).alias("is_known"), *fields), "has_logits").alias("best")
+    return needed.groupBy("text_hash").agg(best).select("text_hash", *[f"best.{name}" for name in fields])
 
 
-def stage(
-    warehouse: Warehouse,
-    texts: DataFrame,
-    *,
-    artifact: Artifact,
-    engine: EngineConfig,
-    n_slices: int,
-    run_id: str,
-) -> Staged:
-    """Score texts into staging.
+def texts_to_score(run: ScoringRun, rows: DataFrame) -> DataFrame:
+    """Return the unknown texts, each once: text_hash, cost and the key of a company that has the text.
 
     Args:
-        warehouse: where staging is.
-        texts: text_hash and text, each hash once.
-        artifact: the model.
-        engine: arithmetic and batching.
-        n_slices: number of commits, of which a rerun does those that are missing. Where it is the same in a rerun,
-            and with it the number of slots and the arithmetic, a text meets the same others in its batch, and its
-            logits are equal to the last bit.
-        run_id: stands with every staged row.
+        run: the run.
+        rows: from ``diff.rows_to_write``.
     """
-    spark = warehouse.spark
-    most_tokens = artifact.manifest.max_tokens
-    dealt = deal(texts, n_slices=n_slices, n_slots=task_slots(spark), most_tokens=most_tokens)
-    dealt = off_its_tables(dealt).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        slices = slices_of(dealt)
-        if not slices:
-            return Staged()
-        counters, started = Counters.of(spark, most_tokens), time.monotonic()
-        in_tasks = None if is_remote(spark) else counters
-        tasks: dict[int, tuple[int, int]] = {}
-        score = _alone(warehouse, artifact, engine, in_tasks)
-        n_texts, whole = (sum(one[name] for one in slices) for name in ("texts", "cost"))
-
-        def write(one: Row) -> None:
-            describe_jobs(spark, f"ptec: slice {one['slice'] + 1} of {n_slices}")
-            origin = {"run_id": F.lit(run_id), "staged_at": F.current_timestamp()}
-            with tasks_told(spark, lambda ended, n_tasks: tasks.update({one["slice"] + 1: (ended, n_tasks)})):
-                warehouse.append("score_staging", score(dealt, one).withColumns(origin))
-            tasks.pop(one["slice"] + 1, None)
-            if in_tasks is None:
-                counters.texts.add(one["texts"])
-                counters.cost.add(one["cost"])
-
-        with watched(lambda seconds: _line(counters, n_texts, whole, seconds, dict(tasks))):
-            _in_turn(write, slices, inheritable_thread_target(spark))
-    finally:
-        dealt.unpersist()
-    return Staged(n_texts, time.monotonic() - started)
+    by_text = rows.where(F.col("cost").isNotNull()).groupBy("text_hash", "cost").agg(F.min("key").alias("key"))
+    return by_text.join(known_texts(run, by_text, ()), on="text_hash", how="left_anti")
 
 
-def _alone(warehouse: Warehouse, artifact: Artifact, engine: EngineConfig, counters: Counters | None) -> _Score:
-    """Return what scores a slice of dealt texts: text_hash, model_id and the scored fields."""
-    score = scoring_udf(warehouse.spark, artifact, engine, counters)
-    named = F.lit(artifact.model_id)
-    return lambda dealt, one: scored_slice(dealt, one, score("text")).withColumn("model_id", named)
+def read_texts(run: ScoringRun, texts: DataFrame, columns: Sequence[str] = ()) -> DataFrame:
+    """Read the texts of ``texts_to_score`` from the source: text_hash, text and ``columns``, each text once."""
+    names = ("text_hash", *columns)
+    rows = read_by_key(run, F.broadcast(texts), names)
+    return rows.where(F.col("text_hash") == text_hash("text")).select(*names, "text").dropDuplicates(["text_hash"])
 
 
-def _in_turn(
-    write: Callable[[Row], None],
-    slices: list[Row],
-    own: Callable[[Callable[[Row], None]], Callable[[Row], None]] = lambda write: write,
-) -> None:
-    """Write slices, some at once; after a failure those that have begun are ended, and no other is begun.
+def stage(run: ScoringRun, rows: DataFrame) -> Staged:
+    """Score the texts of rows of ``diff.stage_rows`` that are not known into staging."""
+    started, config = time.monotonic(), run.config.run
+    texts = texts_to_score(run, rows)
+    counts = {row["cost"]: row["count"] for row in texts.groupBy("cost").count().collect()}
+    plan = TaskPlan.of(counts, task_cost=config.tokens_per_second * config.task_seconds)
+    if not plan.n_texts:
+        return Staged()
+    logger.info(f"{plan.n_texts} texts to score, about {plan.total} tokens, in {plan.n_tasks} tasks")
+    seconds = config.commit_minutes * 60
+    cursor = CommitCursor(plan, seconds, min_cost=seconds * config.tokens_per_second)
+    scorer = _Scorer(run, scoring_udf(run.warehouse.spark, run.artifact, run.config.engine))
+    assigned = assign_tasks(texts, plan)
 
-    ``own`` is called for each slice: those that are written at once must not have Spark's local properties in common.
-    """
-    failed = threading.Event()
+    def score_commits() -> None:
+        while (tasks := cursor.take()) is not None:
+            in_range = assigned.where(F.col("task").between(tasks.start, tasks.stop - 1))
+            scorer.score_surviving(in_range.withColumn("task", F.col("task") - tasks.start), len(tasks))
+            cursor.done(tasks)
 
-    def write_unless_failed(one: Row) -> None:
-        if failed.is_set():
-            return
+    with watched(lambda elapsed: _progress(cursor, elapsed)):
+        _in_threads(run, score_commits, cursor.stop)
+    return Staged(plan.n_texts, time.monotonic() - started)
+
+
+def _in_threads(run: ScoringRun, action: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Call ``action`` in a few threads; after an error or Ctrl-C nothing new begins and running jobs are cancelled."""
+    spark = run.warehouse.spark
+
+    def tagged() -> None:
+        spark.addTag(run.run_id)
         try:
-            write(one)
-        except BaseException:
-            failed.set()
-            raise
+            action()
+        finally:
+            spark.removeTag(run.run_id)
 
-    with ThreadPoolExecutor(_SLICES_AT_ONCE) as pool:
-        for written in [pool.submit(own(write_unless_failed), one) for one in slices]:
-            written.result()
+    pool = ThreadPoolExecutor(_COMMITS_AT_ONCE)
+    try:
+        for done in [pool.submit(inheritable_thread_target(spark)(tagged)) for _ in range(_COMMITS_AT_ONCE)]:
+            done.result()
+    except BaseException:
+        stop()
+        spark.interruptTag(run.run_id)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _line(
-    counters: Counters, n_texts: int, whole: int, seconds: float, tasks: Mapping[int, tuple[int, int]]
-) -> tuple[float, str]:
-    """Say how far scoring is; by cost, since the longest texts come first. ``tasks`` are of slices that are begun."""
-    texts, tokens = counters.texts.value, counters.tokens.value
-    share = min(1.0, counters.cost.value / whole)
-    rates = f"{texts / seconds:.1f} texts/s" + (f", {tokens / seconds:.0f} tokens/s" if tokens else "")
-    begun = "".join(f"; slice {one}: {ended} of {n_tasks} tasks" for one, (ended, n_tasks) in sorted(tasks.items()))
-    left = seconds_left(share, seconds)
-    return share, f"texts scored: {texts} of {n_texts} ({share:.0%} of the work), {rates}, {left}{begun}"
+def _progress(cursor: CommitCursor, seconds: float) -> tuple[float, str]:
+    share = cursor.share_done
+    return share, f"scoring: {share:.0%} of {cursor.plan.n_texts} texts staged, {seconds_left(share, seconds)}"
+
+
+@dataclass
+class _Scorer:
+    """Scores texts and appends the result to staging."""
+
+    run: ScoringRun
+    udf: Callable[[str], Column]
+    n_killers: int = 0
+
+    def score(self, texts: DataFrame, n_tasks: int) -> None:
+        """Score texts with task and cost in one commit; those of a task are of like length."""
+        rows = read_texts(self.run, texts, ("task", "cost")).repartitionById(n_tasks, "task")
+        rows = rows.sortWithinPartitions(F.desc("cost"), "text_hash")
+        self._append(rows.select("text_hash", self.udf("text").alias("scored")).select("text_hash", "scored.*"))
+
+    def score_surviving(self, texts: DataFrame, n_tasks: int) -> None:
+        """Score texts; if a worker dies, halve them until the text that ends it is alone, and stage it as an error.
+
+        Raises:
+            PySparkException, Py4JError: if too many texts end their worker: then the texts are not the reason.
+        """
+        try:
+            self.score(texts, n_tasks)
+            return
+        except (PySparkException, Py4JError) as error:
+            if not worker_died(error):
+                raise
+            hashes = [row[0] for row in texts.select("text_hash").orderBy("text_hash").collect()]
+            if len(hashes) == 1:
+                self._stage_killer(hashes[0], error)
+                return
+        logger.warning(f"a worker died while it scored {len(hashes)} texts; scoring each half of them")
+        middle = F.col("text_hash") < F.lit(hashes[len(hashes) // 2])
+        for half in (texts.where(middle), texts.where(~middle)):
+            self.score_surviving(half, n_tasks)
+
+    def _stage_killer(self, hash_: str, error: Exception) -> None:
+        self.n_killers += 1
+        if self.n_killers > _MAX_KILLERS:
+            raise error
+        row = {"text_hash": hash_, "status": ERROR, "n_tokens": 0, "n_truncated": 0, "error": WORKER_DIED}
+        self._append(self.run.warehouse.spark.createDataFrame([row]))
+
+    def _append(self, rows: DataFrame) -> None:
+        origin = {"logits_id": F.lit(self.run.logits_id), "run_id": F.lit(self.run.run_id)}
+        self.run.warehouse.append("score_staging", rows.withColumns(origin | {"staged_at": F.current_timestamp()}))
+
+
+def clear_staging(run: ScoringRun) -> None:
+    """Remove what this run and ended runs with the same logits have staged, and what is too old for reuse."""
+    running = {row["run_id"] for row in run.history.rows if row["ended"] is None} - {run.run_id}
+    staged = run.warehouse.read("score_staging").groupBy("run_id", "logits_id")
+    days = F.datediff(F.current_timestamp(), F.max("staged_at")).alias("days")
+    removed = [
+        row["run_id"]
+        for row in staged.agg(days).collect()
+        if row["days"] > run.config.run.keep_staged_days
+        or (row["logits_id"] == run.logits_id and row["run_id"] not in running)
+    ]
+    run.warehouse.delete("score_staging", F.col("run_id").isin(removed))
+    run.warehouse.delete("diff_staging", ~F.col("run_id").isin([*running]))

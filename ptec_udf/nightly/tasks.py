@@ -1,59 +1,134 @@
-"""Deal texts to slices and tasks, so that tasks of a slice have equal work and texts of like length."""
+"""Cut scoring into tasks of equal work and commits of some minutes, by tokens and never by the number of slots."""
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Row, Window
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.udf import BYTES_PER_TOKEN
 
-# Many small tasks let fast cores take over work, and move the line of progress.
-_ROWS_OF_A_TASK = 512
-_TASKS_PER_SLOT = 2
+MAX_TASKS = 1500
+"""Each task writes one staging file."""
 
 
-def deal(texts: DataFrame, *, n_slices: int, n_slots: int, most_tokens: int | None) -> DataFrame:
-    """Deal texts to slices by their hash, and those of a slice to tasks of equal work and like length.
+def token_cost(max_tokens: int | None) -> Column:
+    """Return the expected tokens of column ``text``; null without a text.
 
     Args:
-        texts: text_hash and text, each hash once.
-        n_slices: number of slices.
-        n_slots: number of tasks that run at once.
-        most_tokens: of a text, that the model reads; None: all.
-
-    Returns:
-        The texts with slice, task (0 has the longest texts of the slice), and cost, by which work is equal.
+        max_tokens: tokens of a text that the model reads at most; None: all.
     """
-    # The hash is uniform, so its first digits deal texts evenly.
-    slice_of = F.pmod(F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("long"), F.lit(n_slices))
-    of_slice = Window.partitionBy("slice")
-    longest_first = of_slice.orderBy(F.desc("cost"), "text_hash").rowsBetween(Window.unboundedPreceding, 0)
-    n_tasks = F.greatest(F.lit(n_slots * _TASKS_PER_SLOT), F.ceil(F.count("*").over(of_slice) / _ROWS_OF_A_TASK))
-    # The middle of a text's work, so that the last one's task is below n_tasks.
-    share = (F.sum("cost").over(longest_first) - F.col("cost") / 2) / F.sum("cost").over(of_slice)
-    dealt = texts.withColumn("slice", slice_of).withColumn("cost", cost(most_tokens))
-    return dealt.withColumn("n_tasks", n_tasks.cast("int")).withColumn("task", F.floor(share * n_tasks).cast("int"))
+    n_tokens = F.ceil(F.octet_length("text") / BYTES_PER_TOKEN) + 1
+    return n_tokens if max_tokens is None else F.least(n_tokens, F.lit(max_tokens))
 
 
-def cost(most_tokens: int | None) -> Column:
-    """Say how much work a text is, as ``udf.cost_of`` does."""
-    n_bytes = F.octet_length("text").cast("long")
-    most = n_bytes if most_tokens is None else F.least(n_bytes, F.lit(most_tokens * BYTES_PER_TOKEN))
-    return most + F.lit(BYTES_PER_TOKEN)
+@dataclass(frozen=True)
+class TaskPlan:
+    """Tasks over texts in the order of their cost, the longest first.
+
+    Attributes:
+        counts: number of texts by cost, the highest cost first.
+        task_cost: tokens of a task.
+    """
+
+    counts: Mapping[int, int]
+    task_cost: float
+
+    @classmethod
+    def of(cls, counts: Mapping[int, int], *, task_cost: float, max_tasks: int = MAX_TASKS) -> TaskPlan:
+        """Plan tasks of ``task_cost`` tokens, or of more where these would be too many tasks."""
+        total = sum(cost * n for cost, n in counts.items())
+        return cls(dict(sorted(counts.items(), reverse=True)), max(task_cost, total / max_tasks))
+
+    @property
+    def n_texts(self) -> int:
+        """Number of texts."""
+        return sum(self.counts.values())
+
+    @property
+    def total(self) -> int:
+        """Tokens of all texts."""
+        return sum(cost * n for cost, n in self.counts.items())
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return math.ceil(self.total / self.task_cost)
+
+    def starts(self) -> list[tuple[int, int, int]]:
+        """Return (cost, tokens of all longer texts, tokens of the texts of this cost)."""
+        found, start = [], 0
+        for cost, n in self.counts.items():
+            found.append((cost, start, cost * n))
+            start += cost * n
+        return found
 
 
-def slices_of(dealt: DataFrame) -> list[Row]:
-    """Say of each slice of ``deal``: slice, n_tasks, texts, cost."""
-    sums = [F.count("*").alias("texts"), F.sum("cost").alias("cost")]
-    return dealt.groupBy("slice", "n_tasks").agg(*sums).orderBy("slice").collect()
+def assign_tasks(texts: DataFrame, plan: TaskPlan) -> DataFrame:
+    """Add ``task`` to texts: 0 has the longest texts, each has about ``plan.task_cost`` tokens.
+
+    Texts of equal cost are spread by their hash, which needs neither a sort nor a shuffle.
+
+    Args:
+        texts: text_hash and cost.
+        plan: from the same texts.
+    """
+    spark = texts.sparkSession
+    starts = spark.createDataFrame(plan.starts() or [(0, 0, 0)], "cost long, start long, span long")
+    share = F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("double") / float(2**32)
+    task = F.floor((F.col("start") + share * F.col("span")) / plan.task_cost).cast("int")
+    return texts.join(F.broadcast(starts), on="cost").withColumn("task", task).drop("start", "span")
 
 
-def scored_slice(dealt: DataFrame, one: Row, scored: Column) -> DataFrame:
-    """Score a slice of ``deal``, each task's texts in one order; return text_hash and what ``scored`` holds."""
-    return (
-        dealt.where(F.col("slice") == one["slice"])
-        .repartitionById(one["n_tasks"], "task")
-        .sortWithinPartitions(F.desc("cost"), "text_hash")
-        .select("text_hash", scored.alias("scored"))
-        .select("text_hash", "scored.*")
-    )
+@dataclass
+class CommitCursor:
+    """Hands out ranges of tasks, each for one commit; safe among threads.
+
+    The first commits have the work of one slot. Once a commit is done, the measured speed of the cluster sets the size.
+
+    Attributes:
+        plan: all tasks.
+        commit_seconds: scoring time of a commit.
+        min_cost: tokens of a commit at least.
+    """
+
+    plan: TaskPlan
+    commit_seconds: float
+    min_cost: float
+    clock: Callable[[], float] = time.monotonic
+    _next: int = 0
+    _done: float = 0.0
+    _started: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self) -> range | None:
+        """Return the tasks of the next commit; None if there is none."""
+        with self._lock:
+            if self._started is None:
+                self._started = self.clock()
+            if self._next >= self.plan.n_tasks:
+                return None
+            elapsed = max(self.clock() - self._started, 1e-3)
+            cost = max(self.min_cost, self._done / elapsed * self.commit_seconds)
+            begin, self._next = self._next, self._next + max(1, round(cost / self.plan.task_cost))
+            return range(begin, min(self._next, self.plan.n_tasks))
+
+    def done(self, tasks: range) -> None:
+        """Record that the tasks of a commit are staged."""
+        with self._lock:
+            self._done += len(tasks) * self.plan.task_cost
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        with self._lock:
+            self._next = self.plan.n_tasks
+
+    @property
+    def share_done(self) -> float:
+        """Share of the work that is staged, 0 to 1."""
+        return min(1.0, self._done / self.plan.total) if self.plan.total else 1.0

@@ -1,7 +1,6 @@
 """How long the next night will take: counted, and measured on some of its texts.
 
-What is to be scored is found as a night finds it. The estimate is kept in the table ``runs``, and the night's own
-row says beside its duration what was estimated.
+What is to be scored is found as a run finds it.
 """
 
 from __future__ import annotations
@@ -18,17 +17,13 @@ from ptec_udf.engine.udf import engine_settings, task_slots
 from ptec_udf.errors import PtecError
 from ptec_udf.log import logger
 from ptec_udf.nightly import diff
-from ptec_udf.nightly.plan import Night, check, nothing_to_do, pin_night, superseded
+from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, superseded
 from ptec_udf.nightly.reason import failures_of
-from ptec_udf.nightly.runs import ESTIMATE
-from ptec_udf.nightly.stage import fresh_texts
-from ptec_udf.nightly.tasks import cost
+from ptec_udf.nightly.stage import read_texts, texts_to_score
 from ptec_udf.preflight.memory import workers_memory
 from ptec_udf.preflight.timing import Pass, Rate, timed_passes
 from ptec_udf.warehouse.remote import is_remote
 from ptec_udf.warehouse.tables import Warehouse
-
-ESTIMATED = "estimated"
 
 # Measured on two cores: what a night takes beside reading, comparing and scoring, and for each company that it writes.
 _WRITING_SECONDS = 12.0
@@ -56,64 +51,60 @@ def estimate(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
     started = time.monotonic()
-    night = pin_night(warehouse, config)
-    if reason := nothing_to_do(night) or superseded(night):
+    run = pin_run(warehouse, config)
+    if reason := nothing_to_do(run) or superseded(run):
         logger.info(reason)
         return {"texts": 0, "companies": 0, "seconds": time.monotonic() - started, "reason": reason}
-    check(night)
+    check(run)
     if config.shadows:
         logger.info(f"shadows are not in it: {', '.join(config.shadows)}")
-    changes = night.changes().persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        with failures_of("estimate"):
-            found = _estimated(night, changes, started)
-    finally:
-        changes.unpersist()
-    _record(night, found["seconds"])
-    return found
+    with failures_of("estimate"):
+        return _estimated(run, started)
 
 
-def _estimated(night: Night, changes: DataFrame, started: float) -> dict[str, Any]:
+def _estimated(run: ScoringRun, started: float) -> dict[str, Any]:
     """Count what the night has to do, measure how fast it scores, and put both together."""
-    fates, _ = diff.count_fates(changes)
-    companies = sum(fates.get(fate, 0) for fate in (*diff.TO_WRITE, diff.GONE))
-    texts = fresh_texts(changes, night.known()).persist(StorageLevel.MEMORY_AND_DISK)
+    changes = diff.changes_of(run)
+    counts = diff.count_change_types(changes)
+    companies = sum(counts.get(change_type, 0) for change_type in diff.TO_WRITE)
+    texts = read_texts(run, texts_to_score(run, diff.rows_to_write(run, changes)), ("cost",))
+    texts = texts.persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        work = texts.agg(F.count("*").alias("texts"), F.sum(cost(night.artifact.manifest.max_tokens)).alias("cost"))
+        work = texts.agg(F.count("*").alias("texts"), F.sum("cost").alias("cost"))
         whole = work.collect()[0]
         reading = time.monotonic() - started
         logger.info(f"{companies} companies to write, {whole['texts']} texts to score")
-        passes = _passes(night, texts, whole)
+        passes = _passes(run, texts, whole)
     finally:
         texts.unpersist()
-    memory = workers_memory(night.warehouse.spark) if passes else None
+    memory = workers_memory(run.warehouse.spark) if passes else None
     rest = reading + (_WRITING_SECONDS + _WRITING_SECONDS_OF_A_ROW * companies if companies else 0.0)
     facts = {"companies": companies, "texts": whole["texts"]}
     own = {"each_worker": memory.each, "shared_by_a_host": memory.shared} if memory else None
-    return facts | _put_together(night, passes, whole["cost"] or 0, rest) | {"memory_mb": own}
+    return facts | _put_together(run, passes, whole["cost"] or 0, rest) | {"memory_mb": own}
 
 
-def _passes(night: Night, texts: DataFrame, whole: Row) -> list[Pass]:
+def _passes(run: ScoringRun, texts: DataFrame, whole: Row) -> list[Pass]:
     """Measure, and say each rate."""
     passes: list[Pass] = []
     if not whole["texts"]:
         return passes
     for one in timed_passes(
-        night.warehouse.spark,
+        run.warehouse.spark,
         texts,
         n_texts=whole["texts"],
-        artifact=night.artifact,
-        engine=night.config.engine,
-        seconds=night.config.estimate.seconds,
+        artifact=run.artifact,
+        engine=run.config.engine,
+        seconds=run.config.estimate.seconds,
     ):
         logger.info(f"{one.texts} texts in {one.seconds:.1f} s: {one.texts / one.seconds:.1f} texts/s")
         passes.append(one)
     return passes
 
 
-def _put_together(night: Night, passes: list[Pass], whole_cost: int, rest: float) -> dict[str, Any]:
+def _put_together(run: ScoringRun, passes: list[Pass], whole_cost: int, rest: float) -> dict[str, Any]:
     """Say how long the night takes; ``rest`` is what takes as long on any number of slots."""
-    spark = night.warehouse.spark
+    spark = run.warehouse.spark
     slots = task_slots(spark)
     if not passes:
         return {"seconds": rest, "slots": slots}
@@ -128,16 +119,7 @@ def _put_together(night: Night, passes: list[Pass], whole_cost: int, rest: float
         "scoring_seconds": scoring,
         "tokens": round(tokens),
         "tokens_per_second": tokens / scoring,
-        "dtype": engine_settings(spark, night.config.engine).dtype if night.artifact.manifest.backbone else None,
+        "dtype": engine_settings(spark, run.config.engine).dtype if run.artifact.manifest.backbone else None,
         "slots": slots,
         "seconds_by_slots": {str(n): scoring * slots / n + rest for n in sorted({*_SLOTS, slots})},
     }
-
-
-def _record(night: Night, seconds: float) -> None:
-    """Keep the estimate, for the night's row to name it."""
-    record = night.record
-    earlier = len(night.history.estimates_of(record.run_id))
-    record.run_id, record.command = f"{record.run_id}-{ESTIMATE}-{earlier + 1}", ESTIMATE
-    record.estimated_seconds = round(seconds, 1)
-    record.write(night.warehouse, ESTIMATED)

@@ -6,16 +6,18 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.result import WORKER_DIED
-from ptec_udf.nightly.plan import Night
+from ptec_udf.nightly.diff import key_column
+from ptec_udf.nightly.plan import ScoringRun
+from ptec_udf.text.columns import text_hash as hash_of
 
 
-def sample_texts(night: Night, *, rows: int, seed: int, longest: int = 0) -> list[str]:
+def sample_texts(run: ScoringRun, *, rows: int, seed: int, longest: int = 0) -> list[str]:
     """Draw distinct texts of the pinned source; the same ones each time, however Spark arranges its rows.
 
     Those that have killed a worker are left out: they would kill whoever scores them now.
 
     Args:
-        night: its source and the model's template make the texts. Keys without a text, or with several, have none.
+        run: its source and the model's template make the texts.
         rows: most texts that are drawn, by a hash.
         seed: another one draws others.
         longest: number of texts that are taken on top because no others have more characters.
@@ -23,9 +25,11 @@ def sample_texts(night: Night, *, rows: int, seed: int, longest: int = 0) -> lis
     Returns:
         Each text once, in the order of their hashes; empty where the source has no text.
     """
-    has_text = night.texts().where(F.col("key").isNotNull() & F.col("text").isNotNull())
-    deadly = night.standing().where(F.col("error") == WORKER_DIED).select("text_hash")
-    texts = has_text.select("text_hash", "text").dropDuplicates(["text_hash"]).join(deadly, "text_hash", "left_anti")
+    with_key = run.source_rows().where(key_column(run.config.source.key).isNotNull())
+    texts = with_key.select(run.text().alias("text")).where(F.col("text").isNotNull())
+    texts = texts.withColumn("text_hash", hash_of("text")).dropDuplicates(["text_hash"])
+    deadly = run.scores().where(F.col("error") == WORKER_DIED).select("text_hash")
+    texts = texts.join(deadly, "text_hash", "left_anti")
     drawn = _first(texts, F.xxhash64(F.lit(seed), "text_hash").asc(), rows)
     chosen = drawn.unionByName(_first(texts, F.length("text").desc(), longest)) if longest else drawn
     by_hash = {row["text_hash"]: row["text"] for row in chosen.collect()}

@@ -14,7 +14,6 @@ from pyspark.sql import functions as F
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.udf import Counters, scoring_udf, task_slots
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.nightly.tasks import deal, scored_slice, slices_of
 
 _PASSES = 5
 _MOST_GROWTH = 8.0  # of a pass over the one before, whose rate says the less the shorter it was
@@ -76,7 +75,7 @@ def timed_passes(
 
     Args:
         spark: the session.
-        texts: text_hash and text, each hash once; read several times.
+        texts: text_hash, text and cost, each hash once; read several times.
         n_texts: their number.
         artifact: the model.
         engine: arithmetic and batching.
@@ -108,16 +107,13 @@ def _drawn(texts: DataFrame, low: float, high: float) -> DataFrame:
 
 
 def _scored(spark: SparkSession, texts: DataFrame, artifact: Artifact, engine: EngineConfig) -> Pass | None:
-    """Score texts as one slice; None where there are none."""
-    most_tokens = artifact.manifest.max_tokens
-    dealt = deal(texts, n_slices=1, n_slots=task_slots(spark), most_tokens=most_tokens).persist()
-    try:
-        slices = slices_of(dealt)
-        if not slices:
-            return None
-        counters, started = Counters.of(spark, most_tokens), time.monotonic()
-        scored = scored_slice(dealt, slices[0], scoring_udf(spark, artifact, engine, counters)("text"))
-        scored.write.format("noop").mode("overwrite").save()
-        return Pass(slices[0]["texts"], slices[0]["cost"], counters.tokens.value, time.monotonic() - started)
-    finally:
-        dealt.unpersist()
+    """Score texts (text_hash, text, cost) in two tasks a slot; None where there are none."""
+    n_slots = task_slots(spark)
+    work = texts.agg(F.count("*").alias("texts"), F.sum("cost").alias("cost")).collect()[0]
+    if not work["texts"]:
+        return None
+    counters, started = Counters.of(spark, artifact.manifest.max_tokens), time.monotonic()
+    sorted_texts = texts.repartition(2 * n_slots, "text_hash").sortWithinPartitions(F.desc("cost"))
+    scored = sorted_texts.select(scoring_udf(spark, artifact, engine, counters)("text"))
+    scored.write.format("noop").mode("overwrite").save()
+    return Pass(work["texts"], work["cost"], counters.tokens.value, time.monotonic() - started)

@@ -17,7 +17,7 @@ from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import PtecError, SourceError
 from ptec_udf.log import logger, progress
-from ptec_udf.nightly.plan import Night, check, pin_night
+from ptec_udf.nightly.plan import ScoringRun, check, pin_run
 from ptec_udf.nightly.reason import failures_of
 from ptec_udf.preflight.arrangements import Arrangement, arrangements, score_in_driver, score_on_spark
 from ptec_udf.preflight.comparison import Compared, compare
@@ -44,14 +44,14 @@ def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     """
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
-    night = pin_night(warehouse, config)
-    check(night)
+    run = pin_run(warehouse, config)
+    check(run)
     with failures_of("verify"):
-        compared, without_scores = _compared(night)
+        compared, without_scores = _compared(run)
     return {
-        "model_id": night.artifact.model_id,
-        "source": night.source.name,
-        "source_version": night.source.version,
+        "model_id": run.artifact.model_id,
+        "source": run.source.name,
+        "source_version": run.source.version,
         "texts": compared[0].rows,
         "without_scores": without_scores,
         "passed": all(one.passed for one in compared),
@@ -59,46 +59,45 @@ def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     }
 
 
-def _compared(night: Night) -> tuple[list[Compared], int]:
+def _compared(run: ScoringRun) -> tuple[list[Compared], int]:
     """Score the sample alone and in all arrangements; count the texts that have no scores when they are alone."""
-    choice = night.config.verify
-    texts = sample_texts(night, rows=choice.rows, seed=choice.seed, longest=_LONGEST)
+    choice = run.config.verify
+    texts = sample_texts(run, rows=choice.rows, seed=choice.seed, longest=_LONGEST)
     if not texts:
-        raise SourceError(f"source {night.source.name!r} must have a text to verify with, and no key has one")
+        raise SourceError(f"source {run.source.name!r} must have a text to verify with, and no key has one")
     logger.info(
-        f"{len(texts)} texts of version {night.source.version} of {night.source.name}, "
-        f"model {night.artifact.model_id[:12]}"
+        f"{len(texts)} texts of version {run.source.version} of {run.source.name}, model {run.artifact.model_id[:12]}"
     )
-    alone = score_alone(night.artifact, texts)
+    alone = score_alone(run.artifact, texts)
     without = [text for text in alone if text.logits is None]
     if len(without) > _MOST_WITHOUT * len(texts):
         said = ", ".join(sorted({text.error or text.status for text in without}))
         raise PtecError(
             f"texts must have scores when they are alone, and {len(without)} of {len(texts)} have none: {said}"
         )
-    tried = {dtype: arrangements(night.config.engine, [text.n_tokens for text in alone], dtype) for dtype in _of(night)}
+    tried = {dtype: arrangements(run.config.engine, [text.n_tokens for text in alone], dtype) for dtype in _of(run)}
     with progress("arrangements", sum(map(len, tried.values()))) as step:
         compared = []
         for dtype, those in tried.items():
-            for one, found in _scored(night, texts, dtype, those):
-                compared.append(compare(one.name, dtype, alone, found, night.artifact.manifest))
+            for one, found in _scored(run, texts, dtype, those):
+                compared.append(compare(one.name, dtype, alone, found, run.artifact.manifest))
                 step(1)
     return compared, len(without)
 
 
-def _of(night: Night) -> Sequence[Dtype]:
+def _of(run: ScoringRun) -> Sequence[Dtype]:
     """Return the arithmetic that is tried: float32 alone without a backbone, and where nights compute in it alone."""
-    only = night.artifact.manifest.backbone is None or night.config.engine.dtype == "float32"
+    only = run.artifact.manifest.backbone is None or run.config.engine.dtype == "float32"
     return ("float32",) if only else ("float32", "bfloat16")
 
 
 def _scored(
-    night: Night, texts: Sequence[str], dtype: Dtype, tried: Sequence[Arrangement]
+    run: ScoringRun, texts: Sequence[str], dtype: Dtype, tried: Sequence[Arrangement]
 ) -> Iterator[tuple[Arrangement, list[ScoredText]]]:
     """Score the sample in each arrangement of one arithmetic, for which this process loads the model once."""
-    scorer, seed = load_scorer(night.artifact, dtype=getattr(torch, dtype)), night.config.verify.seed
+    scorer, seed = load_scorer(run.artifact, dtype=getattr(torch, dtype)), run.config.verify.seed
     for one in tried:
         if one.partitions is None:
             yield one, score_in_driver(scorer, texts, one, seed)
         else:
-            yield one, score_on_spark(night.warehouse.spark, night.artifact, texts, one, seed)
+            yield one, score_on_spark(run.warehouse.spark, run.artifact, texts, one, seed)

@@ -1,4 +1,4 @@
-"""What analysts say of labels of companies: the newest yes or no of each."""
+"""Corrections by analysts: the newest yes or no for each company and label."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ptec_udf.text.columns import clean
 
 
 def is_complete() -> Column:
-    """Whether a row of the table says something; who said it decides nothing."""
+    """Return whether a row of table ``corrections`` has all that a correction needs."""
     return reduce(and_, [F.col(name).isNotNull() for name in ("key", "label", "is_true", "at")])
 
 
 def newest_corrections(table: DataFrame) -> DataFrame:
-    """Return key, label and is_true, once each; of a yes and a no of one moment the yes counts.
+    """Return key, label and is_true, one row for each company and label.
 
-    Labels are compared as training cleans them.
+    Labels are cleaned as in training. Of a yes and a no at the same moment the yes wins.
     """
     newest = F.max(F.struct("at", "is_true")).alias("newest")
     cleaned = table.withColumn("label", clean(F.col("label"))).where(is_complete())
@@ -28,13 +28,13 @@ def newest_corrections(table: DataFrame) -> DataFrame:
 
 
 def corrections_by_company(table: DataFrame, labels: Sequence[str]) -> DataFrame:
-    """Return key and corrected, which holds a struct of label and is_true for each of ``labels`` that was corrected."""
+    """Return key and corrected: an array of (label, is_true) for each of ``labels`` that was corrected."""
     known = newest_corrections(table).where(F.col("label").isin(*labels))
-    each = F.sort_array(F.collect_list(F.struct("label", "is_true")))
-    return known.groupBy("key").agg(each.alias("corrected"))
+    pairs = F.sort_array(F.collect_list(F.struct("label", "is_true")))
+    return known.groupBy("key").agg(pairs.alias("corrected"))
 
 
-def said(corrected: Column, label: Column) -> Column:
-    """Say whether a company has a label by its corrections; null where there is none of this label."""
+def correction_of(corrected: Column, label: Column) -> Column:
+    """Return whether a company has a label by its corrections; null without a correction of this label."""
     of_label = F.filter(corrected, lambda one: one["label"] == label)
     return F.try_element_at(F.transform(of_label, lambda one: one["is_true"]), F.lit(1))

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from ptec_udf.errors import RegistryError, collect_errors
 from ptec_udf.log import logger
-from ptec_udf.model.artifact import Artifact, load_artifact
+from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registered
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -104,10 +104,11 @@ def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]
     return [row.name for row in rows], [row.threshold for row in rows]
 
 
-def with_logits(warehouse: Warehouse, artifact: Artifact) -> list[str]:
-    """Ids of the registered models that give texts the same logits as a model, and its own."""
-    rows = warehouse.read("models").where(F.col("logits_id") == F.lit(artifact.logits_id)).select("model_id").collect()
-    return sorted({artifact.model_id, *(row.model_id for row in rows)})
+def with_logits(warehouse: Warehouse, model_id: str) -> list[str]:
+    """Return the ids of the registered models that give texts the same logits as a model, its own among them."""
+    rows = warehouse.read("models").select("model_id", "logits_id").collect()
+    logits_id = next((row.logits_id for row in rows if row.model_id == model_id), None)
+    return sorted({model_id, *(row.model_id for row in rows if row.logits_id == logits_id)})
 
 
 def promote(

@@ -1,4 +1,4 @@
-"""Writing again what another writer was in the way of."""
+"""Retry a Delta commit that lost against another writer."""
 
 from __future__ import annotations
 
@@ -7,60 +7,59 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from delta import exceptions as conflicts
+from delta import exceptions as delta_errors
 
+from ptec_udf.errors import ConflictError
 from ptec_udf.log import logger
 
-# All eight: in Python the others are not subclasses of the first, as they are in the JVM.
+# All of them: in Python they are not subclasses of the first, as they are in the JVM.
 _CONFLICTS: tuple[type[Exception], ...] = (
-    conflicts.DeltaConcurrentModificationException,
-    conflicts.ConcurrentWriteException,
-    conflicts.MetadataChangedException,
-    conflicts.ProtocolChangedException,
-    conflicts.ConcurrentAppendException,
-    conflicts.ConcurrentDeleteReadException,
-    conflicts.ConcurrentDeleteDeleteException,
-    conflicts.ConcurrentTransactionException,
+    delta_errors.DeltaConcurrentModificationException,
+    delta_errors.ConcurrentWriteException,
+    delta_errors.MetadataChangedException,
+    delta_errors.ProtocolChangedException,
+    delta_errors.ConcurrentAppendException,
+    delta_errors.ConcurrentDeleteReadException,
+    delta_errors.ConcurrentDeleteDeleteException,
+    delta_errors.ConcurrentTransactionException,
+    ConflictError,
 )
-
 _FIRST_WAIT_S = 2.0
+_MAX_ATTEMPTS = 6
 
 ResultT = TypeVar("ResultT")
 
 
-def _is_conflict(error: Exception) -> bool:
-    """Tell whether another writer was in the way of a commit."""
+def is_conflict(error: Exception) -> bool:
+    """Return whether a commit lost against another writer."""
     return isinstance(error, _CONFLICTS)
 
 
 def with_retries(
     action: Callable[[], ResultT],
-    attempts: int = 5,
+    *,
+    max_attempts: int = _MAX_ATTEMPTS,
     sleep: Callable[[float], None] = time.sleep,
-    in_the_way: Callable[[Exception], bool] = _is_conflict,
+    retry_if: Callable[[Exception], bool] = is_conflict,
 ) -> ResultT:
-    """Call ``action`` until no other writer is in its way, at most ``attempts`` times.
-
-    The wait doubles each time and is spread by chance, or two writers would meet again. ``action`` must
-    read afresh what it depends on.
+    """Call ``action`` until it succeeds, with exponential back-off and jitter.
 
     Args:
-        action: reads and writes; called from its beginning each time.
-        attempts: most calls.
+        action: reads what it depends on and writes; called from its beginning each time.
+        max_attempts: number of calls at most.
         sleep: waits for seconds.
-        in_the_way: tells by an error whether another writer was.
+        retry_if: decides by the error whether another call may succeed.
 
     Raises:
-        Exception: the conflict of the last call, or what is none.
+        Exception: the error of the last call, or the first one that ``retry_if`` refuses.
     """
-    for attempt in range(1, attempts):
+    for attempt in range(1, max_attempts):
         try:
             return action()
         except Exception as error:
-            if not in_the_way(error):
+            if not retry_if(error):
                 raise
-            logger.info(
-                f"another writer was in the way ({type(error).__name__}); trying again, {attempt} of {attempts - 1}"
-            )
-            sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+            logger.info(f"conflict with another writer ({type(error).__name__}); retry {attempt} of {max_attempts - 1}")
+        # Two writers that wait equally long meet again.
+        sleep(_FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
     return action()

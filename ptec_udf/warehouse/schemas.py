@@ -1,4 +1,4 @@
-"""Names, columns and types of our tables, each in one place; a comment says what one element is."""
+"""Names, columns and types of all tables; the comment describes one value."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pyspark.sql import types as T
 
 _STRING, _INT, _LONG = T.StringType(), T.IntegerType(), T.LongType()
 _FLOAT, _DOUBLE, _TIMESTAMP = T.FloatType(), T.DoubleType(), T.TimestampType()
+_CORRECTED = T.ArrayType(T.StructType([T.StructField("label", _STRING), T.StructField("is_true", T.BooleanType())]))
 
 
 def _table(*columns: tuple[str, T.DataType, str]) -> T.StructType:
@@ -102,96 +103,90 @@ EVALUATIONS = _table(
 
 SCORES = _table(
     ("key", _STRING, "company"),
-    ("model_id", _STRING, "model that scored"),
-    ("text_hash", _STRING, "hash of the text that was scored; null where there is none"),
-    ("status", _STRING, "ok, truncated (too long, so not all of it was read), empty (no text) or error"),
-    ("n_tokens", _INT, "tokens of the text that were read"),
+    ("model_id", _STRING, "model"),
+    ("text_hash", _STRING, "SHA-256 of the scored text; null without a text"),
+    ("status", _STRING, "ok, truncated (the text was cut), empty (no text) or error"),
+    ("n_tokens", _INT, "tokens of the text that the model read"),
     ("n_truncated", _INT, "tokens that were cut off"),
-    ("error", _STRING, "why there is no score; never holds the text"),
-    ("logits", T.ArrayType(_FLOAT), "one raw score a label, in the model's order"),
-    ("probabilities", T.ArrayType(_FLOAT), "one calibrated probability a label, in the model's order"),
-    ("labels", T.ArrayType(_STRING), "labels whose probability is at or over their threshold, corrections applied"),
-    ("source_id", _STRING, "identity of the source table"),
-    ("source_version", _LONG, "source version in which the text was read"),
+    ("error", _STRING, "why there is no score; never contains the text"),
+    ("logits_id", _STRING, "model content and dtype that give a text these logits"),
+    ("logits", T.ArrayType(_FLOAT), "raw score of each label, in the model's order"),
+    ("probabilities", T.ArrayType(_FLOAT), "calibrated probability of each label, in the model's order"),
+    ("labels", T.ArrayType(_STRING), "labels at or over their threshold, corrections applied"),
+    ("source_id", _STRING, "identity of the source"),
+    ("source_version", _LONG, "source version in which the text was read; null if the source keeps no versions"),
     ("run_id", _STRING, "run that wrote the row"),
-    ("scored_at", _TIMESTAMP, "begin of the run that wrote it"),
-    ("removed_in", _LONG, "source version in which the company was found gone; null while it is there"),
-    (
-        "corrected",
-        T.ArrayType(T.StructType([T.StructField("label", _STRING), T.StructField("is_true", T.BooleanType())])),
-        "labels of the model that analysts corrected, and whether the company has them; labels holds those that it has",
-    ),
-    ("language", _STRING, "language of the text, roughly; other: not told; null: no text, or not looked at yet"),
+    ("scored_at", _TIMESTAMP, "start of the run that wrote the row"),
+    ("removed_in", _LONG, "source version in which the company was missing; null while it is in the source"),
+    ("corrected", _CORRECTED, "labels that analysts corrected, and whether the company has them"),
 )
 
 SCORE_STAGING = _table(
-    ("model_id", _STRING, "model that scored"),
-    ("text_hash", _STRING, "hash of the text that was scored"),
+    ("logits_id", _STRING, "model content and dtype that give a text these logits"),
+    ("run_id", _STRING, "run that scored the text"),
+    ("text_hash", _STRING, "SHA-256 of the text"),
     ("status", _STRING, "ok, truncated, empty or error"),
-    ("n_tokens", _INT, "tokens of the text that were read"),
+    ("n_tokens", _INT, "tokens of the text that the model read"),
     ("n_truncated", _INT, "tokens that were cut off"),
-    ("error", _STRING, "why there is no score; never holds the text"),
-    ("logits", T.ArrayType(_FLOAT), "one raw score a label, in the model's order"),
-    ("batch_positions", _INT, "text positions that the row took in its batch, padding included"),
-    ("run_id", _STRING, "run that scored"),
-    ("staged_at", _TIMESTAMP, "moment of scoring"),
+    ("error", _STRING, "why there is no score; never contains the text"),
+    ("logits", T.ArrayType(_FLOAT), "raw score of each label, in the model's order"),
+    ("batch_positions", _INT, "positions that the text took in its batch, padding included"),
+    ("staged_at", _TIMESTAMP, "start of the job that scored the text"),
+)
+
+DIFF_STAGING = _table(
+    ("run_id", _STRING, "run"),
+    ("key", _STRING, "company that the run writes"),
+    ("change_type", _STRING, "new, text, source, retry, corrected or removed"),
+    ("text_hash", _STRING, "SHA-256 of the text; null without a text"),
+    ("cost", _LONG, "expected tokens of the text; null without a text to score"),
+    ("is_ambiguous", T.BooleanType(), "whether the source has the key with several texts"),
+    ("had_error", T.BooleanType(), "whether the same text failed in an earlier run"),
+    ("corrected", _CORRECTED, "labels that analysts corrected, and whether the company has them"),
 )
 
 SCORE_CHANGES = _table(
-    ("run_id", _STRING, "run that found the change"),
+    ("run_id", _STRING, "run that made the change"),
     ("model_id", _STRING, "model of the new score"),
-    ("previous_model_id", _STRING, "model that was compared with; of a new company too"),
+    ("previous_model_id", _STRING, "model of the old score"),
     ("key", _STRING, "company"),
-    ("label", _STRING, "label entered or left"),
-    ("entered", T.BooleanType(), "true: the company has the label now; false: it lost it"),
-    ("old_probability", _FLOAT, "null if there was no score"),
-    ("new_probability", _FLOAT, "null if there is no score any more"),
-    ("old_threshold", _FLOAT, "null if the label was not known"),
-    ("new_threshold", _FLOAT, "null if the label is not known any more"),
-    ("reason", _STRING, "text, model, threshold (same logits, judged otherwise), correction, new or removed"),
-    ("source_id", _STRING, "identity of the source table"),
-    ("source_version", _LONG, "source version in which the change was seen"),
-    ("changed_at", _TIMESTAMP, "begin of the run that wrote it"),
+    ("label", _STRING, "label that the company entered or left"),
+    ("entered", T.BooleanType(), "true: the company has the label now; false: it had it before"),
+    ("old_probability", _FLOAT, "null without an old score"),
+    ("new_probability", _FLOAT, "null without a new score"),
+    ("old_threshold", _FLOAT, "null if the old model lacks the label"),
+    ("new_threshold", _FLOAT, "null if the new model lacks the label"),
+    ("reason", _STRING, "text, model, threshold, correction, new or removed"),
+    ("source_id", _STRING, "identity of the source"),
+    ("source_version", _LONG, "source version of the run"),
+    ("changed_at", _TIMESTAMP, "start of the run"),
 )
 
 RUNS = _table(
-    ("run_id", _STRING, "run"),
+    ("run_id", _STRING, "run: hash of model, source, version and columns, then the number of the attempt"),
     ("command", _STRING, "command, for instance score"),
     ("config", _STRING, "configuration as JSON"),
-    ("source_id", _STRING, "identity of the source table"),
-    ("source_name", _STRING, "name or path of the source table"),
-    ("source_version", _LONG, "source version that was read"),
-    (
-        "source_fingerprint",
-        _STRING,
-        "Delta's own id of the table, hash of the files of a Parquet folder, null of a view",
-    ),
-    ("text_id", _STRING, "hash of template and column names: what a text is made of"),
+    ("source_id", _STRING, "identity of the source"),
+    ("source_name", _STRING, "name or path of the source"),
+    ("source_version", _LONG, "source version that was read; null if the source keeps no versions"),
+    ("table_id", _STRING, "Delta's own id of the source; it changes when the table is replaced in place"),
+    ("text_id", _STRING, "hash of template, columns and key: how a text is made"),
     ("model_id", _STRING, "model"),
-    ("alias", _STRING, "alias that chose the model; null if it was named by id"),
+    ("alias", _STRING, "alias that chose the model; null if the model was named by id"),
     ("counts", T.MapType(_STRING, _LONG), "companies by status"),
-    ("skipped", _LONG, "companies left as they were"),
+    ("skipped", _LONG, "companies left unchanged"),
     ("reused", _LONG, "companies whose text had a score already"),
-    ("tokens", _LONG, "tokens read by the model"),
-    ("padding", _DOUBLE, "share of the model's text positions that were padding, 0 to 1"),
+    ("tokens", _LONG, "tokens that the model read"),
+    ("padding", _DOUBLE, "share of the model's positions that were padding, 0 to 1"),
     ("rows_per_second", _DOUBLE, "texts scored per second of scoring"),
-    ("started", _TIMESTAMP, "begin"),
-    ("ended", _TIMESTAMP, "end"),
-    ("outcome", _STRING, "done, nothing_to_do, superseded, skipped, failed or estimated"),
-    ("error", _STRING, "why it failed or was skipped; null otherwise"),
-    (
-        "dtype",
-        _STRING,
-        "arithmetic of the backbone, float32 or bfloat16; null without a backbone, or where nothing written has a text",
-    ),
-    (
-        "estimated_seconds",
-        _DOUBLE,
-        "what ptec estimate says, or said of this night; null if it was not asked",
-    ),
-    ("corrections_version", _LONG, "version of the table corrections that was applied; null if there may be more"),
-    ("drifted", T.ArrayType(_STRING), "what drifted over its limit, the farthest first; null if that was not measured"),
-    ("retrain", T.BooleanType(), "whether drift says that it is time to train again; null if it was not measured"),
+    ("started", _TIMESTAMP, "start"),
+    ("ended", _TIMESTAMP, "end; null while the run is running"),
+    ("outcome", _STRING, "running, done, nothing_to_do, superseded, failed or interrupted"),
+    ("error", _STRING, "why the run failed"),
+    ("dtype", _STRING, "dtype of the backbone, float32 or bfloat16; null if no text was to be scored"),
+    ("corrections_version", _LONG, "version of table corrections that was applied"),
+    ("drifted", T.ArrayType(_STRING), "what drifted over its limit, the farthest first; null if not measured"),
+    ("retrain", T.BooleanType(), "whether drift says that it is time to retrain; null if not measured"),
 )
 
 DRIFT = _table(
@@ -215,14 +210,6 @@ DRIFT = _table(
     ("measured_at", _TIMESTAMP, "begin of the run"),
 )
 
-HOLDS = _table(
-    ("model_id", _STRING, "model whose scores are being written, or alias and its name"),
-    ("run_id", _STRING, "run at work"),
-    ("holder", _STRING, "what tells its process, and its place there, from all others"),
-    ("since", _TIMESTAMP, "begin"),
-    ("until", _TIMESTAMP, "moment at which the hold ends unless it is kept up"),
-)
-
 CORRECTIONS = _table(
     ("key", _STRING, "company"),
     ("label", _STRING, "label as the taxonomy spells it"),
@@ -239,46 +226,34 @@ SCHEMAS: dict[str, T.StructType] = {
     "evaluations": EVALUATIONS,
     "scores": SCORES,
     "score_staging": SCORE_STAGING,
+    "diff_staging": DIFF_STAGING,
     "score_changes": SCORE_CHANGES,
     "runs": RUNS,
     "drift": DRIFT,
     "corrections": CORRECTIONS,
-    "holds": HOLDS,
 }
 
-PARTITIONED_BY: dict[str, tuple[str, ...]] = {table: ("model_id",) for table in ("scores", "score_staging", "holds")}
-"""So that runs of other models are not in each other's way."""
-
-ADDED: dict[str, tuple[str, ...]] = {
-    "scores": ("corrected", "language"),
-    "runs": ("dtype", "estimated_seconds", "corrections_version", "drifted", "retrain"),
+PARTITIONED_BY: dict[str, tuple[str, ...]] = {
+    "scores": ("model_id",),
+    "score_staging": ("logits_id", "run_id"),
+    "diff_staging": ("run_id",),
 }
-"""Columns that tables of earlier releases lack, and get; null, which they may hold, stands in rows that are there."""
+"""Partitions keep runs of different models out of each other's conflict checks."""
 
 
-def columns_to_add(table: str, found: T.StructType) -> T.StructType:
-    """Return the columns that an existing table of an earlier release lacks and is to get."""
-    return T.StructType([SCHEMAS[table][name] for name in ADDED.get(table, ()) if name not in found.names])
-
-
-def schema_faults(table: str, found: T.StructType) -> list[str]:
-    """Compare an existing table with its schema; extra columns are fine.
+def schema_errors(table: str, found: T.StructType) -> list[str]:
+    """Compare an existing table with its schema; additional columns are allowed.
 
     Returns:
         One sentence for each missing column and each wrong type.
     """
     types = {field.name: field.dataType.simpleString() for field in found.fields}
-    faults = []
+    errors = []
     for field in SCHEMAS[table].fields:
-        wanted, kind = field.dataType.simpleString(), types.get(field.name)
-        if kind is None:
-            faults.append(
-                f"table {table}: column {field.name} ({wanted}) is missing; add it: "
-                f"ALTER TABLE {table} ADD COLUMN {field.name} {wanted}"
-            )
-        elif kind != wanted:
-            faults.append(
-                f"table {table}: column {field.name} must be {wanted}, was {kind}; "
+        expected, actual = field.dataType.simpleString(), types.get(field.name)
+        if actual != expected:
+            errors.append(
+                f"table {table}: column {field.name} must be {expected}, was {actual or 'missing'}; "
                 "move the table away, or set warehouse.database to another name"
             )
-    return faults
+    return errors

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import SourceConfig
@@ -39,7 +38,7 @@ class PinnedSource:
         kind: what it is.
         source_id: Delta's table id, where the table was replaced in place the one that runs know it by; for a view or
             Parquet a hash of the definition or location.
-        version: Delta version; for a view or Parquet a counter of our own.
+        version: Delta version; 0 for a view or Parquet.
         fingerprint: Delta's own id of the table at the version; of a Parquet folder a hash of its files' names, sizes
             and times; None for a view.
         table: quoted table name; None for a path.
@@ -155,7 +154,7 @@ def _by_name(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | N
     kind = spark.catalog.getTable(table).tableType
     if kind in ("VIEW", "TEMPORARY"):
         source_id = _hash(_definition(spark, table))
-        return PinnedSource(name, "view", source_id, _count(warehouse, source_id, None), table=table)
+        return PinnedSource(name, "view", source_id, 0, table=table)
     try:
         log = DeltaLog(spark, table)
     except AnalysisException:
@@ -181,7 +180,7 @@ def _by_path(spark: SparkSession, config: SourceConfig, warehouse: Warehouse | N
     if not any(file.endswith((".parquet", ".parq")) for file, _, _ in found):
         raise SourceError(f"source.path must hold a Delta or Parquet table, and {name!r} holds neither")
     source_id, fingerprint = _hash(qualified(spark, name)), _hash(repr(sorted(found)))
-    return PinnedSource(name, "parquet", source_id, _count(warehouse, source_id, fingerprint), fingerprint, path=name)
+    return PinnedSource(name, "parquet", source_id, 0, fingerprint, path=name)
 
 
 def _delta_version(
@@ -229,29 +228,6 @@ def _definition(spark: SparkSession, table: str) -> str:
     told = {str(row.col_name): str(row.data_type) for row in rows}
     text = told.get("View Text")
     return table if text is None else f"{told.get('View Catalog and Namespace')}|{text}"
-
-
-def _count(warehouse: Warehouse | None, source_id: str, fingerprint: str | None) -> int:
-    """Version of a source that has none: the highest of runs, if all of these saw the same files, or one more.
-
-    Files that were put back count anew: their rows must replace those of the files between.
-    """
-    if warehouse is None:
-        return 0
-    seen = (
-        warehouse.read("runs")
-        .where((F.col("source_id") == F.lit(source_id)) & F.col("source_version").isNotNull())
-        .where(~F.col("command").eqNullSafe("estimate"))  # which has read a version and written no scores of it
-        .groupBy("source_fingerprint")
-        .agg(F.max("source_version").alias("version"))
-        .collect()
-    )
-    if not seen:
-        return 0
-    last = max(int(row.version) for row in seen)
-    # Runs at the same time may have counted alike and seen different files.
-    files = {row.source_fingerprint for row in seen if row.version == last}
-    return last if files == {fingerprint} != {None} else last + 1
 
 
 def _hash(text: str) -> str:

@@ -1,35 +1,46 @@
-"""The only reader and writer of our Delta tables, once they are created."""
+"""The only reader and writer of the Delta tables of this package."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.log import logger
 from ptec_udf.text.columns import quote
-from ptec_udf.warehouse.creation import create_table
 from ptec_udf.warehouse.remote import DeltaLog
-from ptec_udf.warehouse.retries import with_retries
-from ptec_udf.warehouse.schemas import SCHEMAS, columns_to_add, schema_faults
+from ptec_udf.warehouse.retries import is_conflict, with_retries
+from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, schema_errors
 from ptec_udf.warehouse.session import make_database
 
 _NEW = "new_rows"
-"""Name of what is merged, which no table of ours has."""
+"""Alias of the rows that a MERGE writes; no table has this name."""
+
+_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+# Readers other than Spark refuse deletion vectors and v2 checkpoints, and read nulls from mapped columns.
+_PROPERTIES = {
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+    "delta.checkpointPolicy": "classic",
+}
+# Delta's conditions when two processes create the same table.
+_CREATED_MEANWHILE = ("DELTA_TABLE_ALREADY_EXISTS", "DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION")
+_REMOVED = ("source_id", "source_version", "run_id", "scored_at", "removed_in")
+"""Columns that change when a company leaves the source; its last scores are kept."""
 
 
 class Warehouse:
-    """Our tables in one database.
+    """The tables of one database.
 
     Attributes:
         spark: the session.
-        database: name of the database, ``[A-Za-z0-9_]+``.
+        database: name of the database, ``schema`` or ``catalog.schema``.
     """
 
     def __init__(self, spark: SparkSession, database: str = "ptec") -> None:
@@ -38,44 +49,40 @@ class Warehouse:
         self._logs: dict[str, DeltaLog] = {}
 
     def ensure(self) -> None:
-        """Create what is missing, check what is there, and add what an earlier release did not have.
+        """Create missing tables and check the schemas of existing ones.
 
         Raises:
-            ConfigError: if existing tables lack other columns or have wrong types; names them all.
+            ConfigError: if existing tables lack columns or have other types; names them all.
         """
         make_database(self.spark, self.database)
-        faults, to_add = [], {}
+        errors = []
         for table in SCHEMAS:
-            if self.spark.catalog.tableExists(self.name(table)):
-                found = self.spark.table(self.name(table)).schema
-                to_add[table] = columns_to_add(table, found)
-                faults += schema_faults(table, T.StructType([*found.fields, *to_add[table].fields]))
-            else:
-                create_table(self.spark, self.database, table)
-        if faults:
-            raise ConfigError([f"database {self.database}: {fault}" for fault in faults])
-        for table in [table for table, columns in to_add.items() if columns.fields]:
-            with_retries(partial(self._add, table))
+            if not self.spark.catalog.tableExists(self.name(table)):
+                with_retries(partial(self._create, table), retry_if=_is_creation_race)
+            errors += schema_errors(table, self.spark.table(self.name(table)).schema)
+        if errors:
+            raise ConfigError([f"database {self.database}: {error}" for error in errors])
 
     def name(self, table: str) -> str:
-        """Quoted name of a table or view of ours, database included."""
-        return quote(self.database, table)
+        """Return the quoted name of a table or view, database included."""
+        return quote(*self.database.split("."), table)
 
     def version(self, table: str) -> int:
-        """Newest Delta version of a table of ours; reads the log only."""
+        """Return the newest Delta version of a table; reads the log only."""
         if table not in self._logs:
             self._logs[table] = DeltaLog(self.spark, self.name(table))
         return self._logs[table].version()
 
-    def read(self, table: str, version: int | None = None) -> DataFrame:
-        """Read a table at a version; a frame that is not pinned changes with every commit.
+    def version_of_run(self, table: str, run_id: str) -> int | None:
+        """Return the version that a run committed, by the commit's user metadata; None without one."""
+        history = self.spark.sql(f"DESCRIBE HISTORY {self.name(table)}")
+        row = history.where(F.col("userMetadata") == F.lit(run_id)).agg(F.max("version")).first()
+        return None if row is None else row[0]
 
-        Args:
-            table: one of ours.
-            version: Delta version; None takes the newest at this call.
-        """
-        at = self.version(table) if version is None else version
-        return self.spark.read.option("versionAsOf", at).table(self.name(table))
+    def read(self, table: str, version: int | None = None) -> DataFrame:
+        """Read a table at a version; None pins the newest version at this call."""
+        pinned = self.version(table) if version is None else version
+        return self.spark.read.option("versionAsOf", pinned).table(self.name(table))
 
     def append(self, table: str, df: DataFrame) -> None:
         """Append rows; columns that ``df`` lacks become null."""
@@ -83,119 +90,114 @@ class Warehouse:
         with_retries(lambda: rows.writeTo(self.name(table)).append())
 
     def append_rows(self, table: str, rows: list[dict[str, Any]]) -> None:
-        """Append rows given as dictionaries by column; a column left out becomes null."""
+        """Append rows given as dictionaries by column; a missing column becomes null."""
         self.append(table, self._frame(table, rows))
 
     def replace_run(self, table: str, df: DataFrame, run_id: str) -> None:
-        """Write one run's rows in place of those that the same run wrote before."""
+        """Replace the rows of one run."""
         self._replace(table, df, F.col("run_id") == F.lit(run_id))
 
     def replace_run_rows(self, table: str, rows: list[dict[str, Any]], run_id: str) -> None:
-        """Write one run's rows, given as dictionaries, in place of those that the same run wrote before."""
+        """Replace the rows of one run by rows given as dictionaries."""
         self.replace_run(table, self._frame(table, rows), run_id)
 
     def replace_model(self, table: str, rows: list[dict[str, Any]], model_id: str) -> None:
-        """Write one model's rows, given as dictionaries, in place of those that are there."""
+        """Replace the rows of one model by rows given as dictionaries."""
         self._replace(table, self._frame(table, rows), F.col("model_id") == F.lit(model_id))
 
-    def delete_staged(self, model_id: str, run_id: str, before: datetime | None = None) -> None:
-        """Remove scores that a run staged for its model, and those that any run staged for it before a time."""
-        is_over = F.col("run_id") == F.lit(run_id)
-        if before is not None:
-            is_over |= F.col("staged_at") < F.lit(before)
-        self.delete("score_staging", (F.col("model_id") == F.lit(model_id)) & is_over)
+    def merge_scores(self, df: DataFrame, *, model_id: str, run_id: str, accept_new_source: bool = False) -> None:
+        """Write scores in one commit that carries ``run_id`` as user metadata.
 
-    def delete_left(self, model_id: str, before: datetime) -> None:
-        """Remove what runs have staged that staged nothing since a time, but of other models that are being scored."""
-        # Who is at work stages on, and counts on what killed runs of its model have staged.
-        is_at_work = (F.col("until") > F.current_timestamp()) & (F.col("model_id") != F.lit(model_id))
-        runs = self.read("score_staging").join(self.read("holds").where(is_at_work), on="model_id", how="left_anti")
-        last = runs.groupBy("model_id", "run_id").agg(F.max("staged_at").alias("last"))
-        for row in last.where(F.col("last") < F.lit(before)).collect():
-            self.delete_staged(row["model_id"], row["run_id"])
-
-    def merge_scores(self, df: DataFrame, model_id: str, accept_new_source: bool = False) -> None:
-        """Write new scores, or old rows with ``removed_in`` set, over those of the same company and model.
-
-        A row that is there is replaced only by one of an equal or newer version of the same source. Delta
-        reads ``df`` twice: it must not hold a UDF. Wrap reading and merging together in ``with_retries``.
+        A row is replaced only by a row of an equal or newer version of the same source. A row with ``removed_in``
+        marks a company that left the source. Delta reads ``df`` twice: it must not contain a UDF.
 
         Args:
-            df: columns of ``scores``; at most one row a company; ``model_id`` is set here.
+            df: columns of ``scores``, at most one row a company.
             model_id: the partition that is written.
-            accept_new_source: also replace rows of another source, whatever their version.
+            run_id: the run.
+            accept_new_source: replace rows of another source too, whatever their version.
         """
         rows = self._shaped("scores", df.withColumn("model_id", F.lit(model_id)))
-        # The literal confines the conflict check to one partition: nights of other models go on beside it.
         old = partial(self.old, "scores")
-        is_same_row = (old("model_id") == F.lit(model_id)) & (old("key") == _new("key"))
         values = {name: _new(name) for name in SCHEMAS["scores"].names}
+        may_replace = _may_replace(old, accept_new_source)
+        is_removal = _new("removed_in").isNotNull()
+        # The literal confines Delta's conflict check to the model's partition.
+        is_same_row = (old("model_id") == F.lit(model_id)) & (old("key") == _new("key"))
         merge = rows.alias(_NEW).mergeInto(self.name("scores"), is_same_row)
-        merge.whenMatched(_may_replace(old, accept_new_source)).update(values).whenNotMatched().insert(values).merge()
+        merge = merge.whenMatched(may_replace & is_removal).update({name: _new(name) for name in _REMOVED})
+        merge = merge.whenMatched(may_replace).update(values).whenNotMatched(~is_removal).insert(values)
+        with self._user_metadata(run_id):
+            merge.merge()
 
     def delete(self, table: str, condition: Column) -> None:
-        """Remove rows that fulfil ``condition``."""
-        if not self.read(table).where(condition).isEmpty():  # or a commit of nothing would be in others' way
+        """Remove the rows that fulfil ``condition``; without such rows nothing is committed."""
+        if not self.read(table).where(condition).isEmpty():
             self._replace(table, self._frame(table, []), condition)
 
-    def put_row(self, table: str, row: dict[str, Any], is_there: Column, replaced: Column | None = None) -> None:
-        """Write a row where none fulfils ``is_there``, or over the one that does, if ``replaced`` is true of it.
-
-        Of two writers at once the second finds what the first has written. Conditions name columns by ``old``.
-        """
+    def put_row(self, table: str, row: dict[str, Any], is_there: Column) -> None:
+        """Insert a row unless one fulfils ``is_there``, whose columns are named by ``old``; atomic among writers."""
         values = {name: _new(name) for name in SCHEMAS[table].names}
 
         def put() -> None:
             merge = self._frame(table, [row]).alias(_NEW).mergeInto(self.name(table), is_there)
-            if replaced is None:
-                merge.whenNotMatched().insert(values).merge()
-            else:
-                merge.whenMatched(replaced).update(values).merge()
+            merge.whenNotMatched().insert(values).merge()
 
         with_retries(put)
 
     def old(self, table: str, column: str) -> Column:
-        """Name a column of a table of ours in a merge."""
+        """Name a column of a table in a MERGE."""
         return F.col(f"{self.name(table)}.{quote(column)}")
 
+    def _create(self, table: str) -> None:
+        builder = DeltaTable.createIfNotExists(self.spark).tableName(self.name(table)).addColumns(SCHEMAS[table])
+        builder = builder.partitionedBy(*PARTITIONED_BY.get(table, ()))
+        for name, value in _PROPERTIES.items():
+            builder = builder.property(name, value)
+        builder.execute()
+
+    @contextmanager
+    def _user_metadata(self, run_id: str) -> Iterator[None]:
+        """Let commits of the session carry the run's id."""
+        self.spark.conf.set(_USER_METADATA, run_id)
+        try:
+            yield
+        finally:
+            self.spark.conf.unset(_USER_METADATA)
+
     def _replace(self, table: str, df: DataFrame, condition: Column) -> None:
-        """Write rows, all of which fulfil ``condition``, in place of those that do."""
+        """Replace the rows that fulfil ``condition``; all new rows must fulfil it too."""
         rows = self._shaped(table, df)
         with_retries(lambda: rows.writeTo(self.name(table)).overwrite(condition))
 
     def _frame(self, table: str, rows: list[dict[str, Any]]) -> DataFrame:
-        """Rows given as dictionaries by column; a column left out becomes null."""
         names = SCHEMAS[table].names
         return self.spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], SCHEMAS[table])
 
     def _shaped(self, table: str, df: DataFrame) -> DataFrame:
-        """Exactly the columns of a table, in its types."""
-        there = set(df.columns)
+        """Select exactly the columns of a table, in its types."""
+        present = set(df.columns)
         columns = []
         for field in SCHEMAS[table].fields:
-            value = F.col(quote(field.name)) if field.name in there else F.lit(None)
+            value = F.col(quote(field.name)) if field.name in present else F.lit(None)
             columns.append(value.cast(field.dataType).alias(field.name))
         return df.select(*columns)
 
-    def _add(self, table: str) -> None:
-        """Add the columns that a table of ours lacks, which only its log is written for."""
-        self.spark.catalog.refreshTable(self.name(table))  # another process may have added them
-        columns = columns_to_add(table, self.spark.table(self.name(table)).schema)
-        if not columns.fields:
-            return
-        self.spark.sql(f"ALTER TABLE {self.name(table)} ADD COLUMNS ({columns.toDDL()})")
-        logger.info(f"table {self.database}.{table} is of an earlier release; it has {', '.join(columns.names)} now")
+
+def _is_creation_race(error: Exception) -> bool:
+    is_race = isinstance(error, AnalysisException) and any(name in str(error) for name in _CREATED_MEANWHILE)
+    return is_race or is_conflict(error)
 
 
 def _new(name: str) -> Column:
-    """Name a column of the rows that are merged into a table."""
     return F.col(f"{_NEW}.{quote(name)}")
 
 
 def _may_replace(old: Callable[[str], Column], accept_new_source: bool) -> Column:
-    """Whether a new row may replace the old one of its company."""
+    """Return whether a new row may replace the old row of its company."""
     is_same_source = _new("source_id") == old("source_id")
-    may = is_same_source & (_new("source_version") >= old("source_version"))
-    # Who had left an earlier source was not written by the night that accepted another one, and may come back in it.
+    # A source that keeps no versions has none to compare.
+    is_newer = F.coalesce(_new("source_version") >= old("source_version"), F.lit(True))
+    # A company that left an earlier source may return in another one.
     is_free = F.lit(accept_new_source) | old("removed_in").isNotNull()
-    return may | (~is_same_source & is_free)
+    return (is_same_source & is_newer) | (~is_same_source & is_free)

@@ -35,7 +35,7 @@ def ensure_views(warehouse: Warehouse) -> list[str]:
     return [
         file
         for file, name in (VIEWS | FUNCTIONS).items()
-        if with_retries(partial(_ensure, warehouse, file, name), in_the_way=_was_changed)
+        if with_retries(partial(_ensure, warehouse, file, name), retry_if=_was_changed)
     ]
 
 

@@ -63,7 +63,7 @@ def test_newcomers_are_fresh_beside_companies_that_are_tried_again(site: Site) -
         "labels = CAST(array() AS array<string>) WHERE key = 'k0'"
     )
     site.write([*growing.rows, *(growing.company(N_FIRST + at) for at in range(30))])
-    night = site.night("retry_errors=true")
+    night = site.night("run.retry_errors=true")
     assert night["counts"] == {"truncated": 31}
     assert drift_of(site, night["run_id"])["fresh", "status", None]["companies"] == 30
 

@@ -120,7 +120,7 @@ def test_old_rows_go_and_the_runs_that_later_nights_look_up_stay(site: Site) -> 
     assert {row["run_id"] for row in site.warehouse.read("runs").collect()} == {first, last}
     assert (site.rows("score_changes"), site.rows("drift")) == ([], [])
     assert site.night()["outcome"] == "nothing_to_do"
-    again = site.night("retry_errors=true")
+    again = site.night("run.retry_errors=true")
     assert again["run_id"] not in nights
     site.write(companies(21))
     assert site.night()["outcome"] == "done"

@@ -128,7 +128,7 @@ def test_run_counts_what_it_does(site, monkeypatch):
     assert (counters.texts.value, counters.tokens.value) == (60, result["tokens"])
     assert 0 < result["padding"] < 0.5
     site.spark.sql(f"DELETE FROM {site.warehouse.name('scores')}")
-    assert site.night("engine.batch_tokens=1", "retry_errors=true")["padding"] == 0  # each text is a batch
+    assert site.night("engine.batch_tokens=1", "run.retry_errors=true")["padding"] == 0  # each text is a batch
     share, line = _line(counters, 60, counters.cost.value, 10.0, {})
     rates = f"6.0 texts/s, {result['tokens'] / 10:.0f} tokens/s"
     assert (share, line) == (1.0, f"texts scored: 60 of 60 (100% of the work), {rates}, about 0 s left")
@@ -145,7 +145,7 @@ def test_run_computes_in_the_arithmetic_that_it_names(site, monkeypatch):
     for dtype in ("auto", "bfloat16", "float32"):
         site.spark.sql(f"DELETE FROM {site.warehouse.name('scores')}")
         # A retry, since otherwise there is nothing to do.
-        named.append(site.night(f"engine.dtype={dtype}", "retry_errors=true")["dtype"])
+        named.append(site.night(f"engine.dtype={dtype}", "run.retry_errors=true")["dtype"])
         found.append(logits(site))
     assert named == ["bfloat16", "bfloat16", "float32"]
     assert np.array_equal(found[0], found[1])

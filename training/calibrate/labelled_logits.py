@@ -83,7 +83,7 @@ def _stored_logits(warehouse: Warehouse, artifact: Artifact, hashes: Sequence[st
     wanted = warehouse.spark.createDataFrame([(text_hash,) for text_hash in hashes], "text_hash string")
     found = (
         warehouse.read("scores")
-        .where(F.col("model_id").isin(registry.with_logits(warehouse, artifact)) & F.col("logits").isNotNull())
+        .where(F.col("model_id").isin(registry.with_logits(warehouse, artifact.model_id)) & F.col("logits").isNotNull())
         .join(F.broadcast(wanted), on="text_hash", how="left_semi")
         .groupBy("text_hash")
         # Two batches may differ in last digits: always take the same ones, so that a fit is reproducible.

@@ -17,7 +17,7 @@ from ptec_udf.errors import ConfigError, did_you_mean
 from ptec_udf.log import logger
 from ptec_udf.text.columns import clean
 from ptec_udf.warehouse.corrections import is_complete, newest_corrections
-from ptec_udf.warehouse.schemas import schema_faults
+from ptec_udf.warehouse.schemas import schema_errors
 from ptec_udf.warehouse.tables import Warehouse
 
 TABLE = "corrections"
@@ -62,7 +62,7 @@ def apply_corrections(
         return
     record["version"] = warehouse.version(TABLE)
     table = warehouse.read(TABLE, record["version"])
-    if errors := schema_faults(TABLE, table.schema):
+    if errors := schema_errors(TABLE, table.schema):
         raise ConfigError([f"database {warehouse.database}: {error}" for error in errors])
     table = table.withColumn("label", clean(F.col("label")))
     classified = _classify(newest_corrections(table), rows, is_kept).persist()

@@ -2,7 +2,7 @@
 CREATE OR REPLACE VIEW `{database}`.run_summary (
   run_id COMMENT 'run',
   command COMMENT 'command, for instance score',
-  outcome COMMENT 'done, nothing_to_do, superseded, skipped (a shadow), failed or estimated',
+  outcome COMMENT 'running, done, nothing_to_do, superseded, failed or interrupted',
   error COMMENT 'why it failed or was skipped; null otherwise',
   started COMMENT 'begin',
   seconds COMMENT 'from begin to end',
@@ -19,8 +19,6 @@ CREATE OR REPLACE VIEW `{database}`.run_summary (
   padding COMMENT 'share of text positions that were padding, 0 to 1',
   rows_per_second COMMENT 'texts scored per second of scoring',
   dtype COMMENT 'arithmetic of the backbone; null if nothing was to be scored',
-  estimated_seconds COMMENT 'what ptec estimate said of the night''s seconds; null if it was not asked',
-  estimate_error COMMENT 'of a night that is done: seconds by estimated_seconds, less 1; 0.1 if it took a tenth longer',
   drifted COMMENT 'what drifted over its limit, the farthest first; null if that was not measured',
   retrain COMMENT 'true: drift says that it is time to train again'
 )
@@ -34,10 +32,7 @@ SELECT
   CASE WHEN r.outcome = 'failed' THEN 0L
     ELSE aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows)
   END AS companies,
-  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype, r.estimated_seconds,
-  CASE WHEN r.command = 'score' AND r.outcome = 'done'
-    THEN (CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE)) / nullif(r.estimated_seconds, 0) - 1
-  END AS estimate_error,
+  r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype,
   r.drifted, r.retrain
 FROM `{database}`.runs AS r
 LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id

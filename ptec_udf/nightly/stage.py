@@ -95,15 +95,16 @@ def stage(run: ScoringRun, rows: DataFrame) -> Staged:
         return Staged()
     logger.info(f"{plan.n_texts} texts to score, about {plan.total} tokens, in {plan.n_tasks} tasks")
     seconds = config.commit_minutes * 60
-    cursor = CommitCursor(plan, seconds, min_cost=seconds * config.tokens_per_second)
+    cursor = CommitCursor(plan, seconds, max(1, round(seconds * config.tokens_per_second / plan.task_cost)))
     scorer = _Scorer(run, scoring_udf(run.warehouse.spark, run.artifact, run.config.engine))
     assigned = assign_tasks(texts, plan)
 
     def score_commits() -> None:
         while (tasks := cursor.take()) is not None:
+            begun = time.monotonic()
             in_range = assigned.where(F.col("task").between(tasks.start, tasks.stop - 1))
             scorer.score_surviving(in_range.withColumn("task", F.col("task") - tasks.start), len(tasks))
-            cursor.done(tasks)
+            cursor.done(tasks, time.monotonic() - begun)
 
     with watched(lambda elapsed: _progress(cursor, elapsed)):
         _in_threads(run, score_commits, cursor.stop)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame
@@ -15,6 +14,8 @@ from ptec_udf.engine.udf import BYTES_PER_TOKEN
 
 MAX_TASKS = 1500
 """Each task writes one staging file."""
+
+_MAX_GROWTH = 4.0
 
 
 def token_cost(max_tokens: int | None) -> Column:
@@ -89,39 +90,35 @@ def assign_tasks(texts: DataFrame, plan: TaskPlan) -> DataFrame:
 class CommitCursor:
     """Hands out ranges of tasks, each for one commit; safe among threads.
 
-    The first commits have the work of one slot. Once a commit is done, the measured speed of the cluster sets the size.
+    The first commits have the work of one slot. A commit that took less than its time makes the next one larger, up to
+    four times, so that a few commits find out what the cluster does, also when it grows.
 
     Attributes:
         plan: all tasks.
-        commit_seconds: scoring time of a commit.
-        min_cost: tokens of a commit at least.
+        commit_seconds: wanted duration of a commit.
+        min_tasks: tasks of a commit at least.
     """
 
     plan: TaskPlan
     commit_seconds: float
-    min_cost: float
-    clock: Callable[[], float] = time.monotonic
+    min_tasks: int
     _next: int = 0
-    _done: float = 0.0
-    _started: float | None = None
+    _n_done: int = 0
+    _size: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self) -> range | None:
         """Return the tasks of the next commit; None if there is none."""
         with self._lock:
-            if self._started is None:
-                self._started = self.clock()
-            if self._next >= self.plan.n_tasks:
-                return None
-            elapsed = max(self.clock() - self._started, 1e-3)
-            cost = max(self.min_cost, self._done / elapsed * self.commit_seconds)
-            begin, self._next = self._next, self._next + max(1, round(cost / self.plan.task_cost))
-            return range(begin, min(self._next, self.plan.n_tasks))
+            begin = self._next
+            self._next = min(begin + max(self.min_tasks, round(self._size)), self.plan.n_tasks)
+            return range(begin, self._next) if begin < self._next else None
 
-    def done(self, tasks: range) -> None:
-        """Record that the tasks of a commit are staged."""
+    def done(self, tasks: range, seconds: float) -> None:
+        """Record that the tasks of a commit are staged, and what that took."""
         with self._lock:
-            self._done += len(tasks) * self.plan.task_cost
+            self._n_done += len(tasks)
+            self._size = len(tasks) * min(_MAX_GROWTH, self.commit_seconds / max(seconds, 1e-3))
 
     def stop(self) -> None:
         """Hand out no more."""
@@ -131,4 +128,4 @@ class CommitCursor:
     @property
     def share_done(self) -> float:
         """Share of the work that is staged, 0 to 1."""
-        return min(1.0, self._done / self.plan.total) if self.plan.total else 1.0
+        return self._n_done / self.plan.n_tasks if self.plan.n_tasks else 1.0

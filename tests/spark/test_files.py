@@ -6,7 +6,6 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
 
@@ -14,7 +13,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ptec_udf.warehouse.files import list_files
-from ptec_udf.warehouse.leftover import remove_leftover
 
 _DAY = {"day=1/a.parquet": b"one", "day=2/b c%20.parquet": b"three"}
 _HIDDEN = {"_SUCCESS": b"", ".a.parquet.crc": b"x", "_delta_log/0.json": b"{}", "day=1/.part/c.parquet": b"x"}
@@ -121,38 +119,3 @@ def test_a_folder_is_listed_while_files_come_are_renamed_and_go(spark: SparkSess
     with come_and_go(tmp_path):
         lists = [sorted(name for name, _, _ in list_files(spark, str(tmp_path)) or []) for _ in range(200)]
     assert lists == [sorted(_DAY)] * 200
-
-
-def test_a_young_folder_is_kept_while_files_come_and_go(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "table").mkdir()
-    with come_and_go(tmp_path / "table"):
-        removed = [remove_leftover(spark, str(tmp_path / "table"), timedelta(hours=1)) for _ in range(100)]
-    assert not any(removed)
-    assert os.listdir(tmp_path) == ["table"]
-
-
-def test_only_a_folder_without_data_that_has_stood_still_is_removed(
-    spark: SparkSession, tmp_path: Path, named: str
-) -> None:
-    write(tmp_path, {"table/_delta_log/.0.json.tmp": b"", "data/_delta_log/0.json": b"", "data/a.parquet": b"one"})
-    (tmp_path / "table" / "_delta_log" / "_staged_commits").mkdir()
-    assert not remove_leftover(spark, f"{named}/table", timedelta(minutes=1))
-    assert remove_leftover(spark, f"{named}/table", timedelta(0))
-    assert not remove_leftover(spark, f"{named}/table", timedelta(0))
-    assert not remove_leftover(spark, f"{named}/data", timedelta(0))
-    assert os.listdir(tmp_path) == ["data"]
-
-
-def test_one_process_at_a_time_looks_and_removes_and_a_killed_one_is_in_nobodys_way(
-    spark: SparkSession, tmp_path: Path, named: str
-) -> None:
-    write(tmp_path, {"table/_delta_log/.0.json.tmp": b"", "table.being_removed": b""})
-    for place in (*(tmp_path / "table").rglob("*"), tmp_path / "table"):
-        os.utime(place, (1, 1))
-    assert not remove_leftover(spark, f"{named}/table", timedelta(minutes=10))
-    assert sorted(os.listdir(tmp_path)) == ["table", "table.being_removed"]
-    os.utime(tmp_path / "table.being_removed", (1, 1))
-    assert not remove_leftover(spark, f"{named}/table", timedelta(minutes=10))
-    assert os.listdir(tmp_path) == ["table"]
-    assert remove_leftover(spark, f"{named}/table", timedelta(minutes=10))
-    assert os.listdir(tmp_path) == []

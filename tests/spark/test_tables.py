@@ -1,32 +1,21 @@
-"""Tables: columns of earlier releases, pinned reads, the guard of the merge, reruns and other readers."""
+"""Tables: creation, pinned reads, the guard of the merge, reruns and other readers."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.nightly.hold import held, put_hold
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
-from ptec_udf.warehouse.schemas import ADDED, PARTITIONED_BY, SCHEMAS
+from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
-from ptec_udf.warehouse.views import ensure_views
 
 MODEL = "m1"
-EARLIER_TABLES = Path(__file__).parents[1] / "data" / "earlier_tables.json"
-"""Columns as they were before there were corrections on screens: tables that stand somewhere, whatever changes here."""
 
 
 def score(key: str, version: int, probability: float = 0.5, **more: Any) -> dict[str, Any]:
@@ -39,7 +28,9 @@ def merge(warehouse: Warehouse, *rows: dict[str, Any], **options: Any) -> None:
     """Merge rows given as dictionaries."""
     names = SCHEMAS["scores"].names
     values = [tuple(row.get(name) for name in names) for row in rows]
-    warehouse.merge_scores(warehouse.spark.createDataFrame(values, SCHEMAS["scores"]), MODEL, **options)
+    warehouse.merge_scores(
+        warehouse.spark.createDataFrame(values, SCHEMAS["scores"]), model_id=MODEL, run_id="r1", **options
+    )
 
 
 def probabilities(warehouse: Warehouse, version: int | None = None) -> dict[str, float]:
@@ -51,7 +42,7 @@ def test_ensure_creates_every_table_once_and_with_comments(warehouse: Warehouse)
     warehouse.ensure()
     assert [warehouse.version(table) for table in SCHEMAS] == [0] * len(SCHEMAS)
     field = warehouse.spark.table(warehouse.name("scores")).schema["removed_in"]
-    assert field.metadata["comment"].startswith("source version in which the company was found gone")
+    assert field.metadata["comment"].startswith("source version in which the company was missing")
 
 
 def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession) -> None:
@@ -62,29 +53,7 @@ def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession) -> None
     with pytest.raises(ConfigError) as caught:
         faulty.ensure()
     assert any("table aliases: column model_id must be string, was int" in fault for fault in caught.value.errors)
-    assert any("table labels: column threshold (float) is missing" in fault for fault in caught.value.errors)
-
-
-def test_tables_of_an_earlier_release_get_what_they_lack(spark: SparkSession, capsys: Any) -> None:
-    old = Warehouse(spark, "earlier")
-    spark.sql("CREATE DATABASE earlier")
-    company = {"key": "a", "model_id": MODEL, "source_id": "crm", "source_version": 1}
-    for table, columns in json.loads(EARLIER_TABLES.read_text("utf-8")).items():
-        rows = [tuple(map(company.get, columns))] if table == "scores" else []
-        frame = spark.createDataFrame(rows, ", ".join(f"{name} {kind}" for name, kind in columns.items()))
-        frame.write.format("delta").partitionBy(*PARTITIONED_BY.get(table, ())).saveAsTable(old.name(table))
-    capsys.readouterr()
-    old.ensure()
-    said = capsys.readouterr().err
-    for table, columns in ADDED.items():
-        assert f"table earlier.{table} is of an earlier release; it has {', '.join(columns)} now" in said
-    merge(old, score("b", 1, corrected=[("media", True)]))
-    assert {row.key: row.corrected for row in old.read("scores").collect()} == {"a": None, "b": [("media", True)]}
-    ensure_views(old)
-    assert spark.table(old.name("label_scores")).count() == 0
-    old.ensure()
-    assert capsys.readouterr().err == ""
-    spark.sql("DROP DATABASE earlier CASCADE")
+    assert any("table labels: column threshold must be float, was missing" in fault for fault in caught.value.errors)
 
 
 def test_a_read_is_pinned_and_a_missing_column_becomes_null(warehouse: Warehouse) -> None:
@@ -117,7 +86,8 @@ def test_merge_replaces_another_source_only_when_told(warehouse: Warehouse) -> N
 
 
 def test_who_had_left_an_earlier_source_may_come_back_in_another(warehouse: Warehouse) -> None:
-    merge(warehouse, score("a", 5, 0.5) | {"removed_in": 5}, score("b", 5, 0.5))
+    merge(warehouse, score("a", 5, 0.5), score("b", 5, 0.5))
+    merge(warehouse, score("a", 5, 0.5) | {"removed_in": 5})
     merge(warehouse, score("a", 1, 0.1, source_id="other"), score("b", 1, 0.1, source_id="other"))
     assert probabilities(warehouse) == pytest.approx({"a": 0.1, "b": 0.5})
 
@@ -131,10 +101,17 @@ def test_merge_leaves_rows_of_another_model_alone(warehouse: Warehouse) -> None:
 
 def test_merge_marks_a_company_removed(warehouse: Warehouse) -> None:
     merge(warehouse, score("a", 5, 0.5), score("b", 5, 0.5))
-    gone = warehouse.read("scores").where("key = 'a'")
-    gone = gone.withColumn("removed_in", F.lit(6)).withColumn("source_version", F.lit(6))
-    warehouse.merge_scores(gone, MODEL)
-    assert {row.key: row.removed_in for row in warehouse.read("scores").collect()} == {"a": 6, "b": None}
+    merge(warehouse, {"key": "a", "source_id": "crm", "source_version": 6, "removed_in": 6})
+    merge(warehouse, {"key": "unknown", "source_id": "crm", "source_version": 6, "removed_in": 6})
+    rows = {row.key: (row.removed_in, row.source_version, row.logits) for row in warehouse.read("scores").collect()}
+    assert rows == {"a": (6, 6, [0.0]), "b": (None, 5, [0.0])}
+
+
+def test_a_merge_names_its_run(warehouse: Warehouse) -> None:
+    merge(warehouse, score("a", 5, 0.5))
+    warehouse.append_rows("scores", [score("b", 1, 0.9, model_id="m2")])
+    assert warehouse.version_of_run("scores", "r1") == warehouse.version("scores") - 1
+    assert warehouse.version_of_run("scores", "r2") is None
 
 
 def test_writing_a_run_twice_leaves_its_rows_once(warehouse: Warehouse) -> None:
@@ -143,34 +120,6 @@ def test_writing_a_run_twice_leaves_its_rows_once(warehouse: Warehouse) -> None:
         warehouse.replace_run("score_changes", rows, run)
     found = sorted((row.run_id, row.key) for row in warehouse.read("score_changes").collect())
     assert found == [("r'1", "b"), ("r'1", "d"), ("r2", "c")]
-
-
-def test_delete_staged_keeps_other_models_and_runs(warehouse: Warehouse) -> None:
-    staged = [("m1", "r1"), ("m1", "r2"), ("m2", "r1")]
-    at = datetime(2026, 1, 2, tzinfo=UTC)
-    rows = [{"model_id": model, "run_id": run, "staged_at": at} for model, run in staged]
-    warehouse.append_rows("score_staging", rows)
-
-    def left() -> set[tuple[str, str]]:
-        return {(row.model_id, row.run_id) for row in warehouse.read("score_staging").collect()}
-
-    warehouse.delete_staged("m1", "r1")
-    assert left() == set(staged[1:])
-    warehouse.delete_staged("m1", "r1", before=at)
-    assert left() == set(staged[1:])
-    warehouse.delete_staged("m1", "r1", before=at + timedelta(days=1))
-    assert left() == {("m2", "r1")}
-    warehouse.delete_left("m1", before=at)
-    assert left() == {("m2", "r1")}
-    warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": at}])
-    later = at + timedelta(days=2)
-    warehouse.append_rows("score_staging", [{"model_id": "m3", "run_id": "long", "staged_at": later}])
-    put_hold(warehouse, {"model_id": "m2", "holder": "at work", "until": datetime.now(UTC) + timedelta(hours=1)}, None)
-    warehouse.delete_left("m1", before=at + timedelta(days=1))
-    assert left() == {("m2", "r1"), ("m3", "long")}  # a run of m2 counts on what a killed one has staged
-    warehouse.delete_left("m2", before=at + timedelta(days=1))
-    assert left() == {("m3", "long")}
-    assert warehouse.read("score_staging").count() == 2  # a run that is at work keeps what it staged first
 
 
 def test_deltalake_reads_scores(spark: SparkSession, warehouse: Warehouse) -> None:
@@ -195,20 +144,3 @@ def test_the_running_session_is_used_and_checked(spark: SparkSession) -> None:
         spark.conf.set("spark.sql.legacy.parameterSubstitution.constantsOnly", "true")
     assert "constantsOnly must be true, was false" in caught.value.errors[0]
     assert f"warehouse.folder must be {folder!r}" in caught.value.errors[1]
-
-
-def test_a_second_process_is_told_that_the_warehouse_is_busy_and_with_which_run(
-    spark: SparkSession, warehouse: Warehouse
-) -> None:
-    folder = Path(spark.conf.get(FOLDER_SETTING))
-    code = (
-        "import sys; from ptec_udf.config import WarehouseConfig; "
-        "from ptec_udf.warehouse import embedded; embedded._LOCK_WAIT_S = 0.2; "
-        "from ptec_udf.warehouse.session import build_session; build_session(WarehouseConfig(folder=sys.argv[1]))"
-    )
-    with held(warehouse, MODEL, "run-7"):
-        ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    said = f"WarehouseBusyError: the warehouse {str(folder)!r} is in use by another process (run run-7), and"
-    assert said in ended.stderr
-    assert (folder / "runs_at_work").read_text() == f"{os.getpid()}"

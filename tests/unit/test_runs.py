@@ -1,67 +1,70 @@
-"""What earlier runs say to a night."""
+"""What earlier runs say about a run."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from pyspark.sql import Row
 
-from ptec_udf.nightly.runs import DONE, FAILED, History, run_name
-from ptec_udf.warehouse.source import PinnedSource
+from ptec_udf.nightly.runs import DONE, FAILED, RUNNING, History, run_name
+
+NOW = datetime(2026, 5, 1, 2, 3, tzinfo=UTC)
 
 
 def run(run_id: str, **changes: Any) -> Row:
     facts = {"run_id": run_id, "outcome": DONE, "source_id": "s", "source_version": 1, "alias": "champion"}
-    return Row(**facts | {"model_id": "m", "drifted": []} | changes)
+    return Row(**facts | {"model_id": "m", "drifted": [], "started": NOW} | changes)
 
 
-def measured(*rows: Row) -> list[str]:
-    return [row["run_id"] for row in History(list(rows)).measured(alias="champion", model_id="m")]
+def ids(rows: list[Row]) -> list[str]:
+    return [row["run_id"] for row in rows]
 
 
-def test_the_first_run_on_a_version_is_the_night_that_was_measured() -> None:
-    night, retry = run("night", drifted=["a figure"]), run("retry")
-    assert measured(night, retry, run("next", source_version=2)) == ["night", "next"]
-    assert measured(night, run("other source", source_id="t")) == ["night", "other source"]
+class TestMeasured:
+    def test_takes_the_first_run_of_a_version(self) -> None:
+        history = History([run("a", drifted=["x"]), run("retry"), run("b", source_version=2), run("c", source_id="t")])
+        assert ids(history.measured(alias="champion", model_id="m")) == ["a", "b", "c"]
+
+    def test_leaves_out_failed_and_unmeasured_runs_and_others(self) -> None:
+        rows = [run("failed", outcome=FAILED), run("unmeasured", drifted=None), run("id", alias=None)]
+        history = History([*rows, run("other", model_id="n"), run("a")])
+        assert ids(history.measured(alias="champion", model_id="m")) == ["a"]
 
 
-def test_runs_that_failed_or_were_not_measured_are_no_nights() -> None:
-    failed, unmeasured = run("failed", outcome=FAILED), run("unmeasured", drifted=None)
-    of_others = [run("other alias", alias=None), run("other model", model_id="n")]
-    assert measured(failed, unmeasured, *of_others, run("night")) == ["night"]
+class TestLastDone:
+    def test_by_alias_or_by_model(self) -> None:
+        history = History([run("old"), run("by id", alias=None), run("new", model_id="n"), run("x", outcome=FAILED)])
+        assert history.last_done(alias="champion", model_id="m")["run_id"] == "new"
+        assert history.last_done(alias=None, model_id="m")["run_id"] == "by id"
+        assert history.last_done(alias="other", model_id="m") is None
+
+    def test_before_a_moment(self) -> None:
+        history = History([run("old"), run("new", started=NOW + timedelta(hours=1))])
+        assert history.last_done(alias="champion", model_id="m", before=NOW + timedelta(hours=1))["run_id"] == "old"
 
 
-def test_later_runs_of_the_same_model_by_another_name() -> None:
-    last, by_id, challenger = run("last"), run("by id", alias=None), run("challenger", alias="challenger")
-    others = [run("failed", alias=None, outcome=FAILED), run("other model", alias=None, model_id="n"), run("own")]
-    history = History([run("before", alias=None), last, by_id, *others, challenger])
-    assert history.of_others_since(last) == [by_id, challenger]
-    assert history.of_others_since(None) == []
+def test_running_are_those_of_model_or_alias() -> None:
+    rows = [run("model", alias=None), run("alias", model_id="n"), run("own"), run("other", alias="b", model_id="o")]
+    history = History([Row(**row.asDict() | {"outcome": RUNNING}) for row in rows] + [run("done")])
+    assert ids(history.running(alias="champion", model_id="m", except_for="own")) == ["model", "alias"]
 
 
-def test_a_run_begins_after_all_on_record_whatever_the_clock_says(capsys: pytest.CaptureFixture[str]) -> None:
-    now = datetime(2026, 5, 1, 2, 3, tzinfo=UTC)
-    assert History([]).after(now) == now
-    assert History([run("early", started=now - timedelta(hours=1))]).after(now) == now
-    ahead = History([run("ahead", started=now + timedelta(minutes=2)), run("early", started=now)])
-    assert ahead.after(now) == now + timedelta(minutes=2, microseconds=1)
-    assert capsys.readouterr().err == ""
-    far = now + timedelta(days=999)
-    assert History([], [run("far ahead", started=far)]).after(now) == far + timedelta(microseconds=1)
-    assert "warning: a run of 2029-01-24 02:03 is on record, later than now" in capsys.readouterr().err
+def test_newest_version_counts_done_runs_of_the_source() -> None:
+    history = History([run("a", source_version=3), run("b", source_version=9, outcome=FAILED), run("c")])
+    assert history.newest_version("m", "s") == 3
+    assert history.newest_version("m", "other") == -1
 
 
-def test_no_name_is_given_twice_although_rows_were_removed() -> None:
-    source = PinnedSource("companies", "delta", "s", 1)
-    names = {"model_id": "m", "alias": "champion", "source": source, "text_id": "t", "retries_errors": False}
-    name = run_name(**names)
+def test_a_run_starts_after_all_others_whatever_the_clock_says() -> None:
+    assert History([]).next_start(NOW) == NOW
+    assert History([run("early", started=NOW - timedelta(hours=1))]).next_start(NOW) == NOW
+    ahead = NOW + timedelta(minutes=2)
+    assert History([run("ahead", started=ahead)]).next_start(NOW) == ahead + timedelta(microseconds=1)
 
-    def next_after(*rows: Row) -> str:
-        return History(list(rows)).run_id(**names)
 
-    assert next_after() == f"{name}-1"
-    assert next_after(run(f"{name}-1"), run("another-7")) == f"{name}-2"
-    assert next_after(run(f"{name}-11")) == f"{name}-12"  # the ten before it are gone
-    assert next_after(run(f"{name}-1"), run(f"{name}-2", outcome=FAILED)) == f"{name}-2"
+def test_each_attempt_has_its_own_id() -> None:
+    name = run_name(model_id="m", alias="champion", source_id="s", source_version=1, text_id="t")
+    assert History([]).next_id(name) == f"{name}-1"
+    # Housekeeping removes rows, and no id is used twice.
+    assert History([run(f"{name}-11", outcome=FAILED), run("another-70")]).next_id(name) == f"{name}-12"

@@ -15,7 +15,7 @@ from ptec_udf.config import EngineConfig, WarehouseConfig
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.sql_function import register_ptec_score
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, changed_companies, companies
+from tests.spark.support import Site, changed_companies, companies
 from tests.tiny import LABELS
 
 TEXT = "solar parks for farms"

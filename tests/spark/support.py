@@ -130,12 +130,9 @@ class Site:
     night = run  # the name in tests that are not rewritten yet
 
 
-_IN_RUN = "run." if "run" in ScoreConfig.model_fields else ""
-ANY_ERRORS, MAX_REMOVED = f"{_IN_RUN}max_error_fraction=1", f"{_IN_RUN}max_removed_fraction"
-RETRY_ERRORS = f"{_IN_RUN}retry_errors=true"
-SMALL_COMMITS = (
-    ("run.tokens_per_second=30", "run.task_seconds=10", "run.commit_minutes=0.001") if _IN_RUN else ("slice_texts=40",)
-)
+ANY_ERRORS, MAX_REMOVED = "run.max_error_fraction=1", "run.max_removed_fraction"
+RETRY_ERRORS = "run.retry_errors=true"
+SMALL_COMMITS = ("run.tokens_per_second=30", "run.task_seconds=10", "run.commit_minutes=0.001")
 """Settings with which a run of some hundred texts makes several staging commits."""
 
 RUN_SETTINGS = ("source.key=key", "engine.dtype=float32", "drift.measure=false")

@@ -16,7 +16,7 @@ from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from tests.receiver import Receiver
 from tests.site import write_site
-from tests.spark.nights import Site, companies
+from tests.spark.support import Site, companies
 from tests.tiny import tiny_artifact
 
 

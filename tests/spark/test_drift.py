@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from ptec_udf.monitor.distribution import count_probabilities, probability_counts
 from ptec_udf.monitor.language import language
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site
+from tests.spark.support import Site
 from tests.spark.test_commands import run
 from tests.tiny import LABELS
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, changed_companies, companies
+from tests.spark.support import Site, changed_companies, companies
 from tests.spark.test_commands import run
 from tests.tiny import tiny_companies
 

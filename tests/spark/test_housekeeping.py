@@ -12,7 +12,7 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, companies
+from tests.spark.support import Site, companies
 
 
 @pytest.fixture

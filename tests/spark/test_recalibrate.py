@@ -14,7 +14,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.nightly import stage as stage_module
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, companies
+from tests.spark.support import Site, companies
 from tests.tiny import tiny_extract
 from training.calibrate.config import RecalibrateConfig
 from training.calibrate.recalibrate import recalibrate

@@ -13,7 +13,7 @@ from jobs.report.collect import collect, find_run
 from jobs.report.render import render
 from ptec_udf.errors import RegistryError
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, changed_companies, companies
+from tests.spark.support import Site, changed_companies, companies
 from tests.spark.test_commands import refused, run
 from tests.tiny import LABELS
 

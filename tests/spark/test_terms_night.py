@@ -13,7 +13,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.sql_function import register_ptec_score
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site, companies
+from tests.spark.support import Site, companies
 from tests.tiny import tiny_extract
 from tests.unit.test_methods import task_of
 from training.methods.tfidf import Tfidf

@@ -26,7 +26,7 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.tables import Warehouse
 from tests.faulty import python_path_with_fault
-from tests.spark.nights import Site, companies
+from tests.spark.support import Site, companies
 from tests.spark.test_commands import refused, run
 from tests.tiny import LABELS, tiny_artifact, tiny_extract
 from tests.unit.test_methods import task_of

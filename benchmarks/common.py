@@ -16,10 +16,12 @@ import typer
 
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.torch_engine import load_scorer
+from ptec_udf.engine.torch_engine import TorchEngine, load_scorer
 from ptec_udf.errors import PtecError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.ensemble import MeanNetwork
+from ptec_udf.model.network import PtecNetwork
 
 # What their commands take alike.
 TextsArgument = Annotated[Path, typer.Argument(help="Parquet file or folder.")]
@@ -73,6 +75,12 @@ def use_threads(n: int | None) -> int:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as in a night's workers
     torch.set_num_threads(n or len(os.sched_getaffinity(0)))
     return torch.get_num_threads()
+
+
+def network_of(scorer: Scorer) -> PtecNetwork | MeanNetwork:
+    """Return the network of a scorer that ``load`` has made."""
+    assert isinstance(scorer.engine, TorchEngine)
+    return scorer.engine.network
 
 
 def load(artifact: Artifact, dtype: str, batch_tokens: int) -> Scorer:

@@ -39,7 +39,7 @@ from benchmarks.common import (
 from benchmarks.machine import write_results
 from benchmarks.nights import Nights, texts_of, write_version
 from benchmarks.plain_loop import Loop
-from ptec_udf.engine.device import BATCH_TOKENS
+from ptec_udf.engine.scorer import BATCH_TOKENS
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 

@@ -40,6 +40,7 @@ from benchmarks.common import (
     in_turn,
     load,
     logits_of,
+    network_of,
     padding_of,
     ratios,
     read_texts,
@@ -50,9 +51,8 @@ from benchmarks.common import (
     use_threads,
 )
 from benchmarks.machine import write_results
-from ptec_udf.engine.device import BATCH_TOKENS
 from ptec_udf.engine.result import ScoredText
-from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.calibration import probabilities
@@ -117,7 +117,7 @@ def compare(
 def _ways(model: Artifact, given: Sequence[str], dtype: str, batch_tokens: int) -> tuple[dict[str, Way], list[str]]:
     """Name the ways of scoring, and say which are left out and why."""
     scorer = load(model, dtype, batch_tokens)
-    as_given = Scorer(scorer.network, scorer.encoder, batch_tokens=sys.maxsize, tfidf=scorer.tfidf)
+    as_given = Scorer(scorer.engine, scorer.encoder, batch_tokens=sys.maxsize, tfidf=scorer.tfidf)
     texts, left_out = list(dict.fromkeys(given)), []
     lengths = [len(text.ids) for text in scorer.encoder.encode(texts)]
     windows = _parts(range(len(texts)), WINDOW_ROWS)
@@ -128,7 +128,7 @@ def _ways(model: Artifact, given: Sequence[str], dtype: str, batch_tokens: int) 
         "budget": Way(as_given, texts, _parts(by_length, BATCH_ROWS)),
         "sorting and budget": Way(as_given, texts, _parts(range(len(texts)), BATCH_ROWS)),
     }
-    if all(member.caches_prompt and member.kind == "input" for member in scorer.network.members):
+    if all(member.caches_prompt and member.kind == "input" for member in network_of(scorer).members):
         ways["prompt's cache"] = Way(_without_cache(load(model, dtype, batch_tokens)), texts, windows)
     else:
         left_out.append("prompt's cache: only an input prompt of a decoder can be scored with it and without")
@@ -163,7 +163,7 @@ def _under_budget(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[in
 
 def _without_cache(scorer: Scorer) -> Scorer:
     """Let the prompt run along with every text."""
-    for member in scorer.network.members:
+    for member in network_of(scorer).members:
         member.caches_prompt = False
     return scorer
 

@@ -49,7 +49,7 @@ class PeftScorer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.model = PeftModel.from_pretrained(backbone, folder).eval()
-        self.weight, self.bias = artifact.head_weight, artifact.head_bias
+        self.weight, self.bias = artifact.head["weight"], artifact.head["bias"]
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str]) -> np.ndarray:

@@ -30,6 +30,7 @@ from benchmarks.common import (
     in_turn,
     load,
     logits_of,
+    network_of,
     ratios,
     read_texts,
     run,
@@ -40,8 +41,8 @@ from benchmarks.common import (
     use_threads,
 )
 from benchmarks.machine import write_results
-from ptec_udf.engine.device import BATCH_TOKENS
-from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer
+from ptec_udf.engine.torch_engine import TorchEngine
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.calibration import probabilities
 from ptec_udf.model.ensemble import build_ensemble
@@ -81,7 +82,7 @@ def compare(
     about = {"artifact": model.model_id, "dtype": dtype, "batch_tokens": batch_tokens, "threads": n_threads}
     found = {
         **about,
-        "prompt": {"kind": prompt.kind, "positions": prompt.n_tokens, "cached": scorer.network.caches_prompt},
+        "prompt": {"kind": prompt.kind, "positions": prompt.n_tokens, "cached": network_of(scorer).caches_prompt},
         "rows": len(given),
         "seconds": seconds,
         "rows_per_second": {name: spread([len(given) / one for one in of]) for name, of in seconds.items()},
@@ -102,9 +103,11 @@ def without_prompt(scorer: Scorer) -> Scorer:
             pooling=member.pooling,
             attention=member.attention,
         )
-        for member in scorer.network.members
+        for member in network_of(scorer).members
     ]
-    return Scorer(build_ensemble(networks), scorer.encoder, batch_tokens=scorer.batch_tokens, tfidf=scorer.tfidf)
+    return Scorer(
+        TorchEngine(build_ensemble(networks)), scorer.encoder, batch_tokens=scorer.batch_tokens, tfidf=scorer.tfidf
+    )
 
 
 def _table(found: dict[str, Any]) -> list[str]:

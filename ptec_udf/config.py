@@ -101,20 +101,23 @@ class EngineConfig(Section):
 
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="arithmetic of the backbone; head and calibration stay float32. auto: bfloat16 where the driver's "
-        "processor has it or tasks have a GPU",
+        description="dtype of the backbone; head and calibration stay float32. auto: bfloat16 if the driver's CPU, "
+        "or the GPU of a task, has it",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="auto: the GPU that Spark assigns to a task, else the CPU; cuda: also where Spark assigns none, as "
+        "in local mode",
     )
     batch_tokens: int | None = Field(
         None,
         ge=1,
-        description="most text positions of one forward pass, padding included; a longer text goes alone. "
-        "null: 1024, on a GPU what its free memory holds",
+        description="maximum text positions of one forward pass, padding included; a longer text is a pass of its own. "
+        "null: 1024, on a GPU as many as fit in its free memory",
     )
-    window_rows: int = Field(4096, ge=1, description="rows read ahead, sorted by length and batched together")
-    window_bytes: int = Field(
-        32_000_000, ge=1, description="most bytes of text that are read ahead, so that giant texts cannot pile up"
-    )
-    threads: int | None = Field(None, ge=1, le=1024, description="torch threads of a worker; null: spark.task.cpus")
+    window_rows: int = Field(4096, ge=1, description="rows that are read ahead and sorted by length")
+    window_bytes: int = Field(32_000_000, ge=1, description="maximum bytes of text that are read ahead")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a worker; null: spark.task.cpus")
 
 
 class VerifyConfig(Section):

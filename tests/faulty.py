@@ -17,14 +17,14 @@ from ptec_udf.model import network
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pooled_with_padding(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Average over padding too; arguments and result as of ``network.pooled``."""
+def pool_with_padding(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Average over padding too; arguments and result as of ``network.pool``."""
     return hidden.mean(dim=1)
 
 
 def plant_pooling() -> None:
     """Let this process pool so."""
-    network.pooled = pooled_with_padding
+    network.pool = pool_with_padding
 
 
 DEADLY = "zqxdeadly"

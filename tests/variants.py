@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact import LORA_A, LORA_B, load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.lora import FIRST, SECOND
 from ptec_udf.model.manifest import LoraSpec
 from training.data.dataset import read_split
 from training.data.folder import read_extract_record
@@ -74,7 +73,7 @@ def same_prompt(made: Path, other: Path, out: Path) -> Path:
 def with_lora(made: Path, out: Path, layer: str = "encoder.layer.0.attention.self.query") -> Path:
     """Write a model with changes of a layer, of width 32, in place of the prompt."""
     draw, name = torch.Generator().manual_seed(3), f"base_model.model.{layer}"
-    shapes = {f"{name}{FIRST}": (2, 32), f"{name}{SECOND}": (32, 2)}
+    shapes = {f"{name}{LORA_A}": (2, 32), f"{name}{LORA_B}": (32, 2)}
     adapter = {name: torch.randn(*shape, generator=draw) for name, shape in shapes.items()}
     return variant(made, out, adapter=adapter, prompt=None, lora=LoraSpec(rank=2, alpha=2))
 

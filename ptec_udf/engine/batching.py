@@ -1,31 +1,46 @@
-"""Which rows share a forward pass: sorted by length, under a budget of positions."""
+"""Group rows into batches by length, and pad them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 
-def length_sorted_batches(lengths: Sequence[int], batch_tokens: int | Callable[[], int]) -> Iterator[list[int]]:
-    """Group rows so that padded batches hold at most ``batch_tokens`` positions.
+def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Group rows so that each padded batch has at most ``batch_tokens`` positions.
 
-    Longest rows come first, so that a batch that does not fit in memory shows at once. A row longer
-    than the budget makes a batch of its own.
+    The longest rows come first, so that a batch that does not fit in memory shows at once. A row longer than the
+    budget is a batch of its own.
 
     Args:
-        lengths: number of positions of every row.
-        batch_tokens: most positions of a batch, padding included; a function is asked anew for each batch.
+        lengths: number of positions of each row.
+        batch_tokens: maximum positions of a batch, padding included.
 
     Yields:
-        Indices into ``lengths``; every row stands in exactly one batch.
+        Indices into ``lengths``; each row is in exactly one batch.
     """
-    most = batch_tokens if callable(batch_tokens) else lambda: batch_tokens
     order = sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)
     batch: list[int] = []
     for row in order:
-        # Rows come by falling length, so the first of a batch decides its padded width.
-        if batch and (len(batch) + 1) * lengths[batch[0]] > most():
+        # Lengths fall, so the first row of a batch decides its padded width.
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
             yield batch
             batch = []
         batch.append(row)
     if batch:
         yield batch
+
+
+def pad_batch(ids: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Right-pad token ids to the longest row.
+
+    Returns:
+        Ids and mask (1 at text, 0 at padding), each *Shape:* ``(batch, length)``.
+    """
+    lengths = np.array([len(row) for row in ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.full(mask.shape, pad_id, np.int64)
+    padded[mask] = np.concatenate([np.asarray(row, np.int64) for row in ids])
+    return padded, mask.astype(np.int64)

@@ -1,103 +1,115 @@
-"""Texts to token ids, cut by our own rule so that every cut token is counted."""
+"""Texts to token ids, cut by our own rule, so that each cut token is counted."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.manifest import LONGEST_SEGMENT, Cut, Manifest
-from ptec_udf.text.cut import cuts_at_end, select_tokens
+from ptec_udf.text.cut import cuts_at_end, limit_characters, select_tokens
 from ptec_udf.text.template import parse_template
+
+CHARACTERS_PER_TOKEN = 16
+"""Characters that are tokenised for each token that is kept; the rest of a longer text is never read."""
 
 
 @dataclass(frozen=True)
 class EncodedText:
-    """Ids of one text with its special tokens; ``n_truncated`` ids were cut off."""
+    """Token ids of a text, special tokens included, and the number of tokens that were cut.
+
+    ``n_truncated`` is exact for texts of at most ``CHARACTERS_PER_TOKEN * max_tokens`` characters. For longer ones the
+    unread characters are counted at the rate of the read ones.
+    """
 
     ids: list[int]
     n_truncated: int
 
 
-class TokeniserPanic(RuntimeError):
-    """Raised in place of what a panic in Rust code becomes, which is no ``Exception`` and would end the worker."""
+class TokenizerError(RuntimeError):
+    """Raised if the tokenizer's native code fails; its own exceptions would end the worker."""
 
 
 class Encoder:
-    """A tokeniser with the artifact's maximum length and its way to cut.
+    """A tokenizer with a maximum length and a rule for cutting.
 
-    Special tokens ([CLS] and [SEP], or a begin token) always survive. What is cut is the end of the longest segments,
-    see ``cut.py``, or the text's end.
+    Special tokens ([CLS] and [SEP], or a begin token) are always kept.
 
     Attributes:
-        template: by which segments are found; None where texts are cut at their end.
+        tokenizer: as given.
+        max_tokens: maximum length, special tokens included.
+        template: finds the segments of a text; None: texts are cut at their end.
+        before, after: ids of the special tokens around a text.
     """
 
+    pad_id = 0  # any id serves: padding is masked
+
     def __init__(self, tokenizer: Any, max_tokens: int, template: str | None = None) -> None:
-        """Learn which special tokens the tokeniser puts around a text.
+        """Find the special tokens that the tokenizer adds.
 
         Args:
-            tokenizer: of the backbone. A slow one, which does not tell where tokens begin, cuts texts at their end.
-            max_tokens: of a text, special tokens included.
-            template: that makes the texts; None: texts are cut at their end, whatever they are.
+            tokenizer: a ``tokenizers.Tokenizer``, or a transformers tokenizer that is backed by one.
+            max_tokens: maximum length, special tokens included.
+            template: of the texts; None: cut any text at its end.
 
         Raises:
+            BackboneError: for a tokenizer without a ``tokenizers`` backend.
             ConfigError: for a template that cannot be parsed.
         """
         self.tokenizer = tokenizer
+        self._backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        if not hasattr(self._backend, "encode_batch"):
+            raise BackboneError("the backbone must have a fast tokenizer: add tokenizer.json to its folder")
+        self._backend.no_truncation()  # a tokenizer.json may switch both on
+        self._backend.no_padding()
         self.max_tokens = max_tokens
-        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-        whole = tokenizer("a")["input_ids"]
+        bare = self._backend.encode("a", add_special_tokens=False).ids
+        whole = self._backend.encode("a").ids
         start = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
         self.before, self.after = whole[:start], whole[start + len(bare) :]
         self.n_special = len(self.before) + len(self.after)
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-        parsed = None if template is None or not getattr(tokenizer, "is_fast", False) else parse_template(template)
+        parsed = None if template is None else parse_template(template)
         self.template = None if parsed is None or cuts_at_end(parsed) else parsed
 
     @classmethod
-    def of(cls, manifest: Manifest, tokenizer: Any) -> Encoder:
-        """Cut as the texts were that a model has learned from; it must have a backbone.
-
-        Raises:
-            BackboneError: for a tokeniser that cannot.
-        """
+    def from_manifest(cls, manifest: Manifest, tokenizer: Any) -> Encoder:
+        """Cut texts as in the model's training; the model must have a backbone."""
         assert manifest.max_tokens is not None
-        encoder = cls(tokenizer, manifest.max_tokens, manifest.template if manifest.cut == LONGEST_SEGMENT else None)
-        if encoder.cut != manifest.cut:
-            raise BackboneError("the tokeniser here does not tell where tokens begin: it cannot cut as the model does")
-        return encoder
+        return cls(tokenizer, manifest.max_tokens, manifest.template if manifest.cut == LONGEST_SEGMENT else None)
 
     @property
     def cut(self) -> Cut:
-        """How texts are cut, for the manifest."""
+        """The rule for cutting, as in the manifest."""
         return "end" if self.template is None else LONGEST_SEGMENT
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Turn texts into ids; a text without any token of its own gets an empty list.
+        """Return ids; a text without any token gets an empty list.
 
         Raises:
-            TokeniserPanic: when the tokeniser's native code gives up.
+            TokenizerError: if the tokenizer's native code fails.
         """
+        limit = self.max_tokens * CHARACTERS_PER_TOKEN
+        read = [limit_characters(text, self.template, limit) for text in texts]
         try:
-            batch = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)
+            encodings = self._backend.encode_batch(read, add_special_tokens=False)
         except BaseException as error:
-            # Panics of native code are no Exception, and what it refuses is nothing more than one.
+            # A panic of native code is no Exception, and its other errors are of class Exception itself.
             if type(error).__module__ == "pyo3_runtime" or type(error) is Exception:
-                raise TokeniserPanic from None
+                raise TokenizerError from None
             raise
-        rows = enumerate(zip(texts, batch["input_ids"], strict=True))
-        return [self._wrap(text, ids, batch, row) for row, (text, ids) in rows]
+        return [self._cut(text, len(whole), found) for whole, text, found in zip(texts, read, encodings, strict=True)]
 
-    def _wrap(self, text: str, ids: list[int], batch: Any, row: int) -> EncodedText:
-        """Cut a text, a row of the tokenised batch, to the room that special tokens leave, and put them around."""
+    def _cut(self, text: str, n_characters: int, encoding: Any) -> EncodedText:
+        """Cut the tokens of the read part ``text`` and add special tokens."""
+        ids = encoding.ids
+        if not ids:
+            return EncodedText([], 0)
         room = self.max_tokens - self.n_special
-        if not ids or len(ids) <= room:
-            return EncodedText([*self.before, *ids, *self.after] if ids else [], 0)
-        if self.template is None:
-            stay = ids[:room]
-        else:
-            starts = [start for start, _ in batch.encodings[row].offsets]
-            stay = [ids[at] for at in select_tokens(text, starts, self.template, room)]
-        return EncodedText(self.before + stay + self.after, len(ids) - room)
+        n_unread = math.ceil((n_characters - len(text)) * len(ids) / len(text))
+        n_cut = max(0, len(ids) - room)
+        if n_cut and self.template is not None:
+            starts = [start for start, _ in encoding.offsets]
+            ids = [ids[at] for at in select_tokens(text, starts, self.template, room)]
+        return EncodedText([*self.before, *ids[:room], *self.after], n_cut + n_unread)

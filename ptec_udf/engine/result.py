@@ -1,43 +1,48 @@
-"""What a text came to; known where nothing is scored too, so that no language model's library is imported for it."""
+"""The result of scoring one text."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ptec_udf.text.template import is_cut
 
 OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
+
 WORKER_DIED = "the worker process died while scoring this text alone"
-TEXT_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+"""``error`` of a text that ends the process that scores it."""
+
+TEXT_ERRORS = (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""Exceptions that one text may cause; any other one ends the task."""
 
 
 @dataclass
 class ScoredText:
-    """What one text came to; ``logits`` is None unless the status is ok or truncated.
+    """The result of one text.
 
-    ``batch_positions`` counts the positions that the row took in its batch, padding included.
+    Attributes:
+        status: ``ok``, ``truncated``, ``empty`` or ``error``.
+        n_tokens: tokens that were read, special tokens included.
+        n_truncated: tokens that were cut; an estimate for texts above ``CHARACTERS_PER_TOKEN`` (see ``encoder.py``).
+        error: what failed; never contains the text.
+        logits: *Shape:* ``(n_labels,)``; None unless the status is ok or truncated.
+        batch_positions: positions of the row in its batch, padding included.
     """
 
     status: str = EMPTY
     n_tokens: int = 0
     n_truncated: int = 0
     error: str | None = None
-    logits: np.ndarray | None = field(default=None, repr=False)
+    logits: NDArray[np.float32] | None = field(default=None, repr=False)
     batch_positions: int = 0
 
 
-def make_result(text: str, logits: np.ndarray, *, n_tokens: int, n_truncated: int, batch_positions: int) -> ScoredText:
-    """Give one text its status; for the other arguments see ``ScoredText``."""
+def make_result(
+    text: str, logits: NDArray[np.float32], *, n_tokens: int, n_truncated: int, batch_positions: int
+) -> ScoredText:
+    """Build the result of a text that has logits; for the arguments see ``ScoredText``."""
     result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
     if not np.isfinite(logits).all():
         result.status, result.error, result.logits = ERROR, "logits are not finite", None
@@ -47,5 +52,5 @@ def make_result(text: str, logits: np.ndarray, *, n_tokens: int, n_truncated: in
 
 
 def mark_failed(result: ScoredText, error: Exception) -> None:
-    """Mark a row that failed alone; the error's message may hold the text."""
+    """Set status ``error``; the exception's message is left out, since it may contain the text."""
     result.status, result.error = ERROR, f"scoring this text alone raised {type(error).__name__}"

@@ -9,18 +9,17 @@ from ptec_udf.model.tfidf import TfidfHead
 
 
 class TfidfScorer:
-    """Scores texts in any number and order, each by itself, as ``Scorer`` does with a language model.
+    """Scores any number of texts in any order, each by itself.
 
-    ``n_tokens`` counts what stands between white space. Nothing is cut here. A text that holds no known term is scored
-    too, by what the model says of no term at all.
+    ``n_tokens`` counts words between white space. Nothing is cut. A text without a known term gets the logits of no
+    term at all.
     """
 
     def __init__(self, head: TfidfHead) -> None:
-        """Take the terms with their head."""
         self.head = head
 
     def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
-        """Score texts; the result has the order of the input. None and blank texts are ``empty``."""
+        """Score texts, in their order; None and blank texts are ``empty``."""
         return [self._score(text) if text and not text.isspace() else ScoredText() for text in texts]
 
     def _score(self, text: str) -> ScoredText:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -13,8 +14,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.device import GPU_BATCH_TOKENS, resolve_dtype
+from ptec_udf.engine.device import Dtype, has_bfloat16
 from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.engine.worker import EngineSettings, scorer_for, trim_heap
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse.remote import carried, cores, counter
@@ -30,44 +33,131 @@ SCORED = T.StructType(
     ]
 )
 
-
 BYTES_PER_TOKEN = 4
-"""About so many, in English."""
+"""UTF-8 bytes of an average token of English text."""
+
+_SHARED_GPU_BATCH_TOKENS = 2048  # as in torch_engine.py, which imports torch
 
 
-def cost_of(text: str | None, most_tokens: int | None) -> int:
-    """Say how much work a text is, in bytes, of which those that are cut off are none."""
+def cost_of(text: str | None, max_tokens: int | None) -> int:
+    """Return the work that a text takes, in bytes of the part that the model reads."""
     n_bytes = len(text.encode()) if text else 0
-    return min(n_bytes, n_bytes if most_tokens is None else most_tokens * BYTES_PER_TOKEN) + BYTES_PER_TOKEN
+    return min(n_bytes, n_bytes if max_tokens is None else max_tokens * BYTES_PER_TOKEN) + BYTES_PER_TOKEN
 
 
 @dataclass(frozen=True)
 class Counters:
-    """What tasks have scored, for a progress line: known when a task ends, and twice for one that is run again.
+    """Progress of tasks; a task counts when it ends, and twice if it is run twice.
 
     Attributes:
-        texts: number of texts.
-        cost: of these texts, as of ``cost_of``.
+        texts: number of scored texts.
+        cost: their work, see ``cost_of``.
         tokens: that were read of them.
-        most_tokens: of a text, that the model reads; None: all.
+        max_tokens: of a text, in the model; None: all.
     """
 
     texts: Accumulator[int]
     cost: Accumulator[int]
     tokens: Accumulator[int]
-    most_tokens: int | None
+    max_tokens: int | None
 
     @classmethod
-    def of(cls, spark: SparkSession, most_tokens: int | None) -> Counters:
+    def of(cls, spark: SparkSession, max_tokens: int | None) -> Counters:
         """Make counters of a session, at 0."""
         texts, cost, tokens = (counter(spark) for _ in range(3))
-        return cls(texts, cost, tokens, most_tokens)
+        return cls(texts, cost, tokens, max_tokens)
 
     def add(self, texts: Sequence[str | None], results: Sequence[ScoredText]) -> None:
-        """Count texts as scored; called in tasks."""
+        """Count scored texts; called in tasks."""
         self.texts.add(len(texts))
-        self.cost.add(sum(cost_of(text, self.most_tokens) for text in texts))
+        self.cost.add(sum(cost_of(text, self.max_tokens) for text in texts))
         self.tokens.add(sum(result.n_tokens for result in results))
+
+
+def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, counters: Counters | None = None) -> Any:
+    """Make the UDF ``text -> struct`` (see ``SCORED``).
+
+    Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs. Arrow batches are read
+    ahead up to a window, sorted by length, scored, and returned in order.
+
+    Args:
+        spark: the session.
+        artifact: the model.
+        engine: dtype, device and batching.
+        counters: updated as texts are scored.
+    """
+    broadcast = carried(spark, artifact.scoring_files)
+    model_id = artifact.model_id
+    settings = engine_settings(spark, engine)
+
+    @F.pandas_udf(SCORED)  # type: ignore[call-overload]
+    def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        read_ahead = windows(batches, settings.window_rows, settings.window_bytes)
+        for texts, results in score_windows(read_ahead, lambda: scorer_for(model_id, broadcast.value, settings)):
+            if counters is not None:
+                counters.add(texts, results)
+            yield to_frame(results)
+        trim_heap()
+
+    # Without this the optimiser may copy the call, and each copy runs the model.
+    return score_texts.asNondeterministic()
+
+
+def score_windows(
+    read_ahead: Iterator[Sequence[str | None]], load: Callable[[], Scorer | TfidfScorer]
+) -> Iterator[tuple[Sequence[str | None], list[ScoredText]]]:
+    """Yield each window of texts with its results; on a GPU, the next window is tokenised meanwhile.
+
+    Args:
+        read_ahead: windows of texts.
+        load: returns the scorer.
+    """
+    first = next(read_ahead, None)
+    if first is None:  # an empty partition needs no model
+        return
+    scorer, every = load(), chain([first], read_ahead)
+    if isinstance(scorer, Scorer) and scorer.engine.on_gpu:
+        yield from scorer.score_ahead(every)
+    else:
+        yield from ((texts, scorer.score(texts)) for texts in every)
+
+
+def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:
+    """Resolve dtype, threads and batching for the tasks of a session; call it once per run.
+
+    Threads of a worker are the cores of a task, so that workers do not compete for them.
+    """
+    gpus = gpus_of_a_task(spark)
+    batch_tokens = engine.batch_tokens
+    if batch_tokens is None and 0 < gpus < 1:
+        batch_tokens = _SHARED_GPU_BATCH_TOKENS
+    return EngineSettings(
+        dtype=resolve_dtype(spark, engine),
+        batch_tokens=batch_tokens,
+        window_rows=engine.window_rows,
+        window_bytes=engine.window_bytes,
+        threads=engine.threads or _cores_of_a_task(spark),
+        device=engine.device,
+    )
+
+
+def resolve_dtype(spark: SparkSession, engine: EngineConfig) -> Dtype:
+    """Return the dtype of all tasks: ``auto`` is bfloat16 where the driver's CPU, or an executor's GPU, has it."""
+    if engine.dtype != "auto":
+        return engine.dtype
+    on_gpu = engine.device == "cuda" or (engine.device == "auto" and gpus_of_a_task(spark) > 0)
+    found = _executor_has_bfloat16(spark) if on_gpu else has_bfloat16("cpu")
+    return "bfloat16" if found else "float32"
+
+
+def _executor_has_bfloat16(spark: SparkSession) -> bool:
+    """Ask a task, since the driver may have no GPU."""
+
+    def ask(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            yield pd.DataFrame({"found": [has_bfloat16("cuda")] * len(batch)})
+
+    return bool(spark.range(1).mapInPandas(ask, "found boolean").first()[0])  # type: ignore[index]
 
 
 def task_slots(spark: SparkSession) -> int:
@@ -79,58 +169,15 @@ def _cores_of_a_task(spark: SparkSession) -> int:
     return int(spark.conf.get("spark.task.cpus", "1") or 1)
 
 
-def scoring_udf(
-    spark: SparkSession,
-    artifact: Artifact,
-    engine: EngineConfig,
-    counters: Counters | None = None,
-) -> Any:
-    """Make the UDF ``text -> struct`` (see ``SCORED``).
-
-    Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs.
-    Arrow batches are read ahead up to a window, sorted by length, scored, and given back in order.
-
-    Args:
-        spark: the session.
-        artifact: the model.
-        engine: arithmetic and batching.
-        counters: are added to as texts are scored.
-    """
-    broadcast = carried(spark, artifact.scoring_files)
-    model_id = artifact.model_id
-    settings = engine_settings(spark, engine)
-
-    @F.pandas_udf(SCORED)  # type: ignore[call-overload]
-    def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        for window in windows(batches, settings.window_rows, settings.window_bytes):
-            results = scorer_for(model_id, broadcast.value, settings).score(window)
-            if counters is not None:
-                counters.add(window, results)
-            yield to_frame(results)
-        trim_heap()
-
-    # Without this the optimiser may copy the call, and each copy runs the model.
-    return score_texts.asNondeterministic()
-
-
-def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineSettings:
-    """Fill in the arithmetic, and a task's share of cores as its threads, so that workers do not fight over them."""
-    threads = engine.threads or _cores_of_a_task(spark)
-    gpus = gpus_of_a_task(spark)
-    dtype = resolve_dtype(engine.dtype, on_gpu=gpus > 0)
-    batch_tokens = GPU_BATCH_TOKENS if engine.batch_tokens is None and 0 < gpus < 1 else engine.batch_tokens
-    return EngineSettings(dtype, batch_tokens, engine.window_rows, engine.window_bytes, threads)
-
-
 def gpus_of_a_task(spark: SparkSession) -> float:
-    """Return how many GPUs Spark gives a task: 0 for none, less than 1 where tasks share one."""
+    """Return how many GPUs Spark assigns to a task: 0 for none, below 1 if tasks share one."""
     return float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
 
 
-def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> Iterator[list[str | None]]:
-    """Join Arrow batches into windows of at least one and at most ``most_rows`` rows, in order.
+def windows(batches: Iterator[pd.Series], max_rows: int, max_bytes: int) -> Iterator[list[str | None]]:
+    """Join Arrow batches into windows of 1 to ``max_rows`` rows, in order.
 
-    A window closes at ``most_rows`` rows or once it holds ``most_bytes`` bytes of text.
+    A window closes at ``max_rows`` rows or at ``max_bytes`` bytes of text.
     """
     window: list[str | None] = []
     n_bytes = 0
@@ -138,7 +185,7 @@ def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> It
         for text in batch:
             window.append(text)
             n_bytes += len(text.encode()) if text else 0
-            if len(window) >= most_rows or n_bytes >= most_bytes:
+            if len(window) >= max_rows or n_bytes >= max_bytes:
                 yield window
                 window, n_bytes = [], 0
     if window:
@@ -146,5 +193,5 @@ def windows(batches: Iterator[pd.Series], most_rows: int, most_bytes: int) -> It
 
 
 def to_frame(results: Sequence[ScoredText]) -> pd.DataFrame:
-    """Lay scored texts out as the UDF's struct, one row per text."""
+    """Lay results out as the UDF's struct, one row per text."""
     return pd.DataFrame({name: [getattr(result, name) for result in results] for name in SCORED.names})

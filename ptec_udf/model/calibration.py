@@ -1,4 +1,4 @@
-"""Logits to probabilities and labels in NumPy, as ``nightly/rows.py`` does it in Spark."""
+"""Logits to probabilities and labels in NumPy; ``nightly/rows.py`` does the same in Spark."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def probabilities(
 
     Args:
         logits: *Shape:* ``(..., n_labels)``, as is the result.
-        labels: their scales and offsets.
-        curve: points that all log-odds go through; None: a straight line.
+        labels: their Platt parameters.
+        curve: isotonic points for all labels; None: none.
     """
     scale, offset = np.array([label.scale for label in labels]), np.array([label.offset for label in labels])
-    log_odds = bend(scale * logits.astype(np.float64) + offset, curve, np.clip)
-    with np.errstate(over="ignore"):  # of the exponential: the probability is then 0
+    log_odds = apply_curve(scale * logits.astype(np.float64) + offset, curve, np.clip)
+    with np.errstate(over="ignore"):  # the exponential of a large value is infinite, the probability 0
         return (1 / (1 + np.exp(-log_odds))).astype(np.float32)
 
 
-def bend(log_odds: Any, points: Sequence[Point] | None, clamp: Callable[[Any, float, float], Any]) -> Any:
+def apply_curve(log_odds: Any, points: Sequence[Point] | None, clamp: Callable[[Any, float, float], Any]) -> Any:
     """Interpolate log-odds linearly between the points of an isotonic curve; beyond an end, shift by its offset.
 
     Args:
@@ -39,12 +39,12 @@ def bend(log_odds: Any, points: Sequence[Point] | None, clamp: Callable[[Any, fl
     if points is None:
         return log_odds
     (first, start), (last, _) = points[0], points[-1]
-    bent = log_odds - clamp(log_odds, first, last) + start
+    shifted = log_odds - clamp(log_odds, first, last) + start
     for (left, lower), (right, upper) in pairwise(points):
-        bent = bent + (clamp(log_odds, left, right) - left) * ((upper - lower) / (right - left))
-    return bent
+        shifted = shifted + (clamp(log_odds, left, right) - left) * ((upper - lower) / (right - left))
+    return shifted
 
 
 def is_assigned(probability: NDArray[np.float32], labels: Sequence[Label]) -> NDArray[np.bool_]:
-    """Tell which labels are at or over their threshold, compared as float32; *Shape:* ``(..., n_labels)``, both."""
+    """Return which labels are at their threshold or above, compared as float32; both *Shape:* ``(..., n_labels)``."""
     return probability >= np.array([label.threshold for label in labels], np.float32)

@@ -1,7 +1,7 @@
-"""Several prompts of one backbone, each with its head, as one model: its logits are the mean of theirs.
+"""Several prompts and heads on one backbone as one model, whose logits are the mean of theirs.
 
 Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS
-2017 (arXiv 1612.01474); here the members share their frozen backbone. Scoring costs a pass for each.
+2017 (arXiv 1612.01474); here the members share their frozen backbone. Scoring takes one pass per member.
 """
 
 from __future__ import annotations
@@ -15,14 +15,9 @@ from ptec_udf.model.network import PtecNetwork
 
 
 class MeanNetwork(nn.Module):
-    """Map token ids to the mean of the members' logits.
-
-    Attributes:
-        networks: the members, on one backbone.
-    """
+    """Map token ids to the mean of the members' logits; the members share one backbone."""
 
     def __init__(self, networks: Sequence[PtecNetwork]) -> None:
-        """Put the members together."""
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
@@ -47,7 +42,7 @@ class MeanNetwork(nn.Module):
             network.freeze_prompt()
 
     def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return logits, *Shape:* ``(batch, n_labels)``, in float32; arguments as of ``PtecNetwork``."""
+        """Return logits, *Shape:* ``(batch, n_labels)``, in float32; for the arguments see ``PtecNetwork``."""
         return torch.stack([network(input_ids, mask) for network in self.members]).mean(dim=0)
 
 

@@ -1,4 +1,4 @@
-"""Low-rank changes of a backbone's weights, added in before scoring, so that they cost nothing then.
+"""Low-rank updates of a backbone's weights, merged before scoring, so that they cost nothing at scoring.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685).
 """
@@ -8,52 +8,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ptec_udf.errors import ArtifactError
+from ptec_udf.model.artifact import LORA_A, LORA_B
 
-FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
-_OUTSIDE = "base_model.model."  # PEFT's names begin so
-_CHANGED = "changed_by_lora"
+_PEFT_PREFIX = "base_model.model."
+_MERGED = "has_merged_lora"
 
 
 @torch.no_grad()
-def merge_lora(backbone: Any, weights: Mapping[str, torch.Tensor], scale: float) -> None:
-    """Add ``scale * B @ A`` to the weights of the layers that were changed.
+def merge_lora(backbone: Any, weights: Mapping[str, NDArray[np.float32]], scale: float) -> None:
+    """Add ``scale * B @ A`` to the weights of each adapted layer.
 
     Args:
-        backbone: a transformers model of this caller alone; its weights are changed.
-        weights: under PEFT's own names, *Shape:* ``(rank, n_inputs)`` for A and ``(n_outputs, rank)`` for B.
-        scale: the alpha of the training divided by the rank.
+        backbone: a transformers model that no other model uses; its weights are changed.
+        weights: under PEFT's names; A has *Shape:* ``(rank, n_inputs)``, B ``(n_outputs, rank)``.
+        scale: alpha / rank.
 
     Raises:
-        ArtifactError: for a layer that the backbone does not have in this form.
+        ArtifactError: for a layer that the backbone does not have in this shape.
     """
     for name in weights:
-        if name.endswith(FIRST):
-            layer = name.removeprefix(_OUTSIDE).removesuffix(FIRST)
-            change = scale * weights[name.removesuffix(FIRST) + SECOND] @ weights[name]
-            _linear(backbone, layer, change.shape).weight.add_(change.to(backbone.device, backbone.dtype))
-    setattr(backbone, _CHANGED, True)
+        if name.endswith(LORA_A):
+            stem = name.removesuffix(LORA_A)
+            update = torch.from_numpy(scale * weights[stem + LORA_B] @ weights[name])
+            layer = _linear(backbone, stem.removeprefix(_PEFT_PREFIX), update.shape)
+            layer.weight.add_(update.to(backbone.device, backbone.dtype))
+    setattr(backbone, _MERGED, True)
 
 
-def check_unchanged(backbone: Any) -> None:
-    """Refuse a backbone whose weights another model has changed.
+def check_unmerged(backbone: Any) -> None:
+    """Refuse a backbone that ``merge_lora`` has changed.
 
     Raises:
-        ValueError: when it has been given to ``merge_lora``.
+        ValueError: for such a backbone.
     """
-    if getattr(backbone, _CHANGED, False):
-        raise ValueError("a backbone must be loaded anew for each model with LoRA, which changes its weights")
+    if getattr(backbone, _MERGED, False):
+        raise ValueError("the backbone has LoRA in its weights: load it again for another model")
 
 
 def _linear(backbone: Any, name: str, shape: torch.Size) -> nn.Linear:
-    """Return a layer of a backbone."""
     try:
         layer = backbone.get_submodule(name)
     except AttributeError:
         layer = None
     if not isinstance(layer, nn.Linear) or layer.weight.shape != shape:
-        raise ArtifactError(f"LoRA must change linear layers of the backbone, {name!r} of shape {tuple(shape)} is none")
+        raise ArtifactError(f"LoRA adapts {name!r}, shape {tuple(shape)}: the backbone has no such linear layer")
     return layer

@@ -1,7 +1,4 @@
-"""The manifest of an artifact: what a model is and how its parts are used.
-
-How its hashes are made and what files lie beside it, artifact.py says.
-"""
+"""The manifest of an artifact: what a model is and how its parts are used."""
 
 from __future__ import annotations
 
@@ -17,26 +14,26 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.text.template import is_blank, parse_template
 
 Cut = Literal["end", "longest_segment"]
-"""What is cut of a text that is too long: its end, or the end of its longest segments, see ``engine/cut.py``."""
+"""How a long text is cut: at its end, or at the end of its longest segments (``text/cut.py``)."""
+
+LONGEST_SEGMENT: Final = "longest_segment"
+
+Pooling = Literal["mean", "last", "label_attention"]
+PromptKind = Literal["input", "deep"]
 
 Point = tuple[float, float]
 """A point of an isotonic curve, from log-odds to log-odds."""
 
-LONGEST_SEGMENT: Final = "longest_segment"
-
 MIN_TOKENS = 8
-"""Of a text that a model reads, special tokens included."""
+"""Minimum of ``max_tokens``, special tokens included."""
 
 MIN_NGRAM_CHARACTERS = 2
 MAX_NGRAM_CHARACTERS = 32
-"""Of a term that TF-IDF makes of characters."""
-
 MAX_NGRAM_WORDS = 16
-"""Of a term that TF-IDF makes of words; a text is read once for each number of them."""
 
 
 class _Part(BaseModel):
-    """A part of the manifest: unknown keys are refused, and what is no number, over which a threshold lies for SQL."""
+    """A part of the manifest: refuses unknown keys and infinite numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
@@ -49,35 +46,35 @@ class BackboneRef(_Part):
 
 
 class PromptSpec(_Part):
-    """The soft prompt's form.
+    """The soft prompt.
 
-    ``attention`` is ``full`` where the prompt sees the text (an input prompt in a bidirectional
-    encoder) and ``prefix`` where it does not, so that its keys and values are computed once. A deep prompt is in all
-    layers, or in ``upper_layers`` of them.
+    ``attention`` is ``full`` if the prompt attends to the text (an input prompt in a bidirectional encoder), and
+    ``prefix`` if it does not, so that its keys and values are computed once. A deep prompt is in all layers, or in the
+    ``upper_layers`` last ones.
     """
 
-    kind: Literal["input", "deep"]
+    kind: PromptKind
     n_tokens: int = Field(ge=1)
     attention: Literal["full", "prefix"]
     upper_layers: int | None = Field(None, ge=1)
 
 
 class LoraSpec(_Part):
-    """Low-rank changes of the backbone's weights, in place of a prompt; a change counts alpha / rank times."""
+    """Low-rank updates of the backbone's weights, scaled by alpha / rank."""
 
     rank: int = Field(ge=1)
     alpha: int = Field(ge=1)
 
 
 class TfidfSpec(_Part):
-    """TF-IDF of words and characters, in place of a language model or beside it: how long its terms may be."""
+    """Maximum lengths of TF-IDF's n-grams of words and of characters."""
 
     words: int = Field(ge=1, le=MAX_NGRAM_WORDS)
     characters: int = Field(ge=MIN_NGRAM_CHARACTERS, le=MAX_NGRAM_CHARACTERS)
 
 
 class Label(_Part):
-    """One label: probability = sigmoid(curve(scale * logit + offset)), assigned at or over threshold."""
+    """A label: probability = sigmoid(curve(scale * logit + offset)), assigned at ``threshold`` or above."""
 
     name: str
     threshold: float = Field(gt=0, lt=1)
@@ -87,7 +84,7 @@ class Label(_Part):
 
 
 class ExtractOrigin(_Part):
-    """The training extract: its fingerprint and the table and version it was made from."""
+    """The training extract: its fingerprint, and the table and version it was made from."""
 
     fingerprint: str
     source: str
@@ -96,7 +93,15 @@ class ExtractOrigin(_Part):
 
 
 class Manifest(_Part):
-    """What an artifact is and how its parts are used."""
+    """What an artifact is and how its parts are used.
+
+    Attributes:
+        cut: how long texts are cut; needs a backbone.
+        members: number of prompts and heads whose logits are averaged; None: one.
+        tfidf: replaces the backbone, or adds its logits to the network's.
+        curve: points of an isotonic calibration for all labels; None: none.
+        files: SHA-256 of each other file of the artifact.
+    """
 
     format_version: Literal[1] = 1
     model_id: str = ""
@@ -105,18 +110,15 @@ class Manifest(_Part):
     backbone: BackboneRef | None = None
     template: str
     max_tokens: int | None = Field(None, ge=MIN_TOKENS)
-    # The end is not written: artifacts that were made before there was a choice keep their checksums and ids.
-    cut: Cut = Field("end", exclude_if=lambda cut: cut == "end")
-    pooling: Literal["mean", "last", "label_attention"] | None = None
-    pooled_positions: Literal["text"] = "text"
+    cut: Cut = "end"
+    pooling: Pooling | None = None
     prompt: PromptSpec | None = None
     lora: LoraSpec | None = None
-    members: int | None = Field(None, ge=2)  # prompts and heads whose logits are averaged; None: there is one
+    members: int | None = Field(None, ge=2)
     tfidf: TfidfSpec | None = None
-    feature_scaling: Literal["fused into head"] = "fused into head"
     calibrator: str
     threshold_logit: float
-    curve: list[Point] | None = Field(None, min_length=2)  # isotonic, see calibration.py; None: none
+    curve: list[Point] | None = Field(None, min_length=2)
     labels: list[Label]
     extract: ExtractOrigin
     packages: dict[str, str]
@@ -124,23 +126,23 @@ class Manifest(_Part):
 
     @property
     def has_adapter(self) -> bool:
-        """Whether something was trained on the backbone: a prompt or LoRA."""
+        """Whether a prompt or LoRA was trained on the backbone."""
         return self.prompt is not None or self.lora is not None
 
     @property
     def has_label_attention(self) -> bool:
-        """Whether each label pools a text in its own way."""
+        """Whether each label pools a text by its own weights."""
         return self.pooling == "label_attention"
 
     @field_validator("created")
     @classmethod
-    def _created_is_a_time(cls, created: str) -> str:
+    def _check_created(cls, created: str) -> str:
         datetime.fromisoformat(created)
         return created
 
     @field_validator("template")
     @classmethod
-    def _template_is_one(cls, template: str) -> str:
+    def _check_template(cls, template: str) -> str:
         try:
             parse_template(template)
         except ConfigError as error:
@@ -149,39 +151,37 @@ class Manifest(_Part):
 
     @field_validator("labels")
     @classmethod
-    def _labels_differ(cls, labels: list[Label]) -> list[Label]:
+    def _check_labels(cls, labels: list[Label]) -> list[Label]:
         names = Counter(label.name for label in labels)
-        if doubled := [name for name, times in names.items() if times > 1]:
-            raise ValueError(f"each label must be there once, several times were: {', '.join(map(repr, doubled))}")
+        if repeated := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"labels must be unique, repeated: {', '.join(map(repr, repeated))}")
         if blank := [name for name in names if is_blank(name)]:
-            raise ValueError(f"each label must have a name that can be seen, blank were: {', '.join(map(repr, blank))}")
+            raise ValueError(f"labels must have a visible name, blank: {', '.join(map(repr, blank))}")
         return labels
 
     @field_validator("curve")
     @classmethod
-    def _curve_rises(cls, curve: list[Point] | None) -> list[Point] | None:
+    def _check_curve(cls, curve: list[Point] | None) -> list[Point] | None:
         if curve is not None and not is_rising(curve):
             raise ValueError("each point of the curve must be right of the one before, and above it")
         return curve
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Manifest:
-        if self.prompt is not None and self.lora is not None:
-            raise ValueError("prompt and lora must not both be there")
-        if self.members is not None and self.prompt is None:
-            raise ValueError("members must not be there without a prompt, by which they differ")
+    def _check_parts(self) -> Manifest:
         if self.backbone is None and self.tfidf is None:
-            raise ValueError("backbone or tfidf must be there, or both")
-        if self.backbone is None and self.has_adapter:
-            raise ValueError("prompt and lora must not be there without a backbone")
-        if self.backbone is None and self.cut != "end":
-            raise ValueError("cut must not be there without a backbone, whose tokens are cut")
+            raise ValueError("backbone or tfidf must be set")
+        if self.prompt is not None and self.lora is not None:
+            raise ValueError("prompt and lora must not both be set")
+        if self.members is not None and self.prompt is None:
+            raise ValueError("members must be null without a prompt")
+        if self.backbone is None and (self.has_adapter or self.cut != "end"):
+            raise ValueError("prompt, lora and cut need a backbone")
         of_backbone = {"max_tokens": self.max_tokens, "pooling": self.pooling}
         if wrong := [name for name, value in of_backbone.items() if (value is None) != (self.backbone is None)]:
-            raise ValueError(f"{' and '.join(wrong)} must be there with a backbone, and only then")
+            raise ValueError(f"{' and '.join(wrong)} must be set if and only if backbone is")
         return self
 
 
 def is_rising(points: Sequence[Point]) -> bool:
-    """Tell whether each point is right of the one before, and above it."""
+    """Return whether each point is right of the one before, and above it."""
     return all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(points))

@@ -1,23 +1,23 @@
 """The PTEC network: frozen backbone, soft prompt, classification head; token ids to logits.
 
-PEFT's wrapper is not used for the forward pass: it drops position ids and refuses other masks, so
-that a text's scores would depend on its batch. Order of positions: [soft prompt][text][padding].
+PEFT's wrapper is not used for the forward pass: it drops position ids and refuses other masks, so that a text's scores
+would depend on its batch. Order of positions: [soft prompt][text][padding].
 
-Source of the method: Buchner et al., "Prompt Tuned Embedding Classification for Industry Sector
-Allocation", NAACL 2024 (arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-Tuning", ACL 2021
-(arXiv 2101.00190).
+Source of the method: Buchner et al., "Prompt Tuned Embedding Classification for Industry Sector Allocation", NAACL 2024
+(arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-Tuning", ACL 2021 (arXiv 2101.00190).
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from ptec_udf.model import mpnet
 from ptec_udf.model.heads import Head, LabelAttention
+from ptec_udf.model.manifest import Pooling, PromptKind
 from ptec_udf.model.prefix import (
     BackboneShape,
     LayerKeysValues,
@@ -26,18 +26,13 @@ from ptec_udf.model.prefix import (
     split_deep_prompt,
 )
 
-PromptKind = Literal["input", "deep"]
-FixedPooling = Literal["mean", "last"]
-Pooling = FixedPooling | Literal["label_attention"]
-
 
 class PtecNetwork(nn.Module):
     """Map token ids to one logit per label.
 
-    The prompt weight is PEFT's: ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the
-    text) and ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values
-    in every layer; in MPNet ``n_layers`` may be fewer, the upper ones).
-    A backbone that is adapted by LoRA has no prompt.
+    The prompt's weight is PEFT's: *Shape:* ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the text),
+    ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values in each layer; in MPNet in
+    the upper ones). A backbone with LoRA has no prompt.
     """
 
     def __init__(
@@ -51,11 +46,16 @@ class PtecNetwork(nn.Module):
         attention: LabelAttention | None = None,
         n_upper: int | None = None,
     ) -> None:
-        """Put the parts together; the backbone stays frozen, but for LoRA, and in eval mode.
+        """Put the parts together; the backbone stays in eval mode, and frozen except for LoRA.
 
-        ``attention`` is what pools with ``label_attention``; without it, features are the mean.
-        ``n_upper`` is the number of MPNet's layers
-        that are adapted, where ``features`` is to take what comes out of those below.
+        Args:
+            backbone: a transformers model without head.
+            kind: of the prompt; None without one.
+            prompt: its weight.
+            head: features to logits.
+            pooling: hidden states to features.
+            attention: pools with ``label_attention``; None: features are the mean.
+            n_upper: number of MPNet's adapted layers, if ``features`` gets the output of the layers below.
         """
         super().__init__()
         self.backbone = backbone
@@ -65,16 +65,16 @@ class PtecNetwork(nn.Module):
         self._n_upper = n_upper or 0
         self.prompt = None if prompt is None else nn.Parameter(prompt)
         self.head = head
-        # An input prompt in a bidirectional encoder sees the text: nothing about it can be computed beforehand.
         causal = is_causal(backbone)
-        self.caches_prompt = kind is not None and (kind != "input" or causal)
+        # An input prompt in a bidirectional encoder attends to the text: it cannot be computed beforehand.
+        self.caches_prompt = kind is not None and (kind == "deep" or causal)
         # Encoders count on from the prompt by themselves, each family from its own first position.
         self._takes_positions = causal and "position_ids" in inspect.signature(backbone.forward).parameters
         self._frozen_prefix: list[LayerKeysValues] | None = None
 
     @property
     def members(self) -> list[PtecNetwork]:
-        """The networks whose logits are averaged: this one alone."""
+        """The networks whose logits are averaged: this one."""
         return [self]
 
     @property
@@ -102,70 +102,63 @@ class PtecNetwork(nn.Module):
             input_ids: right-padded ids of the text, *Shape:* ``(batch, length)``.
             mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
         """
-        return self.logits(self.hidden(input_ids, mask), mask)
-
-    def logits(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return logits, *Shape:* ``(batch, n_labels)``, in float32, of what ``hidden`` gives for the same mask."""
+        hidden = self.hidden(input_ids, mask)
         if self.attention is None or not isinstance(self.head, Head):
-            return self.head(self._pooled(hidden, mask))
-        return self.head.of_positions(hidden, self.attention.weights(hidden, mask))
+            return self.head(self._pool(hidden, mask))
+        return self.head.attend(hidden, self.attention.weights(hidden, mask))
 
     def features(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the pooled hidden states of text positions, *Shape:* ``(batch, n_features)``, in float32.
-
-        ``n_features`` is the backbone's width. With label attention, *Shape:* ``(batch, n_labels, n_features)``.
+        """Return pooled hidden states of text positions in float32.
 
         Args:
-            text: ids as of ``forward``; in MPNet also what the layers below the adapted ones make of them.
-            mask: as of ``forward``.
+            text: ids, or in MPNet the output of the layers below the adapted ones.
+            mask: as in ``forward``.
+
+        Returns:
+            *Shape:* ``(batch, width)``, with label attention ``(batch, n_labels, width)``.
         """
-        return self._pooled(self.hidden(text, mask), mask)
+        return self._pool(self.hidden(text, mask), mask)
 
     def hidden(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return the hidden states of text positions, *Shape:* ``(batch, length, width)``, in float32.
-
-        Arguments are those of ``features``.
-        """
+        """Return hidden states of text positions in float32, *Shape:* ``(batch, length, width)``; see ``features``."""
         return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
 
-    def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Pool hidden states as of ``hidden``, *Shape:* as of ``features``."""
+    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.attention is None:
-            return pooled(hidden, mask, "mean" if self.pooling == "label_attention" else self.pooling)
-        with torch.autocast(hidden.device.type, enabled=False):  # in training the backbone may compute in bfloat16
+            return pool(hidden, mask, self.pooling)
+        with torch.autocast(hidden.device.type, enabled=False):  # training may compute the backbone in bfloat16
             return self.attention(hidden, mask)
 
     def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run the text behind the prompt's keys and values, *Shape:* ``(batch, length, width)``."""
+        """Run text after the prompt's keys and values."""
         prefix = self._frozen_prefix if self._frozen_prefix is not None else self._prefix()
         if mpnet.is_mpnet(self.backbone):
-            return mpnet.run(self.backbone, text, mask, prefix).last_hidden_state
+            return mpnet.run(self.backbone, text, mask, prefix)
         n_prompt = prefix[0][0].shape[-2]
         arguments: dict[str, Any] = {}
         if self._takes_positions:
-            length = text.shape[1]
-            arguments["position_ids"] = torch.arange(n_prompt, n_prompt + length, device=mask.device).unsqueeze(0)
+            positions = torch.arange(n_prompt, n_prompt + text.shape[1], device=mask.device)
+            arguments["position_ids"] = positions.unsqueeze(0)
         outputs = self.backbone(
             input_ids=text,
-            attention_mask=self._with_prompt_mask(mask, n_prompt),
+            attention_mask=_with_prompt(mask, n_prompt),
             cache=prefix_cache(prefix),
             use_cache=True,
             **arguments,
         )
         return outputs.last_hidden_state
 
-    def _hidden_plain(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run prompt and text together; the prompt's positions are cut off, *Shape:* as of ``_hidden_cached``."""
-        if input_ids.is_floating_point():
-            return mpnet.run(self.backbone, input_ids, mask, [None] * self._n_upper).last_hidden_state
+    def _hidden_plain(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Run prompt and text together, and cut off the prompt's positions."""
+        if text.is_floating_point():
+            return mpnet.run(self.backbone, text, mask, [None] * self._n_upper)
         if self.prompt is None:
-            return self.backbone(input_ids=input_ids, attention_mask=mask).last_hidden_state
-        tokens = self.backbone.get_input_embeddings()(input_ids)
+            return self.backbone(input_ids=text, attention_mask=mask).last_hidden_state
+        tokens = self.backbone.get_input_embeddings()(text)
         prompt = self.prompt.to(tokens.dtype).expand(len(tokens), -1, -1)
         n_prompt = prompt.shape[1]
         outputs = self.backbone(
-            inputs_embeds=torch.cat([prompt, tokens], dim=1),
-            attention_mask=self._with_prompt_mask(mask, n_prompt),
+            inputs_embeds=torch.cat([prompt, tokens], dim=1), attention_mask=_with_prompt(mask, n_prompt)
         )
         return outputs.last_hidden_state[:, n_prompt:]
 
@@ -176,19 +169,19 @@ class PtecNetwork(nn.Module):
             return split_deep_prompt(self.prompt, BackboneShape.of(self.backbone))
         return compute_keys_values(self.backbone, self.prompt.to(self.backbone.dtype))
 
-    @staticmethod
-    def _with_prompt_mask(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
-        """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
-        return torch.cat([mask.new_ones(mask.shape[0], n_prompt), mask], dim=1)
+
+def _with_prompt(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
+    """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
+    return torch.cat([mask.new_ones(mask.shape[0], n_prompt), mask], dim=1)
 
 
-def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> torch.Tensor:
-    """Pool hidden states of text positions, *Shape:* ``(batch, length, width)`` to ``(batch, n_features)``.
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Pool hidden states of text positions to *Shape:* ``(batch, width)``.
 
     Args:
-        hidden: the text's hidden states, right-padded.
+        hidden: of right-padded texts, *Shape:* ``(batch, length, width)``.
         mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        pooling: ``mean`` of the text's positions, or the ``last`` one.
+        pooling: the ``last`` position, else the mean of all.
     """
     if pooling == "last":
         last = mask.sum(dim=1) - 1
@@ -198,19 +191,19 @@ def pooled(hidden: torch.Tensor, mask: torch.Tensor, pooling: FixedPooling) -> t
 
 
 def accepts_keys_values(backbone: Any) -> bool:
-    """Tell whether a text can be run behind given keys and values; by its own code or, for MPNet, by ours."""
+    """Return whether a text can be run after given keys and values: by the library's code or, for MPNet, by ours."""
     return mpnet.is_mpnet(backbone) or "cache" in inspect.signature(backbone.forward).parameters
 
 
 def compute_keys_values(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues]:
     """Run the backbone over input embeddings, *Shape:* ``(n_prompt, width)``; return each layer's keys and values."""
-    of_family = mpnet.keys_values if mpnet.is_mpnet(backbone) else keys_values_of_embeddings
-    return of_family(backbone, embeddings)
+    compute = mpnet.keys_values if mpnet.is_mpnet(backbone) else keys_values_of_embeddings
+    return compute(backbone, embeddings)
 
 
 @torch.no_grad()
 def is_causal(backbone: Any) -> bool:
-    """Find out by trying whether a position sees only those before it."""
+    """Find out by a small pass whether a position sees only the ones before it."""
     ids = torch.tensor([[5, 6, 7], [5, 6, 8]], device=backbone.device)
     hidden = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     return bool(torch.equal(hidden[0, 0], hidden[1, 0])) and not torch.equal(hidden[0, 2], hidden[1, 2])

@@ -1,9 +1,8 @@
-"""A soft prompt's keys and values, computed once and put before every text.
+"""A soft prompt's keys and values, computed once and put before each text.
 
-In a causal decoder, and in an encoder whose prompt does not attend to the text, the prompt's keys
-and values depend on nothing but the prompt. They are given to the backbone as a cache that returns
-them with each text's own keys and values and stores nothing, so that a batch costs what it would
-cost without a prompt. A plain ``DynamicCache`` would grow with every batch.
+In a causal decoder, and in an encoder whose prompt does not attend to the text, the prompt's keys and values depend on
+the prompt alone. The backbone gets them as a cache that returns them with each text's own and stores nothing; a plain
+``DynamicCache`` would grow with each batch. A batch then costs what it costs without a prompt.
 """
 
 from __future__ import annotations
@@ -13,18 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from ptec_udf.errors import BackboneError
+
 LayerKeysValues = tuple[torch.Tensor, torch.Tensor]  # each (1, n_heads, n_prompt, head_width)
 
 
 class BackboneShape(NamedTuple):
-    """What a prompt must fit.
-
-    Attributes:
-        n_layers: number of layers.
-        n_heads: number of heads of keys and values, which may be fewer than those of queries.
-        head_width: features of a head.
-        width: features of a hidden state.
-    """
+    """The sizes that a prompt must fit; ``n_heads`` counts heads of keys and values."""
 
     n_layers: int
     n_heads: int
@@ -33,26 +27,32 @@ class BackboneShape(NamedTuple):
 
     @classmethod
     def of(cls, backbone: Any) -> BackboneShape:
-        """Read it off a backbone's configuration."""
+        """Read the sizes from a backbone's configuration.
+
+        Raises:
+            BackboneError: for an architecture without these sizes.
+        """
         config = backbone.config
-        n_query_heads = config.num_attention_heads
-        return cls(
-            config.num_hidden_layers,
-            getattr(config, "num_key_value_heads", None) or n_query_heads,
-            getattr(config, "head_dim", None) or config.hidden_size // n_query_heads,
-            config.hidden_size,
-        )
+        try:
+            n_query_heads, width = config.num_attention_heads, config.hidden_size
+            n_heads = getattr(config, "num_key_value_heads", None) or n_query_heads
+            head_width = getattr(config, "head_dim", None) or width // n_query_heads
+            return cls(config.num_hidden_layers, n_heads, head_width, width)
+        except AttributeError as error:
+            raise BackboneError(
+                f"the architecture {config.model_type!r} is not supported ({error.name} is not in its configuration); "
+                "use a transformer encoder or decoder"
+            ) from None
 
     def prompted_layers(self, weight: torch.Tensor) -> int:
-        """Return how many layers a deep prompt, in PEFT's layout, has keys and values for."""
+        """Return the number of layers of a deep prompt in PEFT's layout."""
         return weight.shape[1] // (2 * self.n_heads * self.head_width)
 
 
 class PrefixLayer(DynamicLayer):
-    """One layer's constant keys and values."""
+    """One layer's constant keys and values, each *Shape:* ``(1, n_heads, n_prompt, head_width)``."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Hold the prompt's keys and values, each *Shape:* ``(1, n_heads, n_prompt, head_width)``."""
         super().__init__()
         self.keys: torch.Tensor = keys
         self.values: torch.Tensor = values
@@ -63,10 +63,16 @@ class PrefixLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return prompt and text together, *Shape:* ``(batch, n_heads, n_prompt + length, head_width)``."""
-        n_rows = key_states.shape[0]
-        keys = self.keys.to(key_states.dtype).expand(n_rows, -1, -1, -1)
-        values = self.values.to(value_states.dtype).expand(n_rows, -1, -1, -1)
-        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+        return prepend((self.keys, self.values), (key_states, value_states))
+
+
+def prepend(prefix: LayerKeysValues, states: LayerKeysValues) -> LayerKeysValues:
+    """Put a prompt's keys and values before those of each text of a batch."""
+    keys, values = (
+        torch.cat([part.to(own.dtype).expand(len(own), -1, -1, -1), own], dim=-2)
+        for part, own in zip(prefix, states, strict=True)
+    )
+    return keys, values
 
 
 def prefix_cache(layers: list[LayerKeysValues]) -> Cache:
@@ -75,23 +81,18 @@ def prefix_cache(layers: list[LayerKeysValues]) -> Cache:
 
 
 def keys_values_of_embeddings(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues]:
-    """Run the backbone over input embeddings and return each layer's keys and values.
-
-    Args:
-        backbone: a transformers model without head.
-        embeddings: *Shape:* ``(n_prompt, width)``.
-    """
+    """Run a transformers model without head over embeddings, *Shape:* ``(n_prompt, width)``; return keys and values."""
     cache: Any = DynamicCache(config=backbone.config)
     backbone(inputs_embeds=embeddings.unsqueeze(0), cache=cache, use_cache=True)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 def split_deep_prompt(weight: torch.Tensor, shape: BackboneShape) -> list[LayerKeysValues]:
-    """Cut PEFT's prefix-tuning matrix into keys and values per layer that has a prompt.
+    """Split PEFT's prefix-tuning matrix into keys and values per layer with a prompt.
 
     Args:
-        weight: *Shape:* ``(n_prompt, n_layers * 2 * n_heads * head_width)``, PEFT's own layout.
-        shape: that of the backbone, of whose layers the upper ones alone may have a prompt.
+        weight: *Shape:* ``(n_prompt, n_layers * 2 * n_heads * head_width)``, PEFT's layout.
+        shape: of the backbone; only its upper layers may have a prompt.
     """
     n_prompt, n_layers = weight.shape[0], shape.prompted_layers(weight)
     # (n_layers * 2, 1, n_heads, n_prompt, head_width)

@@ -1,8 +1,8 @@
-"""TF-IDF: from a text to the terms that it holds and what each is worth in it.
+"""TF-IDF of n-grams of words, and of characters inside words.
 
-Tfidf are runs of words and, inside words, runs of characters. They are counted as scikit-learn's ``TfidfVectorizer``
-does with ``sublinear_tf``, which executors do not have: a term that stands ``n`` times is worth
-``(1 + ln n) * (1 + ln((1 + rows) / (1 + rows with the term)))``, and the terms of each kind have length 1 together.
+Counts as scikit-learn's ``TfidfVectorizer`` with ``sublinear_tf``, which executors do not have: a term that occurs
+``n`` times has the value ``(1 + ln n) * (1 + ln((1 + rows) / (1 + rows with the term)))``; words and characters are
+normalised to length 1 separately.
 
 Source: Salton and Buckley, "Term-weighting approaches in automatic text retrieval", Information Processing &
 Management 24 (1988).
@@ -13,41 +13,39 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ptec_udf.model.manifest import MIN_NGRAM_CHARACTERS, TfidfSpec
 
 _WORD = re.compile(r"\b\w\w+\b")
-_NONE = np.array([], np.int64)
-_MOST_WORDS_REMEMBERED = 100_000
-_LONGEST_WORD_REMEMBERED = 30  # characters; a longer one hardly comes again, and many would fill memory
+_MAX_CACHED_WORDS = 100_000
+_MAX_CACHED_LENGTH = 30  # characters; longer words rarely repeat
 
 
 class Tfidf:
     """The terms of a model, in the order of its weights: words first, then characters."""
 
     def __init__(self, form: TfidfSpec, rows: int, words: Mapping[str, int], characters: Mapping[str, int]) -> None:
-        """Take what was counted.
+        """Take the counts.
 
         Args:
-            form: how long terms may be.
+            form: maximum lengths of terms.
             rows: number of training rows.
-            words: runs of words, and in how many of the rows each stands.
-            characters: the same of runs of characters.
+            words: n-grams of words, with the number of rows that contain each.
+            characters: the same for n-grams of characters.
         """
         self.form, self.rows, self.words, self.characters = form, rows, words, characters
-        self._of_words = {term: at for at, term in enumerate(words)}
-        self._of_characters = {term: at for at, term in enumerate(characters, start=len(words))}
+        self._word_index = {term: at for at, term in enumerate(words)}
+        self._character_index = {term: at for at, term in enumerate(characters, start=len(words))}
         counts = np.array([*words.values(), *characters.values()], np.float64)
-        self._rarity = np.log((1 + rows) / (1 + counts)) + 1
-        self._inside: dict[str, NDArray[np.int64]] = {}  # runs of characters of words that were seen lately
+        self._idf = np.log((1 + rows) / (1 + counts)) + 1
+        self._cache: dict[str, NDArray[np.int64]] = {}  # terms inside words that were read recently
 
     def __len__(self) -> int:
-        """Return the number of terms."""
-        return len(self._rarity)
+        return len(self._idf)
 
     @classmethod
     def from_json(cls, data: bytes, form: TfidfSpec) -> Tfidf:
@@ -55,47 +53,48 @@ class Tfidf:
         return cls(form, **json.loads(data))
 
     def to_json(self) -> bytes:
-        """Write all but the form, which is the manifest's."""
+        """Write everything except the form, which is in the manifest."""
         values = {"rows": self.rows, "words": dict(self.words), "characters": dict(self.characters)}
         return (json.dumps(values, indent=0) + "\n").encode()
 
     def features(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the terms that stand in a text, rising, and what each is worth, both *Shape:* ``(n_found,)``."""
+        """Return indices of a text's terms, rising, and their values, both *Shape:* ``(n_found,)``."""
         text = text.lower()
-        runs = word_ngrams(text, self.form.words)
-        of_words = np.array([self._of_words[run] for run in runs if run in self._of_words], np.int64)
-        of_characters = np.concatenate([_NONE, *map(self._known, text.split())])
-        positions, values = zip(self._weighted(of_words), self._weighted(of_characters), strict=True)
-        return np.concatenate(positions), np.concatenate(values)
+        ngrams = word_ngrams(text, self.form.words)
+        words = np.array([self._word_index[ngram] for ngram in ngrams if ngram in self._word_index], np.int64)
+        characters = np.concatenate([np.array([], np.int64), *map(self._terms_inside, text.split())])
+        indices, values = zip(self._values(words), self._values(characters), strict=True)
+        return np.concatenate(indices), np.concatenate(values)
 
-    def _known(self, word: str) -> NDArray[np.int64]:
-        """Return the known runs of characters of one word, again and again for the same word."""
-        if word in self._inside:
-            return self._inside[word]
-        runs = character_ngrams(word, self.form.characters)
-        known = np.fromiter((self._of_characters[run] for run in runs if run in self._of_characters), np.int64)
-        if len(word) <= _LONGEST_WORD_REMEMBERED:
-            if len(self._inside) >= _MOST_WORDS_REMEMBERED:
-                self._inside.clear()
-            self._inside[word] = known
+    def _terms_inside(self, word: str) -> NDArray[np.int64]:
+        """Return the known n-grams of characters of one word, with repetitions."""
+        if word in self._cache:
+            return self._cache[word]
+        ngrams = character_ngrams(word, self.form.characters)
+        index = self._character_index
+        known = np.fromiter((index[ngram] for ngram in ngrams if ngram in index), np.int64)
+        if len(word) <= _MAX_CACHED_LENGTH:
+            if len(self._cache) >= _MAX_CACHED_WORDS:
+                self._cache.clear()
+            self._cache[word] = known
         return known
 
-    def _weighted(self, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _values(self, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Count terms of one kind."""
-        positions, counts = np.unique(found, return_counts=True)
-        values = (1 + np.log(counts)) * self._rarity[positions]
+        indices, counts = np.unique(found, return_counts=True)
+        values = (1 + np.log(counts)) * self._idf[indices]
         length = np.sqrt(values @ values)
-        return positions, values / length if length else values
+        return indices, values / length if length else values
 
 
 class TfidfHead:
     """A linear layer on a text's terms."""
 
-    def __init__(self, terms: Tfidf, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        """Take the terms and the layer: *Shape:* ``(n_labels, n_terms)`` and ``(n_labels,)``."""
+    def __init__(self, terms: Tfidf, weight: Any, bias: Any) -> None:
+        """Take the terms and the layer, array-likes of *Shape:* ``(n_labels, n_terms)`` and ``(n_labels,)``."""
         self.terms = terms
-        self._weight = np.ascontiguousarray(weight.numpy().T)  # a text's terms are rows
-        self._bias = bias.numpy().astype(np.float64)
+        self._weight = np.ascontiguousarray(np.asarray(weight, np.float32).T)  # a text's terms are rows
+        self._bias = np.asarray(bias, np.float64)
 
     @property
     def n_labels(self) -> int:
@@ -104,22 +103,22 @@ class TfidfHead:
 
     def logits(self, text: str) -> NDArray[np.float32]:
         """Return one text's logits, *Shape:* ``(n_labels,)``."""
-        positions, values = self.terms.features(text)
-        return (values @ self._weight[positions] + self._bias).astype(np.float32)  # summed up in float64
+        indices, values = self.terms.features(text)
+        return (values @ self._weight[indices] + self._bias).astype(np.float32)  # summed in float64
 
 
-def word_ngrams(text: str, most: int) -> Iterator[str]:
-    """Yield each run of up to ``most`` words of a text in lower case; a word has two characters or more."""
+def word_ngrams(text: str, max_words: int) -> Iterator[str]:
+    """Yield the n-grams of 1 to ``max_words`` words of a lower-case text; a word has two characters or more."""
     words = _WORD.findall(text)
     yield from words
-    for n in range(2, most + 1):
+    for n in range(2, max_words + 1):
         for start in range(len(words) - n + 1):
             yield " ".join(words[start : start + n])
 
 
-def character_ngrams(word: str, most: int) -> Iterator[str]:
-    """Yield each run of 2 to ``most`` characters of a word with a space on both sides."""
+def character_ngrams(word: str, max_characters: int) -> Iterator[str]:
+    """Yield the n-grams of 2 to ``max_characters`` characters of a word with a space on both sides."""
     padded = f" {word} "
-    for n in range(MIN_NGRAM_CHARACTERS, min(most, len(padded)) + 1):
+    for n in range(MIN_NGRAM_CHARACTERS, min(max_characters, len(padded)) + 1):
         for start in range(len(padded) - n + 1):
             yield padded[start : start + n]

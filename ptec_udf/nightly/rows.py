@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.result import EMPTY, ERROR
-from ptec_udf.model.calibration import bend
+from ptec_udf.model.calibration import apply_curve
 from ptec_udf.model.manifest import Label, Point
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, REMOVED, TO_SCORE
 from ptec_udf.nightly.plan import ScoringRun
@@ -21,7 +21,7 @@ def probabilities(logits: Column, labels: list[Label], curve: list[Point] | None
     offsets = F.array(*[F.lit(label.offset) for label in labels])
     scaled = F.zip_with(logits, scales, lambda logit, scale: logit.cast("double") * scale)
     shifted = F.zip_with(scaled, offsets, lambda value, offset: value + offset)
-    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-bend(value, curve, _clamp)))).cast("float"))
+    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-apply_curve(value, curve, _clamp)))).cast("float"))
 
 
 def _clamp(value: Column, low: float, high: float) -> Column:

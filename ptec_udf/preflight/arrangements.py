@@ -11,9 +11,9 @@ import pandas as pd
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.device import BATCH_TOKENS, Dtype
+from ptec_udf.engine.device import Dtype
 from ptec_udf.engine.result import ScoredText
-from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer
 from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.engine.udf import scoring_udf, windows
 from ptec_udf.model.artifact import Artifact

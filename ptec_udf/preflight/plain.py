@@ -27,7 +27,6 @@ from ptec_udf.model.artifact import Artifact, Member
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.lora import merge_lora
 from ptec_udf.model.prefix import BackboneShape, split_deep_prompt
-from ptec_udf.model.tfidf import TfidfHead
 
 
 def score_alone(artifact: Artifact, texts: Sequence[str]) -> list[ScoredText]:
@@ -52,7 +51,7 @@ class PlainTerms:
     def __init__(self, artifact: Artifact) -> None:
         """Take the terms with their head."""
         assert artifact.tfidf is not None
-        self._head = TfidfHead(artifact.tfidf, artifact.head_weight, artifact.head_bias)
+        self._head = artifact.build_tfidf_head()
 
     def score(self, text: str) -> ScoredText:
         """Score one text; a blank one is ``empty``."""
@@ -78,11 +77,9 @@ class PlainModel:
         self._backbone, tokenizer = resolve(manifest.backbone.name).load(torch.float32)
         if manifest.lora is not None:
             merge_lora(self._backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
-        self._encoder = Encoder.of(manifest, tokenizer)
-        self._manifest, self._members = manifest, artifact.members
-        self._terms: TfidfHead | None = None
-        if artifact.tfidf is not None and artifact.tfidf_head is not None:
-            self._terms = TfidfHead(artifact.tfidf, *artifact.tfidf_head)
+        self._encoder = Encoder.from_manifest(manifest, tokenizer)
+        self._manifest, self._members = manifest, [_as_tensors(member) for member in artifact.members]
+        self._terms = artifact.build_tfidf_head() if manifest.tfidf else None
 
     def score(self, text: str) -> ScoredText:
         """Score one text; one without any token is ``empty``."""
@@ -106,19 +103,19 @@ class PlainModel:
         found = [self._of_hidden(self._hidden(member, torch.tensor([ids])), member) for member in self._members]
         return torch.stack(found).mean(dim=0).numpy()
 
-    def _hidden(self, member: Member, ids: torch.Tensor) -> torch.Tensor:
+    def _hidden(self, member: Any, ids: torch.Tensor) -> torch.Tensor:
         """Run one text, ids *Shape:* ``(1, length)``; return its hidden states, *Shape:* ``(length, n_features)``."""
         if member.prompt is None or self._manifest.prompt is None:
-            outputs = self._backbone(input_ids=ids, attention_mask=torch.ones_like(ids))
+            hidden = self._backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         elif self._manifest.prompt.kind == "input":
             together = torch.cat([member.prompt[None], self._backbone.get_input_embeddings()(ids)], dim=1)
             ones = torch.ones(together.shape[:2], dtype=torch.long)
-            outputs = self._backbone(inputs_embeds=together, attention_mask=ones)
+            hidden = self._backbone(inputs_embeds=together, attention_mask=ones).last_hidden_state
         else:
-            outputs = self._behind_deep_prompt(member.prompt, ids)
-        return outputs.last_hidden_state[0, -ids.shape[1] :]
+            hidden = self._behind_deep_prompt(member.prompt, ids)
+        return hidden[0, -ids.shape[1] :]
 
-    def _behind_deep_prompt(self, prompt: torch.Tensor, ids: torch.Tensor) -> Any:
+    def _behind_deep_prompt(self, prompt: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Run one text behind keys and values that are laid out for it alone."""
         prefix = split_deep_prompt(prompt, BackboneShape.of(self._backbone))
         if mpnet.is_mpnet(self._backbone):
@@ -127,12 +124,17 @@ class PlainModel:
         for layer, (keys, values) in enumerate(prefix):
             cache.update(keys, values, layer)
         ones = torch.ones((1, len(prompt) + ids.shape[1]), dtype=torch.long)
-        return self._backbone(input_ids=ids, attention_mask=ones, cache=cache, use_cache=True)
+        return self._backbone(input_ids=ids, attention_mask=ones, cache=cache, use_cache=True).last_hidden_state
 
-    def _of_hidden(self, hidden: torch.Tensor, member: Member) -> torch.Tensor:
+    def _of_hidden(self, hidden: torch.Tensor, member: Any) -> torch.Tensor:
         """Pool all positions, *Shape:* ``(length, n_features)``, and apply the head; *Shape:* ``(n_labels,)``."""
         if member.queries is not None:
             weights = (hidden @ member.queries.T).softmax(dim=0)  # of each position for each label
             return ((weights.T @ hidden) * member.weight).sum(dim=1) + member.bias
         pooled = hidden[-1] if self._manifest.pooling == "last" else hidden.mean(dim=0)
         return member.weight @ pooled + member.bias
+
+
+def _as_tensors(member: Member) -> Any:
+    """Return a member's parts as tensors."""
+    return Member(*(None if part is None else torch.from_numpy(part) for part in member))  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""Company rows to texts."""
+"""Company texts: the template that makes them, its Spark columns, and the cut of long ones."""

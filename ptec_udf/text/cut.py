@@ -1,11 +1,9 @@
-"""Cut a long text from the end of its longest segment, so that one long field does not push out those after it.
+"""Cut a long text at the end of its longest segments, so that one long field does not push out the fields after it.
 
-What is cut is a function of text and template alone, since equal texts must have equal scores: segments are found in
-the finished text, by the words that stand before their values. Where a value holds such words itself, it may be taken
-for two segments, or for another one, and its text be cut where it would not have been.
+The cut depends on the text and the template alone: equal texts get equal scores. Segments are found in the finished
+text by the words before their values. A value that contains these words may be split there.
 
-The *opening* of a segment is its separator with its heading, of the first one that is there the heading alone. Openings
-and the template's tail stay; of the values the longest are cut, until the text fits.
+The *opening* of a segment is its separator and heading. Openings and the template's tail are kept; values are cut.
 """
 
 from __future__ import annotations
@@ -13,90 +11,106 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from ptec_udf.text.template import Template
 
 
+class Span(NamedTuple):
+    """Character positions of a segment: where it starts, where its opening ends, where it ends."""
+
+    start: int
+    opening_end: int
+    end: int
+
+
 def cuts_at_end(template: Template) -> bool:
-    """Tell whether nothing of a template stands after its longest segment: all its texts are cut at their end."""
+    """Return whether nothing follows the template's only segment, so that all its texts are cut at their end."""
     return len(template.segments) == 1 and not template.tail
 
 
-def select_tokens(text: str, starts: Sequence[int], template: Template, room: int) -> list[int]:
-    """Choose the tokens of a text that stay.
+def find_spans(text: str, template: Template) -> list[Span]:
+    """Find the segments of a text from left to right, in the template's order; segments that are absent are skipped.
 
-    Args:
-        text: as the template made it, or any other.
-        starts: the character at which each token begins, *Shape:* ``(n_tokens,)``.
-        template: of the text.
-        room: so many tokens stay, fewer than there are.
-
-    Returns:
-        Their places in order, *Shape:* ``(room,)``. Where openings and tail alone are too many, what comes before the
-        tail is cut at its end; where the tail is, the whole text.
+    The first span starts at 0; its opening is empty if the text does not start with a heading. The last span ends
+    where the template's tail starts, or at the end of the text.
     """
-    starts = list(accumulate(starts, max))  # a normaliser may swap characters; segments are runs of tokens all the same
-    has_tail = bool(template.tail) and text.endswith(template.tail)
-    end = len(text) - len(template.tail) if has_tail else len(text)
-    openings = find_openings(text, template, end)
-    firsts = [0, *(bisect_left(starts, first) for first, _ in openings[1:])]
-    tail = bisect_left(starts, end) if has_tail else len(starts)
-    lasts = [*firsts[1:], tail]
-    least = [bisect_left(starts, last) - first for (_, last), first in zip(openings, firsts, strict=True)]
-    of_tail = range(tail, len(starts))
-    if len(of_tail) > room:
-        return [*range(room)]
-    if sum(least) + len(of_tail) > room:
-        return [*range(room - len(of_tail)), *of_tail]
-    lengths = [last - first for first, last in zip(firsts, lasts, strict=True)]
-    stay = share_budget(lengths, least, room - len(of_tail))
-    return [at for first, n in zip(firsts, stay, strict=True) for at in range(first, first + n)] + [*of_tail]
-
-
-def find_openings(text: str, template: Template, end: int) -> list[tuple[int, int]]:
-    """Find the segments of a text, from left to right in the template's order; one that is not found is not there.
-
-    Args:
-        text: as the template made it, or any other.
-        template: of the text.
-        end: where its tail begins.
-
-    Returns:
-        First character of each opening and the one after its last. The first segment begins with the text; it has an
-        empty opening where no heading stands there.
-    """
-    named = [segment for segment in template.segments if segment.heading]  # only the first one can have no heading
-    at_start = next((at for at, segment in enumerate(named) if text.startswith(segment.heading, 0, end)), None)
-    found = [(0, 0 if at_start is None else len(named[at_start].heading))]
-    for segment in named if at_start is None else named[at_start + 1 :]:
+    end = len(text) - len(template.tail) if text.endswith(template.tail) else len(text)
+    named = [segment for segment in template.segments if segment.heading]  # only the first one may lack a heading
+    first = next((at for at, segment in enumerate(named) if text.startswith(segment.heading, 0, end)), None)
+    openings = [(0, 0 if first is None else len(named[first].heading))]
+    for segment in named if first is None else named[first + 1 :]:
         opening = segment.separator + segment.heading
-        first = text.find(opening, found[-1][1], end)
-        if first >= 0:
-            found.append((first, first + len(opening)))
-    return found
+        start = text.find(opening, openings[-1][1], end)
+        if start >= 0:
+            openings.append((start, start + len(opening)))
+    ends = [*(start for start, _ in openings[1:]), end]
+    return [Span(*opening, end) for opening, end in zip(openings, ends, strict=True)]
 
 
-def share_budget(lengths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
-    """Take one token after another from the longest segment, of equally long ones from the last, until all fit.
+def limit_characters(text: str, template: Template | None, max_characters: int) -> str:
+    """Cut a text to at most ``max_characters`` characters, at its end (no template) or by segments."""
+    if len(text) <= max_characters:
+        return text
+    if template is None:
+        return text[:max_characters]
+    spans = find_spans(text, template)
+    tail = text[spans[-1].end :]
+    room = max_characters - len(tail)
+    minimums = [span.opening_end - span.start for span in spans]
+    if sum(minimums) > room:
+        return text[:max_characters]
+    kept = share_budget([span.end - span.start for span in spans], minimums, room)
+    return "".join(text[span.start : span.start + n] for span, n in zip(spans, kept, strict=True)) + tail
 
-    That is cutting what is over a common level down to it, and giving what is then left to the first that were cut.
+
+def select_tokens(text: str, starts: Sequence[int], template: Template, room: int) -> list[int]:
+    """Choose the tokens of a text that are kept.
 
     Args:
-        lengths: tokens of each segment, *Shape:* ``(n_segments,)``.
-        least: so many of them stay in any case, likewise.
-        room: for tokens of all of them: at least the sum of ``least``, and less than that of ``lengths``.
+        text: made by the template, or any other.
+        starts: the character at which each token starts, *Shape:* ``(n_tokens,)``.
+        template: of the text.
+        room: number of tokens to keep, fewer than there are.
 
     Returns:
-        How many tokens of each stay, *Shape:* ``(n_segments,)``; their sum is the room.
+        Their indices in order, *Shape:* ``(room,)``. If openings and tail alone are too many, the part before the tail
+        is cut at its end; if the tail alone is, the whole text.
+    """
+    starts = list(accumulate(starts, max))  # a normaliser may swap characters; segments stay runs of tokens
+    spans = find_spans(text, template)
+    firsts = [0, *(bisect_left(starts, span.start) for span in spans[1:])]
+    end = bisect_left(starts, spans[-1].end)
+    tail = range(end, len(starts))
+    minimums = [bisect_left(starts, span.opening_end) - first for span, first in zip(spans, firsts, strict=True)]
+    if len(tail) > room:
+        return list(range(room))
+    if sum(minimums) + len(tail) > room:
+        return [*range(room - len(tail)), *tail]
+    lengths = [last - first for first, last in zip(firsts, [*firsts[1:], end], strict=True)]
+    kept = share_budget(lengths, minimums, room - len(tail))
+    return [at for first, n in zip(firsts, kept, strict=True) for at in range(first, first + n)] + [*tail]
+
+
+def share_budget(lengths: Sequence[int], minimums: Sequence[int], room: int) -> list[int]:
+    """Shorten the longest segments until all fit: those above a common level are cut to it.
+
+    Args:
+        lengths: of each segment, *Shape:* ``(n_segments,)``.
+        minimums: kept of each in any case, *Shape:* ``(n_segments,)``.
+        room: for all of them: at least the sum of ``minimums``, less than the sum of ``lengths``.
+
+    Returns:
+        How much of each is kept, *Shape:* ``(n_segments,)``; the sum is ``room``.
     """
 
     def at_level(level: int) -> list[int]:
-        return [max(few, min(length, level)) for length, few in zip(lengths, least, strict=True)]
+        return [max(minimum, min(length, level)) for length, minimum in zip(lengths, minimums, strict=True)]
 
     level = bisect_right(range(max(lengths)), room, key=lambda level: sum(at_level(level))) - 1
-    stay, higher = at_level(level), at_level(level + 1)
-    left = room - sum(stay)
-    for at, more in enumerate(higher):
-        if left and more > stay[at]:
-            stay[at], left = more, left - 1
-    return stay
+    kept, higher = at_level(level), at_level(level + 1)
+    left = room - sum(kept)
+    for at, more in enumerate(higher):  # what the level leaves over goes to the first segments
+        if left and more > kept[at]:
+            kept[at], left = more, left - 1
+    return kept

@@ -1,13 +1,13 @@
 """Template of a company text: fields, headings and separators; without Spark.
 
 A template such as ``"Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"``
-names fields in braces; ``{{`` and ``}}`` are literal braces. The words around a field go with it:
+names fields in braces; ``{{`` and ``}}`` are literal braces. The literals around a field belong to it:
 
 * The literal before a field is a separator (up to its first letter or digit, here ``". "``) and a
   heading (the rest, here ``"Keywords: "``).
 * A field whose literal has no heading continues the segment of the field before it.
 * A null or blank field drops out with its own separator, a segment without any value with its heading.
-* A separator stands only between two things that are there.
+* A separator appears only between two parts that are present.
 * What follows the last field is kept if any field had a value; without any the text is null.
 """
 
@@ -26,17 +26,17 @@ TEXT_VERSION = 3
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
 MAX_CHARACTERS = 1_000_000
-"""Of a value that are read: more of them than any model's window, and few enough for memory."""
+"""Only the first characters of a value are read: more than any model's window, few enough for memory."""
 
 CUT_MARK = "\uffff"
-"""Ends a value of which no more was read. No character of Unicode's: it leaves such for a program's own use."""
+"""Ends a value that was not read to its end. A Unicode noncharacter, reserved for a program's own use."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{(?P<field>[^{}]*)\}|[{}]|[^{}]+")
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a template and what stands between it and the field before it."""
+    """A field of a template and the separator between it and the field before it."""
 
     separator: str
     name: str
@@ -44,7 +44,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Segment:
-    """Fields under one heading; the heading is empty where the template has no words before them."""
+    """Fields under one heading; the heading is empty if the template has no words before them."""
 
     separator: str
     heading: str
@@ -71,27 +71,29 @@ def parse_template(template: str) -> Template:
     Raises:
         ConfigError: with every unbalanced brace and empty field, or that there is no field at all.
     """
-    literals, fields, faults = [""], [], []
+    literals, fields, errors = [""], [], []
     for token in _TOKEN.finditer(template):
-        name, place = token["field"], token.start() + 1
+        name, position = token["field"], token.start() + 1
         if name is None and token[0] in ("{", "}"):
-            faults.append(f"template has an unbalanced {token[0]!r} at character {place}; double a literal brace")
+            errors.append(f"template has an unbalanced {token[0]!r} at character {position}; double a literal brace")
         elif name is None:
             literals[-1] += token[0][0] if token[0] in ("{{", "}}") else token[0]
         elif not name.strip():
-            faults.append(f"template has an empty field at character {place}; write a column's name between the braces")
+            errors.append(
+                f"template has an empty field at character {position}; write a column's name between the braces"
+            )
         else:
             fields.append(name)
             literals.append("")
-    if not faults and not fields:
-        faults.append(f"template must have at least one field such as {{name}}, was: {template!r}")
-    if faults:
-        raise ConfigError(faults)
+    if not errors and not fields:
+        errors.append(f"template must have at least one field such as {{name}}, was: {template!r}")
+    if errors:
+        raise ConfigError(errors)
     return Template(template, _segments(literals, fields), literals[-1])
 
 
 def _segments(literals: Sequence[str], fields: Sequence[str]) -> tuple[Segment, ...]:
-    """Group fields under their headings; ``literals[i]`` stands before ``fields[i]``."""
+    """Group fields under their headings; ``literals[i]`` comes before ``fields[i]``."""
     segments: list[Segment] = []
     for literal, name in zip(literals, fields, strict=False):
         start = next((i for i, character in enumerate(literal) if character.isalnum()), len(literal))
@@ -105,22 +107,22 @@ def _segments(literals: Sequence[str], fields: Sequence[str]) -> tuple[Segment, 
 
 
 def is_cut(text: str) -> bool:
-    """Tell whether a value in a text of ``text_column`` was not read to its end."""
+    """Return whether a value in a text of ``text_column`` was not read to its end."""
     return CUT_MARK in text
 
 
 def text_id(template: str, columns: Mapping[str, str | None] | None = None, key: str = "") -> str:
-    """Short hash of all that decides how a row becomes a key and a text: template, column names, our rules."""
+    """Return a short hash of what turns rows into keys and texts: template, column names, version of the rules."""
     renamed = sorted((field, source) for field, source in (columns or {}).items() if field != source)
     return hashlib.sha256(json.dumps([TEXT_VERSION, template, renamed, key]).encode()).hexdigest()[:16]
 
 
 def fields_in(template: str, columns: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return those of the columns, which are mapped for another template, that this one has a field for."""
+    """Return the mapped columns (of another template) for which this template has a field."""
     fields = parse_template(template).fields
     return {field: source for field, source in columns.items() if field in fields}
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether nothing of a text can be seen: ``clean`` makes null of it."""
+    """Return whether a text has no visible character: ``clean`` turns it into null."""
     return all(unicodedata.category(one)[0] in "CZ" for one in text)

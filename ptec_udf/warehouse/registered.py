@@ -52,7 +52,7 @@ def model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
         "format_version": manifest.format_version,
         "created": datetime.fromisoformat(manifest.created),
         "registered": datetime.now(UTC),
-        "logits_id": artifact.logits_id,
+        "logits_id": artifact.network_id,
     }
 
 

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.scorer import Scorer
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.engine.udf import engine_settings, scoring_udf, windows
 from ptec_udf.engine.worker import load_count, scorer_for
 from ptec_udf.model.artifact import Artifact, load_artifact
@@ -31,7 +31,7 @@ def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def _alone(artifact: Artifact) -> np.ndarray:
     backbone, tokenizer = resolve(artifact.manifest.backbone.name).load()
-    scorer = Scorer.from_artifact(artifact, backbone, tokenizer)
+    scorer = load_scorer(artifact, backbone=(backbone, tokenizer))
     return np.stack([scorer.score([text])[0].logits for text in TEXTS])
 
 

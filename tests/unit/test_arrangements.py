@@ -18,7 +18,7 @@ from ptec_udf.model.manifest import Label
 from ptec_udf.preflight.arrangements import arrangements, score_in_driver
 from ptec_udf.preflight.comparison import compare
 from ptec_udf.preflight.plain import score_alone
-from tests.faulty import pooled_with_padding
+from tests.faulty import pool_with_padding
 from tests.tiny import LABELS, tiny_artifact, tiny_companies, tiny_text
 from tests.variants import variant
 
@@ -70,7 +70,7 @@ def test_real_engine_passes_in_bfloat16(gentle, family, kind):
 
 def test_pooling_of_padding_is_found_wherever_there_is_padding(gentle, monkeypatch):
     artifact = gentle("bert", "deep")
-    monkeypatch.setattr(network, "pooled", pooled_with_padding)
+    monkeypatch.setattr(network, "pool", pool_with_padding)
     found = in_driver(artifact, "float32")
     passed = {name for name, one in found.items() if one.passed}
     assert passed == {"driver, each text a batch", "driver, windows of 1"}
@@ -99,13 +99,13 @@ def test_window_that_forgets_its_order_is_found(artifact, monkeypatch):
 def test_batches_are_those_that_the_names_say(artifact, monkeypatch):
     """Without that, all arrangements could be one and the same."""
     scorer, shapes = load_scorer(artifact), []
-    forward = scorer.network.forward
+    forward = scorer.engine.network.forward
 
     def watched(ids, mask):
         shapes.append(tuple(ids.shape))
         return forward(ids, mask)
 
-    monkeypatch.setattr(scorer.network, "forward", watched)
+    monkeypatch.setattr(scorer.engine.network, "forward", watched)
     batches = {}
     for one in arrangements(EngineConfig(batch_tokens=300), [32] * len(TEXTS), "float32"):
         if one.partitions is None:

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from ptec_udf.errors import TrainingError
 from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.calibration import bend
+from ptec_udf.model.calibration import apply_curve
 from ptec_udf.model.manifest import Manifest
 from tests.tiny import tiny_artifact
 from training.calibrate.calibration import Calibration
@@ -129,7 +129,7 @@ class TestIsotonic:
     def test_finds_a_bend_and_keeps_the_order(self) -> None:
         random = np.random.default_rng(3)
         logits = random.normal(-1.0, 2.0, (3000, 4))
-        truth = expit(bend(logits, CURVE, np.clip))
+        truth = expit(apply_curve(logits, CURVE, np.clip))
         targets = random.random(logits.shape) < truth
         curve, line = (fit(logits, targets, np.zeros(4)) for fit in (fit_isotonic, fit_platt))
         errors = [float(np.abs(found.probabilities(logits) - truth).mean()) for found in (curve, line)]

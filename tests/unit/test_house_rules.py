@@ -175,14 +175,11 @@ class TestImports:
     @pytest.mark.parametrize(
         ("code", "banned"),
         [
-            pytest.param(
-                "import ptec_udf.text.template, ptec_udf.model.network, ptec_udf.engine.scorer",
-                ["pyspark"],
-                marks=pytest.mark.xfail(strict=False, reason="until the engine is rewritten"),
-            ),
+            ("import ptec_udf.text.template, ptec_udf.model.network, ptec_udf.engine.torch_engine", ["pyspark"]),
+            ("import ptec_udf.engine.scorer, ptec_udf.engine.worker", ["pyspark", "torch", "transformers"]),
             ("from jobs.cli import app; from typer.main import get_command; get_command(app)", ["pyspark", "torch"]),
         ],
-        ids=["scorer", "help"],
+        ids=["network", "scorer", "help"],
     )
     def test_are_light(self, code: str, banned: list[str]) -> None:
         report = f"{code}; import sys; print([name for name in {banned} if name in sys.modules])"

@@ -23,7 +23,7 @@ def loaded_by(*modules: str) -> set[str]:
         (["jobs.cli"], {*MODELS, "pyspark", "pandas", "numpy", "pydantic", "yaml"}),  # ptec --help in 0.4 s
         (["jobs.site"], {*MODELS, "pyspark", "pandas"}),
         (["jobs.sql"], {*MODELS, "pandas"}),
-        (["jobs.notice", "ptec_udf.nightly.run"], {"transformers", "torch._dynamo", "ptec_udf.engine.scorer"}),
+        (["jobs.notice", "ptec_udf.nightly.run"], {*MODELS}),
     ],
     ids=["help", "site", "sql", "score"],
 )

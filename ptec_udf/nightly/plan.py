@@ -68,7 +68,7 @@ class ScoringRun:
     @property
     def logits_id(self) -> str:
         """Name what gives a text its logits, calibration and thresholds left out: equal texts have equal logits."""
-        return "-".join([self.artifact.logits_id[:32], *([self.dtype] if self.dtype else [])])
+        return self.artifact.logits_id(self.dtype or "float32")
 
     @property
     def last_done(self) -> Row | None:

@@ -1,10 +1,9 @@
-"""Faults, planted in this process or in Spark's workers: scores that depend on the batch, and a text that kills."""
+"""Faults planted in this process or in Spark's workers: batch-dependent scores, and a text that kills its worker."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,18 +40,6 @@ def plant_death() -> None:
         return encode(self, texts)
 
     Encoder.encode = die_or_encode  # type: ignore[method-assign]
-
-
-STARTS_LEFT = "PTEC_TEST_DEATHS"
-"""Environment variable: file that says how many more of the processes beside workers die when they start."""
-
-
-def plant_early_deaths() -> None:
-    """Let this process die before it has begun, as where there is no memory for it."""
-    left = Path(os.environ[STARTS_LEFT])
-    if "spawn_main" in " ".join(sys.orig_argv) and (n := int(left.read_text())):
-        left.write_text(str(n - 1))
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def python_path_with_fault(folder: Path, plant: str = plant_pooling.__name__) -> str:

@@ -14,9 +14,6 @@ from ptec_udf.model.artifact import LORA_A, LORA_B, load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraSpec
-from training.data.dataset import read_split
-from training.data.folder import read_extract_record
-from training.data.provenance import seen_in
 
 
 def variant(
@@ -65,11 +62,6 @@ def shuffled(made: Path, out: Path) -> Path:
     return variant(made, out, head={name: value.roll(1, dims=0).contiguous() for name, value in head.items()})
 
 
-def same_prompt(made: Path, other: Path, out: Path) -> Path:
-    """Write a model with the prompt of one and the head of another."""
-    return variant(made, out, head=load(load_artifact(other).files[HEAD]))
-
-
 def with_lora(made: Path, out: Path, layer: str = "encoder.layer.0.attention.self.query") -> Path:
     """Write a model with changes of a layer, of width 32, in place of the prompt."""
     draw, name = torch.Generator().manual_seed(3), f"base_model.model.{layer}"
@@ -81,11 +73,6 @@ def with_lora(made: Path, out: Path, layer: str = "encoder.layer.0.attention.sel
 def equal(made: Path, out: Path) -> Path:
     """Write a model of another id that says exactly the same."""
     return variant(made, out, max_tokens=load_artifact(made).manifest.max_tokens + 1)
-
-
-def seen_of(extract: Path, split: str = "train") -> dict[str, torch.Tensor]:
-    """What a model has learned from that was trained on a split."""
-    return seen_in(read_extract_record(extract), [read_split(extract, split)])
 
 
 def reseal(folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""Two nights and a question on any session; prints what came of them as JSON.
+"""Three runs and a question on any session; prints what came of them as JSON.
 
-``python -m tests.e2e.connect_night FOLDER [ADDRESS]``: on an embedded warehouse in FOLDER, or a Spark Connect server.
+``python -m tests.e2e.connect_runs FOLDER [ADDRESS]``: on an embedded warehouse in FOLDER, or a Spark Connect server.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ptec_udf import log as progress
 from ptec_udf.config import EngineConfig, WarehouseConfig
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.sql_function import register_ptec_score
@@ -23,28 +22,27 @@ TEXT = "solar parks for farms"
 
 def main(folder: Path, address: str | None) -> dict[str, Any]:
     """Score two versions, ask for a text, say what stands."""
-    progress._SECONDS_BETWEEN_LINES = 0.2
     where = {"folder": None, "remote": address, "artifacts": str(folder / "artifacts")}
     embedded = {"folder": str(folder / "warehouse"), "spark": {"spark.sql.shuffle.partitions": 2}}
     spark = build_session(WarehouseConfig(**(where if address else embedded)), "connect test")
     warehouse = Warehouse(spark)
     warehouse.ensure()
-    site = Site(warehouse, folder / "models", ["drift.measure=true", "drift.least_companies=10"])
+    site = Site(warehouse, folder / "models", ["drift.measure=true"])
     site.write(companies())
     site.champion()
-    nights = [site.night(), site.night()]
+    runs = [site.run(), site.run()]
     site.write(changed_companies())
-    nights.append(site.night())
+    runs.append(site.run())
     register_ptec_score(spark, warehouse.database, engine=EngineConfig(dtype="float32"))
     answer = spark.sql(f"SELECT ptec_score('{TEXT}') AS answer").collect()[0]["answer"]
     scores = {key: [row["status"], row["labels"], row["logits"]] for key, row in site.scores().items()}
     found = {
         "kind": type(spark).__module__,
-        "nights": [{name: night[name] for name in ("outcome", "counts", "skipped", "reused")} for night in nights],
+        "runs": [{name: run[name] for name in ("outcome", "counts", "skipped", "reused")} for run in runs],
         "scores": scores,
         "changes": len(site.rows("score_changes")),
         "drift": len(site.rows("drift")),
-        "left": [len(site.rows(table)) for table in ("score_staging", "holds")],
+        "left": len(site.rows("score_staging")),
         "screen": spark.sql(f"SELECT * FROM {warehouse.name('screen')}('{LABELS[0]}', 0)").count(),
         "answer": answer,
     }

@@ -34,7 +34,7 @@ class TestRemovalBudget:
     def test_refuses_a_source_written_by_half(self, scored: Site) -> None:
         before = scored.rows("scores"), scored.rows("score_changes")
         scored.write(companies(20)[12:])
-        with pytest.raises(PtecError, match="12 of 30 companies"):
+        with pytest.raises(PtecError, match="12 of 30"):
             scored.run(f"{MAX_REMOVED}=0.1")
         assert (scored.rows("scores"), scored.rows("score_changes")) == before
         assert scored.run(f"{MAX_REMOVED}=1")["counts"] == {"removed": 12}

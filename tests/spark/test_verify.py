@@ -19,7 +19,7 @@ from ptec_udf.config import EngineConfig, ScoreConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.engine.result import WORKER_DIED, ScoredText
 from ptec_udf.model.manifest import Label
-from ptec_udf.nightly.plan import Night, pin_night
+from ptec_udf.nightly.plan import ScoringRun, pin_run
 from ptec_udf.preflight import arrangements, verify
 from ptec_udf.preflight.sample import sample_texts
 from ptec_udf.warehouse import registry
@@ -63,9 +63,9 @@ def versions(site: Site) -> dict[str, int]:
     return {table: site.warehouse.version(table) for table in SCHEMAS}
 
 
-def night_of(site: Site, *overrides: str) -> Night:
+def night_of(site: Site, *overrides: str) -> ScoringRun:
     mine = [f"warehouse.database={site.warehouse.database}", f"source.table={site.table}", "source.key=key"]
-    return pin_night(site.warehouse, load_config(ScoreConfig, None, [*mine, *overrides]))
+    return pin_run(site.warehouse, load_config(ScoreConfig, None, [*mine, *overrides]))
 
 
 def test_real_engine_passes_and_nothing_is_written(site: Site, champion: str) -> None:

@@ -25,7 +25,7 @@ def token_cost(max_tokens: int | None) -> Column:
         max_tokens: tokens of a text that the model reads at most; None: all.
     """
     n_tokens = F.ceil(F.octet_length("text") / BYTES_PER_TOKEN) + 1
-    return n_tokens if max_tokens is None else F.least(n_tokens, F.lit(max_tokens))
+    return n_tokens if max_tokens is None else F.when(n_tokens > max_tokens, max_tokens).otherwise(n_tokens)
 
 
 @dataclass(frozen=True)

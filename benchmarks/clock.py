@@ -1,4 +1,4 @@
-"""A clock that goes on by days, for Python and Spark's JVM alike."""
+"""A clock that moves by days, for Python and Spark's JVM alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Clock:
     """The clock of this process and of a JVM that it starts.
 
     Attributes:
-        file: how the JVM is told; made.
+        file: through which the JVM reads the time; made.
         days: by which the clock is ahead.
         aged: files whose times have been set.
     """
@@ -43,8 +43,8 @@ class Clock:
     aged: set[Path] = field(default_factory=set)
 
     @contextmanager
-    def given_to_java(self) -> Iterator[None]:
-        """Let the JVM that is started within have this clock, by libfaketime.
+    def move_java(self) -> Iterator[None]:
+        """Give this clock to the JVM that starts in the block, by libfaketime.
 
         Raises:
             ConfigError: where the library is missing.
@@ -56,7 +56,7 @@ class Clock:
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
             "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # what measures and waits goes on as ever
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # durations and waits stay real
             "FAKETIME_FORCE_MONOTONIC_FIX": "0",  # with it, the JVM's own threads spin
             "NO_FAKE_STAT": "1",  # see set_ages
         }
@@ -68,13 +68,13 @@ class Clock:
                 del os.environ[name]
 
     @contextmanager
-    def given_to_python(self) -> Iterator[None]:
-        """Let this process have this clock."""
+    def move_python(self) -> Iterator[None]:
+        """Give this clock to this process."""
         with time_machine.travel(datetime.now(UTC), tick=True) as self._python:
             yield
 
     def next_day(self) -> None:
-        """Go on by a day."""
+        """Move by a day."""
         self.days += 1
         self._tell_java()
         self._python.shift(timedelta(days=1))
@@ -83,7 +83,7 @@ class Clock:
         self.file.write_text(f"+{self.days}d", encoding="utf-8")
 
     def set_ages(self, folder: Path) -> None:
-        """Let new files be of this day, which the file system cannot know."""
+        """Set the times of new files to this day, which the file system does not know."""
         now = time.time()
         for file in folder.rglob("*"):
             if file not in self.aged and file.is_file():

@@ -5,8 +5,8 @@ Run it so::
     python -m benchmarks.drift ARTIFACT POOL.parquet --out docs/benchmarks/drift
 
 POOL holds companies that the model has not learned from, with the columns of its template and ``industries``. A source
-grows by companies that are drawn from it, each night; then, in other databases, by others: of few industries, in
-German, or with half of their texts. German texts are our own.
+grows in each run by companies drawn from it; then, in other databases, by companies of few industries, in German,
+or with half of their texts. The German texts are our own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 
 from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
-from benchmarks.nights import make_champion
+from benchmarks.runs import make_champion
 from jobs.cli_nightly import score
 from jobs.site import Site
 from ptec_udf.config import WarehouseConfig
@@ -59,7 +59,7 @@ app = typer.Typer(add_completion=False)
 
 @dataclass(frozen=True)
 class Kind:
-    """What the newcomers of the last nights are like: drawn from these, each changed so, after so many nights."""
+    """The newcomers of the last runs: drawn from ``newcomers`` and changed, after ``before`` quiet runs."""
 
     newcomers: Sequence[Row]
     before: int
@@ -74,9 +74,9 @@ class Growing:
         spark: the session.
         warehouse: its configuration.
         name: of the database.
-        dtype: arithmetic of the backbone.
+        dtype: of the backbone.
         rows: the companies so far.
-        nights: what came of each night.
+        runs: results of the runs.
     """
 
     spark: SparkSession
@@ -84,7 +84,7 @@ class Growing:
     name: str
     dtype: str
     rows: list[Row] = field(default_factory=list)
-    nights: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
 
     def begin(self, artifact: Path, folder: Path) -> None:
         """Register the model."""
@@ -95,32 +95,30 @@ class Growing:
         self.config.write_text(yaml.safe_dump(content), encoding="utf-8")
         make_champion(artifact, self.config)
 
-    def night(self, more: Sequence[Row]) -> None:
+    def add_and_score(self, more: Sequence[Row]) -> None:
         """Add companies and score."""
         self.rows += [row | {"company_id": f"c{len(self.rows) + at}"} for at, row in enumerate(more)]
         frame = self.spark.createDataFrame(pa.Table.from_pylist(self.rows).to_pandas())
         frame.write.format("delta").mode("overwrite").saveAsTable(f"{self.name}.companies")
         result = score(Site(self.config))
-        self.nights.append({name: result[name] for name in ("drifted", "retrain", "counts")})
-        logger.info(
-            f"{self.name}, night {len(self.nights)}: {len(result['drifted'])} over, retrain {result['retrain']}"
-        )
+        self.runs.append({name: result[name] for name in ("drifted", "retrain", "counts")})
+        logger.info(f"{self.name}, run {len(self.runs)}: {len(result['drifted'])} over, retrain {result['retrain']}")
 
 
 @app.command()
 def compare(
     artifact: Annotated[Path, typer.Argument(help="Folder of a model.")],
     pool: Annotated[Path, typer.Argument(help="Parquet file of companies that it has not learned from.")],
-    first: Annotated[int, typer.Option(help="Companies of the first night.")] = 1_000,
-    nightly: Annotated[int, typer.Option(help="Companies that come in each night after it.")] = 120,
-    quiet: Annotated[int, typer.Option(min=_SHIFTED, help="Nights on which nothing is to be signalled.")] = 30,
-    before: Annotated[int, typer.Option(min=1, help="Nights before a shift begins, the first one among them.")] = 5,
-    shift: Annotated[list[str] | None, typer.Option(help="Only these newcomers; may be given several times.")] = None,
+    first: Annotated[int, typer.Option(help="Companies of the first run.")] = 1_000,
+    nightly: Annotated[int, typer.Option(help="Companies that each later run adds.")] = 120,
+    quiet: Annotated[int, typer.Option(min=_SHIFTED, help="Runs that must signal nothing.")] = 30,
+    before: Annotated[int, typer.Option(min=1, help="Runs before a shift begins, the first one included.")] = 5,
+    shift: Annotated[list[str] | None, typer.Option(help="Only these newcomers; may be repeated.")] = None,
     dtype: DtypeOption = "bfloat16",
     master: MasterOption = "local[*,4]",
     out: OutOption = Path("docs/benchmarks/drift"),
 ) -> None:
-    """Run quiet nights, and for each shift a few of them before it."""
+    """Run quiet runs, and for each shift a few of them before it."""
     fields = parse_template(load_artifact(artifact).manifest.template).fields
     rows = [{name: row.get(name) for name in (*fields, "industries")} for row in pq.read_table(pool).to_pylist()]
     found: dict[str, Any] = {}
@@ -137,17 +135,17 @@ def compare(
             growing.begin(artifact, Path(folder))
             draw = random.Random(0)
             for at in range(kind.before):
-                growing.night(draw.choices(rows, k=nightly if at else first))
+                growing.add_and_score(draw.choices(rows, k=nightly if at else first))
             for _ in range(_SHIFTED):
-                growing.night([kind.change(row) for row in draw.choices(kind.newcomers, k=nightly)])
-            found[name] = growing.nights
+                growing.add_and_score([kind.change(row) for row in draw.choices(kind.newcomers, k=nightly)])
+            found[name] = growing.runs
         spark.stop()
     facts = {"artifact": load_artifact(artifact).model_id, "first": first, "nightly": nightly, "dtype": dtype}
-    write_results(out, facts | {"nights": found}, _table(found))
+    write_results(out, facts | {"runs": found}, _table(found))
 
 
 def _kinds(rows: Sequence[Row], fields: Sequence[str], before: int, quiet: int) -> dict[str, Kind]:
-    """Return the kinds of newcomers; the quiet ones are those of the nights before."""
+    """Return the kinds of newcomers; the quiet ones are those of the runs before."""
     longest = max(fields, key=lambda name: sum(len(str(row[name] or "")) for row in rows))
     draw = random.Random(1)
     counts = Counter(industry for row in rows for industry in row["industries"] or ())
@@ -166,14 +164,14 @@ def _kinds(rows: Sequence[Row], fields: Sequence[str], before: int, quiet: int) 
 
 
 def _table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Lay the nights out as Markdown."""
+    """Lay the runs out as Markdown."""
     rows = []
-    for name, nights in found.items():
-        over = [at for at, night in enumerate(nights, 1) if night["drifted"]]
-        signals = [at for at, night in enumerate(nights, 1) if night["retrain"]]
-        farthest = nights[-1]["drifted"][0] if nights[-1]["drifted"] else "-"
-        rows.append([name, len(nights), over or "none", signals or "none", farthest.replace("|", "/")])
-    return table(["companies", "nights", "over a limit on", "signal on", "the farthest of the last night"], rows)
+    for name, runs in found.items():
+        over = [at for at, one in enumerate(runs, 1) if one["drifted"]]
+        signals = [at for at, one in enumerate(runs, 1) if one["retrain"]]
+        farthest = runs[-1]["drifted"][0] if runs[-1]["drifted"] else "-"
+        rows.append([name, len(runs), over or "none", signals or "none", farthest.replace("|", "/")])
+    return table(["companies", "runs", "over a limit in", "signal in", "largest drift of the last run"], rows)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,33 @@
-"""What a measurement was made on and of, and where its results go."""
+"""The machine and the code of a measurement, and where its results go."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import ptec_udf
-from benchmarks.code import code_of
 from ptec_udf.engine.device import has_bfloat16
 
 
 def machine() -> dict[str, Any]:
-    """Name the processor, its cores and what decides how fast torch is on it, and the code of ``ptec_udf``."""
+    """Name the CPU, what decides how fast torch is on it, and the commit."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
     return {
-        "processor": _processor(),
+        "CPU": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "products in bfloat16": "yes" if has_bfloat16("cpu") else "no",
+        "bfloat16 in hardware": "yes" if has_bfloat16("cpu") else "no",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "code of ptec_udf": code_of(Path(ptec_udf.__file__).parent),
-        "made": datetime.now(UTC).date().isoformat(),
+        "commit": commit or "unknown",
+        "date": datetime.now(UTC).date().isoformat(),
     }
 
 
@@ -40,14 +41,12 @@ def write_results(folder: Path, results: dict[str, Any], table: list[str]) -> No
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = machine()
-    whole = json.dumps({"machine": found, **results}, indent=1)
-    (folder / "results.json").write_text(f"{whole}\n", encoding="utf-8")
+    (folder / "results.json").write_text(f"{json.dumps({'machine': found, **results}, indent=1)}\n", encoding="utf-8")
     line = ", ".join(f"{name} {value}" for name, value in found.items())
     (folder / "table.md").write_text("\n".join([*table, "", f"Measured on: {line}.", ""]), encoding="utf-8")
 
 
-def _processor() -> str:
-    """The processor's own name."""
+def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -24,8 +24,8 @@ _ALONE = ("members", "tfidf")
 class PeftScorer:
     """A model of this project as PEFT runs it; one prompt, mean pooling."""
 
-    def __init__(self, folder: str) -> None:
-        """Load an artifact's backbone, adapter and head.
+    def __init__(self, folder: str, dtype: str = "float32") -> None:
+        """Load an artifact's backbone, adapter and head; the backbone computes in ``dtype``.
 
         Raises:
             ValueError: for a model that PEFT alone cannot run.
@@ -49,6 +49,7 @@ class PeftScorer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.model = PeftModel.from_pretrained(backbone, folder).eval()
+        self.dtype = getattr(torch, dtype)
         self.weight, self.bias = artifact.head["weight"], artifact.head["bias"]
 
     @torch.inference_mode()
@@ -59,9 +60,10 @@ class PeftScorer:
         )
         ids, mask = batch["input_ids"], batch["attention_mask"]
         # An input prompt's positions come out before the text's; of keys and values in each layer none do.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             warnings.simplefilter("ignore")  # PEFT still passes the cache under its old name
             hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -ids.shape[1] :]
+        hidden = hidden.float()
         weights = mask.unsqueeze(-1).float()
         features = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
         return (features @ self.weight.T + self.bias).numpy()
@@ -73,11 +75,11 @@ def loaded_once(folder: str) -> PeftScorer:
     return PeftScorer(folder)
 
 
-def make_predict_fn(folder: str) -> Callable[[], Callable[[np.ndarray], np.ndarray]]:
-    """Make what ``predict_batch_udf`` wants: a function that loads in the worker and returns what predicts."""
+def make_predict_fn(folder: str, dtype: str = "float32") -> Callable[[], Callable[[np.ndarray], np.ndarray]]:
+    """Return a function that loads in the worker and returns the prediction function, for ``predict_batch_udf``."""
 
     def load() -> Callable[[np.ndarray], np.ndarray]:
-        scorer = PeftScorer(folder)
+        scorer = PeftScorer(folder, dtype)
         return lambda texts: scorer.logits(texts.tolist())
 
     return load

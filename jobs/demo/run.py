@@ -22,7 +22,6 @@ from jobs.output import show_pairs, show_rows
 from jobs.site import FILE_NAME, Site
 from ptec_udf.errors import ConfigError
 from ptec_udf.log import logger
-from ptec_udf.warehouse.embedded import check_free
 
 MARK = ".ptec-demo"
 TABLE = "ptec.companies"
@@ -105,7 +104,6 @@ def _clear(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
             raise ConfigError(f"--folder must be absent, empty or of an earlier demo, was: {str(folder)!r}")
-        check_free(folder / "warehouse")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()

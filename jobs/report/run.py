@@ -9,7 +9,7 @@ from typing import Any
 from jobs.report.collect import collect, find_run
 from jobs.site import Site
 from ptec_udf.errors import ConfigError
-from ptec_udf.warehouse.session import make_folder
+from ptec_udf.warehouse.embedded import make_folder
 
 
 def run(

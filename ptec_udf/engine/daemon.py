@@ -10,11 +10,6 @@ import gc
 import importlib
 from contextlib import suppress
 
-from ptec_udf.warehouse.jars import forget_jars
-
-if __name__ == "__main__":
-    forget_jars()  # before an import reads them
-
 import pandas  # noqa: F401
 import pyarrow  # noqa: F401
 import pyspark.worker  # noqa: F401

@@ -20,7 +20,7 @@ from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.engine.worker import EngineSettings, scorer_for, trim_heap
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.warehouse.remote import carried, cores, counter
+from ptec_udf.warehouse.remote import broadcast_or_inline, count_cores, make_counter
 
 SCORED = T.StructType(
     [
@@ -64,7 +64,7 @@ class Counters:
     @classmethod
     def of(cls, spark: SparkSession, max_tokens: int | None) -> Counters:
         """Make counters of a session, at 0."""
-        texts, cost, tokens = (counter(spark) for _ in range(3))
+        texts, cost, tokens = (make_counter(spark) for _ in range(3))
         return cls(texts, cost, tokens, max_tokens)
 
     def add(self, texts: Sequence[str | None], results: Sequence[ScoredText]) -> None:
@@ -86,7 +86,7 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
         engine: dtype, device and batching.
         counters: updated as texts are scored.
     """
-    broadcast = carried(spark, artifact.scoring_files)
+    broadcast = broadcast_or_inline(spark, artifact.scoring_files)
     model_id = artifact.model_id
     settings = engine_settings(spark, engine)
 
@@ -162,7 +162,7 @@ def _executor_has_bfloat16(spark: SparkSession) -> bool:
 
 def task_slots(spark: SparkSession) -> int:
     """Return how many tasks run at once: cores by those of a task. GPUs, which may allow fewer, are not looked at."""
-    return max(1, cores(spark) // _cores_of_a_task(spark))
+    return max(1, count_cores(spark) // _cores_of_a_task(spark))
 
 
 def _cores_of_a_task(spark: SparkSession) -> int:

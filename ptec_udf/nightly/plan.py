@@ -119,10 +119,10 @@ def pin_run(warehouse: Warehouse, config: ScoreConfig) -> ScoringRun:
     except UserError as error:
         errors = list(error.errors)
         with collect_errors(errors):
-            pin(warehouse.spark, config.source, warehouse)
+            pin(warehouse.spark, config.source)
         raise error if errors == error.errors else ConfigError(errors) from None
     history = History.read(warehouse)
-    source = pin(warehouse.spark, config.source, warehouse)
+    source = pin(warehouse.spark, config.source)
     columns_id = text_id(artifact.manifest.template, config.source.columns, config.source.key)
     alias = None if choice.id else choice.alias
     run = ScoringRun(

@@ -1,119 +1,115 @@
-"""A warehouse in one folder: its settings of Spark, and its catalog, which takes one process at a time."""
+"""The embedded warehouse: Delta folders below one folder, registered in an in-memory catalog at session start.
+
+Layout: ``<folder>/<database>/<table>``. The folders are the only state, so any number of processes can read and write.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
-from collections.abc import Iterable
-from contextlib import suppress
+import re
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from ptec_udf.errors import WarehouseBusyError
-from ptec_udf.log import logger
+from ptec_udf.errors import ConfigError
+from ptec_udf.text.columns import quote
 from ptec_udf.warehouse.jars import remembered_jars
+from ptec_udf.warehouse.schemas import SCHEMAS
+from ptec_udf.warehouse.views import create_views, view_statements
 
-# Where the session that this package built keeps its tables; absent in a session of the site.
 FOLDER_SETTING = "spark.ptec.folder"
-
-# Sizes for one machine; Spark's own (200, 50 and 10,000 partitions) are made for a cluster.
-_SIZES = {
-    "spark.sql.shuffle.partitions": "8",
-    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",  # VACUUM lists each table in so many tasks
-    "spark.databricks.delta.snapshotPartitions": "2",
-    "spark.driver.memory": "2g",  # the driver is the executor too; 1g, Spark's own, fills up in one night
-}
+"""Folder of the session's embedded warehouse; not set in a session of the site."""
 
 DAEMON = "ptec_udf.engine.daemon"
-"""Module that imports what Python workers need before it forks them."""
+"""Module that imports the packages of Python workers before it forks them."""
 
-_RUNS = "runs_at_work"
-"""File of a warehouse that names the process which has it, and its runs."""
+_SETTINGS = {
+    # For one machine; Spark's defaults (200, 50 and 10,000 partitions) are for a cluster.
+    "spark.sql.shuffle.partitions": "8",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.driver.memory": "2g",  # the driver is also the executor; the default of 1g is too little for a run
+    "spark.python.daemon.module": DAEMON,
+}
 
-# The JVM of a command that was killed holds the catalog for some seconds more.
-_LOCK_WAIT_S = 20.0
+_HEADER = """\
+-- Tables, views and functions of this embedded warehouse for plain spark-sql. Written by ptec; changes are lost.
+-- SPARK_CONF_DIR=conf spark-sql --conf spark.sql.catalogImplementation=in-memory -i {file}
+"""
 
 
 def embedded_settings(folder: Path, packages: str) -> dict[str, str]:
-    """Say where the tables, the catalog and its log of an embedded warehouse are.
+    """Return the Spark settings of an embedded warehouse.
 
     Args:
         folder: of the warehouse.
-        packages: Maven coordinates of Delta, in place of which jars are named once they are known.
+        packages: Maven coordinates of Delta; replaced by the jars that an earlier start found.
     """
-    return {
-        **_SIZES,
-        **remembered_jars(folder, packages),
-        "spark.python.daemon.module": DAEMON,
-        FOLDER_SETTING: str(folder),
-        "spark.sql.warehouse.dir": str(folder / "tables"),
-        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
-    }
+    paths = {FOLDER_SETTING: str(folder), "spark.sql.warehouse.dir": str(folder)}
+    return _SETTINGS | paths | remembered_jars(folder, packages)
 
 
-def open_metastore(spark: SparkSession, folder: Path) -> None:
-    """Connect to the catalog now, so that a busy one is said in one sentence.
+def make_folder(folder: Path, setting: str) -> None:
+    """Create the folder that a setting names.
 
     Raises:
-        WarehouseBusyError: if another process has it.
+        ConfigError: if it cannot be created.
     """
     try:
-        spark.catalog.databaseExists("default")
-    except Exception as error:
-        spark.stop()
-        if "SessionHiveMetaStoreClient" in str(error) or "Another instance of Derby" in str(error):
-            raise _busy(folder) from None
-        raise
-    tell_runs(folder, [])  # those of a process that was killed
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{setting} must be a folder that can be written, was: {str(folder)!r} ({error.strerror})"
+        ) from None
 
 
-def tell_runs(folder: str | Path, run_ids: Iterable[str]) -> None:
-    """Write down which runs this process has, for another one that finds the warehouse in use."""
-    with suppress(OSError):  # nothing depends on it
-        Path(folder, _RUNS).write_text("\n".join([f"{os.getpid()}", *sorted(set(run_ids))]), encoding="utf-8")
+def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
+    """Register the Delta folders that the catalog lacks, create the views, and make ``database`` the current one."""
+    found = {database: folder / database} | {name: place for name, (place, _) in find_tables(folder).items()}
+    for name, place in found.items():
+        if not spark.catalog.databaseExists(quote(name)):  # or Spark warns
+            spark.sql(f"CREATE DATABASE IF NOT EXISTS {quote(name)} LOCATION {_literal(place)}")
+    for name, (_, tables) in find_tables(folder).items():
+        registered = {row.tableName for row in spark.sql(f"SHOW TABLES IN {quote(name)}").collect()}
+        for table in sorted(set(tables) - registered):
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {quote(name, table)} USING delta LOCATION {_literal(place / table)}")
+        if SCHEMAS.keys() <= {*tables}:
+            create_views(spark, name)
+    spark.catalog.setCurrentDatabase(database)
+    write_views_sql(folder)
 
 
-def check_free(folder: Path) -> None:
-    """Wait for the lock that Derby keeps on an open database.
-
-    Raises:
-        WarehouseBusyError: if another process holds it, and does not let go.
-    """
-    lock = folder / "metastore" / "dbex.lck"
-    until = time.monotonic() + _LOCK_WAIT_S
-    if _is_locked(lock):
-        logger.info(
-            f"the warehouse {str(folder)!r} is in use by another process: waiting for it, {_LOCK_WAIT_S:.0f} s at most"
-        )
-    while _is_locked(lock):
-        if time.monotonic() > until:
-            raise _busy(folder)
-        time.sleep(0.2)
+def find_tables(folder: Path) -> dict[str, tuple[Path, list[str]]]:
+    """Return the folder and the tables of each database; a folder whose name Spark does not accept is skipped."""
+    found: dict[str, tuple[Path, list[str]]] = {}
+    for log in sorted([*folder.glob("*/_delta_log"), *folder.glob("*/*/_delta_log")]):
+        table, place = log.parent, log.parent.parent
+        # Spark puts the tables of `default` into the folder itself, and those of CREATE DATABASE x into x.db.
+        name = "default" if place == folder else place.name.removesuffix(".db")
+        if re.fullmatch(r"\w+", table.name) and re.fullmatch(r"\w+", name):
+            found.setdefault(name, (place, []))[1].append(table.name)
+    return found
 
 
-def _is_locked(lock: Path) -> bool:
-    """Whether another process holds a lock file."""
-    if not lock.exists():
-        return False
-    with lock.open("r+b") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+def write_views_sql(folder: Path) -> None:
+    """Write ``views.sql``, with which plain spark-sql gets the same tables, views and functions."""
+    file, statements = folder / "views.sql", []
+    for name, (place, tables) in find_tables(folder).items():
+        statements.append(f"CREATE DATABASE IF NOT EXISTS {quote(name)}")
+        statements += [
+            f"CREATE TABLE IF NOT EXISTS {quote(name, table)} USING delta LOCATION {_literal(place / table)}"
+            for table in tables
+        ]
+        if SCHEMAS.keys() <= {*tables}:
+            statements += [*view_statements(name), f"USE {quote(name)}"]
+    text = _HEADER.format(file=file) + "".join(f"{statement.strip()};\n" for statement in statements)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
 
 
-def _busy(folder: Path) -> WarehouseBusyError:
-    """The one sentence for a warehouse that is in use."""
-    run_ids: list[str] = []
-    with suppress(OSError, ValueError):
-        pid, *told = (folder / _RUNS).read_text(encoding="utf-8").split("\n")
-        os.kill(int(pid), 0)  # else it was killed, and another process has the warehouse now
-        run_ids = told
-    runs = f" (run {', '.join(run_ids)})" if run_ids else ""
-    return WarehouseBusyError(
-        f"the warehouse {str(folder)!r} is in use by another process{runs}, and an embedded warehouse takes one at a "
-        "time: wait until that process has ended, or end it"
-    )
+def _literal(path: Path) -> str:
+    """Write a path as an SQL literal."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

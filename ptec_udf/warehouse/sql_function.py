@@ -25,7 +25,7 @@ from ptec_udf.engine.worker import scorer_for
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.calibration import probabilities
 from ptec_udf.warehouse import registry
-from ptec_udf.warehouse.remote import carried
+from ptec_udf.warehouse.remote import broadcast_or_inline
 from ptec_udf.warehouse.tables import Warehouse
 
 
@@ -43,7 +43,7 @@ def register_ptec_score(
     """
     model = registry.find(Warehouse(spark, database), alias=alias)
     artifact = load_artifact(model["location"], model["model_id"])
-    broadcast = carried(spark, artifact.scoring_files)
+    broadcast = broadcast_or_inline(spark, artifact.scoring_files)
     settings = engine_settings(spark, engine or EngineConfig())
     model_id, labels, curve = artifact.model_id, artifact.manifest.labels, artifact.manifest.curve
     names = [label.name for label in labels]

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.text.columns import quote
-from ptec_udf.warehouse.remote import DeltaLog
+from ptec_udf.warehouse.remote import table_version
 from ptec_udf.warehouse.retries import is_conflict, with_retries
 from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, schema_errors
 from ptec_udf.warehouse.session import make_database
@@ -46,7 +46,6 @@ class Warehouse:
     def __init__(self, spark: SparkSession, database: str = "ptec") -> None:
         self.spark = spark
         self.database = database
-        self._logs: dict[str, DeltaLog] = {}
 
     def ensure(self) -> None:
         """Create missing tables and check the schemas of existing ones.
@@ -69,9 +68,7 @@ class Warehouse:
 
     def version(self, table: str) -> int:
         """Return the newest Delta version of a table; reads the log only."""
-        if table not in self._logs:
-            self._logs[table] = DeltaLog(self.spark, self.name(table))
-        return self._logs[table].version()
+        return table_version(self.spark, self.name(table))
 
     def version_of_run(self, table: str, run_id: str) -> int | None:
         """Return the version that a run committed, by the commit's user metadata; None without one."""

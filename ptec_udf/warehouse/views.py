@@ -1,79 +1,66 @@
-"""Views and the SQL function for analysts; their text is in the folder sql, one file each."""
+"""Views and SQL functions for analysts; the folder ``sql`` has one file for each."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
+from pyspark.sql import SparkSession
 
-from ptec_udf.warehouse.retries import with_retries
-from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.text.columns import quote
 
-# By the file of their text, in the order in which they need each other. A function may be named as a view is.
-_NAMES = ("current_scores", "label_scores", "run_summary", "why_changed", "label_drift", "drift_summary")
-VIEWS = {name: name for name in _NAMES}
-FUNCTIONS = {"screen": "screen", "why_changed_of": "why_changed"}
+if TYPE_CHECKING:
+    from ptec_udf.warehouse.tables import Warehouse
 
-# Of Spark, and of Hive's catalog.
-_CHANGED_MEANWHILE = (
-    "_ALREADY_EXISTS",
-    "_NOT_FOUND",
-    "UNRESOLVED_ROUTINE",
-    "AlreadyExistsException",
-    "NoSuchObjectException",
-)
+VIEWS = ("current_scores", "label_scores", "why_changed", "label_drift", "drift_summary", "run_summary")
+FUNCTIONS = ("screen", "why_changed_of")
+# Each after the views that it reads. The last one carries the hash of all of them.
+_FILES = (*VIEWS[:-1], *FUNCTIONS, VIEWS[-1])
 
 
-def ensure_views(warehouse: Warehouse) -> list[str]:
-    """Create views and functions that are missing or whose text has changed.
+def ensure_views(warehouse: Warehouse) -> bool:
+    """Create all views and functions, unless those of the database have the current text.
 
     Returns:
-        Files of those that were created, in the folder sql.
+        Whether they were created.
     """
-    return [
-        file
-        for file, name in (VIEWS | FUNCTIONS).items()
-        if with_retries(partial(_ensure, warehouse, file, name), retry_if=_was_changed)
-    ]
+    return create_views(warehouse.spark, warehouse.database)
 
 
-def _was_changed(error: Exception) -> bool:
-    """Tell whether another run was replacing a view: that is to drop and to create it, for Spark."""
-    return isinstance(error, AnalysisException) and any(words in str(error) for words in _CHANGED_MEANWHILE)
-
-
-def _ensure(warehouse: Warehouse, file: str, name: str) -> bool:
-    """Create one of them unless it is there; say whether it was not."""
-    statement, definition = _statement(warehouse, file)
-    described = _described_function(warehouse, name) if file in FUNCTIONS else _described_view(warehouse, name)
-    if definition in described:
+def create_views(spark: SparkSession, database: str) -> bool:
+    """As ``ensure_views``, by the name of the database."""
+    if _definition(database) in _recorded_definition(spark, database):
         return False
-    warehouse.spark.sql(statement)
+    for statement in view_statements(database):
+        spark.sql(statement)
     return True
 
 
-def _statement(warehouse: Warehouse, file: str) -> tuple[str, str]:
-    """SQL text of a view or function, and the hash that is kept in it."""
+def view_statements(database: str) -> list[str]:
+    """Return the SQL statements that create the views and functions.
+
+    Args:
+        database: ``schema`` or ``catalog.schema``.
+    """
+    return [_text(file, database).replace("{definition}", _definition(database)) for file in _FILES]
+
+
+def _text(file: str, database: str) -> str:
     text = (files("ptec_udf.warehouse") / "sql" / f"{file}.sql").read_text(encoding="utf-8")
-    # The configuration allows letters, digits and underscores only in the name of the database.
-    text = text.replace("{database}", warehouse.database)
-    definition = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return text.replace("{definition}", definition), definition
+    return text.replace("{database}", quote(*database.split(".")))
 
 
-def _described_view(warehouse: Warehouse, name: str) -> str:
-    """What Spark tells of a view; empty if there is none."""
-    spark, full = warehouse.spark, warehouse.name(name)
-    if not spark.catalog.tableExists(full):
+def _definition(database: str) -> str:
+    """Return the hash of all texts."""
+    return hashlib.sha256("".join(_text(file, database) for file in _FILES).encode()).hexdigest()[:16]
+
+
+def _recorded_definition(spark: SparkSession, database: str) -> str:
+    """Return the properties of the last view; empty if there is no such view."""
+    try:
+        rows = spark.sql(f"SHOW TBLPROPERTIES {quote(*database.split('.'), VIEWS[-1])}").collect()
+    except AnalysisException:
         return ""
-    return "\n".join(str(row.value) for row in spark.sql(f"SHOW TBLPROPERTIES {full}").collect())
-
-
-def _described_function(warehouse: Warehouse, name: str) -> str:
-    """What Spark tells of a function; empty if there is none."""
-    spark, full = warehouse.spark, warehouse.name(name)
-    if not spark.catalog.functionExists(full):
-        return ""
-    return "\n".join(str(row[0]) for row in spark.sql(f"DESCRIBE FUNCTION EXTENDED {full}").collect())
+    return "\n".join(str(row.value) for row in rows)

@@ -1,5 +1,5 @@
 -- One row a company that is in the source now, under the model that the alias champion points to.
-CREATE OR REPLACE VIEW `{database}`.current_scores (
+CREATE OR REPLACE VIEW {database}.current_scores (
   key COMMENT 'company',
   model_id COMMENT 'champion',
   status COMMENT 'ok, truncated (too long, so not all of it was read), empty (no text) or error',
@@ -22,8 +22,8 @@ AS
 SELECT
   key, model_id, status, labels, probabilities, logits, n_tokens, n_truncated, error, text_hash,
   source_id, source_version, run_id, scored_at, corrected
-FROM `{database}`.scores
+FROM {database}.scores
 WHERE
   -- The newest move counts. One value, so that Spark reads only this model's partition.
-  model_id = (SELECT max_by(model_id, at) FROM `{database}`.aliases WHERE alias = 'champion')
+  model_id = (SELECT max_by(model_id, at) FROM {database}.aliases WHERE alias = 'champion')
   AND removed_in IS NULL

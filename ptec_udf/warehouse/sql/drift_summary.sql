@@ -1,5 +1,5 @@
 -- A row a night and population of the champion: what its texts and labels are like, and whether to train again.
-CREATE OR REPLACE VIEW `{database}`.drift_summary (
+CREATE OR REPLACE VIEW {database}.drift_summary (
   night COMMENT 'begin of the run after which it was measured',
   population COMMENT 'all: every company that stands; fresh: new or with another text, where these are the fewer',
   companies COMMENT 'companies',
@@ -37,11 +37,11 @@ FROM (
     first(counts) FILTER (WHERE figure = 'status') AS status,
     first(counts) FILTER (WHERE figure = 'language') AS language,
     max(companies) FILTER (WHERE figure = 'language') AS told
-  FROM `{database}`.drift
+  FROM {database}.drift
   WHERE figure <> 'probability'
   GROUP BY run_id, model_id, population
 ) AS d
 JOIN (
-  SELECT run_id, max_by(drifted, ended) AS drifted, max_by(retrain, ended) AS retrain FROM `{database}`.runs
+  SELECT run_id, max_by(drifted, ended) AS drifted, max_by(retrain, ended) AS retrain FROM {database}.runs
   WHERE outcome = 'done' AND alias = 'champion' GROUP BY run_id
 ) AS r ON r.run_id = d.run_id

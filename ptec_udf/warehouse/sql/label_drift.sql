@@ -1,5 +1,5 @@
 -- A row a label and night of the champion: how its probabilities stand, and how far they are from what they were.
-CREATE OR REPLACE VIEW `{database}`.label_drift (
+CREATE OR REPLACE VIEW {database}.label_drift (
   night COMMENT 'begin of the run after which it was measured',
   population COMMENT 'all: every company that stands; fresh: new or with another text, where these are the fewer',
   label COMMENT 'label as the taxonomy spells it',
@@ -21,6 +21,6 @@ AS
 SELECT
   d.measured_at AS night, d.population, d.label, d.companies, d.share, d.mean AS mean_probability,
   d.psi_training, d.psi_nights, d.violated, d.corrected, d.corrected_true, d.corrected_expected, d.run_id, d.model_id
-FROM `{database}`.drift AS d
-LEFT SEMI JOIN `{database}`.runs AS r ON r.run_id = d.run_id AND r.outcome = 'done' AND r.alias = 'champion'
+FROM {database}.drift AS d
+LEFT SEMI JOIN {database}.runs AS r ON r.run_id = d.run_id AND r.outcome = 'done' AND r.alias = 'champion'
 WHERE d.figure = 'probability'

@@ -1,5 +1,5 @@
 -- Company x label: a row for each label of each company in current_scores that has a score.
-CREATE OR REPLACE VIEW `{database}`.label_scores (
+CREATE OR REPLACE VIEW {database}.label_scores (
   key COMMENT 'company',
   label COMMENT 'label as the taxonomy spells it',
   probability COMMENT 'calibrated probability that the label is true of the company',
@@ -22,6 +22,6 @@ SELECT
 FROM (
   -- In a subquery, as LATERAL VIEW followed by JOIN is a syntax error.
   SELECT key, status, scored_at, model_id, labels, corrected, posexplode(probabilities) AS (position, probability)
-  FROM `{database}`.current_scores
+  FROM {database}.current_scores
 ) AS s
-JOIN `{database}`.labels AS l ON l.model_id = s.model_id AND l.position = s.position
+JOIN {database}.labels AS l ON l.model_id = s.model_id AND l.position = s.position

@@ -1,5 +1,5 @@
 -- One row a run, with what a person looks at first.
-CREATE OR REPLACE VIEW `{database}`.run_summary (
+CREATE OR REPLACE VIEW {database}.run_summary (
   run_id COMMENT 'run',
   command COMMENT 'command, for instance score',
   outcome COMMENT 'running, done, nothing_to_do, superseded, failed or interrupted',
@@ -34,5 +34,5 @@ SELECT
   END AS companies,
   r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype,
   r.drifted, r.retrain
-FROM `{database}`.runs AS r
-LEFT JOIN `{database}`.models AS m ON m.model_id = r.model_id
+FROM {database}.runs AS r
+LEFT JOIN {database}.models AS m ON m.model_id = r.model_id

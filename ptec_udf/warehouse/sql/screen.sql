@@ -2,7 +2,7 @@
 -- SELECT * FROM ptec.screen('Fintech', 0.3)    companies whose probability is at least 0.3
 -- What an analyst says of a company and the label (table corrections) counts more than its probability.
 -- A label that the champion does not know gives no row; its labels: SELECT DISTINCT label FROM ptec.label_scores
-CREATE OR REPLACE FUNCTION `{database}`.screen(
+CREATE OR REPLACE FUNCTION {database}.screen(
   label STRING COMMENT 'label as the taxonomy spells it',
   min_probability DOUBLE COMMENT 'least probability; NULL takes the threshold of the label'
 )
@@ -18,7 +18,7 @@ RETURNS TABLE (
 COMMENT 'Companies of a label under the champion (definition {definition})'
 RETURN
   SELECT s.key, s.probability, s.threshold, s.status, s.scored_at, s.model_id, s.corrected
-  FROM `{database}`.label_scores AS s
+  FROM {database}.label_scores AS s
   -- screen.label is the parameter. As float .7 is less than double .7, both sides are floats.
   WHERE s.label = screen.label
     AND coalesce(

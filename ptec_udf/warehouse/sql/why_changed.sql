@@ -1,5 +1,5 @@
 -- Why a company entered or left a label: both probabilities, both thresholds, both models, source version and run.
-CREATE OR REPLACE VIEW `{database}`.why_changed (
+CREATE OR REPLACE VIEW {database}.why_changed (
   key COMMENT 'company',
   label COMMENT 'label that was entered or left',
   entered COMMENT 'true: the company has the label now; false: it lost it',
@@ -25,12 +25,12 @@ SELECT
   c.old_probability, c.new_probability, c.old_threshold, c.new_threshold,
   r.source_name, c.source_version, c.changed_at, c.run_id,
   c.model_id, m.name AS model, c.previous_model_id, p.name AS previous_model
-FROM `{database}`.score_changes AS c
+FROM {database}.score_changes AS c
 JOIN (
   -- Of runs that came to their end, since changes are written before the scores that they explain; and of the
   -- champion, since screens show no other.
-  SELECT run_id, max_by(source_name, ended) AS source_name FROM `{database}`.runs WHERE outcome = 'done' AND alias = 'champion'
+  SELECT run_id, max_by(source_name, ended) AS source_name FROM {database}.runs WHERE outcome = 'done' AND alias = 'champion'
   GROUP BY run_id
 ) AS r ON r.run_id = c.run_id
-LEFT JOIN `{database}`.models AS m ON m.model_id = c.model_id
-LEFT JOIN `{database}`.models AS p ON p.model_id = c.previous_model_id
+LEFT JOIN {database}.models AS m ON m.model_id = c.model_id
+LEFT JOIN {database}.models AS p ON p.model_id = c.previous_model_id

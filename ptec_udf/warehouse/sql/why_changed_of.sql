@@ -1,5 +1,5 @@
 -- SELECT * FROM ptec.why_changed('key of a company') ORDER BY changed_at   why it entered and left labels, over all nights
-CREATE OR REPLACE FUNCTION `{database}`.why_changed(
+CREATE OR REPLACE FUNCTION {database}.why_changed(
   company STRING COMMENT 'key of the company'
 )
 RETURNS TABLE (
@@ -22,5 +22,5 @@ RETURN
   SELECT
     c.changed_at, c.label, c.entered, c.reason, c.old_probability, c.new_probability, c.old_threshold, c.new_threshold,
     c.source_name, c.source_version, c.model, c.previous_model, c.run_id
-  FROM `{database}`.why_changed AS c
+  FROM {database}.why_changed AS c
   WHERE c.key = why_changed.company

@@ -201,7 +201,7 @@ def nothing_to_do(run: ScoringRun) -> str | None:
 def superseded(run: ScoringRun) -> str | None:
     """Return why the run is too late: a newer version of its source was scored; None if it is not."""
     newest = run.history.newest_version(run.model_id, run.source.source_id)
-    if run.source.kind != "delta" or run.source.version >= newest:
+    if run.source.version is None or run.source.version >= newest:
         return None
     return f"nothing to do: version {newest} of {run.source.name} was scored, which is newer than {run.source.version}"
 

@@ -16,6 +16,7 @@ from delta.tables import DeltaTable
 from pyspark import SparkContext, StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from ptec_udf.errors import PtecError
 
@@ -142,3 +143,10 @@ def table_version(spark: SparkSession, table: str) -> int:
         log, none = DeltaTable.forName(spark, table)._jdt.deltaLog(), spark._jvm.scala.Option.empty()  # type: ignore[union-attr]
         return int(log.update(False, none, none).version())
     return int(spark.sql(f"DESCRIBE HISTORY {table} LIMIT 1").collect()[0]["version"])
+
+
+def count_cores(spark: SparkSession) -> int:
+    """Return the cores that the session has now; a growing cluster has more later."""
+    if not is_remote(spark):
+        return spark.sparkContext.defaultParallelism
+    return spark.range(0, 1_000_000).select(F.spark_partition_id().alias("part")).distinct().count()

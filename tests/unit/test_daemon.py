@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-import pytest
 import torch
 
 from ptec_udf.engine.worker import trim_heap
-from ptec_udf.warehouse.jars import forget_jars
 from tests.tiny import tiny_artifact
 
 _PROGRAM = """
@@ -33,18 +29,6 @@ def test_a_worker_imports_no_model_s_code_that_the_daemon_could_have(tmp_path: P
     folders = [tiny_artifact(tmp_path, family, kind) for family, kind in forms]
     ran = subprocess.run([sys.executable, "-c", _PROGRAM, *folders], check=True, capture_output=True, text=True)
     assert ran.stdout.splitlines()[-1] == "[]"
-
-
-def test_a_process_forgets_jars_without_python_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jars = {"java.jar": "a/B.class", "python.jar": "only_here/__init__.py"}
-    for name, entry in jars.items():
-        with zipfile.ZipFile(tmp_path / name, "w") as file:
-            file.writestr(entry, "")
-    monkeypatch.setattr(sys, "path", [*sys.path, *(str(tmp_path / name) for name in jars), str(tmp_path)])
-    before = list(sys.path)
-    forget_jars()
-    assert [path for path in before if path not in sys.path] == [str(tmp_path / "java.jar")]
-    assert importlib.util.find_spec("only_here")
 
 
 def _resident() -> int:

@@ -62,12 +62,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory, log_file: Path) -> Iterator[
     folder = tmp_path_factory.mktemp("session")
     config = WarehouseConfig(
         folder=str(folder),
+        database=DATABASE,
         master="local[2]",
         spark={
             **QUICK,  # the commands of tests/e2e compile
             "spark.default.parallelism": 2,
-            # A catalog that is thrown away need not reach the disk.
-            "spark.driver.extraJavaOptions": "-Dderby.system.durability=test",
             "spark.driver.memory": "3g",
         },
     )
@@ -162,9 +161,7 @@ def changed(spark: SparkSession, changed_tables: Path, tmp_path: Path) -> Site:
 
 
 def _folder(warehouse: Warehouse) -> Path:
-    folder = Path(warehouse.spark.conf.get(FOLDER_SETTING))
-    embedded = folder / "tables" / f"{warehouse.database}.db"
-    return embedded if embedded.exists() else folder / warehouse.database
+    return Path(warehouse.spark.conf.get(FOLDER_SETTING)) / warehouse.database
 
 
 def _kept(warehouse: Warehouse, name: str) -> Path:
@@ -179,7 +176,7 @@ def _put(warehouse: Warehouse, tables: Path) -> None:
     views = {row["viewName"] for row in found if not row["isTemporary"]}
     found = spark.sql(f"SHOW TABLES IN `{database}`").collect()
     there = {row["tableName"] for row in found if not row["isTemporary"]} - views
-    for view in views - VIEWS.keys():
+    for view in views - set(VIEWS):
         spark.sql(f"DROP VIEW `{database}`.`{view}`")
     for table in there - SCHEMAS.keys():
         spark.sql(f"DROP TABLE `{database}`.`{table}`")

@@ -58,6 +58,6 @@ class TestRestoredSource:
         for file in (changed.location("companies") / "_delta_log").glob("*1.*"):
             file.unlink()
         changed.clear_log_cache()
-        with pytest.raises(PtecError, match="version 1"):
+        with pytest.raises(PtecError, match="version"):
             changed.run()
         assert changed.rows("scores") == before

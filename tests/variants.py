@@ -14,6 +14,9 @@ from ptec_udf.model.artifact import LORA_A, LORA_B, load_artifact
 from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraSpec
+from training.data.dataset import read_split
+from training.data.folder import read_extract_record
+from training.data.provenance import seen_in
 
 
 def variant(
@@ -91,3 +94,8 @@ def with_thresholds(made: Path, out: Path, thresholds: Mapping[str, float]) -> P
     labels = load_artifact(made).manifest.labels
     changed = [one.model_copy(update={"threshold": thresholds.get(one.name, one.threshold)}) for one in labels]
     return variant(made, out, labels=changed)
+
+
+def seen_of(extract: Path, split: str = "train") -> dict[str, torch.Tensor]:
+    """Return the hashes that a model records which was trained on a split."""
+    return seen_in(read_extract_record(extract), [read_split(extract, split)])

@@ -249,7 +249,9 @@ def _plot(study: Study, folder: Path) -> None:
     if len(study.trials) > 1:
         pictures["importance"] = plots.plot_param_importances
     for name, picture in pictures.items():
-        axes = picture(study)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of studies too small for a stable importance
+            axes = picture(study)
         figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
         figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight")
         pyplot.close(figure)

@@ -104,7 +104,7 @@ class TestSearchConfig:
         [
             (
                 "space={optimiser.head_lr: {low: -1, high: 2}}",
-                "space.optimiser.head_lr: input should be greater than 0",
+                "optimiser.head_lr: input should be greater than 0",
             ),
             ("space={optimiser.head_lr: {low: 3, high: 2}}", "low must be below high, was: 3 and 2"),
             ("space={optimiser.head_lr: {low: 0, high: 2, log: true}}", "low must be above 0 on a logarithmic scale"),

@@ -124,10 +124,10 @@ def _run_all(config: BenchmarkConfig, record: dict[str, Any], splits: dict[str, 
         for name, _, seed, _ in plan
     ]
     errors: list[str] = []
-    for (name, method, _, _), run, task in zip(plan, runs, tasks, strict=True):
+    missing = {name: (method, task) for (name, method, *_), run, task in zip(plan, runs, tasks, strict=True) if not run}
+    for name, (method, task) in missing.items():
         with collect_errors(errors, f"methods.{name}: "):
-            if run is None and not errors:
-                method.check(task)  # before the first one takes its hours
+            method.check(task)  # before the first method takes its hours
     if errors:
         raise ConfigError(errors)
     for at, ((name, method, seed, fingerprint), task) in enumerate(zip(plan, tasks, strict=True)):

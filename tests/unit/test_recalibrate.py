@@ -1,0 +1,167 @@
+"""A recalibrated artifact: what is fitted, kept, measured and recorded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+from ptec_udf.config_file import load_config
+from ptec_udf.errors import ConfigError
+from ptec_udf.model.artifact import Artifact, load_artifact, read_artifact
+from ptec_udf.model.artifact_format import MANIFEST, METRICS, SEEN
+from ptec_udf.monitor.training import training_reference
+from tests.tiny import LABELS, TEMPLATE, tiny_artifact
+from tests.variants import variant
+from training.calibrate.config import RecalibrateConfig
+from training.calibrate.decisions import Decisions
+from training.calibrate.labelled_logits import LabelledLogits
+from training.calibrate.recalibrate import check_settings, recalibrate_artifact
+from training.data.folder import DATA, RECORD
+from training.data.provenance import fitted_by
+
+WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
+HASHES = {"texts": torch.tensor([3, 5]), "keys": torch.tensor([7])}
+FIT_ALL = ("extract=x", "calibrator=platt", "thresholds=common")
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A tiny model with weights of positives."""
+    metrics = {"log_pos_weights": dict(zip(LABELS, WEIGHTS.tolist(), strict=True))}
+    return load_artifact(
+        variant(tiny_artifact(tiny_folder), tmp_path_factory.mktemp("made") / "model", metrics=metrics)
+    )
+
+
+@pytest.fixture(scope="module")
+def rows() -> LabelledLogits:
+    """Logits whose probabilities are too extreme."""
+    random = np.random.default_rng(0)
+    logits = random.normal(-1.5, 3.0, (1500, len(LABELS))) + WEIGHTS
+    return LabelledLogits(logits, random.random(logits.shape) < expit(0.5 * (logits - WEIGHTS)), 7, 0, HASHES)
+
+
+def config_of(*settings: str, out: str | Path = "/tmp/new") -> RecalibrateConfig:
+    return load_config(RecalibrateConfig, None, [f"out={out}", "calibrator=keep", "thresholds=keep", *settings])
+
+
+def recalibrated(model: Artifact, rows: LabelledLogits | None, *settings: str) -> tuple[Artifact, dict[str, Any]]:
+    """Return the new artifact, read as any other, and the facts."""
+    new = recalibrate_artifact(model, config_of(*settings), rows)
+    made = read_artifact(new.files)
+    assert made.model_id == new.model_id
+    return made, new.facts
+
+
+class TestRecalibrate:
+    def test_fits_and_measures_by_cross_fitting(self, model, rows) -> None:
+        made, facts = recalibrated(model, rows, *FIT_ALL)
+        decisions = Decisions.of(made.manifest)
+        np.testing.assert_allclose(decisions.calibration.scale, 0.5, atol=0.05)
+        np.testing.assert_allclose(decisions.threshold_logits, made.manifest.threshold_logit, atol=1e-6)
+        assert facts["after"]["ece"] < 0.03 < 0.1 < facts["before"]["ece"]
+        assert facts["after"]["macro_f1"] > facts["before"]["macro_f1"]
+        assert (facts["rows"], facts["without_logits"], facts["split"]) == (1500, 7, "dev")
+
+    def test_keeps_the_logits_of_the_model(self, model, rows) -> None:
+        made, _ = recalibrated(model, rows, "extract=x", "calibrator=platt")
+        assert made.model_id != model.model_id
+        unchanged = set(model.files) - {MANIFEST, METRICS, SEEN}
+        assert {name: made.files[name] for name in unchanged} == {name: model.files[name] for name in unchanged}
+
+    def test_kept_thresholds_stay_on_the_logit(self, model, rows) -> None:
+        before = Decisions.of(model.manifest)
+        after = Decisions.of(recalibrated(model, rows, "extract=x", "calibrator=platt")[0].manifest)
+        np.testing.assert_array_equal(after.decide(rows.logits), before.decide(rows.logits))
+        assert abs(after.calibration.scale - before.calibration.scale).min() > 0.1
+
+    def test_kept_calibration_stays(self, model, rows) -> None:
+        made, _ = recalibrated(model, rows, "extract=x", "thresholds=common")
+        assert [label.scale for label in made.manifest.labels] == [label.scale for label in model.manifest.labels]
+        assert made.manifest.calibrator == model.manifest.calibrator
+        assert made.manifest.threshold_logit != model.manifest.threshold_logit
+
+    def test_curve_is_kept_and_replaced(self, model, rows) -> None:
+        made, _ = recalibrated(model, rows, "extract=x", "calibrator=isotonic", "thresholds=common")
+        assert len(made.manifest.curve) >= 2
+        assert recalibrated(made, None, "set_thresholds.energy=0.25")[0].manifest.curve == made.manifest.curve
+        assert recalibrated(made, rows, "extract=x", "calibrator=platt")[0].manifest.curve is None
+
+    def test_set_thresholds_win_and_leave_the_others(self, model, rows) -> None:
+        made, facts = recalibrated(model, None, "set_thresholds.energy=0.25")
+        old = {label.name: label.threshold for label in model.manifest.labels}
+        assert {label.name: label.threshold for label in made.manifest.labels} == old | {"energy": 0.25}
+        assert "after" not in facts
+        fitted, _ = recalibrated(model, rows, *FIT_ALL, "set_thresholds.energy=0.25")
+        assert fitted.manifest.labels[LABELS.index("energy")].threshold == 0.25
+
+    def test_current_threshold_makes_no_new_model(self, model) -> None:
+        assert recalibrated(model, None, "set_thresholds.energy=0.5")[0].model_id == model.model_id
+
+    def test_records_the_rows_it_was_fitted_to(self, model, rows) -> None:
+        def fitted(made: Artifact) -> dict[str, list[int]]:
+            return {name: values.tolist() for name, values in fitted_by(made).items()}
+
+        first, _ = recalibrated(model, rows, "extract=x", "calibrator=platt")
+        assert fitted(first) == {"texts": [3, 5], "keys": [7]}
+        others = replace(rows, hashes={"texts": torch.tensor([4]), "keys": torch.tensor([8])})
+        both, _ = recalibrated(first, others, "extract=x", "thresholds=common")  # the first calibration is kept
+        assert fitted(both) == {"texts": [3, 4, 5], "keys": [7, 8]}
+        assert fitted(recalibrated(both, others, *FIT_ALL)[0]) == {"texts": [4], "keys": [8]}
+
+    def test_drops_figures_that_it_changes(self, model, tmp_path) -> None:
+        label = {"ap": 0.3, "f1": 0.2}
+        splits = {"dev": {"overall": {"map": 0.5, "macro_f1": 0.4}, "per_label": {"energy": label}, "curves": {}}}
+        folder = tmp_path / "base"
+        folder.mkdir()
+        for name, data in model.files.items():
+            (folder / name).write_bytes(data)
+        told = load_artifact(variant(folder, tmp_path / "told", metrics={"splits": splits}))
+        made, _ = recalibrated(told, None, "set_thresholds.energy=0.25")
+        assert made.metrics["splits"] == {"dev": {"overall": {"map": 0.5}, "per_label": {"energy": {"ap": 0.3}}}}
+
+    def test_drift_compares_with_the_fitted_rows(self, model, rows) -> None:
+        made, _ = recalibrated(model, rows, *FIT_ALL)
+        decided = Decisions.of(made.manifest).decide(rows.logits)
+        found = training_reference(made.metrics)
+        assert [found["probability", name].over for name in LABELS] == decided.sum(axis=0).tolist()
+        assert found["mix", None].companies == 1500
+        moved = training_reference(recalibrated(made, None, "set_thresholds.energy=0.25")[0].metrics)
+        assert [label for (_, label), one in moved.items() if one.over is None] == ["energy"]
+
+
+class TestSettings:
+    def test_all_errors_are_named(self, model, companies, tmp_path) -> None:
+        (tmp_path / "used").mkdir()
+        (tmp_path / "used" / "file").touch()
+        (tmp_path / "extract" / DATA).mkdir(parents=True)
+        record = json.loads((companies / RECORD).read_text())
+        record |= {"template": "{name}", "labels": [one for one in record["labels"] if one["name"] != "media"]}
+        (tmp_path / "extract" / RECORD).write_text(json.dumps(record))
+        settings = [f"extract={tmp_path / 'extract'}", "set_thresholds={fintec: .4, wood: .5}"]
+        with pytest.raises(ConfigError) as caught:
+            check_settings(config_of(*settings, out=tmp_path / "used"), model)
+        expected = ["'fintec'; did you mean 'fintech'?", "'wood'", TEMPLATE, "missing: 'media'", "absent or empty"]
+        for error, part in zip(caught.value.errors, expected, strict=True):
+            assert part in error
+
+    @pytest.mark.parametrize(
+        ("settings", "error"),
+        [
+            ([], "nothing would change"),
+            (["extract=x"], "nothing would change"),
+            (["calibrator=platt"], "nothing would change"),
+            (["set_thresholds.energy=1.5"], "set_thresholds.energy: "),
+            (["extract=x", "calibrator=platt", "split=train"], "split: "),
+        ],
+    )
+    def test_wrong_ones_are_refused(self, settings, error) -> None:
+        with pytest.raises(ConfigError, match=error):
+            config_of(*settings)

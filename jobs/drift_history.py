@@ -8,7 +8,7 @@ from typing import Any
 from pyspark.sql import functions as F
 
 from jobs.output import show_rows
-from ptec_udf.monitor.judge import NIGHTS, TRAINING
+from ptec_udf.monitor.judge import RUNS, TRAINING
 from ptec_udf.nightly.runs import DONE
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
@@ -41,8 +41,8 @@ def read_drift(warehouse: Warehouse, alias: str, n_runs: int) -> dict[str, Any]:
 def _compared(warehouse: Warehouse, run_ids: list[str]) -> dict[str, list[str]]:
     """Return what each run was compared with: nothing, where companies are too few."""
     of_runs = warehouse.read("drift").where(F.col("run_id").isin(run_ids)).groupBy("run_id")
-    rows = of_runs.agg(*(F.count(f"psi_{name}").alias(name) for name in (TRAINING, NIGHTS))).collect()
-    return {row["run_id"]: [name for name in (TRAINING, NIGHTS) if row[name]] for row in rows}
+    rows = of_runs.agg(*(F.count(f"psi_{name}").alias(name) for name in (TRAINING, RUNS))).collect()
+    return {row["run_id"]: [name for name in (TRAINING, RUNS) if row[name]] for row in rows}
 
 
 def show(result: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def summary(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _indices(row: dict[str, Any]) -> list[float]:
-    return [value for value in (row["psi_training"], row["psi_nights"]) if value is not None]
+    return [value for value in (row["psi_training"], row["psi_runs"]) if value is not None]
 
 
 def plot_line(points: Iterable[tuple[float, float]]) -> str:

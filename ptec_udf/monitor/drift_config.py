@@ -1,4 +1,4 @@
-"""Configuration of drift: how unlike a night may be."""
+"""Configuration of drift: how different a run may be from its references."""
 
 from __future__ import annotations
 
@@ -8,38 +8,31 @@ from ptec_udf.section import Section
 
 
 class DriftConfig(Section):
-    """When a night is too unlike the training extract, or the nights before it."""
+    """When a run differs too much from the training extract or from earlier runs."""
 
-    measure: bool = Field(True, description="whether nights measure their drift, from the scores that stand after them")
+    measure: bool = Field(True, description="measure drift after each run, from its scores")
     psi_training: float | None = Field(
         0.25,
         gt=0,
-        description="largest population stability index of a label's probabilities, and of the mix of labels, against "
-        "rows of the training extract, where chance does not explain it; null: nothing is held against these",
+        description="largest population stability index of a label's probabilities, and of the label mix, against "
+        "held-out rows of the training extract; null: no comparison, if the source is not like the extract",
     )
-    psi_nights: float | None = Field(
-        0.25, gt=0, description="the same of any figure against the nights before; null: none"
+    psi_runs: float = Field(
+        0.25, gt=0, description="largest population stability index of any figure against earlier runs"
     )
-    share_ratio: float | None = Field(
-        2.0,
-        gt=1,
-        description="a label's share of companies at or over its threshold may grow or shrink so many times, or as "
-        "chance explains, against both; null: any number of times",
+    share_ratio: float = Field(
+        2.0, gt=1, description="largest factor by which a label's share of companies may grow or shrink"
     )
-    length_ratio: float | None = Field(
-        1.25,
-        gt=1,
-        description="texts may be so many times as long or short as those of the nights before, by their geometric "
-        "mean, or as chance explains; null: any number of times",
+    reference_runs: int = Field(7, ge=1, description="number of earlier runs that psi_runs compares with")
+    min_companies: int = Field(
+        100, ge=1, description="fewest companies on both sides of a comparison; below, chance decides"
     )
-    reference_nights: int = Field(7, ge=1, description="so many nights before are what psi_nights compares with")
-    least_companies: int = Field(100, ge=1, description="fewer companies, on either side, are not compared")
-    signal_nights: int = Field(2, ge=1, description="it is time to train again when so many nights violate a limit,")
-    signal_within: int = Field(3, ge=1, validate_default=True, description="of so many last ones")
+    signal_runs: int = Field(2, ge=1, description="it is time to retrain when this many runs exceed a limit,")
+    signal_within: int = Field(3, ge=1, validate_default=True, description="out of this many last runs")
 
     @field_validator("signal_within")
     @classmethod
-    def _signal_can_come(cls, within: int, info: ValidationInfo) -> int:
-        if within < (nights := info.data.get("signal_nights", 1)):
-            raise ValueError(f"must be at least signal_nights, which is {nights}")
+    def _signal_is_possible(cls, within: int, info: ValidationInfo) -> int:
+        if within < (runs := info.data.get("signal_runs", 1)):
+            raise ValueError(f"must be at least signal_runs, which is {runs}")
         return within

@@ -1,24 +1,23 @@
-"""What a night is held against that is no night: rows that the model has not learned from, as it judged them then."""
+"""Reference distributions from held-out training rows, as the model scored them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ptec_udf.monitor.judge import MIX, PROBABILITY, Reference
+from ptec_udf.monitor.judge import MIX, PROBABILITY, Distribution
 
 REFERENCE = "drift_reference"
-"""In the metrics of a recalibrated model: what ``figures_by_label`` returns of it."""
+"""In the metrics of a recalibrated model: the figures by label under its new parameters."""
 
 PROBABILITIES, PREDICTED = "probabilities", "predicted"
 
 
 def figures_by_label(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return by label how many rows have a probability in each bin, and how many have the label.
+    """Return for each label its probabilities by bin, and the number of rows that have the label.
 
-    Of the rows that a recalibration told of, else of dev, else of validation; nothing where an earlier release trained
-    or recalibrated the model, or where validation is all there is and the model learned from it in the end. How many
-    have the label is None where its threshold was changed and no rows were there.
+    The rows are those of the recalibration, else of dev, else of validation. The number is None if a threshold was set
+    without rows; the result is empty if the metrics have no figures of rows that the model has not learned from.
     """
     if REFERENCE in metrics:
         return dict(metrics[REFERENCE])
@@ -31,22 +30,21 @@ def figures_by_label(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def training_reference(metrics: Mapping[str, Any]) -> dict[tuple[str, str | None], Reference]:
-    """Return what nights of a model are held against, by figure and label.
+def training_reference(metrics: Mapping[str, Any]) -> dict[tuple[str, str | None], Distribution]:
+    """Return the distributions that runs of a model are compared with, by figure and label.
 
     Args:
         metrics: of its artifact.
 
     Returns:
-        A reference for each label's probabilities; and one for the mix of labels, where the number of rows that have it
-        is known of each.
+        The probabilities of each label, and the label mix if the number of rows is known for all labels.
     """
     found = figures_by_label(metrics)
-    references: dict[tuple[str, str | None], Reference] = {
-        (PROBABILITY, label): Reference(sum(one[PROBABILITIES].values()), one[PROBABILITIES], one[PREDICTED])
+    references: dict[tuple[str, str | None], Distribution] = {
+        (PROBABILITY, label): Distribution(sum(one[PROBABILITIES].values()), one[PROBABILITIES], over=one[PREDICTED])
         for label, one in found.items()
     }
     mix = {label: one[PREDICTED] for label, one in found.items()}
     if mix and None not in mix.values():
-        references[MIX, None] = Reference(max(one.companies for one in references.values()), mix)
+        references[MIX, None] = Distribution(max(one.companies for one in references.values()), mix)
     return references

@@ -190,24 +190,19 @@ RUNS = _table(
 )
 
 DRIFT = _table(
-    ("run_id", _STRING, "run after which it was measured"),
+    ("run_id", _STRING, "run whose scores were measured"),
     ("model_id", _STRING, "model"),
-    ("population", _STRING, "all: companies that stand; fresh: new or with another text, where these are the fewer"),
-    ("figure", _STRING, "probability, mix (of labels), tokens (of a text), labels (of a company), language or status"),
-    ("label", _STRING, "label, where the figure is probability; else null"),
+    ("population", _STRING, "all: active companies; fresh: new or with another text, if fewer than half"),
+    ("figure", _STRING, "probability, mix (of labels), tokens (of a text) or status"),
+    ("label", _STRING, "label of a probability; else null"),
     ("companies", _LONG, "companies that were counted"),
-    ("mean", _DOUBLE, "mean of the figure, of mix labels a company; null for language and status"),
-    ("share", _DOUBLE, "of probability: share of the companies at or over the threshold; else null"),
-    ("counts", T.MapType(_STRING, _LONG), "companies by category, label of a mix, or least value of a bin"),
-    ("psi_training", _DOUBLE, "population stability index against the training extract; null: not compared"),
-    ("chance_training", _DOUBLE, "what chance alone may make it; the limit where it is greater"),
-    ("psi_nights", _DOUBLE, "the same against the nights before; null: not compared"),
-    ("chance_nights", _DOUBLE, "what chance alone may make it; the limit where it is greater"),
-    ("violated", T.ArrayType(_STRING), "references from which it is farther than it may be: training, nights"),
-    ("corrected", _LONG, "of probability: companies of which an analyst said whether they have the label"),
-    ("corrected_true", _LONG, "those of them that have it"),
-    ("corrected_expected", _DOUBLE, "sum of their probabilities; calibrated ones come near corrected_true"),
-    ("measured_at", _TIMESTAMP, "begin of the run"),
+    ("mean", _DOUBLE, "mean of the figure; mix: labels per company; null for status"),
+    ("share", _DOUBLE, "probability: share of the companies at or over the threshold; else null"),
+    ("counts", T.MapType(_STRING, _LONG), "companies by status, label or lower edge of a bin"),
+    ("psi_training", _DOUBLE, "population stability index against held-out training rows; null: not compared"),
+    ("psi_runs", _DOUBLE, "population stability index against earlier runs; null: not compared"),
+    ("violated", T.ArrayType(_STRING), "references against which a limit is exceeded: training, runs"),
+    ("measured_at", _TIMESTAMP, "start of the run"),
 )
 
 CORRECTIONS = _table(

@@ -143,15 +143,13 @@ def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
 
 def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
     night = {"run_id": "d1", "model_id": "new", "population": "all", "measured_at": EARLY, "companies": 10}
-    of_label = {"label": "Fintech", "companies": 9, "share": 0.1, "psi_training": 0.3, "psi_nights": 0.4}
-    of_label |= {"violated": ["nights"], "corrected": 5, "corrected_true": 2, "corrected_expected": 1.5}
+    of_label = {"label": "Fintech", "companies": 9, "share": 0.1, "psi_training": 0.3, "psi_runs": 0.4}
+    of_label |= {"violated": ["runs"]}
     figures = [
         {"figure": "probability", "mean": 0.2} | of_label,
         {"figure": "status", "counts": {"ok": 4, "empty": 1, "truncated": 2, "error": 3}},
-        {"figure": "labels", "mean": 1.25},
         {"figure": "tokens", "mean": 33.5},
-        {"figure": "mix", "mean": 9.0, "psi_training": 0.6, "psi_nights": 0.7},
-        {"figure": "language", "companies": 8, "counts": {"en": 6, "de": 2}},
+        {"figure": "mix", "mean": 1.25, "psi_training": 0.6, "psi_runs": 0.7},
     ]
     filled.append_rows("drift", [night | figure for figure in figures])
     done = {"run_id": "d1", "outcome": "done", "alias": "champion", "ended": LATE}
@@ -159,7 +157,7 @@ def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
 
     (label,) = filled.spark.table(filled.name("label_drift")).collect()
     assert label.asDict() == of_label | {
-        "night": label.night,
+        "started": label.started,
         "population": "all",
         "mean_probability": 0.2,
         "run_id": "d1",
@@ -167,7 +165,7 @@ def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
     }
     (summary,) = filled.spark.table(filled.name("drift_summary")).collect()
     assert summary.asDict() == {
-        "night": label.night,
+        "started": label.started,
         "population": "all",
         "companies": 10,
         "labels_per_company": 1.25,
@@ -175,15 +173,14 @@ def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
         "empty": 0.1,
         "truncated": 0.2,
         "error": 0.3,
-        "languages": {"en": 0.75, "de": 0.25},
         "mix_psi_training": 0.6,
-        "mix_psi_nights": 0.7,
+        "mix_psi_runs": 0.7,
         "drifted": ["a figure"],
         "retrain": True,
         "run_id": "d1",
         "model_id": "new",
     }
-    assert label.night.astimezone(UTC) == EARLY
+    assert label.started.astimezone(UTC) == EARLY
 
 
 def test_views_are_created_again_if_their_text_changed(

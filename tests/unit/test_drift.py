@@ -1,177 +1,141 @@
-"""Limits of drift, and the signal that some violated nights in a row of nights give."""
+"""Drift: shifts exceed a limit, chance does not, and two of three runs are a signal."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
-from ptec_udf.monitor.count import add_up, counting
+from ptec_udf.monitor.distribution import PROBABILITY_BINS, compare, count_probabilities, probability_counts
 from ptec_udf.monitor.drift_config import DriftConfig
-from ptec_udf.monitor.judge import Distribution, Key, Reference, judge, reference_runs, retrain, sums_by_key
+from ptec_udf.monitor.judge import Distribution, Key, is_time_to_retrain, judge, reference_runs, sum_by_key
+from ptec_udf.monitor.training import training_reference
 
-LANGUAGE = Key("all", "language")
-OF_LABEL = Key("fresh", "probability", "bio\"tech'")
-
-
-def test_a_shift_against_nights_violates_and_an_equal_mix_does_not() -> None:
-    status = Key("all", "status")
-    night = {LANGUAGE: Distribution(1000, {"de": 400, "en": 600}), status: Distribution(1000, {"ok": 1000})}
-    nights = {LANGUAGE: Reference(7000, {"en": 7000}), status: Reference(7000, {"ok": 7000})}
-    rows, violations = judge(night, {}, nights, DriftConfig())
-    assert [row["violated"] for row in rows] == [["nights"], []]
-    assert [str(one.key) for one in violations] == ["all language"]
-    assert rows[0]["psi_nights"] > 0.25 > rows[0]["chance_nights"]
-    assert str(violations[0]).startswith("all language: PSI ")
-    assert "psi_training" not in rows[0]
+STATUS, TOKENS, MIX = (Key("all", figure) for figure in ("status", "tokens", "mix"))
+LABEL = Key("fresh", "probability", "bio\"tech'")
 
 
-def test_training_is_compared_by_label_and_limits_can_be_none() -> None:
-    found, reference = {"0": 100, "0.5": 900}, {"0": 900, "0.5": 100}
-    night = {OF_LABEL: Distribution(1000, found, 0.4, {"share": 0.9})}
-    training = {("probability", OF_LABEL.label): Reference(1000, reference, 850)}
-    rows, violations = judge(night, training, {}, DriftConfig())
-    assert (rows[0]["violated"], rows[0]["share"], rows[0]["mean"]) == (["training"], 0.9, 0.4)
-    assert [(one.key, one.reference) for one in violations] == [(OF_LABEL, "training")]
-    assert str(violations[0]).startswith("fresh probability of 'bio\"tech\\'': PSI ")
-    training["probability", OF_LABEL.label].over = 100  # nor is the share of the label held against it then
-    rows, violations = judge(night, training, {}, DriftConfig(psi_training=None))
-    assert rows[0]["psi_training"] > 1
-    assert (rows[0]["violated"], violations) == ([], [])
+class TestDistribution:
+    def test_counts_are_those_of_all_probabilities(self) -> None:
+        values = np.random.default_rng(0).random((500, 3), np.float32)
+        values[0] = [0.0, 1.0, 0.5]
+        counts = count_probabilities(values)
+        assert counts.sum(axis=1).tolist() == [500] * 3
+        assert (counts[0, 0] > 0, counts[1, -1] > 0) == (True, True)
+        assert probability_counts(counts[2])["0.5"] == counts[2, PROBABILITY_BINS.index("0.5")]
+
+    def test_equal_distributions_have_no_shift(self) -> None:
+        counts = {"1": 50, "2": 100, "4": 50}
+        assert compare(counts, 200, counts, 200).psi == 0
+
+    def test_index_is_the_population_stability_index(self) -> None:
+        shift = compare({"a": 5000, "b": 5000}, 10_000, {"a": 8000, "b": 2000}, 10_000)
+        assert shift.psi == pytest.approx(0.3 * np.log(8 / 5) - 0.3 * np.log(2 / 5), rel=1e-3)
+
+    @pytest.mark.parametrize("n", [120, 1000])
+    def test_samples_of_one_population_stay_below_chance(self, n: int) -> None:
+        draw = np.random.default_rng(1)
+        shares = draw.dirichlet(np.ones(30))
+        for names in (list(map(str, range(30))), [f"label {at}" for at in range(30)]):
+            for _ in range(200):
+                one, other = (dict(zip(names, draw.multinomial(n, shares).tolist(), strict=True)) for _ in range(2))
+                shift = compare(one, n, other, n)
+                assert shift.psi < shift.chance
+
+    def test_chance_counts_a_company_once(self) -> None:
+        mix = {"a": 200, "b": 200}
+        assert compare(mix, 200, mix, 200).chance == 2 * compare(mix, 400, mix, 400).chance
 
 
-@pytest.mark.parametrize(("n_reference", "n_found"), [(99, 5000), (5000, 99), (0, 5000)])
-def test_few_companies_are_not_compared(n_reference: int, n_found: int) -> None:
-    night = {LANGUAGE: Distribution(n_found, {"de": n_found})}
-    rows, violations = judge(night, {}, {LANGUAGE: Reference(n_reference, {"en": n_reference})}, DriftConfig())
-    assert violations == []
-    assert "psi_nights" not in rows[0]
+class TestJudge:
+    def test_a_shift_against_earlier_runs_violates(self) -> None:
+        run = {STATUS: Distribution(1000, {"ok": 600, "empty": 400}), TOKENS: Distribution(1000, {"48": 1000})}
+        earlier = {STATUS: Distribution(7000, {"ok": 7000}), TOKENS: Distribution(7000, {"48": 7000})}
+        rows, violations = judge(run, {}, earlier, DriftConfig())
+        assert [row["violated"] for row in rows] == [["runs"], []]
+        assert [str(one).partition("PSI")[0] for one in violations] == ["all status: "]
+        assert "psi_training" not in rows[0]
 
+    def test_halved_texts_violate(self) -> None:
+        run = {TOKENS: Distribution(120, {"24": 30, "48": 60, "96": 30}, 50.0)}
+        earlier = {TOKENS: Distribution(480, {"48": 120, "96": 240, "192": 120})}
+        rows, _ = judge(run, {}, earlier, DriftConfig())
+        assert (rows[0]["violated"], rows[0]["mean"]) == (["runs"], 50.0)
 
-def test_a_rare_label_that_becomes_frequent_violates_although_the_index_hardly_moves() -> None:
-    def judged(n: int, config: DriftConfig) -> tuple[float, list[str]]:
+    def test_another_label_mix_violates(self) -> None:
+        reference = Distribution(1000, {"a": 800, "b": 100, "c": 100})
+        run = {MIX: Distribution(400, {"a": 160, "b": 200, "c": 40})}
+        _, violations = judge(run, {("mix", None): reference}, {MIX: reference}, DriftConfig())
+        assert {one.reference for one in violations} == {"training", "runs"}
+        _, violations = judge(run, {("mix", None): reference}, {}, DriftConfig(psi_training=None))
+        assert violations == []
+
+    def test_a_label_is_compared_with_training(self) -> None:
+        run = {LABEL: Distribution(1000, {"0": 100, "0.5": 900}, 0.4, 900)}
+        training = {("probability", LABEL.label): Distribution(1000, {"0": 900, "0.5": 100}, over=850)}
+        rows, violations = judge(run, training, {}, DriftConfig())
+        assert (rows[0]["violated"], rows[0]["share"], rows[0]["mean"]) == (["training"], 0.9, 0.4)
+        assert str(violations[0]).startswith("fresh probability of 'bio\"tech\\'': PSI ")
+
+    @pytest.mark.parametrize(("n_reference", "n_found"), [(99, 5000), (5000, 99), (0, 5000)])
+    def test_few_companies_are_not_compared(self, n_reference: int, n_found: int) -> None:
+        run, earlier = {STATUS: Distribution(n_found, {"ok": n_found})}, {"error": n_reference}
+        rows, violations = judge(run, {}, {STATUS: Distribution(n_reference, earlier)}, DriftConfig())
+        assert violations == []
+        assert "psi_runs" not in rows[0]
+
+    def test_a_mix_without_labels_is_not_compared(self) -> None:
+        rows, _ = judge({MIX: Distribution(400, {"a": 0})}, {}, {MIX: Distribution(400, {"a": 9})}, DriftConfig())
+        assert "psi_runs" not in rows[0]
+
+    @pytest.mark.parametrize(("n", "ratio", "is_over"), [(10_000, 2.0, True), (400, 2.0, False), (10_000, 4.0, False)])
+    def test_a_rare_label_that_becomes_frequent_violates(self, n: int, ratio: float, is_over: bool) -> None:
         was, now = {"0": n * 97 // 100, "0.5": n * 3 // 100}, {"0": n * 91 // 100, "0.5": n * 9 // 100}
-        night = {OF_LABEL: Distribution(n, now, 0.1, {"share": 0.09})}
-        rows, violations = judge(night, {}, {OF_LABEL: Reference(n, was, n * 0.03)}, config)
-        return rows[0]["psi_nights"], [str(one).partition(": ")[2] for one in violations]
-
-    psi, says = judged(10_000, DriftConfig())
-    assert psi < 0.25
-    assert says == ["share 9.0% against 3.0% in nights, 2 times are allowed"]
-    assert judged(400, DriftConfig())[1] == []  # of so few companies it may be chance
-    assert judged(10_000, DriftConfig(share_ratio=None))[1] == []
+        run = {LABEL: Distribution(n, now, 0.1, n * 9 // 100)}
+        earlier = {LABEL: Distribution(n, was, over=n * 3 // 100)}
+        rows, violations = judge(run, {}, earlier, DriftConfig(share_ratio=ratio))
+        assert rows[0]["psi_runs"] < 0.25
+        assert [one.message for one in violations] == ["share 9.0% against 3.0% in runs, limit 2 times"] * is_over
 
 
-def mixed(companies: int, counts: dict[str, int], labels: dict[str, int]) -> dict[Key, Distribution]:
-    """Make the mix of labels of companies, given by label and by how many labels they have."""
-    return {
-        Key("fresh", "mix"): Distribution(companies, counts),
-        Key("fresh", "labels"): Distribution(companies, labels),
-    }
+class TestReferences:
+    def test_runs_add_up(self) -> None:
+        row: dict[str, Any] = {"population": "fresh", "figure": "probability", "label": "a", "companies": 10}
+        rows = [row | {"share": 0.2, "counts": {"0": 10}}, row | {"share": 0.4, "counts": {"0": 9, "0.5": 1}}]
+        assert sum_by_key(rows) == {Key("fresh", "probability", "a"): Distribution(20, {"0": 19, "0.5": 1}, over=6)}
 
-
-def test_a_mix_that_moves_violates_against_nights_and_training_and_few_companies_prove_nothing() -> None:
-    reference = Reference(1000, {"a": 800, "b": 100, "c": 100})
-
-    def judged(companies: int, config: DriftConfig) -> tuple[dict[str, Any], list[str]]:
-        part = companies // 10
-        night = mixed(companies, {"a": 4 * part, "b": 5 * part, "c": part}, {"1": companies})
-        rows, violations = judge(night, {("mix", None): reference}, {Key("fresh", "mix"): reference}, config)
-        return rows[0], [one.reference for one in violations]
-
-    row, over = judged(400, DriftConfig())
-    assert over == row["violated"] == ["training", "nights"]
-    assert row["psi_nights"] > 0.25 > row["chance_nights"]
-    assert judged(400, DriftConfig(psi_training=None))[1] == ["nights"]
-    assert judged(50, DriftConfig())[1] == []  # fewer than least_companies
-    assert judged(50, DriftConfig(least_companies=10))[0]["violated"] == ["training", "nights"]
-    assert judged(20, DriftConfig(least_companies=10))[1] == []
-
-
-def test_labels_that_come_together_make_chance_greater_and_a_night_without_labels_is_not_compared() -> None:
-    nights = {Key("fresh", "mix"): Reference(1000, {"a": 1000, "b": 1000})}
-    alone, _ = judge(mixed(400, {"a": 200, "b": 200}, {"1": 400}), {}, nights, DriftConfig())
-    together, _ = judge(mixed(200, {"a": 200, "b": 200}, {"2": 200}), {}, nights, DriftConfig())
-    assert together[0]["chance_nights"] > alone[0]["chance_nights"]
-    none, violations = judge(mixed(400, {"a": 0, "b": 0}, {"0": 400}), {}, nights, DriftConfig())
-    assert "psi_nights" not in none[0]
-    assert violations == []
-
-
-def test_texts_that_are_halved_violate_by_their_length_and_may() -> None:
-    tokens = Key("fresh", "tokens")
-    was, now = {"48": 500, "96": 1000, "192": 500}, {"24": 50, "48": 100, "96": 50}
-    night, nights = {tokens: Distribution(200, now)}, {tokens: Reference(2000, was)}
-    _, violations = judge(night, {}, nights, DriftConfig(psi_nights=None))
-    assert [one.says for one in violations] == [
-        "texts are 2.00 times as long or short as in nights, 1.25 times are allowed"
-    ]
-    assert judge(night, {}, nights, DriftConfig(psi_nights=None, length_ratio=None))[1] == []
-    assert judge(night, {}, nights, DriftConfig(psi_nights=None, length_ratio=2.5))[1] == []
-
-
-def test_nights_add_up() -> None:
-    one = {"population": "all", "figure": "status", "label": None, "share": None}
-    found = sums_by_key(
-        [one | {"companies": 6, "counts": {"ok": 5, "error": 1}}, one | {"companies": 2, "counts": {"ok": 2}}]
+    @pytest.mark.parametrize(
+        ("drifted", "expected"),
+        [("", ""), ("....", "bcd"), ("...x", "abc"), ("..xx", "ab"), (".xxx", "ab"), ("xxxx", "ab"), ("x..x", "abc")],
     )
-    assert found == {Key("all", "status"): Reference(8, {"ok": 7, "error": 1})}
-    of_label = {"population": "all", "figure": "probability", "label": "a", "counts": {"0": 10}, "companies": 10}
-    (reference,) = sums_by_key([of_label | {"share": 0.2}, of_label | {"share": 0.4}]).values()
-    assert (reference.counts, reference.over) == ({"0": 20}, pytest.approx(6.0))
+    def test_runs_that_count_for_a_signal_are_left_out(self, drifted: str, expected: str) -> None:
+        runs = [{"run_id": "abcd"[at], "drifted": ["a label"] * (one == "x")} for at, one in enumerate(drifted)]
+        assert reference_runs(runs, DriftConfig(reference_runs=3)) == list(expected)
+
+    def test_training_rows_are_those_of_dev(self) -> None:
+        label = {"probabilities": {"0": 5, "0.5": 3}, "predicted": 2}
+        splits = {"dev": {"per_label": {"a": label}}, "validation": {"per_label": {"b": label}}}
+        assert training_reference({"splits": splits}) == {
+            ("probability", "a"): Distribution(8, {"0": 5, "0.5": 3}, over=2),
+            ("mix", None): Distribution(8, {"a": 2}),
+        }
+        unknown = {"drift_reference": {"a": label | {"predicted": None}}, "splits": splits}
+        assert set(training_reference(unknown)) == {("probability", "a")}
+        assert training_reference({}) == {}
 
 
-@pytest.mark.parametrize(
-    ("nights", "expected"),
-    [
-        ([], False),
-        ([True], False),
-        ([False, True], False),
-        ([True, True], True),
-        ([True, False, True], True),
-        ([True, False, False, True], False),
-        ([True, True, False], True),
-    ],
-)
-def test_two_of_three_nights_are_a_signal(nights: list[bool], expected: bool) -> None:
-    assert retrain(nights, DriftConfig()) is expected
+class TestSignal:
+    @pytest.mark.parametrize(
+        ("drifted", "expected"),
+        [("", False), ("x", False), (".x", False), ("xx", True), ("x.x", True), ("x..x", False), ("xx.", True)],
+    )
+    def test_comes_of_two_of_three_runs(self, drifted: str, expected: bool) -> None:
+        assert is_time_to_retrain([one == "x" for one in drifted], DriftConfig()) is expected
 
-
-@pytest.mark.parametrize(
-    ("drifted", "expected"),
-    [("", ""), ("....", "bcd"), ("...x", "abc"), ("..xx", "ab"), (".xxx", "ab"), ("xxxx", "ab"), ("x..x", "abc")],
-)
-def test_nights_that_may_make_a_signal_are_no_reference(drifted: str, expected: str) -> None:
-    nights = [{"run_id": "abcd"[at], "drifted": ["a label"] if one == "x" else []} for at, one in enumerate(drifted)]
-    assert reference_runs(nights, DriftConfig(reference_nights=3)) == list(expected)
-
-
-def test_a_signal_that_cannot_come_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"drift\.signal_within: .*at least signal_nights, which is 4.*3"):
-        load_config(ScoreConfig, None, ["source.table=x", "drift.signal_nights=4"])
-
-
-def test_counts_over_batches_and_partitions_are_those_of_all_rows() -> None:
-    random = np.random.default_rng(3)
-    values, fresh = random.random((50, 2), np.float32), random.random(50) < 0.3
-    thresholds = [0.5, float(np.float32(0.7))]
-
-    def batch(rows: slice) -> pa.RecordBatch:
-        cells = pa.array(values[rows].tolist(), pa.list_(pa.float32()))
-        return pa.RecordBatch.from_arrays([pa.array(fresh[rows]), cells], ["is_fresh", "probabilities"])
-
-    partitions = [[batch(slice(0, 10)), batch(slice(10, 30))], [batch(slice(30, 50))], []]
-    count = counting(thresholds)
-    rows = [row for part in partitions for found in count(iter(part)) for row in found.to_pylist()]
-    found = add_up(rows, 2)
-    for is_fresh in (True, False):
-        expected = values[fresh == is_fresh]
-        assert found[is_fresh].companies == len(expected)
-        assert found[is_fresh].bins.sum(axis=1).tolist() == [len(expected)] * 2
-        assert found[is_fresh].over.tolist() == (expected >= np.float32(thresholds)).sum(axis=0).tolist()
-        assert found[is_fresh].total == pytest.approx(expected.sum(axis=0), rel=1e-6)
+    def test_that_cannot_come_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"drift\.signal_within: must be at least signal_runs, which is 4"):
+            load_config(ScoreConfig, None, ["source.table=x", "drift.signal_runs=4"])

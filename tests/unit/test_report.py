@@ -52,8 +52,7 @@ def side(n: int, *keys: str) -> dict[str, Any]:
 
 def drift_row(figure: str, label: str | None, population: str = ALL, **more: Any) -> dict[str, Any]:
     row = {"population": population, "figure": figure, "label": label, "companies": 5000, "mean": 1.0, "share": 0.04}
-    row |= {"counts": {"0": 4000, "0.5": 1000}, "psi_training": 0.1, "psi_nights": None, "violated": []}
-    row |= {"corrected": None, "corrected_true": None, "corrected_expected": None}
+    row |= {"counts": {"0": 4000, "0.5": 1000}, "psi_training": 0.1, "psi_runs": None, "violated": []}
     return row | more
 
 
@@ -104,9 +103,8 @@ def facts_of(n_labels: int = 100, seed: int = 1) -> dict[str, Any]:
     night = night_of(names[0])
     texts = [
         drift_row("status", None, counts={"ok": 4900, "truncated": 80, "empty": 17, "error": 3}),
-        drift_row("language", None, counts={"en": 4700, "de": 200, "other": 100}),
         drift_row("tokens", None, counts={"0": 17, "32": 983, "64": 2500, "96": 1500}),
-        drift_row("labels", None, population=FRESH, counts={"0": 100, "1": 4000, "2": 900}),
+        drift_row("tokens", None, population=FRESH, counts={"32": 100, "64": 4000, "96": 900}),
     ]
     probabilities = np.random.default_rng(0).random((500, 4)) ** 3
     positive = np.random.default_rng(1).random((500, 4)) < probabilities

@@ -97,12 +97,6 @@ class ConflictError(PtecError):
     code = "PTEC-E023"
 
 
-class WarehouseBusyError(PtecError):
-    """Another process uses the embedded warehouse."""
-
-    code = "PTEC-E025"
-
-
 class TrainingError(PtecError):
     """Training that cannot continue, for instance because the loss is not finite."""
 

@@ -17,8 +17,6 @@ from tests.documents.pages import PAGES, ROOT, anchors, blocks, commands, keys_o
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
-# To be removed with the first land of the rewritten pages.
-outdated = pytest.mark.xfail(strict=False, reason="the pages are rewritten after the code")
 
 
 def errors_of(words: list[str]) -> str:
@@ -37,7 +35,6 @@ def errors_of(words: list[str]) -> str:
 
 
 class TestCommands:
-    @outdated
     def test_have_the_options_and_settings_shown(self) -> None:
         found = [(place, words, errors_of(words)) for place, words in commands()]
         assert found
@@ -49,7 +46,6 @@ class TestCommands:
         assert "--nothing" in errors_of(["score", "--nothing"])
         assert errors_of(["nothing"]) == "no command 'nothing'"
 
-    @outdated
     def test_make_targets_exist(self) -> None:
         code = "\n".join(block.text for block in blocks("sh", "bash", "console"))
         code += "\n".join(span for page in PAGES for span in re.findall(r"`[^`\n]+`", prose(page)))
@@ -58,7 +54,6 @@ class TestCommands:
 
 
 class TestSettings:
-    @outdated
     def test_in_yaml_exist(self) -> None:
         wrong = [
             f"{block.name}: {key}"
@@ -68,7 +63,6 @@ class TestSettings:
         ]
         assert wrong == []
 
-    @outdated
     def test_in_text_exist(self) -> None:
         sections = {name.partition(".")[0] for name in settings() if "." in name}
         named = [
@@ -80,7 +74,6 @@ class TestSettings:
 
 
 class TestFiles:
-    @outdated
     def test_links_lead_to_files_and_headings(self) -> None:
         broken = []
         for page in PAGES:
@@ -91,7 +84,6 @@ class TestFiles:
                     broken.append(f"{page.name}: {target}")
         assert broken == []
 
-    @outdated
     def test_paths_in_text_exist(self) -> None:
         paths = [
             (page.name, path)

@@ -1,4 +1,4 @@
-"""What reads our tables from outside reads what Spark reads: the commands of docs/outside.md are run."""
+"""What reads our tables from outside reads what Spark reads: the commands of docs/integrations.md are run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.processes import ROOT, TIMEOUT_S, environment, free_port, ptec, resul
 
 pytestmark = pytest.mark.long
 
-PAGE = ROOT / "docs" / "outside.md"
+PAGE = ROOT / "docs" / "integrations.md"
 COMPANIES, TOKENS = "count(*)", "sum(n_tokens)"
 
 

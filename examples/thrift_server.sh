@@ -3,7 +3,7 @@
 #
 #   examples/thrift_server.sh WAREHOUSE [PORT]     WAREHOUSE: warehouse.folder of the configuration; PORT: 10000
 #
-# It answers on this machine alone, and whoever can reach the port may read and write: see docs/outside.md. It holds the
+# It answers on this machine alone, and whoever can reach the port may read and write: see docs/integrations.md. It holds the
 # warehouse open, so stop it (Ctrl-C) for the night. PTEC_CONF names the folder of spark-defaults.conf.
 set -euo pipefail
 if [ $# -lt 1 ] || [ ! -d "$1" ]; then

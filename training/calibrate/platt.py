@@ -16,7 +16,7 @@ from ptec_udf.log import logger
 from training.calibrate.calibration import Calibration, check_cells
 
 SHRINKAGE = 10.0
-"""A label with this many positives gets halfway from the shared value to its own; fixed, see docs/benchmarks.md."""
+"""A label with this many positives gets halfway from the shared value to its own; fixed, see docs/evidence.md."""
 
 
 def fit_platt(

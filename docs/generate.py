@@ -65,7 +65,7 @@ def _tables() -> Iterator[str]:
 
 
 def _view(text: str) -> Iterator[str]:
-    name = re.search(r"(VIEW|FUNCTION) `\{database\}`\.(\w+)", text)
+    name = re.search(r"(VIEW|FUNCTION) \{database\}\.(\w+)", text)
     assert name is not None
     yield from ("", f"## {name[1].capitalize()} `{name[2]}`", "", "| column or parameter | meaning |", "|---|---|")
     yield from (f"| `{column}` | {_cell(comment)} |" for column, comment in _COLUMN.findall(text))

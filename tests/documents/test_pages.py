@@ -18,7 +18,6 @@ from tests.documents.pages import PAGES, ROOT, anchors, blocks, commands, keys_o
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-
 def errors_of(words: list[str]) -> str:
     """Parse a command as the shell would hand it over, without running it; return what is wrong."""
     name, *rest = words

@@ -1,4 +1,4 @@
-"""Write the reference pages from the code: python docs/generate.py
+"""Write the reference pages from the code. Run ``python docs/generate.py``.
 
 A test compares the pages with the code. Settings are in conf/ptec.yaml, which ``ptec init --full`` writes.
 """

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from ptec_udf.monitor.distribution import count_probabilities, probability_counts
 from ptec_udf.warehouse.tables import Warehouse
-from tests.spark.nights import Site
+from tests.spark.support import Site
 from tests.tiny import LABELS
 
 N_FIRST, N_NEW = 300, 120
@@ -34,10 +34,10 @@ class Growing:
         self.site, self.draw = site, random.Random(5)
         self.rows: list[tuple[Any, ...]] = []
 
-    def run(self, n_new: int, shorter: int = 1, *overrides: str) -> dict[str, Any]:
+    def grow(self, n_new: int, shorter: int = 1, *overrides: str) -> dict[str, Any]:
         self.rows += [self.company(len(self.rows) + at, shorter) for at in range(n_new)]
         self.site.write(self.rows)
-        return self.site.night(*overrides)
+        return self.site.run(*overrides)
 
     def company(self, at: int, shorter: int) -> tuple[str, str, str]:
         text = " ".join(self.draw.choices(TEXT.split(), k=self.draw.randint(20, 40) // shorter))
@@ -51,7 +51,7 @@ def drift_of(site: Site, run: dict[str, Any]) -> dict[tuple[Any, ...], dict[str,
 
 class TestMeasuredFigures:
     def test_equal_the_scores(self, site: Site) -> None:
-        run = Growing(site).run(N_FIRST)
+        run = Growing(site).grow(N_FIRST)
         found = drift_of(site, run)
         scores = list(site.scores().values())
         assert {key[0] for key in found} == {"all"}  # all are fresh
@@ -71,13 +71,13 @@ class TestMeasuredFigures:
 
     def test_are_fresh_for_new_texts_alone(self, site: Site) -> None:
         growing = Growing(site)
-        growing.run(N_FIRST)
+        growing.grow(N_FIRST)
         scores = site.warehouse.name("scores")
         no_score = "status = 'error', logits = NULL, probabilities = NULL, labels = CAST(array() AS array<string>)"
         site.spark.sql(f"UPDATE {scores} SET {no_score} WHERE key = 'k0'")
         site.correct(*[(f"k{at}", LABELS[0], at % 2 == 0) for at in range(1, 41)])
         growing.rows += [(f"none{at}", None, None) for at in range(5)]
-        run = growing.run(25, 1, "run.retry_errors=true")
+        run = growing.grow(25, 1, "run.retry_errors=true")
         assert sum(run["counts"].values()) == 1 + 40 + 5 + 25
         found = drift_of(site, run)
         assert found["fresh", "status", None]["counts"] == {"empty": 5, "truncated": 25}
@@ -86,22 +86,22 @@ class TestMeasuredFigures:
         assert {row["population"]: row["companies"] for row in summary.collect()} == {"all": N_FIRST + 30, "fresh": 30}
 
     def test_are_not_measured_if_not_wanted_or_without_companies(self, site: Site) -> None:
-        run = Growing(site).run(20, 1, "drift.measure=false")
+        run = Growing(site).grow(20, 1, "drift.measure=false")
         assert run["drifted"] is None
         site.write([])
-        assert (site.night("drift.measure=true")["retrain"], site.rows("drift")) == (None, [])
+        assert (site.run("drift.measure=true")["retrain"], site.rows("drift")) == (None, [])
 
 
 class TestSignal:
     def test_comes_on_the_second_run_with_halved_texts(self, site: Site) -> None:
         growing = Growing(site)
-        quiet = [growing.run(n) for n in (N_FIRST, N_NEW, N_NEW)]
+        quiet = [growing.grow(n) for n in (N_FIRST, N_NEW, N_NEW)]
         assert [(run["drifted"], run["retrain"]) for run in quiet] == [([], False)] * 3
-        shifted = [growing.run(N_NEW, 2) for _ in range(2)]
+        shifted = [growing.grow(N_NEW, 2) for _ in range(2)]
         assert [run["retrain"] for run in shifted] == [False, True]
         for run in shifted:
             assert any(line.startswith("fresh tokens: PSI ") for line in run["drifted"])
         stored = {row["run_id"]: row for row in site.warehouse.read("runs").collect()}
         assert stored[shifted[-1]["run_id"]]["drifted"] == shifted[-1]["drifted"]
-        growing.site.correct(("k0", LABELS[0], True))
-        assert site.night()["retrain"] is True  # the same source version counts once
+        site.correct(("k0", LABELS[0], True))
+        assert site.run()["retrain"] is True  # the same source version counts once

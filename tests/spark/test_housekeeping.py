@@ -21,7 +21,7 @@ def site(warehouse: Warehouse, tmp_path: Path) -> Site:
     made = Site(warehouse, tmp_path)
     made.champion()
     made.write(companies(20))
-    made.night()
+    made.run()
     return made
 
 
@@ -43,7 +43,7 @@ class TestFiles:
     def test_are_joined_and_vacuumed_without_a_change_of_rows(self, site: Site) -> None:
         site.correct(("c0001", "media", True))
         site.write(companies(21))
-        site.night()
+        site.run()
         before = {table: site.rows(table) for table in ("scores", "score_changes", "runs", "labels")}
         n_files = files_of(site, "scores")
         config = load_config(HousekeepingConfig, None, []).model_copy(update={"vacuum_hours": 0})
@@ -53,11 +53,11 @@ class TestFiles:
         assert found["runs"]["files"] == 1
         assert files_of(site, "scores") == found["scores"]["files"] < n_files
         assert site.spark.conf.get("spark.databricks.delta.retentionDurationCheck.enabled") == "true"
-        assert site.night()["outcome"] == "nothing_to_do"
+        assert site.run()["outcome"] == "nothing_to_do"
 
     def test_of_a_recent_version_stay(self, site: Site) -> None:
         site.write(companies(21))
-        site.night()
+        site.run()
         n_files = files_of(site, "scores")
         keep(site, "optimize=false")
         assert files_of(site, "scores") == n_files
@@ -74,17 +74,17 @@ class TestRows:
     def test_that_are_old_go_but_for_runs_that_later_runs_need(self, site: Site) -> None:
         (first,) = (row["run_id"] for row in site.warehouse.read("runs").collect())
         site.write(companies(21))
-        last = site.night()["run_id"]
+        last = site.run()["run_id"]
         age(site, "score_changes", "changed_at")
         age(site, "runs", "ended")
         found = keep(site, "keep_days={score_changes: 30, runs: 60}", *ROWS_ONLY)
         assert (found["runs"]["rows_removed"], site.rows("score_changes")) == (1, [])
         assert {row["run_id"] for row in site.warehouse.read("runs").collect()} == {last} != {first}
-        assert site.night()["outcome"] == "nothing_to_do"
+        assert site.run()["outcome"] == "nothing_to_do"
 
     def test_of_models_out_of_use_go(self, site: Site) -> None:
         shadow = site.model(2)
-        site.night(f"model.id={shadow}")
+        site.run(f"model.id={shadow}")
         limit = ("keep_days.scores=30", *ROWS_ONLY)
         age(site, "aliases", "at")
         assert keep(site, *limit)["scores"]["rows_removed"] == 0  # a run used it
@@ -93,7 +93,7 @@ class TestRows:
         removed = keep(site, *limit)["scores"]["rows_removed"]
         assert removed == 30
         assert shadow not in {row["model_id"] for row in site.warehouse.read("scores").collect()}
-        assert site.night(f"model.id={shadow}")["counts"] == {"ok": 30}
+        assert site.run(f"model.id={shadow}")["counts"] == {"ok": 30}
 
     def test_that_explain_a_promotion_stay(self, site: Site) -> None:
         (first,) = {row["model_id"] for row in site.warehouse.read("scores").collect()}
@@ -101,7 +101,7 @@ class TestRows:
         for table, column in (("aliases", "at"), ("runs", "ended"), ("scores", "scored_at")):
             age(site, table, column)
         assert keep(site, "keep_days.scores=30", *ROWS_ONLY)["scores"]["rows_removed"] == 0
-        run = site.night()
+        run = site.run()
         changes = site.warehouse.read("score_changes").where(f"run_id = '{run['run_id']}'").collect()
         assert {(row["reason"], row["previous_model_id"]) for row in changes} == {("model", first)}
 

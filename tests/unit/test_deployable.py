@@ -83,7 +83,7 @@ def test_artifact_holds_its_files_and_no_more(folder, kind):
 
 def test_executor_scores_as_was_measured(learned, folder, kind, companies, monkeypatch):
     monkeypatch.setattr(worker, "_models", {})
-    made, texts = load_artifact(folder), read_splits(companies, validation_share=0.2)["dev"].texts
+    made, texts = load_artifact(folder), read_splits(companies, validation_share=0.2, others=("dev",))["dev"].texts
     scorer = scorer_for(made.model_id, made.scoring_files, SETTINGS)
     assert_logits_close([result.logits for result in scorer.score(texts)], learned[kind][0].score(texts))
     check_loads(str(folder), made.model_id)
@@ -99,7 +99,7 @@ def test_tfidf_scores_as_scikit_learn_fitted_alike(learned, companies, tmp_path)
         ),
         OneVsRestClassifier(LogisticRegression(**options, **Tfidf.solver)),
     )
-    texts = read_splits(companies, validation_share=0.2)["dev"].texts
+    texts = read_splits(companies, validation_share=0.2, others=("dev",))["dev"].texts
     expected = pipeline.fit(task.whole.texts, task.whole.targets).decision_function(texts)
     np.testing.assert_allclose(learned["tfidf"][0].score(texts), expected, rtol=0, atol=1e-6)
 

@@ -62,7 +62,7 @@ class TestMethods:
         [("ptec", 1.6), ("lora", 1.6), ("head", 1.6), ("knn", 1.2), ("radius", 1.1), ("tfidf", 1.6)],
     )
     def test_beats_chance_and_decides(self, methods, companies, tmp_path, name, times_chance) -> None:
-        splits = read_splits(companies, validation_share=0.2)
+        splits = read_splits(companies, validation_share=0.2, others=("dev", "test"))
         dev = splits["dev"].concat(splits["test"])
         learned = methods[name].learn(task_of(companies, tmp_path))
         logits = learned.score(dev.texts)
@@ -73,7 +73,7 @@ class TestMethods:
 
     @pytest.mark.parametrize("name", ["head", "knn", "tfidf"])
     def test_scores_do_not_depend_on_the_batch(self, methods, companies, tmp_path, name) -> None:
-        texts = read_splits(companies, validation_share=0.2)["dev"].texts
+        texts = read_splits(companies, validation_share=0.2, others=("dev",))["dev"].texts
         score = methods[name].learn(task_of(companies, tmp_path)).score
         np.testing.assert_allclose(score(texts[3:4]), score(texts)[3:4], atol=2e-2)  # bfloat16 differs by batch
 

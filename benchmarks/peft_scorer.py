@@ -50,7 +50,7 @@ class PeftScorer:
             warnings.simplefilter("ignore")
             self.model = PeftModel.from_pretrained(backbone, folder).eval()
         self.dtype = getattr(torch, dtype)
-        self.weight, self.bias = artifact.head["weight"], artifact.head["bias"]
+        self.weight, self.bias = (torch.from_numpy(artifact.head[name]) for name in ("weight", "bias"))
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str]) -> np.ndarray:

@@ -69,7 +69,7 @@ def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
     for name, place in found.items():
         if not spark.catalog.databaseExists(quote(name)):  # or Spark warns
             spark.sql(f"CREATE DATABASE IF NOT EXISTS {quote(name)} LOCATION {_literal(place)}")
-    for name, (_, tables) in find_tables(folder).items():
+    for name, (place, tables) in find_tables(folder).items():
         registered = {row.tableName for row in spark.sql(f"SHOW TABLES IN {quote(name)}").collect()}
         for table in sorted(set(tables) - registered):
             spark.sql(f"CREATE TABLE IF NOT EXISTS {quote(name, table)} USING delta LOCATION {_literal(place / table)}")

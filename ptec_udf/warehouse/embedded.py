@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from ptec_udf.errors import ConfigError
@@ -73,8 +75,9 @@ def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
         registered = {row.tableName for row in spark.sql(f"SHOW TABLES IN {quote(name)}").collect()}
         for table in sorted(set(tables) - registered):
             spark.sql(f"CREATE TABLE IF NOT EXISTS {quote(name, table)} USING delta LOCATION {_literal(place / table)}")
-        if SCHEMAS.keys() <= {*tables}:
-            create_views(spark, name)
+        if name == database and SCHEMAS.keys() <= {*tables}:
+            with suppress(AnalysisException):  # Warehouse.ensure names what is wrong with the tables
+                create_views(spark, name)
     spark.catalog.setCurrentDatabase(database)
     write_views_sql(folder)
 

@@ -71,8 +71,9 @@ DEV = [
     *DEMO,
     "build>=1.6,<2",
     "cyclonedx-bom>=7.5,<8",
-    # Reads tables without Spark.
+    # Read tables without Spark.
     "deltalake>=1.6,<2",
+    "duckdb>=2.0,<3",
     "mypy>=2.4,<3",
     "pandas-stubs>=3.1,<4",
     "pip-audit>=2.10,<3",
@@ -85,13 +86,8 @@ DEV = [
     "setuptools>=77",
     "types-PyYAML>=6.0.12,<7",
 ]
-# What only `make test-long` needs: other readers, Spark Connect, a DB-API client of Spark's Thrift server.
-LONG = [
-    *DEV,
-    *CONNECT,
-    *("duckdb>=2.0,<3", "polars>=2.1,<3"),
-    *("pure-sasl>=0.6.2,<0.7", "PyHive>=0.7,<0.8", "thrift>=0.25,<0.26", "thrift-sasl>=0.4.3,<0.5"),
-]
+# What only `make test-long` needs: another reader, Spark Connect.
+LONG = [*DEV, *CONNECT, "polars>=2.1,<3"]
 
 setup(
     name="ptec-batch-scoring",

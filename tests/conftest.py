@@ -42,7 +42,6 @@ PENDING = (
     "tests/spark/test_drift.py",
     "tests/spark/test_estimate.py",
     "tests/spark/test_extract.py",
-    "tests/spark/test_extract_auxiliary.py",
     "tests/spark/test_extract_out.py",
     "tests/spark/test_gate.py",
     "tests/spark/test_housekeeping.py",

@@ -54,12 +54,6 @@ class LoraSettings(Section):
     weight_decay: float = Field(0.0, ge=0, description="weight decay of the changes")
 
 
-class AuxiliarySettings(Section):
-    """Auxiliary labels of the extract, which shape the prompt and are not exported."""
-
-    weight: float = Field(0.3, gt=0, description="weight of their loss; that of the taxonomy's labels is 1")
-
-
 class NgramConfig(Section):
     """The n-grams that TF-IDF counts."""
 
@@ -165,9 +159,6 @@ class Recipe(Section):
     token_dropout: float = Field(
         0.15, ge=0, lt=1, description="share of each text's tokens dropped in training, others in each epoch"
     )
-    auxiliary: AuxiliarySettings | None = Field(
-        None, description="learn the extract's auxiliary labels too; null: ignore them"
-    )
     calibrator: CalibratorName = Field(
         "platt",
         description="how logits become probabilities. platt: one sigmoid for all labels; platt_per_label: one "
@@ -197,8 +188,6 @@ class Recipe(Section):
         return self
 
     def _errors(self) -> Iterator[str]:
-        if self.auxiliary is not None and self.pooling == "label_attention":
-            yield "pooling must not be label_attention with auxiliary labels, which use the features of the others"
         if not self.has_prompt and self.ensemble_size > 1:
             yield f"ensemble_size must be 1 without a prompt, by which members differ, was: {self.ensemble_size}"
 

@@ -59,7 +59,7 @@ class SearchConfig(Section):
                 yield f"space.{setting}: must not be searched, trials do not depend on it"
             elif setting in _DEFINES_THE_MEASURE:
                 yield f"space.{setting}: must not be searched, trials would not be measured alike"
-            elif section in ("lora", "auxiliary") and getattr(self.recipe, section) is None:
+            elif section == "lora" and self.recipe.lora is None:
                 yield f"space.{setting}: must not be searched where recipe.{section} is null; set it, e.g. to {{}}"
             elif not self.recipe.has_prompt and setting.startswith(("prompt.", "optimiser.prompt_")):
                 yield f"space.{setting}: must not be searched where no prompt is trained (lora, or prompt.kind none)"

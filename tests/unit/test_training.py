@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from safetensors.torch import load
 
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ConfigError, SourceError, TrainingError, UserError
 from ptec_udf.model.artifact import Artifact, load_artifact
-from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST
-from tests.tiny import LABELS, TEMPLATE, tiny_extract, write_rows
+from ptec_udf.model.artifact_format import ADAPTER, MANIFEST
+from tests.tiny import LABELS, TEMPLATE, write_rows
 from tests.unit.trainings import CHANCE, weights_of
 from training.data.dataset import read_split, read_splits
 from training.data.folder import DATA, RECORD
@@ -171,45 +169,6 @@ class TestEnsemble:
             run(tmp_path / "out", "lora={rank: 4}", "ensemble_size=2")
 
 
-class TestAuxiliary:
-    TAGS = ("solar", "film", "gene")
-
-    @pytest.fixture
-    def tagged(self, tmp_path):
-        """An extract whose auxiliary labels are words of the texts; every fourth row has none."""
-        folder = tiny_extract(tmp_path / "tagged", n=120)
-        rows = pq.read_table(folder / DATA).to_pylist()
-        tagged: list[dict[str, Any]] = []
-        for at, row in enumerate(rows):
-            tagged.append(row | {"auxiliary": [tag for tag in self.TAGS if tag in row["text"]] if at % 4 else None})
-        write_rows(folder, tagged)
-        record = json.loads((folder / RECORD).read_text())
-        counts = dict.fromkeys(("train", "dev", "test"), 0)
-        (folder / RECORD).write_text(json.dumps(record | {"auxiliary": [{"name": tag, **counts} for tag in self.TAGS]}))
-        return folder
-
-    def test_shape_the_prompt_and_are_not_exported(self, run, tmp_path, tagged):
-        without, made = (
-            run(tmp_path / name, *settings, epochs=1, extract=tagged)
-            for name, settings in [("without", ()), ("with", ("auxiliary={weight: .5}",))]
-        )
-        assert weights_of(made)[ADAPTER] != weights_of(without)[ADAPTER]
-        assert load(made.files[HEAD])["weight"].shape == (len(LABELS), 32)
-
-    def test_rows_without_any_are_unknown(self, tagged):
-        rows = read_splits(tagged, validation_share=0.3, auxiliary=True)["train"]
-        assert 0.1 < np.isnan(rows.auxiliary).mean() < 0.4
-        assert read_splits(tagged, validation_share=0.3)["train"].auxiliary is None
-
-    def test_need_an_extract_with_some(self, run, tmp_path):
-        with pytest.raises(ConfigError, match=r"auxiliary must be null for an extract .*labels\.auxiliary"):
-            run(tmp_path / "out", "auxiliary={weight: .5}")
-
-    def test_do_not_go_with_label_attention(self, run, tmp_path):
-        with pytest.raises(ConfigError, match="pooling must not be label_attention with auxiliary labels"):
-            run(tmp_path / "out", "pooling=label_attention", "auxiliary={weight: 1}")
-
-
 class TestRefusals:
     def test_all_missing_paths_at_once(self, run, tmp_path):
         (tmp_path / "mine.txt").write_text("")
@@ -219,8 +178,8 @@ class TestRefusals:
 
     def test_all_settings_that_do_not_suit_at_once(self, run, tmp_path):
         with pytest.raises(ConfigError) as caught:
-            run(tmp_path / "out", "prompt.n_upper_layers=1", "max_tokens=5000", "auxiliary={weight: 1}")
-        starts = ["auxiliary", "prompt.n_upper_layers", "max_tokens + prompt.n_tokens"]
+            run(tmp_path / "out", "prompt.n_upper_layers=1", "max_tokens=5000")
+        starts = ["prompt.n_upper_layers", "max_tokens + prompt.n_tokens"]
         assert [error.split(" must be")[0] for error in caught.value.errors] == starts
 
     def test_lora_on_modules_that_are_not_linear(self, run, tmp_path):

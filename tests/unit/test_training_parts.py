@@ -20,7 +20,7 @@ from training.fit.average import WeightAverage
 from training.fit.checkpoint import Checkpoint, TrainingState
 from training.fit.head import StandardisedHead
 from training.fit.lora import add_lora, lora_weights
-from training.fit.loss import loss_sum, positive_weights
+from training.fit.loss import positive_weights
 from training.fit.prompt import initial_prompt
 from training.fit.tfidf import TfidfBlend, balanced_weights
 
@@ -145,18 +145,9 @@ class TestLoss:
     def test_positive_weights(self):
         targets = np.zeros((100, 3), np.float32)
         targets[:80, 0] = targets[:5, 1] = targets[:1, 2] = 1
-        targets[99] = np.nan
         found = positive_weights(targets, LossConfig(pos_weight_power=1, pos_weight_cap=20))
         assert found.tolist() == pytest.approx([1, 16, 20])
         assert positive_weights(targets, LossConfig(pos_weight_power=0)).tolist() == [1, 1, 1]
-
-    def test_unknown_cells_have_no_loss(self):
-        logits, weights = torch.tensor([[0.3, -2.0], [1.0, 0.5]], requires_grad=True), torch.tensor([3.0, 1.0])
-        targets = torch.tensor([[1.0, 0.0], [float("nan"), float("nan")]])
-        loss = loss_sum(logits, targets, weights)
-        torch.testing.assert_close(loss, loss_sum(logits[:1], targets[:1], weights))
-        loss.backward()
-        assert (logits.grad[1] == 0).all()
 
 
 class TestLora:

@@ -10,8 +10,8 @@ from ptec_udf.section import Section, refuse
 from ptec_udf.text.template import parse_template
 
 
-class LabelColumn(Section):
-    """A column with labels, and how many companies a label needs."""
+class LabelsConfig(Section):
+    """Labels of the taxonomy."""
 
     column: str = Field(min_length=1, description="column with a company's labels; null: unlabelled, empty: no label")
     delimiter: str | None = Field(
@@ -20,15 +20,7 @@ class LabelColumn(Section):
     min_positives: int = Field(
         15, ge=1, description="training companies that a label needs; labels with fewer are dropped and listed"
     )
-
-
-class LabelsConfig(LabelColumn):
-    """Labels of the taxonomy."""
-
     exclude: list[str] = Field(default_factory=list, description="names of labels that are not learned")
-    auxiliary: LabelColumn | None = Field(
-        None, description="further labels that training may use and the model does not predict; null: none"
-    )
 
 
 class SplitConfig(Section):

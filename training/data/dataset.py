@@ -28,13 +28,11 @@ class Examples:
         keys: the companies' keys.
         texts: their texts.
         targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
-        auxiliary: targets of the auxiliary labels, NaN in rows where they are unknown; None: not read.
     """
 
     keys: list[str]
     texts: list[str]
     targets: np.ndarray
-    auxiliary: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -42,21 +40,12 @@ class Examples:
 
     def concat(self, other: Examples) -> Examples:
         """Return these rows followed by the other ones."""
-        return Examples(*self._concatenated(other))
+        return Examples(self.keys + other.keys, self.texts + other.texts, np.concatenate([self.targets, other.targets]))
 
     def select(self, positions: Sequence[int]) -> Examples:
         """Return the rows at some positions."""
         keys, texts = ([column[at] for at in positions] for column in (self.keys, self.texts))
-        return Examples(
-            keys, texts, self.targets[positions], None if self.auxiliary is None else self.auxiliary[positions]
-        )
-
-    def _concatenated(self, other: Examples) -> tuple[list[str], list[str], np.ndarray, np.ndarray | None]:
-        auxiliary = None
-        if self.auxiliary is not None and other.auxiliary is not None:
-            auxiliary = np.concatenate([self.auxiliary, other.auxiliary])
-        targets = np.concatenate([self.targets, other.targets])
-        return self.keys + other.keys, self.texts + other.texts, targets, auxiliary
+        return Examples(keys, texts, self.targets[positions])
 
 
 @dataclass(frozen=True)
@@ -75,7 +64,9 @@ class Rows(Examples):
     def concat(self, other: Examples) -> Rows:
         """Return these rows followed by other tokenised ones."""
         assert isinstance(other, Rows)
-        return Rows(*self._concatenated(other), self.inputs + other.inputs, self.n_cut + other.n_cut)
+        both = super().concat(other)
+        inputs, n_cut = self.inputs + other.inputs, self.n_cut + other.n_cut
+        return Rows(both.keys, both.texts, both.targets, inputs, n_cut)
 
 
 def read_splits(
@@ -83,7 +74,6 @@ def read_splits(
     *,
     validation_share: float,
     max_rows: int | None = None,
-    auxiliary: bool = False,
     others: Sequence[str] = (),
 ) -> dict[str, Examples]:
     """Read the labelled rows of an extract.
@@ -94,16 +84,14 @@ def read_splits(
         folder: the extract.
         validation_share: share of train that becomes validation.
         max_rows: rows of train and validation together, those with the smallest hashes; None: all.
-        auxiliary: read the extract's auxiliary labels too.
         others: further splits to read, of dev and test; no others are read.
 
     Raises:
         SourceError: for rows that do not match the record, or a train or validation without any label.
     """
     record = read_extract_record(folder)
-    columns = ("labels", "auxiliary") if auxiliary else ("labels",)  # lists in the record too
-    names = {column: [label["name"] for label in record[column]] for column in columns}
-    table = read_extract_rows(folder, record, ("train", *others), columns[1:])
+    names = [label["name"] for label in record["labels"]]
+    table = read_extract_rows(folder, record, ("train", *others))
     order = [("text_hash", "ascending"), ("key", "ascending")]  # Parquet files and their rows come in any order
     rows = [row for row in table.sort_by(order).to_pylist() if row["labels"] is not None]
     parts: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
@@ -123,11 +111,6 @@ def _check_labels(splits: Mapping[str, Examples]) -> None:
             f"train and validation both need rows with a label, had {n_train} and {n_validation} labels on "
             f"{len(train)} and {len(validation)} rows; add companies or change validation_share"
         )
-    if train.auxiliary is not None and np.isnan(train.auxiliary).all():
-        raise SourceError(
-            f"train needs rows with an auxiliary label, had none on {len(train)} rows; add companies or set auxiliary "
-            "to null"
-        )
 
 
 def read_split(folder: str | Path, split: str) -> Examples:
@@ -142,7 +125,7 @@ def read_split(folder: str | Path, split: str) -> Examples:
     rows = [row for row in table.to_pylist() if row["labels"] is not None]
     if not rows:
         raise SourceError(f"split must have labelled rows, {str(folder)!r} has none of {split!r}; name another split")
-    return _examples(rows, {"labels": names})
+    return _examples(rows, names)
 
 
 def hash_share(text_hash: str) -> float:
@@ -150,22 +133,12 @@ def hash_share(text_hash: str) -> float:
     return int(text_hash[-8:], 16) / 2**32
 
 
-def _examples(rows: list[dict[str, Any]], names: Mapping[str, Sequence[str]]) -> Examples:
-    targets = {column: _targets([row[column] for row in rows], those) for column, those in names.items()}
-    keys, texts = [row["key"] for row in rows], [row["text"] for row in rows]
-    return Examples(keys, texts, targets["labels"], targets.get("auxiliary"))
-
-
-def _targets(labels: Sequence[Sequence[str] | None], names: Sequence[str]) -> np.ndarray:
-    """Return labels as targets, *Shape:* ``(n_rows, n_names)``; NaN in a row that is not labelled."""
+def _examples(rows: list[dict[str, Any]], names: Sequence[str]) -> Examples:
     column = {name: at for at, name in enumerate(names)}
-    targets = np.zeros((len(labels), len(names)), dtype=np.float32)
-    for row, of_row in zip(targets, labels, strict=True):
-        if of_row is None:
-            row[:] = np.nan
-        else:
-            row[[column[name] for name in of_row]] = 1
-    return targets
+    targets = np.zeros((len(rows), len(names)), dtype=np.float32)
+    for target, row in zip(targets, rows, strict=True):
+        target[[column[name] for name in row["labels"]]] = 1
+    return Examples([row["key"] for row in rows], [row["text"] for row in rows], targets)
 
 
 def tokenise(examples: Examples, encoder: Encoder) -> Rows:
@@ -173,7 +146,7 @@ def tokenise(examples: Examples, encoder: Encoder) -> Rows:
     encoded = encoder.encode(examples.texts) if len(examples) else []
     kept = [at for at, text in enumerate(encoded) if text.ids]
     left, n_cut = examples.select(kept), sum(encoded[at].n_truncated > 0 for at in kept)
-    return Rows(left.keys, left.texts, left.targets, left.auxiliary, [encoded[at].ids for at in kept], n_cut)
+    return Rows(left.keys, left.texts, left.targets, [encoded[at].ids for at in kept], n_cut)
 
 
 def training_steps(lengths: Sequence[int], *, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from ptec_udf.warehouse.tables import Warehouse
 from training.data.config import ExtractConfig, SplitConfig
 from training.data.corrections import apply_corrections
 from training.data.folder import FORMAT_VERSION, check_out, write_extract
-from training.data.labels import auxiliary_column, choose_auxiliary, choose_labels, count_positives, label_column
+from training.data.labels import choose_labels, count_positives, label_column
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.source import PinnedSource
@@ -67,13 +67,10 @@ def extract(spark: SparkSession, config: ExtractConfig, source: PinnedSource) ->
 def _write(rows: DataFrame, config: ExtractConfig, record: dict[str, Any]) -> dict[str, Any]:
     """Choose the labels, write the kept rows, then their record."""
     kept = rows.where(F.col("row_status") == KEPT)
-    labels, dropped = choose_labels(count_positives(kept, "labels", SPLITS), config.labels)
-    chosen = {"labels": labels}
-    if config.labels.auxiliary is not None:
-        positives = count_positives(kept, "auxiliary", SPLITS)
-        chosen["auxiliary"] = choose_auxiliary(positives, config.labels.auxiliary)
-    data = _with_chosen(kept, {column: [label["name"] for label in those] for column, those in chosen.items()})
-    record = record | chosen | {"dropped_labels": dropped}
+    labels, dropped = choose_labels(count_positives(kept, SPLITS), config.labels)
+    chosen = F.array(*[F.lit(label["name"]) for label in labels])
+    data = kept.withColumn("labels", F.array_sort(F.array_intersect("labels", chosen))).select(*COLUMNS)
+    record = record | {"labels": labels, "dropped_labels": dropped}
     record["fingerprint"] = _fingerprint(data, record)
     with write_extract(config.out, config.overwrite) as writer:
         data.write.parquet(writer.data_uri)
@@ -83,10 +80,9 @@ def _write(rows: DataFrame, config: ExtractConfig, record: dict[str, Any]) -> di
 
 def _select(df: DataFrame, config: ExtractConfig) -> DataFrame:
     """Return the extract's columns of every source row; ``split_value`` is the source's."""
-    template, auxiliary = parse_template(config.template), config.labels.auxiliary
+    template = parse_template(config.template)
     wanted = {"source.key": config.source.key, "labels.column": config.labels.column}
     wanted |= {"split.column": config.split.column} if config.split.column else {}
-    wanted |= {"labels.auxiliary.column": auxiliary.column} if auxiliary else {}
     if errors := missing_columns(df.columns, wanted | {name: name for name in template.fields}):
         raise SourceError(errors)
     key = quoted(config.source.key).cast("string")
@@ -94,8 +90,7 @@ def _select(df: DataFrame, config: ExtractConfig) -> DataFrame:
     selected = df.select(
         key.alias("key"),
         F.when(key.isNotNull(), text_column(df.schema, template)).alias("text"),
-        label_column(df.schema, config.labels, "labels").alias("labels"),
-        *([auxiliary_column(df.schema, auxiliary).alias("auxiliary")] if auxiliary else []),
+        label_column(df.schema, config.labels).alias("labels"),
         split_value.cast("string").alias("split_value"),
     )
     return selected.withColumn("text_hash", text_hash("text"))
@@ -119,7 +114,7 @@ def _with_status(df: DataFrame, config: SplitConfig) -> DataFrame:
     its rows in one of the splits.
     """
     # The hash orders rows of one key; the other columns make the choice between equal texts deterministic.
-    order = [F.asc_nulls_last("text_hash"), F.col("split_value"), *map(F.asc_nulls_last, _label_columns(df))]
+    order = [F.asc_nulls_last("text_hash"), F.col("split_value"), F.asc_nulls_last("labels")]
     of_key = W.Window.partitionBy("key").orderBy(*order)
     status = (
         F.when(F.col("key").isNull(), NULL_KEY)
@@ -143,10 +138,6 @@ def _with_status(df: DataFrame, config: SplitConfig) -> DataFrame:
         .drop("splits")
         .withColumn("row_status", F.when(leaves_train, CROSS_SPLIT).otherwise(F.col("row_status")))
     )
-
-
-def _label_columns(df: DataFrame) -> list[str]:
-    return [column for column in ("labels", "auxiliary") if column in df.columns]
 
 
 def _count_rows(rows: DataFrame, config: SplitConfig) -> dict[str, Any]:
@@ -201,17 +192,9 @@ def _shown(value: str | None) -> str:
     return repr(value) if len(value) <= _MAX_SHOWN_CHARACTERS else "(a long text)"
 
 
-def _with_chosen(kept: DataFrame, names: Mapping[str, Sequence[str]]) -> DataFrame:
-    """Return the rows that are written, with the chosen labels of each column."""
-    chosen = {
-        column: F.array_sort(F.array_intersect(column, F.array(*map(F.lit, those)))) for column, those in names.items()
-    }
-    return kept.withColumns(chosen).select(*COLUMNS, *(chosen.keys() - set(COLUMNS)))
-
-
 def _record(config: ExtractConfig, source: PinnedSource) -> dict[str, Any]:
     """Return the part of the record that is known before anything is counted."""
-    filters = config.labels.model_dump(exclude={"column"} if config.labels.auxiliary else {"column", "auxiliary"})
+    filters = config.labels.model_dump(exclude={"column"})
     return {
         "format_version": FORMAT_VERSION,
         "name": source.name,
@@ -229,8 +212,7 @@ def _fingerprint(data: DataFrame, record: dict[str, Any]) -> str:
 
     Rows are hashed in 256 groups, so that no group is too large for one Spark value.
     """
-    columns = _label_columns(data)
-    row = F.sha2(F.to_json(F.struct("key", "text_hash", *columns, "split")), 256)
+    row = F.sha2(F.to_json(F.struct("key", "text_hash", "labels", "split")), 256)
     group = F.sha2(F.array_join(F.array_sort(F.collect_list("row")), ""), 256)
     groups = (
         data.select(row.alias("row"))
@@ -238,6 +220,6 @@ def _fingerprint(data: DataFrame, record: dict[str, Any]) -> str:
         .agg(group.alias("hash"))
         .collect()
     )
-    names = [[label["name"] for label in record[column]] for column in columns]
-    parts = [FORMAT_VERSION, record["template"], *names, sorted((row.start, row.hash) for row in groups)]
+    names = [label["name"] for label in record["labels"]]
+    parts = [FORMAT_VERSION, record["template"], names, sorted((row.start, row.hash) for row in groups)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -19,16 +19,13 @@ _REQUIRED = ("key", "text", "text_hash", "split")
 _PIECE_ROWS = 10_000  # texts are copied to be hashed
 
 
-def read_extract_rows(
-    folder: str | Path, record: dict[str, Any], splits: Sequence[str] | None = None, columns: Sequence[str] = ()
-) -> pa.Table:
+def read_extract_rows(folder: str | Path, record: dict[str, Any], splits: Sequence[str] | None = None) -> pa.Table:
     """Read the rows of some splits of an extract.
 
     Args:
         folder: a path or URI.
         record: of the extract.
         splits: of train, dev and test; rows of the others are not read. None: all.
-        columns: further ones than key, text, text_hash, split and labels.
 
     Raises:
         SourceError: for rows that cannot be read or do not match the record, with all errors.
@@ -37,7 +34,7 @@ def read_extract_rows(
     try:
         table = pq.read_table(
             f"{path}/{DATA}",
-            columns=[*_REQUIRED, "labels", *columns],
+            columns=[*_REQUIRED, "labels"],
             filesystem=files,
             filters=None if splits is None else pc.field("split").isin(list(splits)),
         )

@@ -14,11 +14,7 @@ MIN_RELATIVE_DEVIATION = 0.1
 
 
 class StandardisedHead(nn.Module):
-    """Standardise features, apply dropout in training, apply a linear layer.
-
-    Attributes:
-        auxiliary: head of the auxiliary labels, which is not exported; None: there are none.
-    """
+    """Standardise features, apply dropout in training, apply a linear layer."""
 
     def __init__(
         self,
@@ -41,7 +37,6 @@ class StandardisedHead(nn.Module):
         self.deviation = nn.Buffer(deviation.clamp(min=MIN_RELATIVE_DEVIATION * deviation.median()))
         self.dropout = nn.Dropout(dropout)
         self.linear = Head(features.shape[1], len(base_rates))
-        self.auxiliary: StandardisedHead | None = None
         with torch.no_grad():
             self.linear.weight.copy_(self._towards(label_features, features))
             self.linear.bias.copy_(torch.logit(base_rates, eps=1e-4))

@@ -39,7 +39,6 @@ class TrainingInputs:
         backbone: the frozen language model, on its device.
         encoder: its tokeniser.
         label_names: in the order of all targets.
-        auxiliary_names: in the order of all auxiliary targets.
         rows: by split.
     """
 
@@ -49,7 +48,6 @@ class TrainingInputs:
     backbone: Any
     encoder: Encoder
     label_names: list[str]
-    auxiliary_names: list[str]
     rows: dict[str, Rows]
 
     @property
@@ -88,7 +86,7 @@ def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validati
     found = resolve(config.backbone)
     backbone, tokenizer = found.load()
     backbone.to(process_state().device)  # before any prompt is made from its embeddings
-    _check_settings(config, record, backbone)
+    _check_settings(config, backbone)
     encoder = Encoder(tokenizer, config.max_tokens, record["template"])
     return TrainingInputs(
         config=config,
@@ -97,7 +95,6 @@ def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validati
         backbone=backbone,
         encoder=encoder,
         label_names=[label["name"] for label in record["labels"]],
-        auxiliary_names=[label["name"] for label in record["auxiliary"]] if config.auxiliary else [],
         rows=_read_rows(config, splits, encoder),
     )
 
@@ -126,20 +123,14 @@ def _read_rows(config: TrainConfig, splits: Sequence[str], encoder: Encoder) -> 
         config.extract,
         validation_share=config.stopping.validation_share,
         max_rows=config.max_rows,
-        auxiliary=config.auxiliary is not None,
         others=[split for split in splits if split not in ("train", "validation")],
     )
     return {split: tokenise(examples[split], encoder) for split in splits}
 
 
-def _check_settings(config: TrainConfig, record: dict[str, Any], backbone: Any) -> None:
-    """Refuse settings that do not suit the extract or the backbone, all at once."""
+def _check_settings(config: TrainConfig, backbone: Any) -> None:
+    """Refuse settings that do not suit the backbone, all at once."""
     errors: list[str] = []
-    if config.auxiliary is not None and "auxiliary" not in record:
-        errors.append(
-            f"auxiliary must be null for an extract without auxiliary labels, was: weight {config.auxiliary.weight:g} "
-            f"for {config.extract!r}; run ptec extract with labels.auxiliary"
-        )
     with collect_errors(errors):
         check_backbone(config, backbone)
     if config.lora is not None:

@@ -15,13 +15,13 @@ def positive_weights(targets: np.ndarray, config: LossConfig) -> np.ndarray:
     Power 1 is the paper's weight (arXiv 2309.12075, section 3); lower powers temper it.
 
     Args:
-        targets: training rows, *Shape:* ``(n_rows, n_labels)``; NaN where unknown.
+        targets: training rows, *Shape:* ``(n_rows, n_labels)``.
         config: power and cap.
 
     Returns:
         *Shape:* ``(n_labels,)``.
     """
-    counts = np.nansum(targets, axis=0)
+    counts = np.sum(targets, axis=0)
     weights = (counts.max() / np.maximum(counts, 1e-9)) ** config.pos_weight_power
     return np.minimum(weights, config.pos_weight_cap)
 
@@ -33,9 +33,8 @@ def loss_sum(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor)
 
     Args:
         logits: *Shape:* ``(batch, n_labels)``.
-        targets: 0 or 1, *Shape:* ``(batch, n_labels)``; a cell that is NaN is unknown, and its loss 0.
+        targets: 0 or 1, *Shape:* ``(batch, n_labels)``.
         weights: of positives, *Shape:* ``(n_labels,)``.
     """
-    known, targets = ~targets.isnan(), targets.nan_to_num()
     cells = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
-    return (cells * known).mean(dim=1).sum()
+    return cells.mean(dim=1).sum()

@@ -43,8 +43,6 @@ def initial_network(inputs: TrainingInputs, rows: Rows, seed: int) -> PtecNetwor
     own = forward_batches(forward, own_share(sample), n_tokens)
     features = torch.from_numpy(gather_rows(own, len(sample)))
     head = _initial_head(inputs, inputs.label_names, rows.targets, features, forward)
-    if rows.auxiliary is not None:
-        head.auxiliary = _initial_head(inputs, inputs.auxiliary_names, rows.auxiliary, features, forward)
     if config.pooling == "label_attention":
         network.attention = initial_attention(len(inputs.label_names), head.deviation).to(network.device)
     network.head = head.to(network.device)
@@ -55,7 +53,7 @@ def _initial_head(
     inputs: TrainingInputs, names: Sequence[str], targets: np.ndarray, features: torch.Tensor, forward: Forward
 ) -> StandardisedHead:
     """Make a head whose biases are the labels' weighted base rates, and whose weights point to their names."""
-    share, weights = np.nanmean(targets, axis=0), positive_weights(targets, inputs.config.loss)
+    share, weights = np.mean(targets, axis=0), positive_weights(targets, inputs.config.loss)
     weighted = share * weights / (share * weights + 1 - share)
     ids = [text.ids or [inputs.encoder.pad_id] for text in inputs.encoder.encode(names)]
     label_features = forward_batches(forward, ids, inputs.config.optimiser.micro_batch_tokens)

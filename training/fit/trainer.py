@@ -33,7 +33,6 @@ from training.fit.distributed import (
     sum_gradients,
 )
 from training.fit.forward import feature_function, forward_batches
-from training.fit.head import StandardisedHead
 from training.fit.inputs import TrainingInputs
 from training.fit.loss import loss_sum, positive_weights
 from training.fit.network import initial_network
@@ -76,7 +75,6 @@ class Trainer:
         self.network = initial_network(inputs, rows, self.seed)
         self.log_weights = np.log(self._weights(rows.targets).double().cpu().numpy())
         self._label_weights = self._weights(rows.targets)
-        self._auxiliary_weights = None if rows.auxiliary is None else self._weights(rows.auxiliary)
         self._parameters = [parameter for _, parameter in trained_parameters(self.network)]
 
     def fit(self) -> TrainingState:
@@ -164,7 +162,8 @@ class Trainer:
         features, loss_value = feature_function(self.network, self.inputs.bfloat16), 0.0
         for batch in micro_batches(own_share(step), lengths, self.config.optimiser.micro_batch_tokens):
             inputs = [drop_tokens(self.rows.inputs[row], self.config.token_dropout) for row in batch]
-            loss = self._loss(features(inputs), batch) / len(step)
+            targets = torch.from_numpy(self.rows.targets[batch]).to(self.network.device)
+            loss = loss_sum(self.network.head(features(inputs)), targets, self._label_weights) / len(step)
             loss.backward()
             loss_value += loss.item()
         loss_value = sum_gradients(loss_value, self._parameters)
@@ -174,24 +173,8 @@ class Trainer:
         optimiser.step()
         return loss_value
 
-    def _loss(self, features: torch.Tensor, batch: list[int]) -> torch.Tensor:
-        """Add up the loss of a batch's rows: of their labels and, weighted, of their auxiliary labels."""
-        head = self.network.head
-        assert isinstance(head, StandardisedHead)
-        total = loss_sum(head(features), self._targets(self.rows.targets[batch]), self._label_weights)
-        if head.auxiliary is None or self._auxiliary_weights is None or self.config.auxiliary is None:
-            return total
-        assert self.rows.auxiliary is not None
-        targets = self._targets(self.rows.auxiliary[batch])
-        return total + self.config.auxiliary.weight * loss_sum(
-            head.auxiliary(features), targets, self._auxiliary_weights
-        )
-
     def _weights(self, targets: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(positive_weights(targets, self.config.loss)).float().to(self.network.device)
-
-    def _targets(self, targets: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(targets).to(self.network.device)
 
     def _is_finished(self, state: TrainingState) -> bool:
         n_waited = state.epoch - state.best_epoch

@@ -13,14 +13,9 @@ import typer
 from jobs import cli_data, cli_model, cli_nightly
 from ptec_udf import __version__
 
-app = typer.Typer(
-    name="ptec",
-    help="Train PTEC models from warehouse tables and score every company in a nightly run.",
-    epilog="Exit codes: 0 done, also nothing to do; 2 user error (option, setting or data); 3 time to retrain (drift); "
-    "1 anything else. Start with 'ptec init', or see it work with 'ptec demo'.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+for _commands in (cli_data, cli_model, cli_nightly):
+    app.add_typer(_commands.app)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -29,18 +24,16 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-VersionOption = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-]
-
-
-@app.callback()
-def _main(version: VersionOption = False) -> None:
+@app.callback(
+    epilog="Exit codes: 0 done, also nothing to do; 2 user error (option, setting or data); 3 time to retrain (drift); "
+    "1 anything else. Start with 'ptec init', or see it work with 'ptec demo'."
+)
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Train PTEC models from warehouse tables and score every company in a nightly run."""
-
-
-for _commands in (cli_data, cli_model, cli_nightly):
-    app.add_typer(_commands.app)
 
 
 def main(*arguments: str) -> None:
@@ -48,7 +41,7 @@ def main(*arguments: str) -> None:
     try:
         app([*arguments, *sys.argv[1:]])
     except SystemExit as end:
-        if end.code:  # a scheduler that calls this function, Databricks for one, takes any exit for a failure
+        if end.code:  # a scheduler that calls this function treats any SystemExit as a failure
             raise
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.command import command
-from jobs.output import show_pairs, show_rows
 
 if TYPE_CHECKING:
     from jobs.site import Site
@@ -18,18 +17,18 @@ PANEL = "Data"
 app = typer.Typer()
 
 
-@command(app, PANEL, has_site=False)
+@command(app, PANEL)
 def init(
     full: Annotated[bool, typer.Option("--full", help="Write all settings, each with its default.")] = False,
     out: Annotated[Path, typer.Option(help="The file to write; an existing one is kept.")] = Path("ptec.yaml"),
 ) -> dict[str, Any]:
     """Write a commented site file with the settings that most sites change."""
-    from jobs.site_template import full_file, small_file
+    from jobs.site_template import site_file
     from ptec_udf.errors import ConfigError
 
     try:
         with out.open("x", encoding="utf-8") as file:
-            file.write(full_file() if full else small_file())
+            file.write(site_file(full=full))
     except FileExistsError:
         raise ConfigError(f"--out {str(out)!r} exists and is kept; edit it, or choose another file") from None
     except OSError as error:
@@ -37,18 +36,7 @@ def init(
     return {"config": str(out), "next": "set source.table and source.key in it, then run ptec extract and ptec train"}
 
 
-def _show_extract(result: dict[str, Any]) -> None:
-    labels = [{**label, "status": "kept"} for label in result["kept_labels"]]
-    labels += [{**label, "status": f"dropped: {label['reason']}"} for label in result["dropped_labels"]]
-    show_rows([{name: label.get(name, 0) for name in ("name", "train", "dev", "test", "status")} for label in labels])
-    counts = dict(result["counts"])
-    written = counts.pop("written")
-    rest = {name: value for name, value in result.items() if name not in ("kept_labels", "dropped_labels", "counts")}
-    corrections = rest.pop("corrections") or {}
-    show_pairs({**rest, "written": written, "rows": counts, "corrections": corrections.get("counts")})
-
-
-@command(app, PANEL, show=_show_extract)
+@command(app, PANEL)
 def extract(
     site: Site,
     out: Annotated[Path | None, typer.Option(help="Folder of the extract (extract.out).")] = None,
@@ -77,7 +65,7 @@ def extract(
     }
 
 
-@command(app, PANEL, show=lambda result: show_rows(result["rows"], "done, no rows"))
+@command(app, PANEL)
 def sql(
     site: Site,
     query: Annotated[str, typer.Argument(help="One SQL statement; it may write, and call ptec_score(text).")],
@@ -89,13 +77,7 @@ def sql(
     return run(site, query, limit)
 
 
-def _show_demo(result: dict[str, Any]) -> None:
-    from jobs.demo.run import show
-
-    show(result)
-
-
-@command(app, PANEL, show=_show_demo, has_site=False)
+@command(app, PANEL)
 def demo(
     folder: Annotated[Path, typer.Option(help="Folder of the demo; an earlier demo in it is removed.")] = Path(
         "ptec-demo"

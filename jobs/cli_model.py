@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jobs.command import account, command
-from jobs.output import show_pairs, show_rows
 
 if TYPE_CHECKING:
     from jobs.site import Site
@@ -23,14 +22,7 @@ AliasOption = Annotated[str, typer.Option(help="The alias.")]
 WhyOption = Annotated[str, typer.Option(help="A reason, recorded with the change.")]
 
 
-def _show_train(result: dict[str, Any]) -> None:
-    show_pairs({name: value for name, value in result.items() if name != "metrics"})
-    splits = result["metrics"]
-    figures = dict.fromkeys(name for split in splits.values() for name in split)
-    show_rows([{"figure": name, **{split: splits[split].get(name, "") for split in splits}} for name in figures])
-
-
-@command(app, PANEL, show=_show_train)
+@command(app, PANEL)
 def train(
     site: Site,
     extract: Annotated[Path | None, typer.Option(help="Folder of the extract; default: extract.out.")] = None,
@@ -42,8 +34,7 @@ def train(
     """Train a model from an extract; an interrupted training continues after its last epoch."""
     from training.config import TrainConfig
 
-    settings: dict[str, Any] = {"extract": extract, "out": out, "overwrite": overwrite}
-    settings |= {"stopping.epochs": epochs, "seed": seed}
+    settings = {"extract": extract, "out": out, "overwrite": overwrite, "stopping.epochs": epochs, "seed": seed}
     config = site.override({f"train.{key}": value for key, value in settings.items()}).section(TrainConfig, "train")
     from training.train import train as fit  # loads torch
 
@@ -65,26 +56,7 @@ def search(
     return run_search(config)
 
 
-def _show_benchmark(result: dict[str, Any]) -> None:
-    shown = ("macro_f1", "map", "micro_f1", "ece", "learning_seconds", "scoring_seconds")
-    show_rows(
-        [
-            {"method": name, "seeds": len(figures["seeds"]), **{key: figures[key] for key in shown}}
-            for name, figures in result["methods"].items()
-        ]
-    )
-    differences = {
-        f"{result['reference']} minus {name}": ", ".join(
-            f"{figure} {one['difference']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
-            for figure, one in of_method.items()
-            if one["low"] is not None
-        )
-        for name, of_method in result["differences"].items()
-    }
-    show_pairs({**differences, "table": result["table"]})
-
-
-@command(app, PANEL, show=_show_benchmark)
+@command(app, PANEL)
 def benchmark(
     site: Site,
     out: Annotated[Path | None, typer.Option(help="Folder of the results (benchmark.out).")] = None,
@@ -96,13 +68,7 @@ def benchmark(
     return run_benchmark(site.override({"benchmark.out": out}).section(BenchmarkConfig, "benchmark"))
 
 
-def _show_evaluation(result: dict[str, Any]) -> None:
-    from jobs.evaluation import show
-
-    show(result)
-
-
-@command(app, PANEL, show=_show_evaluation)
+@command(app, PANEL)
 def evaluate(
     site: Site,
     model_id: ModelArgument,
@@ -156,6 +122,10 @@ def promote(
     if errors:
         raise ConfigError(errors)
     warehouse = site.open_warehouse("ptec promote")
+
+    def check(champion_id: str, challenger_id: str) -> dict[str, Any]:
+        return check_gate(warehouse, gate, alias, champion_id, challenger_id, force=force)
+
     moved = registry.promote(
         warehouse,
         model_id,
@@ -163,9 +133,7 @@ def promote(
         who=account(),
         why=why,
         check=check_loads,
-        gate=(lambda previous, new: check_gate(warehouse, gate, alias, previous, new, force=force))
-        if alias in gate.aliases
-        else None,
+        gate=check if alias in gate.aliases else None,
     )
     ensure_views(warehouse)
     return moved
@@ -180,7 +148,7 @@ def rollback(site: Site, alias: AliasOption = "champion", why: WhyOption = "") -
     return registry.rollback(warehouse, alias=alias, who=account(), why=why, check=check_loads)
 
 
-@command(app, PANEL, show=lambda result: show_rows(result["models"], "no model is registered"))
+@command(app, PANEL)
 def models(site: Site) -> dict[str, Any]:
     """List registered models and their aliases."""
     from ptec_udf.warehouse import registry

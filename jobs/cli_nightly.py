@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.command import RETRAIN, Verdict, command
-from jobs.output import show_pairs, show_rows
 
 if TYPE_CHECKING:
     from jobs.site import Site
@@ -21,7 +20,6 @@ app = typer.Typer()
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="An alias, or a model_id or its beginning; default: section model.")
 ]
-SourceVersionOption = Annotated[int | None, typer.Option(min=0, help="Delta version of the source; default: newest.")]
 
 
 def _model_settings(model: str | None) -> dict[str, str]:
@@ -34,14 +32,13 @@ def _model_settings(model: str | None) -> dict[str, str]:
 @command(app, PANEL)
 def score(
     site: Site,
-    source_version: SourceVersionOption = None,
+    source_version: Annotated[
+        int | None, typer.Option(min=0, help="Delta version of the source; default: newest.")
+    ] = None,
     model: ModelOption = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Score companies with errors again.")] = False,
     accept_new_source: Annotated[
-        bool,
-        typer.Option(
-            "--accept-new-source", help="Once, after a change of the source: companies that it lacks are removed."
-        ),
+        bool, typer.Option("--accept-new-source", help="Once, after a change of the source; may remove companies.")
     ] = False,
 ) -> dict[str, Any]:
     r"""Score new and changed companies of the source: the nightly job.
@@ -59,14 +56,7 @@ def score(
     return result
 
 
-def _show_errors(result: dict[str, Any]) -> None:
-    rows = [row | {"keys": ", ".join(map(repr, row["keys"]))} for row in result["errors"]]  # a key may be any text
-    show_rows(rows, "no company has an error")
-    if rows:
-        show_pairs({"score them again": "ptec score --retry-errors"})
-
-
-@command(app, PANEL, show=_show_errors)
+@command(app, PANEL)
 def errors(
     site: Site,
     keys: Annotated[int, typer.Option(min=1, help="Companies listed per error at most.")] = 10,
@@ -79,18 +69,11 @@ def errors(
     return list_errors(site.session("ptec errors"), config, keys)
 
 
-def _show_drift(result: dict[str, Any]) -> None:
-    from jobs.drift_history import show
-
-    show(result)
+def _judge_drift(result: dict[str, Any]) -> Verdict | None:
+    return Verdict("drift: it is time to retrain", RETRAIN) if result["retrain"] else None
 
 
-@command(
-    app,
-    PANEL,
-    show=_show_drift,
-    judge=lambda result: Verdict("drift: it is time to retrain", RETRAIN) if result["retrain"] else None,
-)
+@command(app, PANEL, judge=_judge_drift)
 def drift(
     site: Site,
     alias: Annotated[str, typer.Option(help="Alias of the model.")] = "champion",
@@ -102,13 +85,7 @@ def drift(
     return read_drift(site.open_warehouse("ptec drift"), alias, runs)
 
 
-def _show_estimate(result: dict[str, Any]) -> None:
-    show_pairs({name: value for name, value in result.items() if name != "seconds_by_slots"})
-    if by_slots := result.get("seconds_by_slots"):
-        show_rows([{"slots": slots, "seconds": round(seconds)} for slots, seconds in by_slots.items()])
-
-
-@command(app, PANEL, show=_show_estimate)
+@command(app, PANEL)
 def estimate(
     site: Site,
     seconds: Annotated[float | None, typer.Option(help="Seconds of scoring to measure (estimate.seconds).")] = None,
@@ -121,31 +98,19 @@ def estimate(
     return estimate_run(site.session("ptec estimate"), config)
 
 
-def _show_verify(result: dict[str, Any]) -> None:
-    variants = result["arrangements"]
-    show_rows(variants)
-    show_pairs(
-        {
-            "passed": f"{sum(one['passed'] for one in variants)} of {len(variants)}",
-            **{name: value for name, value in result.items() if name != "arrangements"},
-        }
-    )
-
-
 def _judge_verify(result: dict[str, Any]) -> Verdict | None:
     failed = [one for one in result["arrangements"] if not one["passed"]]
     if not failed:
         return None
-    names = "; ".join(f"{one['name']} ({one['dtype']})" for one in failed)
     if all(one["dtype"] == "bfloat16" for one in failed):
-        return Verdict(f"bfloat16 differs by more than the tolerance in: {names}; set engine.dtype to float32")
-    return Verdict(
-        f"scores depend on the batch by more than the tolerance in: {names}; "
-        "do not score with this model on these machines until the cause is known"
-    )
+        problem, advice = "bfloat16 differs by more than the tolerance", "set engine.dtype to float32"
+    else:
+        problem, advice = "scores depend on the batch by more than the tolerance", "do not score on these machines"
+    names = "; ".join(f"{one['name']} ({one['dtype']})" for one in failed)
+    return Verdict(f"{problem} in: {names}; {advice}")
 
 
-@command(app, PANEL, show=_show_verify, judge=_judge_verify)
+@command(app, PANEL, judge=_judge_verify)
 def verify(
     site: Site,
     rows: Annotated[int | None, typer.Option(min=1, help="Texts in the sample (verify.rows).")] = None,
@@ -172,7 +137,7 @@ def report(
     return write(site, out, run_id=run, model_id=model, alias=alias)
 
 
-@command(app, PANEL, show=lambda result: show_rows(result["tables"]))
+@command(app, PANEL)
 def housekeeping(
     site: Site,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows to remove; change nothing.")] = False,
@@ -180,6 +145,5 @@ def housekeeping(
     """Remove old rows and files, and compact small files."""
     from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
 
-    changed = site.override({"housekeeping.dry_run": dry_run})
-    config = changed.section(HousekeepingConfig, "housekeeping")
+    config = site.override({"housekeeping.dry_run": dry_run}).section(HousekeepingConfig, "housekeeping")
     return {"dry_run": config.dry_run, "tables": housekeep(site.open_warehouse("ptec housekeeping"), config)}

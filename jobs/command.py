@@ -6,7 +6,6 @@ output, everything else to standard error.
 
 from __future__ import annotations
 
-import errno
 import getpass
 import inspect
 import os
@@ -14,96 +13,85 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
-from jobs.output import print_result, show_pairs
+from jobs.output import print_result
 from ptec_udf.errors import PtecError, UserError, says_full_disk
 from ptec_udf.log import configure_log, logger
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="Site file; default: the nearest ptec.yaml in this folder or one above."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one setting by its dotted key; repeatable."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Print stack frames of an error.")]
-
-DONE, FAILED, USER_ERROR, RETRAIN = 0, 1, 2, 3
+FAILED, RETRAIN = 1, 3
 
 Result = dict[str, Any]
 WorkT = TypeVar("WorkT", bound=Callable[..., Result])
 
-_OWN = ("jobs", "training", "ptec_udf")
+_ROOT = Path(__file__).resolve().parents[1]
 _EXTRAS = "pip install 'ptec-batch-scoring[train]', or one of the extras connect, openvino, report, demo"
 
 
 class Verdict(NamedTuple):
-    """Why a result that is printed ends the process with another exit code than 0."""
+    """Why a command with a result ends with another exit code than 0."""
 
     message: str
     exit_code: int = FAILED
 
 
+def _output_options(
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print stack frames of an error.")] = False,
+) -> None: ...
+
+
+def _site_options(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Site file; default: the nearest ptec.yaml in this folder or one above."),
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one setting by its dotted key; repeatable."),
+    ] = None,
+) -> None: ...
+
+
 def command(
-    app: typer.Typer,
-    panel: str,
-    *,
-    show: Callable[[Result], None] = show_pairs,
-    judge: Callable[[Result], Verdict | None] = lambda _: None,
-    has_site: bool = True,
+    app: typer.Typer, panel: str, *, judge: Callable[[Result], Verdict | None] = lambda _: None
 ) -> Callable[[WorkT], WorkT]:
-    """Make a function a command with the options that all commands share.
+    """Make a function that returns a result a command with the shared options, in a panel of ``ptec --help``.
 
-    The function gets the ``Site`` as its first argument (unless ``has_site`` is false) and returns its result.
-
-    Args:
-        app: where the command is added.
-        panel: heading of its group in ``ptec --help``.
-        show: prints the result without ``--json``.
-        judge: returns why the exit code is not 0 although there is a result.
-        has_site: whether the command reads the site file.
+    A function whose first parameter is ``site`` gets the ``Site`` of ``--config`` and ``--set``. ``judge`` returns why
+    the exit code is not 0 although there is a result.
     """
 
     def add(work: WorkT) -> WorkT:
-        def run(
-            config: Path | None = None,
-            set_: list[str] | None = None,
-            as_json: bool = False,
-            debug: bool = False,
-            **own: Any,
-        ) -> None:
-            from jobs.site import find_site  # pydantic takes a while to load, which --help does not need
+        own = _parameters(work)
+        has_site = bool(own) and own[0].name == "site"
 
-            arguments = (lambda: (find_site(config, set_ or []),)) if has_site else tuple
-            run_command(lambda: work(*arguments(), **own), as_json=as_json, debug=debug, show=show, judge=judge)
+        def run(json: bool, debug: bool, config: Path | None = None, set: list[str] | None = None, **rest: Any) -> None:
+            def call() -> Result:
+                if not has_site:
+                    return work(**rest)
+                from jobs.site import find_site  # pydantic takes a while to load, which --help does not need
 
-        _describe(run, work, has_site=has_site)
+                return work(find_site(config, set or []), **rest)
+
+            run_command(call, as_json=json, debug=debug, judge=judge)
+
+        shared = [*(_parameters(_site_options) if has_site else []), *_parameters(_output_options)]
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own[has_site:], *shared]]
+        run.__name__, run.__doc__ = work.__name__, work.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
         app.command(rich_help_panel=panel)(run)
         return work
 
     return add
 
 
-def _describe(run: Callable[..., None], work: Callable[..., Result], *, has_site: bool) -> None:
-    """Set name, help and options of a command: those of its function, then those that all share."""
-    hints = get_type_hints(work, localns={"Site": object}, include_extras=True)
-    own = list(inspect.signature(work).parameters.values())[int(has_site) :]
-    shared: dict[str, tuple[Any, Any]] = {"as_json": (JsonOption, False), "debug": (DebugOption, False)}
-    if has_site:
-        shared = {"config": (ConfigOption, None), "set_": (SetOption, None)} | shared
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [one.replace(annotation=hints[one.name], kind=keyword) for one in own]
-    parameters += [
-        inspect.Parameter(name, keyword, default=default, annotation=kind) for name, (kind, default) in shared.items()
-    ]
-    run.__name__, run.__doc__, run.__module__ = work.__name__, work.__doc__, work.__module__
-    run.__annotations__ = {one.name: one.annotation for one in parameters}
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    signature = inspect.signature(function, eval_str=True, locals={"Site": object})
+    return list(signature.parameters.values())
 
 
 def run_command(
@@ -111,7 +99,6 @@ def run_command(
     *,
     as_json: bool = False,
     debug: bool = False,
-    show: Callable[[Result], None] = show_pairs,
     judge: Callable[[Result], Verdict | None] = lambda _: None,
 ) -> None:
     """Do a command's work and print its result.
@@ -119,13 +106,13 @@ def run_command(
     Raises:
         SystemExit: with the exit code, unless that is 0.
     """
-    # Spark hands times to Python as local ones, whose hours may come twice; in UTC they are also those of SQL.
+    # Spark returns times in the local zone, whose hours may repeat; in UTC they are also those of SQL.
     os.environ["TZ"] = "UTC"
     time.tzset()
     configure_log("text", "")  # a scheduler may run several commands in one process
     try:
         result = work()
-        print_result(result, show, as_json=as_json)
+        print_result(result, as_json=as_json)
     except KeyboardInterrupt:
         logger.info("stopped; run the same command again to continue")
         raise SystemExit(FAILED) from None
@@ -133,24 +120,32 @@ def run_command(
         if debug:
             # Frames only: a message may quote a company's text.
             logger.info("".join(traceback.format_tb(error.__traceback__)))
-        for line in error_lines(error):
+        lines, exit_code = describe_error(error)
+        for line in lines:
             logger.error(line)
-        raise SystemExit(_exit_code(error)) from None
+        raise SystemExit(exit_code) from None
     if verdict := judge(result):
         logger.error(verdict.message)
         raise SystemExit(verdict.exit_code)
 
 
-def error_lines(error: Exception) -> list[str]:
-    """Return one line for each error, with its code; never the words of an error that is not ours."""
+def describe_error(error: Exception) -> tuple[list[str], int]:
+    """Return a line for each error, with its code, and the exit code; without messages of other libraries."""
     if isinstance(error, PtecError):
-        return [f"{error.code} {one}" for one in (error.errors if isinstance(error, UserError) else [str(error)])]
-    if package := _missing_package(error):
-        return [f"{UserError.code} the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}"]
+        messages = error.errors if isinstance(error, UserError) else [str(error)]
+        return [f"{error.code} {message}" for message in messages], error.exit_code
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package not in ("", "jobs", "training", "ptec_udf"):
+        line = f"{UserError.code} the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}"
+        return [line], UserError.exit_code
     if _is_full_disk(error):
-        return [f"{PtecError.code} a disk is full or read-only; free some space and run the same command again"]
-    what = f"{_kind_of(error)} in {_location_of(error)}"
-    return [f"{PtecError.code} {what} (run with --debug for the stack frames)"]
+        return [f"{PtecError.code} a disk is full; free some space and run the same command again"], FAILED
+    what = f"unexpected {type(error).__name__}"
+    if type(error).__module__.partition(".")[0] in ("pyspark", "py4j"):
+        from ptec_udf.nightly.reason import reason_of  # loads Spark
+
+        what = f"Spark failed with {reason_of(error)},"
+    return [f"{PtecError.code} {what} in {_location_of(error)} (run with --debug for the stack frames)"], FAILED
 
 
 def account() -> str:
@@ -161,43 +156,14 @@ def account() -> str:
         return f"uid {os.getuid()}"
 
 
-def _exit_code(error: Exception) -> int:
-    if isinstance(error, PtecError):
-        return error.exit_code
-    return USER_ERROR if _missing_package(error) else FAILED
-
-
-def _missing_package(error: Exception) -> str | None:
-    """Return the name of a package that is not installed; one of ours would be a defect."""
-    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return package if package not in ("", *_OWN) else None
-
-
-def _kind_of(error: Exception) -> str:
-    """Name an unexpected error; of Spark's also its condition."""
-    if type(error).__module__.partition(".")[0] not in ("pyspark", "py4j"):
-        return f"unexpected {type(error).__name__}"
-    from ptec_udf.nightly.reason import reason_of  # loads Spark
-
-    return f"Spark failed with {reason_of(error)},"
-
-
 def _location_of(error: Exception) -> str:
-    """Return file and line of the innermost frame of our code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    root = Path(__file__).resolve().parents[1]
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(root) and frame.name != "run_command"]
-    frame = (ours or frames)[-1]
+    """Return file and line of the innermost frame of our code, below ``run_command``."""
+    frames = traceback.extract_tb(error.__traceback__)[1:] or traceback.extract_tb(error.__traceback__)
+    frame = ([one for one in frames if Path(one.filename).is_relative_to(_ROOT)] or frames)[-1]
     path = Path(frame.filename)
-    return f"{path.relative_to(root) if path.is_relative_to(root) else path.name}:{frame.lineno}"
+    return f"{path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path.name}:{frame.lineno}"
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
-    """Tell whether a full disk is the cause; not every library says so by its kind of error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            return True
-        if says_full_disk(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    """Return whether a full disk is the cause; some libraries report it only in a message."""
+    return error is not None and (says_full_disk(str(error)) or _is_full_disk(error.__cause__ or error.__context__))

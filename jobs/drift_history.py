@@ -7,7 +7,6 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from jobs.output import show_rows
 from ptec_udf.monitor.judge import RUNS, TRAINING
 from ptec_udf.nightly.runs import DONE
 from ptec_udf.warehouse import registry
@@ -43,21 +42,3 @@ def _compared(warehouse: Warehouse, run_ids: list[str]) -> dict[str, list[str]]:
     of_runs = warehouse.read("drift").where(F.col("run_id").isin(run_ids)).groupBy("run_id")
     rows = of_runs.agg(*(F.count(f"psi_{name}").alias(name) for name in (TRAINING, RUNS))).collect()
     return {row["run_id"]: [name for name in (TRAINING, RUNS) if row[name]] for row in rows}
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print a line for each run, and all violated limits of the last one."""
-    rows = [
-        {
-            "run": run["started"],
-            "compared with": "not kept" if run["compared"] is None else " and ".join(run["compared"]) or "nothing",
-            "limits violated": len(run["drifted"]),
-            "largest": "; ".join(run["drifted"][:3]),
-            "retrain": "yes" if run["retrain"] else "no",
-        }
-        for run in result["runs"]
-    ]
-    show_rows(rows, f"no run of {result['alias']} ({result['model_id'][:12]}) was measured yet")
-    for run in result["runs"][:1]:
-        if run["drifted"]:
-            show_rows([{"limits violated in the last run": one} for one in run["drifted"]])

@@ -1,21 +1,17 @@
-"""Results on standard output: as one JSON object, as pairs of name and value, or as a table."""
+"""Results on standard output: one JSON object, or pairs of name and value with a table for each list of rows."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ptec_udf.log import escape_control
 
-if TYPE_CHECKING:
-    from rich.console import Console
+_MAX_SHOWN = 20
 
 
-def print_result(result: dict[str, Any], show: Callable[[dict[str, Any]], None], *, as_json: bool) -> None:
+def print_result(result: dict[str, Any], *, as_json: bool) -> None:
     """Print a result.
 
     Raises:
@@ -23,71 +19,60 @@ def print_result(result: dict[str, Any], show: Callable[[dict[str, Any]], None],
     """
     try:
         if as_json:
-            print(escape_control(json.dumps(_as_json(result), ensure_ascii=False, default=str)))  # noqa: T201
+            from pydantic_core import to_json
+
+            found = to_json(result, fallback=str, bytes_mode="base64", inf_nan_mode="null")
+            print(escape_control(found.decode()))  # noqa: T201
         else:
             show(result)
-        print(end="", flush=True)  # noqa: T201 (there may be no standard output)
+        print(end="", flush=True)  # noqa: T201
     except OSError:
         # Python would try again when it ends, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
 
 
-def show_pairs(result: dict[str, Any]) -> None:
-    """Print a result as lines of name and value."""
+def show(result: dict[str, Any]) -> None:
+    """Print values as lines of name and value, then each list or mapping of rows as a table."""
+    tables = {name: rows for name, value in result.items() if (rows := _rows_of(value))}
+    pairs = {name: value for name, value in result.items() if name not in tables and value not in (None, {})}
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        print(f"{name:<{width}}  {_text(value)}")  # noqa: T201
+    for name, rows in tables.items():
+        if len(result) > 1:
+            print(f"\n{name}")  # noqa: T201
+        _show_rows(rows)
+
+
+def _rows_of(value: Any) -> list[dict[str, Any]]:
+    """Return a value as rows of a table: a list of mappings, or a mapping of mappings."""
+    if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
+        return [{"": name} | row for name, row in value.items()]
+    return value if isinstance(value, list) and all(isinstance(row, dict) for row in value) else []
+
+
+def _show_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in result.items():
-        if value not in (None, {}, []):
-            table.add_row(name, Text(_shown(value)))
-    console = _console()
-    with console.capture() as captured:
-        console.print(table)
-    # A table pads each line to its longest: with a long value, that is pages of blanks in a log.
-    for line in captured.get().splitlines():
-        print(line.rstrip())  # noqa: T201
-
-
-def show_rows(rows: list[dict[str, Any]], empty: str = "no rows") -> None:
-    """Print rows as a table."""
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        _console().print(empty, markup=False)
-        return
+    names = list(dict.fromkeys(name for row in rows for name in row))
     table = Table()
-    for name in rows[0]:
+    for name in names:
         table.add_column(Text(escape_control(name)), overflow="fold")
     for row in rows:
-        table.add_row(*[Text(_shown(value)) for value in row.values()])
-    _console().print(table)
+        table.add_row(*[Text(_text(row.get(name, ""))) for name in names])
+    # In a pipe no line is folded.
+    Console(highlight=False, width=None if sys.stdout.isatty() else 2_000).print(table)
 
 
-def _as_json(value: Any) -> Any:
-    """Make names text, and NaN and infinity null: JSON has neither, and SQL may return both."""
-    if isinstance(value, dict):
-        return {str(name): _as_json(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return list(map(_as_json, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _shown(value: Any) -> str:
-    """Write a value in words."""
+def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{_shown(name)} {_shown(part)}" for name, part in value.items())
+        return ", ".join(f"{_text(name)} {_text(part)}" for name, part in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    return escape_control(str(value))
-
-
-def _console() -> Console:
-    """Make a console for standard output; in a pipe no line is folded."""
-    from rich.console import Console
-
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=2_000)
+        more = [f"{len(value) - _MAX_SHOWN} more (see --json)"] * (len(value) > _MAX_SHOWN)
+        return ", ".join([*map(_text, value[:_MAX_SHOWN]), *more]) or "none"
+    return "" if value is None else escape_control(str(value))

@@ -9,9 +9,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from jobs.site import INHERITED, SECTIONS, section_class
+from jobs.site import SECTIONS, section_class
 from ptec_udf.config import ScoreConfig
 
 _WIDTH = 120
@@ -33,9 +33,14 @@ _EXAMPLES: dict[str, Any] = {
     "benchmark.methods": {"head": {"method": "head"}, "tfidf": {"method": "tfidf"}},
     "recalibrate.out": "recalibrated",
 }
-"""Values shown for settings that have no default, or whose default says little."""
+"""Values of settings without a default, or whose default says little."""
 
-_DESCRIPTIONS = {"search.recipe": "settings that all trials share, as in the section train"}
+_INHERITED = {
+    "source": "the section source above, unless set here",
+    "model": "the section model above, unless set here",
+    "extract": "extract.out, unless set here",
+}
+"""Settings of a command's section that come from elsewhere."""
 
 _SMALL = (
     *("warehouse.folder", "warehouse.database", "source.table", "source.key", "source.columns", "model.alias"),
@@ -43,81 +48,53 @@ _SMALL = (
     *("extract.labels.column", "extract.split.column", "extract.out", "train.backbone", "train.out"),
     "housekeeping.keep_days",
 )
-"""Settings of the file that ``ptec init`` writes: those that most sites change."""
+"""Settings that most sites change."""
 
 _HEADER = """\
 # Settings of a PTEC site. ptec reads the nearest ptec.yaml from the working directory upwards, or --config FILE.
 # Relative paths are relative to this file. --set section.key=value overrides a setting for one command.
 """
-_SMALL_HEADER = _HEADER + "# All settings with their defaults: ptec init --full --out reference.yaml\n"
-_FULL_HEADER = _HEADER + "# This file shows every setting with its default, or an example where there is none.\n"
+_SMALL_HEADER = "# All settings with their defaults: ptec init --full --out reference.yaml\n"
+_FULL_HEADER = "# This file shows every setting with its default, or an example where there is none.\n"
 
 
-def small_file() -> str:
-    """Return a site file with the settings that most sites change."""
-    return _SMALL_HEADER + "\n".join(_lines(only=_SMALL)) + "\n"
-
-
-def full_file() -> str:
-    """Return a site file with all settings; those that a section takes over from another one are left out."""
-    return _FULL_HEADER + "\n".join(_lines(only=None)) + "\n"
-
-
-def _lines(only: Sequence[str] | None) -> Iterator[str]:
-    for name, field in ScoreConfig.model_fields.items():
-        if _is_wanted(name, only):
-            yield ""
-            yield from _setting(name, field, "", only)
+def site_file(*, full: bool) -> str:
+    """Return a site file with all settings, or with those that most sites change."""
+    only = None if full else _SMALL
+    blocks = [list(_setting(name, field, "", only)) for name, field in ScoreConfig.model_fields.items()]
     for name in SECTIONS:
-        if _is_wanted(name, only):
-            kind = section_class(name)
-            yield ""
-            yield from _comment(f"{name}:", _summary(kind))
-            yield from _section(kind, name, "  ", only, hidden=(*INHERITED, "extract"))
+        lines = list(_settings(section_class(name), name, "  ", only))
+        blocks.append([*_comment(f"{name}:", _summary(section_class(name))), *lines] if lines else [])
+    header = _HEADER + (_FULL_HEADER if full else _SMALL_HEADER)
+    return header + "".join("\n" + "\n".join(lines) + "\n" for lines in blocks if lines)
 
 
-def _is_wanted(dotted: str, only: Sequence[str] | None) -> bool:
-    """Whether a setting, or something in it, is one of those to show."""
-    return only is None or any(f"{one}.".startswith(f"{dotted}.") or f"{dotted}.".startswith(f"{one}.") for one in only)
-
-
-def _section(
-    kind: type[BaseModel], dotted: str, indent: str, only: Sequence[str] | None = None, hidden: Sequence[str] = ()
-) -> Iterator[str]:
+def _settings(kind: type[BaseModel], dotted: str, indent: str, only: Sequence[str] | None) -> Iterator[str]:
     for name, field in kind.model_fields.items():
-        key = f"{dotted}.{name}"
-        if name in hidden:
-            if only is None and name != "warehouse":
-                yield from _comment(f"{indent}# {name}:", _taken_over(name))
-        elif _is_wanted(key, only):
-            yield from _setting(key, field, indent, only)
-
-
-def _taken_over(name: str) -> str:
-    return "extract.out, unless set here" if name == "extract" else f"the section {name} above, unless set here"
+        if dotted not in SECTIONS or name not in (*_INHERITED, "warehouse"):
+            yield from _setting(f"{dotted}.{name}", field, indent, only)
+        elif name in _INHERITED and only is None:
+            yield from _comment(f"{indent}# {name}:", _INHERITED[name])
 
 
 def _setting(dotted: str, field: FieldInfo, indent: str, only: Sequence[str] | None) -> Iterator[str]:
     """Write one setting; a section as its settings, an optional section as null and its settings in comments."""
+    if only is not None and not any(
+        f"{one}.".startswith(f"{dotted}.") or f"{dotted}.".startswith(f"{one}.") for one in only
+    ):
+        return
     name, default = dotted.rpartition(".")[2], field.get_default(call_default_factory=True)
-    section = _section_of(field)
+    types = (field.annotation, *get_args(field.annotation))
+    section = next((one for one in types if isinstance(one, type) and issubclass(one, BaseModel)), None)
     if section is not None and default is not None and dotted not in _EXAMPLES:
         yield from _comment(f"{indent}{name}:", field.description or _summary(section))
-        yield from _section(section, dotted, indent + "  ", only)
+        yield from _settings(section, dotted, indent + "  ", only)
         return
     value = _EXAMPLES.get(dotted, None if default is PydanticUndefined else default)
-    yield from _comment(f"{indent}{name}: {_flow(value)}", field.description or _DESCRIPTIONS.get(dotted, ""))
+    yield from _comment(f"{indent}{name}: {_flow(value)}", field.description or "")
     if section is not None and default is None:
         yield f"{indent}# {name}:"
-        yield from _section(section, dotted, f"{indent}#   ")
-
-
-def _section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the class of a field that is a section, or may be one."""
-    for part in (field.annotation, *get_args(field.annotation)):
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            return part
-    return None
+        yield from _settings(section, dotted, f"{indent}#   ", only)
 
 
 def _summary(kind: type[BaseModel]) -> str:
@@ -127,31 +104,17 @@ def _summary(kind: type[BaseModel]) -> str:
 
 
 def _comment(text: str, description: str) -> Iterator[str]:
-    """Write a setting with its description to the right of it, on as many lines as that takes."""
-    if not description:
-        yield text
-        return
+    """Write a setting with its description to the right of it, or above a long setting."""
     column = max(_COLUMN, len(text) + 2)
-    if column > _WIDTH // 2:
+    if column > _WIDTH // 2 and description:
         yield from (f"{' ' * (len(text) - len(text.lstrip()))}# {line}" for line in textwrap.wrap(description, 90))
-        yield text
-        return
-    first, *more = textwrap.wrap(description, _WIDTH - column - 2)
-    yield f"{text:<{column}}# {first}"
+        description = ""
+    first, *more = textwrap.wrap(description, _WIDTH - column - 2) or [""]
+    yield f"{text:<{column}}# {first}" if first else text
     yield from (f"{'':<{column}}# {line}" for line in more)
 
 
 def _flow(value: Any) -> str:
     """Write a value as YAML on one line."""
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    plain = _plain(value)
+    plain = value.get_secret_value() if isinstance(value, SecretStr) else to_jsonable_python(value, exclude_none=True)
     return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10_000).removesuffix("...\n").strip()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return _plain(value.model_dump(exclude_none=True))
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import (
-    AnalysisException,
-    IllegalArgumentException,
-    PySparkException,
-    UnsupportedOperationException,
-)
+from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException, UnsupportedOperationException
 
 from jobs.site import Site
 from ptec_udf.config import EngineConfig
@@ -21,8 +14,7 @@ from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import ensure_views
 
-_QUOTES_A_ROW = ("DELTA_REPLACE_WHERE_MISMATCH",)
-_NOT_UTF8 = ("UnicodeDecodeError", "ArrowException", "ArrowInvalid")
+_QUOTES_A_ROW = "DELTA_REPLACE_WHERE_MISMATCH"
 
 
 def run(site: Site, query: str, limit: int) -> dict[str, Any]:
@@ -40,7 +32,11 @@ def run(site: Site, query: str, limit: int) -> dict[str, Any]:
         register_ptec_score(warehouse.spark, warehouse.database, engine=engine)
     try:
         answer = warehouse.spark.sql(query)
-        rows = answer.toDF(*_distinct(answer.columns)).limit(limit + 1).collect()
+        # A mapping would keep one of two columns of the same name.
+        columns = [
+            name if answer.columns.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(answer.columns, 1)
+        ]
+        rows = answer.toDF(*columns).limit(limit + 1).collect()
     except (PySparkException, Py4JJavaError) as error:
         if _is_refusal(error):
             # Not getMessage(), which fails on some of Delta's refusals.
@@ -58,43 +54,30 @@ def _prepare(warehouse: Warehouse) -> None:
         warehouse.ensure()
         ensure_views(warehouse)
     except ConfigError as error:
-        for one in error.errors:
-            logger.warning(one)
+        logger.warning("; ".join(error.errors))
     except PySparkException as error:  # of a user who may only read, for one
-        reason = error.getCondition() or type(error).__name__
-        logger.warning(f"tables or views could not be updated ({reason})")
+        logger.warning(f"tables or views could not be updated ({error.getCondition() or type(error).__name__})")
     warehouse.spark.catalog.setCurrentDatabase(warehouse.database)
-
-
-def _distinct(columns: Sequence[str]) -> list[str]:
-    """Number columns of the same name: a mapping would keep one of them."""
-    seen: Counter[str] = Counter()
-    names = []
-    for column in columns:
-        seen[column] += 1
-        names.append(column if seen[column] == 1 else f"{column} ({seen[column]})")
-    return names
 
 
 def _is_refusal(error: Exception) -> bool:
     """Whether Spark or Delta refused the statement as it is written, before a row was read that it could quote."""
     if isinstance(error, AnalysisException | UnsupportedOperationException):
-        return error.getCondition() not in _QUOTES_A_ROW
+        return error.getCondition() != _QUOTES_A_ROW
     # Raised by the driver, for instance for a version without files; errors of tasks have a condition of Spark's.
     return isinstance(error, IllegalArgumentException) and (error.getCondition() or "DELTA_").startswith("DELTA_")
 
 
 def _reason(error: PySparkException | Py4JJavaError, query: str) -> str:
     """Return why and where a statement failed, without quoting a row."""
-    from ptec_udf.nightly.reason import reason_of  # loads torch
+    from ptec_udf.nightly.reason import reason_of
 
-    reason = reason_of(error)
-    if isinstance(error, PySparkException):
-        message = (error.getMessageParameters() or {}).get("errorMessage", "")
-        if message and message in query:  # of assert_true and raise_error
-            reason = message
-        fragments = [context.fragment() for context in error.getQueryContext()]
-        reason += "".join(f", at {fragment}" for fragment in fragments if fragment in query)
-    if any(word in str(error) for word in _NOT_UTF8):
-        reason += "; write make_valid_utf8(text) for texts that may not be valid UTF-8"
-    return reason
+    if any(word in str(error) for word in ("UnicodeDecodeError", "ArrowException", "ArrowInvalid")):
+        return f"{reason_of(error)}; write make_valid_utf8(text) for texts that may not be valid UTF-8"
+    if not isinstance(error, PySparkException):
+        return reason_of(error)
+    message = (error.getMessageParameters() or {}).get("errorMessage", "")
+    fragments = [context.fragment() for context in error.getQueryContext()]
+    places = [f"at {fragment}" for fragment in fragments if fragment in query]
+    # The message of assert_true and raise_error, if the statement contains it.
+    return ", ".join([message if message and message in query else reason_of(error), *places])

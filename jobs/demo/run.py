@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from pyspark.sql import functions as F
 from jobs.cli_data import extract
 from jobs.cli_model import promote, register, train
 from jobs.cli_nightly import score
-from jobs.output import show_pairs, show_rows
 from jobs.site import FILE_NAME, Site
 from ptec_udf.errors import ConfigError
 from ptec_udf.log import logger
@@ -58,9 +55,8 @@ def run(folder: Path) -> dict[str, Any]:
     (folder / FILE_NAME).write_text(yaml.safe_dump(SITE, sort_keys=False), encoding="utf-8")
     site = Site(folder / FILE_NAME)
     spark = site.session("ptec demo")
-
-    logger.info("\n1. a table of companies")
-    _frame(spark, "companies.jsonl").write.format("delta").saveAsTable(TABLE)
+    logger.info("\n1. a table of fictional companies")
+    _companies(spark, "companies.jsonl").write.format("delta").saveAsTable(TABLE)
     logger.info("\n2. extract")
     extracted = extract(site)
     logger.info("\n3. train")
@@ -69,34 +65,23 @@ def run(folder: Path) -> dict[str, Any]:
     model_id = register(site, folder / "artifact", "demo")["model_id"]
     promote(site, model_id, why="the demo's first model")
     logger.info("\n5. the first run")
-    first = score(site)
+    runs = [score(site)]
     logger.info("\n6. companies change, join and leave; the second run")
     _change(spark)
-    second = score(site)
+    runs.append(score(site))
     logger.info("\n7. the same run again")
-    third = score(site)
+    runs.append(score(site))
+    shown = ("run_id", "outcome", "source_version", "counts", "skipped", "reused", "tokens", "padding")
     return {
         "folder": str(folder),
         "labels": extracted["labels"],
         "model_id": model_id,
         "training_seconds": model["seconds"],
         "dev": {name: model["metrics"]["dev"][name] for name in ("macro_f1", "map")},
-        "runs": [_shown(result) for result in (first, second, third)],
         **_queries(spark),
+        "runs": [{name: result[name] for name in shown} for result in runs],
+        "next": f"cd {folder} && ptec sql \"SELECT * FROM label_scores WHERE key = 'C0001'\"",
     }
-
-
-def show(result: dict[str, Any]) -> None:
-    """Print what the demo did and what an analyst would see."""
-    show_pairs({name: value for name, value in result.items() if name not in ("runs", "screen", "why_changed")})
-    logger.info("\nthe runs")
-    show_rows(result["runs"])
-    logger.info(f"\ncompanies with the highest probability in screen({_literal(result['label'])}, NULL)")
-    show_rows(result["screen"])
-    logger.info("\nwhy_changed, without new companies")
-    show_rows(result["why_changed"])
-    logger.info(f"\neverything is in {result['folder']}; a query of your own:")
-    logger.info(f"cd {result['folder']} && {_command()} sql \"SELECT * FROM label_scores WHERE key = 'C0001'\"")
 
 
 def _clear(folder: Path) -> None:
@@ -109,28 +94,20 @@ def _clear(folder: Path) -> None:
     (folder / MARK).touch()
 
 
-def _frame(spark: SparkSession, name: str) -> DataFrame:
+def _companies(spark: SparkSession, file: str) -> DataFrame:
     """Read shipped companies."""
-    lines = (files("jobs.demo") / name).read_text(encoding="utf-8").splitlines()
-    columns = [column.split()[0] for column in SCHEMA.split(", ")]
-    rows: Sequence[Any] = [tuple(json.loads(line).get(column) for column in columns) for line in lines]
-    return spark.createDataFrame(rows, SCHEMA)
+    lines = (files("jobs.demo") / file).read_text(encoding="utf-8").splitlines()
+    return spark.createDataFrame([json.loads(line) for line in lines], SCHEMA)
 
 
 def _change(spark: SparkSession) -> None:
     """Change some companies, add some, remove some."""
     companies = DeltaTable.forName(spark, TABLE)
-    changes = _frame(spark, "changes.jsonl")
+    changes = _companies(spark, "changes.jsonl")
     merge = companies.alias("old").merge(changes.alias("new"), "old.company_id = new.company_id")
     merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
     removed = json.loads((files("jobs.demo") / "removed.json").read_text(encoding="utf-8"))
     companies.delete(F.col("company_id").isin(removed))
-
-
-def _shown(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a run's row that the demo prints."""
-    names = ("run_id", "outcome", "source_version", "counts", "skipped", "reused", "tokens", "padding")
-    return {name: result[name] for name in names}
 
 
 def _queries(spark: SparkSession) -> dict[str, Any]:
@@ -153,15 +130,3 @@ def _queries(spark: SparkSession) -> dict[str, Any]:
         "screen": [row.asDict() for row in screen.collect()],
         "why_changed": [row.asDict() for row in changed.collect()],
     }
-
-
-def _command() -> str:
-    """Return the command ``ptec`` as a shell finds it."""
-    started = Path(sys.argv[0])
-    return str(started) if started.name == "ptec" and shutil.which("ptec") is None else "ptec"
-
-
-def _literal(text: str) -> str:
-    """Write a text as an SQL literal."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -29,7 +29,7 @@ def errors_of(words: list[str]) -> str:
         return ""
     except Exception as error:
         return str(error.format_message())  # type: ignore[attr-defined]
-    sets = [text.partition("=")[0].strip() for text in context.params.get("set_") or ()]
+    sets = [text.partition("=")[0].strip() for text in context.params.get("set") or ()]
     return ", ".join(f"no setting {key!r}" for key in sets if key not in settings())
 
 

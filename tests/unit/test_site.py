@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.site import SECTIONS, Site, find_site, section_class
-from jobs.site_template import full_file, small_file
+from jobs.site_template import site_file
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import ConfigError
 from tests.site import write_site
@@ -101,34 +101,34 @@ class TestPaths:
 class TestGenerated:
     def test_reference_is_the_generated_file(self) -> None:
         shown = (Path(__file__).parents[2] / "conf" / "ptec.yaml").read_text(encoding="utf-8")
-        assert shown == full_file(), "run: make reference"
+        assert shown == site_file(full=True), "run: make reference"
 
     def test_reference_is_valid_and_complete(self, tmp_path: Path) -> None:
         file = tmp_path / "ptec.yaml"
-        file.write_text(full_file(), encoding="utf-8")
+        file.write_text(site_file(full=True), encoding="utf-8")
         for name in SECTIONS:
             Site(file).section(section_class(name), name)
-        written = yaml.safe_load(full_file())
+        written = yaml.safe_load(site_file(full=True))
         assert set(written) == {*ScoreConfig.model_fields, *SECTIONS}
         assert set(written["train"]) == set(TrainConfig.model_fields) - {"extract"}
 
     def test_reference_shows_defaults(self, tmp_path: Path) -> None:
-        values = yaml.safe_load(full_file())
+        values = yaml.safe_load(site_file(full=True))
         assert ScoreConfig.model_validate({"source": values["source"]}) == ScoreConfig.model_validate(
             {name: values[name] for name in ScoreConfig.model_fields}
         )
 
     def test_small_file_is_enough_for_score_and_train(self, tmp_path: Path) -> None:
         file = tmp_path / "ptec.yaml"
-        file.write_text(small_file(), encoding="utf-8")
+        file.write_text(site_file(full=False), encoding="utf-8")
         assert Site(file).score.source.key == "company_id"
         assert Site(file).section(TrainConfig, "train").extract == str(tmp_path / "extract")
-        assert len(small_file().splitlines()) < 60
+        assert len(site_file(full=False).splitlines()) < 60
 
     def test_init_writes_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         assert CliRunner().invoke(app, ["init"]).exit_code == 0
-        assert (tmp_path / "ptec.yaml").read_text(encoding="utf-8") == small_file()
+        assert (tmp_path / "ptec.yaml").read_text(encoding="utf-8") == site_file(full=False)
         again = CliRunner().invoke(app, ["init", "--full"])
         assert again.exit_code == 2
         assert "exists and is kept" in again.output

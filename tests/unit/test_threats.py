@@ -14,7 +14,6 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.command import run_command
-from jobs.output import show_rows
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
@@ -125,7 +124,7 @@ class TestTerminal:
             logger.warning(f"{row}: {row['label']}")
             return {"rows": [row]}
 
-        run_command(work, as_json=as_json, show=lambda result: show_rows(result["rows"]))
+        run_command(work, as_json=as_json)
         printed = capsys.readouterr()
         assert not [letter for letter in printed.out + printed.err if letter != "\n" and not letter.isprintable()]
         assert "[red]x" in printed.out

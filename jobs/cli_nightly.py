@@ -99,7 +99,7 @@ def estimate(
 
 
 def _judge_verify(result: dict[str, Any]) -> Verdict | None:
-    failed = [one for one in result["arrangements"] if not one["passed"]]
+    failed = [one for one in result["variants"] if not one["passed"]]
     if not failed:
         return None
     if all(one["dtype"] == "bfloat16" for one in failed):

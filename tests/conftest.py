@@ -40,7 +40,6 @@ PENDING = (
     "tests/spark/test_commands.py",
     "tests/spark/test_corrections.py",
     "tests/spark/test_drift.py",
-    "tests/spark/test_estimate.py",
     "tests/spark/test_extract.py",
     "tests/spark/test_extract_out.py",
     "tests/spark/test_gate.py",
@@ -49,7 +48,6 @@ PENDING = (
     "tests/spark/test_recalibrate.py",
     "tests/spark/test_registry.py",
     "tests/spark/test_report.py",
-    "tests/spark/test_verify.py",
     "tests/spark/test_views.py",
 )
 

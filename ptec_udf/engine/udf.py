@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import pandas as pd
-from pyspark import Accumulator
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -20,7 +18,7 @@ from ptec_udf.engine.scorer import Scorer
 from ptec_udf.engine.tfidf_scorer import TfidfScorer
 from ptec_udf.engine.worker import EngineSettings, scorer_for, trim_heap
 from ptec_udf.model.artifact import Artifact
-from ptec_udf.warehouse.remote import broadcast_or_inline, count_cores, make_counter
+from ptec_udf.warehouse.remote import broadcast_or_inline, count_cores
 
 SCORED = T.StructType(
     [
@@ -39,42 +37,7 @@ BYTES_PER_TOKEN = 4
 _SHARED_GPU_BATCH_TOKENS = 2048  # as in torch_engine.py, which imports torch
 
 
-def cost_of(text: str | None, max_tokens: int | None) -> int:
-    """Return the work that a text takes, in bytes of the part that the model reads."""
-    n_bytes = len(text.encode()) if text else 0
-    return min(n_bytes, n_bytes if max_tokens is None else max_tokens * BYTES_PER_TOKEN) + BYTES_PER_TOKEN
-
-
-@dataclass(frozen=True)
-class Counters:
-    """Progress of tasks; a task counts when it ends, and twice if it is run twice.
-
-    Attributes:
-        texts: number of scored texts.
-        cost: their work, see ``cost_of``.
-        tokens: that were read of them.
-        max_tokens: of a text, in the model; None: all.
-    """
-
-    texts: Accumulator[int]
-    cost: Accumulator[int]
-    tokens: Accumulator[int]
-    max_tokens: int | None
-
-    @classmethod
-    def of(cls, spark: SparkSession, max_tokens: int | None) -> Counters:
-        """Make counters of a session, at 0."""
-        texts, cost, tokens = (make_counter(spark) for _ in range(3))
-        return cls(texts, cost, tokens, max_tokens)
-
-    def add(self, texts: Sequence[str | None], results: Sequence[ScoredText]) -> None:
-        """Count scored texts; called in tasks."""
-        self.texts.add(len(texts))
-        self.cost.add(sum(cost_of(text, self.max_tokens) for text in texts))
-        self.tokens.add(sum(result.n_tokens for result in results))
-
-
-def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, counters: Counters | None = None) -> Any:
+def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -> Any:
     """Make the UDF ``text -> struct`` (see ``SCORED``).
 
     Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs. Arrow batches are read
@@ -84,7 +47,6 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
         spark: the session.
         artifact: the model.
         engine: dtype, device and batching.
-        counters: updated as texts are scored.
     """
     broadcast = broadcast_or_inline(spark, artifact.scoring_files)
     model_id = artifact.model_id
@@ -93,9 +55,7 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig, c
     @F.pandas_udf(SCORED)  # type: ignore[call-overload]
     def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         read_ahead = windows(batches, settings.window_rows, settings.window_bytes)
-        for texts, results in score_windows(read_ahead, lambda: scorer_for(model_id, broadcast.value, settings)):
-            if counters is not None:
-                counters.add(texts, results)
+        for _, results in score_windows(read_ahead, lambda: scorer_for(model_id, broadcast.value, settings)):
             yield to_frame(results)
         trim_heap()
 

@@ -1,125 +1,126 @@
-"""How long the next night will take: counted, and measured on some of its texts.
-
-What is to be scored is found as a run finds it.
-"""
+"""Estimate how long the next run takes: tokens to score, divided by the rate of a short calibration pass."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Row, SparkSession
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.engine.udf import engine_settings, task_slots
-from ptec_udf.errors import PtecError
+from ptec_udf.engine.udf import scoring_udf, task_slots
 from ptec_udf.log import logger
-from ptec_udf.nightly import diff
+from ptec_udf.nightly.diff import TO_WRITE, changes_of, count_change_types, rows_to_write
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, superseded
 from ptec_udf.nightly.reason import failures_of
 from ptec_udf.nightly.stage import read_texts, texts_to_score
-from ptec_udf.preflight.memory import workers_memory
-from ptec_udf.preflight.timing import Pass, Rate, timed_passes
-from ptec_udf.warehouse.remote import is_remote
 from ptec_udf.warehouse.tables import Warehouse
 
-# Measured on two cores: what a night takes beside reading, comparing and scoring, and for each company that it writes.
-_WRITING_SECONDS = 12.0
-_WRITING_SECONDS_OF_A_ROW = 2e-4
-_MARGIN_OF_THE_REST = 0.5
-_MARGIN_OF_PASSES = 0.1  # a whole night's rate was so far from theirs
-_SLOTS = (1, 2, 4, 8, 16, 32, 64)
+_TEXTS_PER_SLOT = 8  # of the first pass; with fewer, slots wait for each other
+_MAX_SAMPLE = 20_000  # texts that pass through the driver
+_WRITING_SECONDS = 12.0  # MERGE, changes and drift of a small run on two cores
+_WRITING_SECONDS_PER_ROW = 2e-4
+_MEMORY_TASK_SECONDS = 0.3  # long enough that every slot takes a task
 
 
 def estimate(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
-    """Say how long the next night will take, what it will score and what memory that needs.
+    """Estimate the next run on this session; writes to no table.
 
     Returns:
-        ``texts`` and ``tokens`` to score, ``companies`` to write, ``seconds`` with ``least`` and ``most`` (95 %),
-        ``scoring_seconds``, rates, ``seconds_by_slots`` and ``memory_mb``; ``reason`` where there is nothing to do.
+        ``companies`` to write, ``texts`` and ``tokens`` to score, ``tokens_per_second`` of all ``slots`` together,
+        ``scoring_seconds``, ``seconds`` in all, and ``memory_mb`` of a worker; ``reason`` if there is nothing to do.
 
     Raises:
         UserError: for a model, source, artifact or backbone that cannot be used.
         PtecError: when Spark fails.
     """
-    if is_remote(spark):
-        raise PtecError(
-            "ptec estimate counts where tasks run, which Spark Connect tells nobody; ask on another session"
-        )
+    started = time.monotonic()
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
-    started = time.monotonic()
     run = pin_run(warehouse, config)
     if reason := nothing_to_do(run) or superseded(run):
         logger.info(reason)
-        return {"texts": 0, "companies": 0, "seconds": time.monotonic() - started, "reason": reason}
+        return {"companies": 0, "texts": 0, "seconds": time.monotonic() - started, "reason": reason}
     check(run)
-    if config.shadows:
-        logger.info(f"shadows are not in it: {', '.join(config.shadows)}")
     with failures_of("estimate"):
-        return _estimated(run, started)
+        return _estimate(run, started)
 
 
-def _estimated(run: ScoringRun, started: float) -> dict[str, Any]:
-    """Count what the night has to do, measure how fast it scores, and put both together."""
-    changes = diff.changes_of(run)
-    counts = diff.count_change_types(changes)
-    companies = sum(counts.get(change_type, 0) for change_type in diff.TO_WRITE)
-    texts = read_texts(run, texts_to_score(run, diff.rows_to_write(run, changes)), ("cost",))
-    texts = texts.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        work = texts.agg(F.count("*").alias("texts"), F.sum("cost").alias("cost"))
-        whole = work.collect()[0]
-        reading = time.monotonic() - started
-        logger.info(f"{companies} companies to write, {whole['texts']} texts to score")
-        passes = _passes(run, texts, whole)
-    finally:
-        texts.unpersist()
-    memory = workers_memory(run.warehouse.spark) if passes else None
-    rest = reading + (_WRITING_SECONDS + _WRITING_SECONDS_OF_A_ROW * companies if companies else 0.0)
-    facts = {"companies": companies, "texts": whole["texts"]}
-    own = {"each_worker": memory.each, "shared_by_a_host": memory.shared} if memory else None
-    return facts | _put_together(run, passes, whole["cost"] or 0, rest) | {"memory_mb": own}
-
-
-def _passes(run: ScoringRun, texts: DataFrame, whole: Row) -> list[Pass]:
-    """Measure, and say each rate."""
-    passes: list[Pass] = []
-    if not whole["texts"]:
-        return passes
-    for one in timed_passes(
-        run.warehouse.spark,
-        texts,
-        n_texts=whole["texts"],
-        artifact=run.artifact,
-        engine=run.config.engine,
-        seconds=run.config.estimate.seconds,
-    ):
-        logger.info(f"{one.texts} texts in {one.seconds:.1f} s: {one.texts / one.seconds:.1f} texts/s")
-        passes.append(one)
-    return passes
-
-
-def _put_together(run: ScoringRun, passes: list[Pass], whole_cost: int, rest: float) -> dict[str, Any]:
-    """Say how long the night takes; ``rest`` is what takes as long on any number of slots."""
+def _estimate(run: ScoringRun, started: float) -> dict[str, Any]:
+    changes = changes_of(run)
+    counts = count_change_types(changes)
+    n_companies = sum(counts.get(change_type, 0) for change_type in TO_WRITE)
+    texts = texts_to_score(run, rows_to_write(run, changes))
+    work = texts.agg(F.count("*").alias("texts"), F.coalesce(F.sum("cost"), F.lit(0)).alias("tokens")).collect()[0]
+    reading = time.monotonic() - started
+    logger.info(f"{n_companies} companies to write, {work['texts']} texts to score")
+    facts = {"companies": n_companies, "texts": work["texts"], "tokens": work["tokens"]}
+    rest = reading + (_WRITING_SECONDS + _WRITING_SECONDS_PER_ROW * n_companies if n_companies else 0.0)
+    if not work["texts"]:
+        return facts | {"seconds": rest}
+    rate = measure_rate(run, texts, work["texts"])
+    scoring = work["tokens"] / rate
+    logger.info(f"{rate:.0f} tokens/s; shadows are not included" if run.config.shadows else f"{rate:.0f} tokens/s")
     spark = run.warehouse.spark
-    slots = task_slots(spark)
-    if not passes:
-        return {"seconds": rest, "slots": slots}
-    rate = Rate.of(passes)
-    scoring = rate.seconds_per_cost * whole_cost
-    margin = scoring * min(rate.margin + _MARGIN_OF_PASSES, 1.0) + rest * _MARGIN_OF_THE_REST
-    tokens = rate.tokens_per_cost * whole_cost
-    return {
-        "seconds": scoring + rest,
-        "least": max(0.0, scoring + rest - margin),
-        "most": scoring + rest + margin,
-        "scoring_seconds": scoring,
-        "tokens": round(tokens),
-        "tokens_per_second": tokens / scoring,
-        "dtype": engine_settings(spark, run.config.engine).dtype if run.artifact.manifest.backbone else None,
-        "slots": slots,
-        "seconds_by_slots": {str(n): scoring * slots / n + rest for n in sorted({*_SLOTS, slots})},
-    }
+    measured = {"tokens_per_second": rate, "slots": task_slots(spark), "dtype": run.dtype}
+    times = {"scoring_seconds": scoring, "seconds": scoring + rest}
+    return facts | measured | times | {"memory_mb": measure_memory(spark)}
+
+
+def measure_rate(run: ScoringRun, texts: DataFrame, n_texts: int) -> float:
+    """Score some texts on the cluster and return the expected tokens scored per second.
+
+    The sample grows until a pass takes a third of ``estimate.seconds``, or has all texts.
+    """
+    n_sample = _TEXTS_PER_SLOT * task_slots(run.warehouse.spark)
+    _timed_pass(run, texts, n_sample / n_texts)  # loads the model
+    while True:
+        tokens, seconds = _timed_pass(run, texts, n_sample / n_texts)
+        is_long = seconds >= run.config.estimate.seconds / 3
+        if tokens and (is_long or n_sample >= min(n_texts, _MAX_SAMPLE)):
+            return tokens / seconds
+        n_sample *= 4
+
+
+def _timed_pass(run: ScoringRun, texts: DataFrame, share: float) -> tuple[int, float]:
+    """Score the share of the texts whose hash is lowest; return their tokens and the seconds of scoring."""
+    position = F.pmod(F.xxhash64("text_hash"), F.lit(2**20)) / float(2**20)
+    rows = read_texts(run, texts.where(position < share), ["cost"]).select("text", "cost").collect()
+    if not rows:
+        return 0, 0.0
+    spark = run.warehouse.spark
+    sample = spark.createDataFrame(rows, "text string, cost long").repartition(2 * task_slots(spark))
+    score = scoring_udf(spark, run.artifact, run.config.engine)
+    scored = sample.sortWithinPartitions(F.desc("cost")).select(score("text"))
+    started = time.monotonic()
+    scored.write.format("noop").mode("overwrite").save()
+    return sum(row["cost"] for row in rows), time.monotonic() - started
+
+
+def measure_memory(spark: SparkSession) -> dict[str, float]:
+    """Return the largest memory of the workers that have just scored, in MB.
+
+    ``each_worker`` is private to a worker. ``shared_by_a_host`` is mapped: weights and imported modules.
+    """
+    n_tasks = 2 * task_slots(spark)
+    rows = spark.range(0, n_tasks, 1, n_tasks).mapInPandas(_memory, "own double, shared double")
+    largest = F.max("own").alias("each_worker"), F.max("shared").alias("shared_by_a_host")
+    return rows.agg(*largest).collect()[0].asDict()
+
+
+def _memory(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    for _ in batches:
+        time.sleep(_MEMORY_TASK_SECONDS)
+        now, peak = _sizes("smaps_rollup"), _sizes("status")
+        own = now["Private_Dirty"] + peak["VmHWM"] - peak["VmRSS"]  # a forward pass has returned its memory
+        yield pd.DataFrame({"own": [own], "shared": [now["Rss"] - now["Private_Dirty"]]})
+
+
+def _sizes(name: str) -> dict[str, float]:
+    """Read lines such as ``Rss:  1024 kB`` of this process, in MB."""
+    lines = (line.split() for line in Path("/proc/self", name).read_text(encoding="utf-8").splitlines())
+    return {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines if line[-1] == "kB"}

@@ -1,103 +1,156 @@
-"""Equal scores whatever the batching: shown on a sample of a source, before a night or after a change of machines.
-
-The model and the source are pinned as a night does it. Nothing is written to any table.
-"""
+"""Verify that a text's logits do not depend on its batch, on a sample of the source; writes to no table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from ptec_udf.config import ScoreConfig
-from ptec_udf.engine.device import Dtype
-from ptec_udf.engine.result import ScoredText
-from ptec_udf.engine.torch_engine import load_scorer
+from ptec_udf.config import EngineConfig, ScoreConfig
+from ptec_udf.engine.result import WORKER_DIED
+from ptec_udf.engine.udf import scoring_udf
 from ptec_udf.errors import PtecError, SourceError
 from ptec_udf.log import logger, progress
+from ptec_udf.model.calibration import is_assigned, probabilities
+from ptec_udf.model.manifest import Manifest
+from ptec_udf.nightly.diff import key_column
 from ptec_udf.nightly.plan import ScoringRun, check, pin_run
 from ptec_udf.nightly.reason import failures_of
-from ptec_udf.preflight.arrangements import Arrangement, arrangements, score_in_driver, score_on_spark
-from ptec_udf.preflight.comparison import Compared, compare
-from ptec_udf.preflight.plain import score_alone
-from ptec_udf.preflight.sample import sample_texts
+from ptec_udf.preflight.reference import reference_logits
+from ptec_udf.text.columns import text_hash
 from ptec_udf.warehouse.tables import Warehouse
 
-# They are cut, or fill the largest batches: a sample of a few hundred may have none of them.
-_LONGEST = 4
-# Equal faults are no equal scores: where more than this share has none, little is shown.
-_MOST_WITHOUT = 0.1
+_N_LONGEST = 4  # they are cut, or fill the largest batches
+_MAX_WITHOUT_LOGITS = 0.1  # share of the sample
+# float32: sums in another order differ by so much.
+_MAX_LOGIT, _MAX_LOGIT_SHARE = 5e-5, 1e-5
+# bfloat16 keeps 8 bits of each value: limits of the probabilities' 99.9 % quantile and maximum.
+_MAX_P999, _MAX_PROBABILITY = 1e-2, 5e-2
+
+Logits = Sequence[NDArray[np.float32] | None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to batch the sample, compared with each text alone in float32.
+
+    Attributes:
+        max_logit: largest difference of a logit.
+        max_probability: largest difference of a probability.
+        changed_labels: cells of text and label that are on the other side of the threshold.
+        passed: whether the differences are within the tolerance of the dtype.
+    """
+
+    name: str
+    dtype: str
+    max_logit: float
+    max_probability: float
+    changed_labels: int
+    passed: bool
 
 
 def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
-    """Score a sample of the source in many arrangements and hold each against each text alone in float32.
+    """Score a sample in several batchings on Spark's workers, and compare with each text alone.
 
     Returns:
-        ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``without_scores`` (those of them that
-        have none when they are alone), ``passed`` and ``arrangements``, a list of dictionaries as of ``Compared``.
+        ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``passed`` and ``variants``.
 
     Raises:
         UserError: for a model, source, artifact or backbone that cannot be used, or a source without a text.
-        PtecError: when Spark fails, or more than a tenth of the texts cannot be scored alone.
+        PtecError: when Spark fails, or too many texts have no reference logits.
     """
     warehouse = Warehouse(spark, config.warehouse.database)
     warehouse.ensure()
     run = pin_run(warehouse, config)
     check(run)
     with failures_of("verify"):
-        compared, without_scores = _compared(run)
-    return {
-        "model_id": run.artifact.model_id,
-        "source": run.source.name,
-        "source_version": run.source.version,
-        "texts": compared[0].rows,
-        "without_scores": without_scores,
-        "passed": all(one.passed for one in compared),
-        "arrangements": [one.to_dict() for one in compared],
-    }
+        texts = sample_texts(run)
+        variants = _compare_variants(run, texts)
+    facts = {"model_id": run.model_id, "source": run.source.name, "source_version": run.source.version}
+    passed = all(one.passed for one in variants)
+    return facts | {"texts": len(texts), "passed": passed, "variants": [asdict(one) for one in variants]}
 
 
-def _compared(run: ScoringRun) -> tuple[list[Compared], int]:
-    """Score the sample alone and in all arrangements; count the texts that have no scores when they are alone."""
+def sample_texts(run: ScoringRun) -> list[str]:
+    """Return distinct texts of the pinned source, drawn by a hash, and the longest ones; each time the same.
+
+    Texts that ended a worker in a run are left out: they would end this process too.
+
+    Raises:
+        SourceError: for a source without a text.
+    """
     choice = run.config.verify
-    texts = sample_texts(run, rows=choice.rows, seed=choice.seed, longest=_LONGEST)
-    if not texts:
-        raise SourceError(f"source {run.source.name!r} must have a text to verify with, and no key has one")
-    logger.info(
-        f"{len(texts)} texts of version {run.source.version} of {run.source.name}, model {run.artifact.model_id[:12]}"
-    )
-    alone = score_alone(run.artifact, texts)
-    without = [text for text in alone if text.logits is None]
-    if len(without) > _MOST_WITHOUT * len(texts):
-        said = ", ".join(sorted({text.error or text.status for text in without}))
-        raise PtecError(
-            f"texts must have scores when they are alone, and {len(without)} of {len(texts)} have none: {said}"
-        )
-    tried = {dtype: arrangements(run.config.engine, [text.n_tokens for text in alone], dtype) for dtype in _of(run)}
-    with progress("arrangements", sum(map(len, tried.values()))) as step:
-        compared = []
-        for dtype, those in tried.items():
-            for one, found in _scored(run, texts, dtype, those):
-                compared.append(compare(one.name, dtype, alone, found, run.artifact.manifest))
+    with_key = run.source_rows().where(key_column(run.config.source.key).isNotNull())
+    texts = with_key.select(run.text().alias("text")).where(F.col("text").isNotNull())
+    texts = texts.withColumn("text_hash", text_hash("text")).dropDuplicates(["text_hash"])
+    killers = run.scores().where(F.col("error") == WORKER_DIED).select("text_hash")
+    texts = texts.join(killers, on="text_hash", how="left_anti")
+    drawn = texts.orderBy(F.xxhash64(F.lit(choice.seed), "text_hash"), "text_hash").limit(choice.rows)
+    longest = texts.orderBy(F.desc(F.length("text")), "text_hash").limit(_N_LONGEST)
+    rows = [*drawn.collect(), *longest.collect()]
+    if not rows:
+        raise SourceError(f"source {run.source.name!r} has no text to verify with; check its template columns")
+    return list(dict.fromkeys(row["text"] for row in rows))
+
+
+def _compare_variants(run: ScoringRun, texts: list[str]) -> list[Variant]:
+    logger.info(f"{len(texts)} texts of version {run.source.version} of {run.source.name}, model {run.model_id[:12]}")
+    expected = reference_logits(run.artifact, texts)
+    n_without = sum(logits is None for logits in expected)
+    if n_without > _MAX_WITHOUT_LOGITS * len(texts):
+        raise PtecError(f"{n_without} of {len(texts)} texts have no finite logits even alone; check the model")
+    dtypes = ["float32", "bfloat16"] if run.dtype == "bfloat16" else ["float32"]
+    options = {
+        "as configured": {},
+        "each text alone": {"batch_tokens": 1},
+        "large batches, shuffled": {"batch_tokens": 65_536, "window_rows": len(texts)},
+    }
+    found = []
+    with progress("variants", len(options) * len(dtypes)) as step:
+        for dtype in dtypes:
+            for name, changes in options.items():
+                engine = run.config.engine.model_copy(update={"dtype": dtype, **changes})
+                logits = _score(run, texts, engine, is_shuffled="shuffled" in name)
+                found.append(compare(name, dtype, expected, logits, run.artifact.manifest))
                 step(1)
-    return compared, len(without)
+    return found
 
 
-def _of(run: ScoringRun) -> Sequence[Dtype]:
-    """Return the arithmetic that is tried: float32 alone without a backbone, and where nights compute in it alone."""
-    only = run.artifact.manifest.backbone is None or run.config.engine.dtype == "float32"
-    return ("float32",) if only else ("float32", "bfloat16")
+def _score(run: ScoringRun, texts: list[str], engine: EngineConfig, *, is_shuffled: bool) -> Logits:
+    """Score texts by the run's UDF; in the order of the texts."""
+    spark = run.warehouse.spark
+    order = np.random.default_rng(0).permutation(len(texts)) if is_shuffled else range(len(texts))
+    rows = [(int(at), texts[at]) for at in order]
+    frame = spark.createDataFrame(rows, "at int, text string").coalesce(2 if is_shuffled else 1)
+    score = scoring_udf(spark, run.artifact, engine)
+    scored = frame.select("at", score("text").alias("scored")).select("at", "scored.logits").collect()
+    found = {row["at"]: None if row["logits"] is None else np.array(row["logits"], np.float32) for row in scored}
+    return [found.get(at) for at in range(len(texts))]
 
 
-def _scored(
-    run: ScoringRun, texts: Sequence[str], dtype: Dtype, tried: Sequence[Arrangement]
-) -> Iterator[tuple[Arrangement, list[ScoredText]]]:
-    """Score the sample in each arrangement of one arithmetic, for which this process loads the model once."""
-    scorer, seed = load_scorer(run.artifact, dtype=getattr(torch, dtype)), run.config.verify.seed
-    for one in tried:
-        if one.partitions is None:
-            yield one, score_in_driver(scorer, texts, one, seed)
-        else:
-            yield one, score_on_spark(run.warehouse.spark, run.artifact, texts, one, seed)
+def compare(name: str, dtype: str, expected: Logits, found: Logits, manifest: Manifest) -> Variant:
+    """Compare logits with those of each text alone, both in the order of the texts."""
+    both = [(a, b) for a, b in zip(expected, found, strict=True) if a is not None and b is not None]
+    is_complete = all((a is None) == (b is None) for a, b in zip(expected, found, strict=True))
+    sides = [np.array(side, np.float32).reshape(-1, len(manifest.labels)) for side in zip(*both, strict=True)]
+    before, after = sides or [np.zeros((0, len(manifest.labels)), np.float32)] * 2
+    distance = np.abs(after.astype(np.float64) - before)
+    old, new = (probabilities(side, manifest.labels, manifest.curve) for side in (before, after))
+    moved = np.abs(new.astype(np.float64) - old)
+    if dtype == "float32":
+        is_close = bool((distance <= _MAX_LOGIT + _MAX_LOGIT_SHARE * np.abs(before)).all())
+    else:  # of fewer than a thousand cells one may exceed the quantile's limit
+        is_close = (moved > _MAX_P999).sum() <= max(1, moved.size // 1000) and moved.max(initial=0) <= _MAX_PROBABILITY
+    return Variant(
+        name=name,
+        dtype=dtype,
+        max_logit=float(distance.max(initial=0)),
+        max_probability=float(moved.max(initial=0)),
+        changed_labels=int((is_assigned(old, manifest.labels) != is_assigned(new, manifest.labels)).sum()),
+        passed=bool(is_close and is_complete),
+    )

@@ -74,25 +74,9 @@ class InlineBroadcast(Generic[ValueT]):
     value: ValueT
 
 
-@dataclass
-class LocalCounter:
-    """Counter for Connect, where tasks cannot add to an accumulator."""
-
-    value: int = 0
-
-    def add(self, more: int) -> None:
-        """Add to the count."""
-        self.value += more
-
-
 def broadcast_or_inline(spark: SparkSession, value: ValueT) -> Any:
     """Return an object whose ``value`` tasks can read."""
     return InlineBroadcast(value) if is_remote(spark) else spark.sparkContext.broadcast(value)
-
-
-def make_counter(spark: SparkSession) -> Any:
-    """Return a counter from 0: an accumulator, or a counter of this process on Connect."""
-    return LocalCounter() if is_remote(spark) else spark.sparkContext.accumulator(0)
 
 
 def describe_jobs(spark: SparkSession, text: str) -> None:

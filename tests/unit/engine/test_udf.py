@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ptec_udf.engine.result import EMPTY, OK, ScoredText
-from ptec_udf.engine.udf import SCORED, cost_of, score_windows, to_frame, windows
+from ptec_udf.engine.udf import SCORED, score_windows, to_frame, windows
 
 
 class CountingScorer:
@@ -47,8 +47,3 @@ class TestFrame:
         assert frame["status"].tolist() == [OK, EMPTY]
         assert frame["logits"][0].tolist() == [1.0, 2.0]
         assert frame["logits"][1] is None
-
-
-def test_cost_is_bytes_of_the_part_that_is_read():
-    assert [cost_of(text, 2) for text in (None, "", "äb", "x" * 100)] == [4, 4, 7, 12]
-    assert cost_of("x" * 100, None) == 104

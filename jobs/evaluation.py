@@ -11,6 +11,7 @@ from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
 from training.data.folder import read_extract_record
+from training.evaluate.config import EvaluateConfig
 from training.evaluate.gate import apply_gate
 from training.evaluate.record import n_evaluations, of_pair, save
 
@@ -23,7 +24,7 @@ def run(site: Site, model_id: str) -> dict[str, Any]:
         SourceError: when a folder contains no extract.
         RegistryError: when there is no such model.
     """
-    config = site.section("evaluate")
+    config = site.section(EvaluateConfig, "evaluate")
     errors: list[str] = []
     for folder in filter(None, (config.extract, config.champion_extract)):
         with collect_errors(errors):
@@ -54,7 +55,7 @@ def run(site: Site, model_id: str) -> dict[str, Any]:
     row = save(warehouse, config, pair, found, outcomes, fingerprint, account())
     return {
         "model_id": row["challenger_id"],
-        **{name: value for name, value in row.items() if name not in ("challenger_id", "labels", "resamples", "who")},
+        **{name: value for name, value in row.items() if name not in ("challenger_id", "labels", "who")},
         "labels": len(found.labels),
         "differences": [one.model_dump() for one in found.differences if one.label is None],
         "n_evaluations": n_evaluations(warehouse, fingerprint, config.split),

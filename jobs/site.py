@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
 
 from ptec_udf.config import ScoreConfig, SourceConfig, WarehouseConfig
 from ptec_udf.config_file import check_values, read_values
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from ptec_udf.warehouse.tables import Warehouse
 
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
 FILE_NAME = "ptec.yaml"
 
 SECTIONS = {
@@ -30,7 +34,7 @@ SECTIONS = {
     "extract": "training.data.config:ExtractConfig",
     "train": "training.config:TrainConfig",
     "search": "training.search:SearchConfig",
-    "benchmark": "training.benchmark.config:BenchmarkConfig",
+    "benchmark": "training.benchmark:BenchmarkConfig",
     "evaluate": "training.evaluate.config:EvaluateConfig",
     "recalibrate": "training.calibrate.config:RecalibrateConfig",
 }
@@ -62,15 +66,15 @@ class Site:
     @property
     def score(self) -> ScoreConfig:
         """The sections of the nightly run."""
-        return self.section("")
+        return self.section(ScoreConfig)
 
     @property
     def warehouse(self) -> WarehouseConfig:
         """The section ``warehouse``."""
-        return self.section("warehouse")
+        return self.section(WarehouseConfig, "warehouse")
 
-    def section(self, name: str) -> Any:
-        """Check the whole file and return one section by its dotted name; ``""``: all sections of the nightly run.
+    def section(self, kind: type[ConfigT], name: str = "") -> ConfigT:
+        """Check the whole file and return one section by its dotted name; without one, those of the nightly run.
 
         Raises:
             ConfigError: with all errors of the file; required settings of other sections may be missing.
@@ -78,8 +82,9 @@ class Site:
         values, errors = self._values()
         known = sorted({*ScoreConfig.model_fields, *SECTIONS})
         hint = f"allowed here: {', '.join(known)}"
-        unknown = [key for key in values if key not in known]
-        errors += [f"{key}: unknown section; {did_you_mean(str(key), known, hint)}" for key in unknown]
+        errors += [
+            f"{key}: unknown section; {did_you_mean(str(key), known, hint)}" for key in values if key not in known
+        ]
         present = SECTIONS.keys() & values.keys()
         doubled = [name for name in present if _at(values, f"{name}.warehouse") is not None]
         errors += [f"{name}.warehouse: unknown key; set it in the section warehouse" for name in doubled]
@@ -87,9 +92,9 @@ class Site:
         for other in ("", *sorted(present - {"benchmark"})):
             found = check_values(section_class(other), _section(values, other), other)[1]
             errors += [error for error in found if not error.endswith(": must be set")]
-        config, found = check_values(section_class(name), _section(values, name), name)
+        config, found = check_values(kind, _section(values, name), name)
         errors += found
-        if errors:
+        if errors or config is None:
             # The error of an inherited setting is reported where it is set.
             raise ConfigError([one for one in dict.fromkeys(errors) if one.partition(".")[2] not in errors])
         return config
@@ -134,18 +139,12 @@ def find_site(file: Path | None, overrides: Sequence[str] = ()) -> Site:
     )
 
 
-def section_class(name: str) -> Any:
-    """Return the class of a section by its dotted name; of ``""`` that of the nightly run."""
-    first, *rest = name.split(".") if name else [""]
-    found: Any = ScoreConfig
-    if first in SECTIONS:
-        module, _, kind = SECTIONS[first].partition(":")
-        found = getattr(import_module(module), kind)
-    elif first:
-        found = ScoreConfig.model_fields[first].annotation
-    for key in rest:
-        found = found.model_fields[key].annotation
-    return found
+def section_class(name: str) -> type[BaseModel]:
+    """Import the class of a command's own section; without a name, return that of the nightly run."""
+    if not name:
+        return ScoreConfig
+    module, _, kind = SECTIONS[name].partition(":")
+    return getattr(import_module(module), kind)
 
 
 def _section(values: dict[str, Any], name: str) -> Any:

@@ -95,11 +95,8 @@ def tiny_extract(folder: str | Path, n: int = 300, seed: int = 0) -> Path:
         text_hash = hashlib.sha256(text.encode()).hexdigest()
         row = {"key": company["key"], "text": text, "text_hash": text_hash, "labels": company["labels"]}
         rows.append(row | {"split": splits[at % len(splits)]})
-    folder = Path(folder)
-    with write_extract(folder, overwrite=True) as place:
-        write_rows(place.folder, rows)
-        place.write_record(_record(rows))
-    return folder
+    write_extract(folder, True, _record(rows), lambda uri: write_rows(Path(uri.removeprefix("file://")).parent, rows))
+    return Path(folder)
 
 
 def write_rows(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -16,12 +16,12 @@ from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.support import Site, companies
 from tests.tiny import tiny_extract
 from tests.unit.test_methods import task_of
-from training.methods.tfidf import Tfidf
+from training.methods.linear import Tfidf
 
 
 @pytest.mark.long
 def test_tfidf_is_registered_promoted_and_scored_as_any_model(warehouse: Warehouse, tmp_path: Path) -> None:
-    Tfidf(C=10).learn(task_of(tiny_extract(tmp_path / "extract"), tmp_path))
+    Tfidf(C=[10]).learn(task_of(tiny_extract(tmp_path / "extract"), tmp_path))
     made = load_artifact(tmp_path / "artifact")
     site = Site(warehouse, tmp_path)
     site.write([*companies(20), ("blank", None, None)])

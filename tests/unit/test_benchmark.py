@@ -15,11 +15,10 @@ from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError
 from tests.tiny import tiny_backbone, write_rows
 from tests.variants import seen_of, variant
-from training.benchmark.config import BenchmarkConfig
-from training.benchmark.run import benchmark
+from training.benchmark import BenchmarkConfig, benchmark
 from training.data.folder import DATA
-from training.methods.compression import Compression
-from training.methods.tfidf import Tfidf
+from training.methods.linear import Tfidf
+from training.methods.neighbours import Compression
 
 PTEC = "methods.ptec={method: ptec, max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 1}}"
 Configure = Callable[..., BenchmarkConfig]
@@ -32,7 +31,7 @@ def configure(companies: Path, tiny_folder: Path, tmp_path: Path) -> Configure:
     def configure(*settings: str) -> BenchmarkConfig:
         mine = [f"extract={companies}", f"out={tmp_path / 'out'}", f"backbone={tiny_backbone(tiny_folder, 'bert')}"]
         methods = ["methods.tfidf={method: tfidf}", "methods.gzip={method: gzip}", "reference=tfidf"]
-        return load_config(BenchmarkConfig, None, [*mine, *methods, "seeds=[1, 2]", "resamples=100", *settings])
+        return load_config(BenchmarkConfig, None, [*mine, *methods, "seeds=[1, 2]", *settings])
 
     return configure
 
@@ -96,9 +95,9 @@ class TestBenchmark:
 
     def test_checks_all_methods_before_the_first(self, configure, monkeypatch) -> None:
         monkeypatch.setattr(Tfidf, "learn", stop)
-        wrong = ["methods.head={method: head, max_tokens: 900}", "methods.knn={method: knn, sizes: [100000]}"]
+        wrong = [f"methods.{name}={{method: {name}, max_tokens: 900}}" for name in ("head", "knn")]
         with pytest.raises(ConfigError) as caught:
-            benchmark(configure(*wrong, "methods.knn.max_tokens=32"))
+            benchmark(configure(*wrong))
         assert [error.split(":")[0] for error in caught.value.errors] == ["methods.head", "methods.knn"]
         with pytest.raises(ConfigError) as caught:
             benchmark(
@@ -124,11 +123,11 @@ class TestBenchmarkConfig:
     @pytest.mark.parametrize(
         ("setting", "error"),
         [
-            ("methods.tfidf.wrods=2", "methods.tfidf.wrods: unknown key"),
+            ("methods.tfidf.wrods=2", "methods.tfidf.tfidf.wrods: unknown key"),
             ("methods.new={method: lora, prompt: {}}", "prompt must not be set for lora"),
             ("methods.ptec.lora={}", "lora must not be set for ptec"),
             ("methods.new={method: none}", "does not match any of the expected tags: 'ptec'"),
-            ("methods.a/b={method: gzip}", "methods.a/b: must match pattern"),
+            ("methods.a/b={method: gzip}", "methods.a/b.[key]: must match pattern"),
             ("reference=none", "reference must be one of tfidf, gzip, ptec, was: 'none'"),
             ("seeds=[5, 5]", "seeds must differ"),
             ("methods.ptec.stopping.validation_share=.3", "stopping.validation_share must not be set for one method"),

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from training.evaluate.comparison import Comparison, Difference
 from training.evaluate.config import GateConfig
-from training.evaluate.gate import RULES, RuleResult, apply_gate, broken_rules
+from training.evaluate.gate import Comparison, Difference, RuleResult, apply_gate, broken_rules
 
-GATE = GateConfig(min_rows=100, max_label_loss=0.1, min_label_positives=10, min_judged=0.6)
+GATE = GateConfig(min_rows=100, max_label_loss=0.1, min_judged=0.6)
 
 
 def difference(
@@ -44,14 +43,12 @@ def comparison(**changes: Any) -> Comparison:
     values: dict[str, Any] = {
         "n_rows": 200,
         "left_out": {},
-        "held_out": True,
         "labels": ["a", "b"],
         "unjudged": ["c"],
         "only_champion": [],
         "only_challenger": ["new"],
         "champion": {"ece": 0.02},
         "challenger": {"ece": 0.02},
-        "confidence": 0.95,
         "differences": list(differences.values()),
     }
     return Comparison(**values | changes)
@@ -76,7 +73,8 @@ def label_b(low: float, high: float, positives: int = 20) -> dict[str, Any]:
 class TestGate:
     def test_passes_a_better_challenger(self) -> None:
         results = apply_gate(comparison(), GATE)
-        assert [result.rule for result in results] == [rule.__name__ for rule in RULES]
+        rules = ["rows", "gain", "decisions", "label_loss", "calibration", "coverage", "judged"]
+        assert [result.rule for result in results] == rules
         assert broken_rules(results) == []
 
     def test_passes_an_equal_challenger_by_default(self) -> None:
@@ -90,7 +88,6 @@ class TestGate:
         ("changes", "rule", "message"),
         [
             ({"n_rows": 99}, "rows", "at least 100 held-out rows are needed, was: 99"),
-            ({"held_out": False}, "rows", "the challenger may have learned from them"),
             (ranking(-0.011, 0.05), "gain", r"above -0.01, the gain is \+0.0195 \(-0.0110 to \+0.0500\)"),
             (ranking(None, None), "gain", "could not be measured"),
             (label_b(-0.3, -0.11), "label_loss", r"of 2 1 do: 'b' \(change -0.2050 \(-0.3000 to -0.1100"),
@@ -113,10 +110,6 @@ class TestGate:
         assert result_of("decisions", **decided(-0.3, -0.02)).passed
         assert result_of("calibration", challenger={"ece": 0.04}).passed
         assert result_of("coverage", GATE.model_copy(update={"min_coverage": 0.75}), only_champion=["lost"]).passed
-
-    def test_may_decide_by_macro_f1(self) -> None:
-        gate = GATE.model_copy(update={"metric": "macro_f1", "min_gain": 0.0})
-        assert broken_rules(apply_gate(comparison(), gate)) == ["gain", "label_loss", "judged"]
 
     def test_rare_label_is_not_judged_alone(self) -> None:
         assert result_of("label_loss", **label_b(-0.5, -0.4, positives=9)).passed

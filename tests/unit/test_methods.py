@@ -15,13 +15,10 @@ from tests.unit.trainings import CHANCE
 from training.data.dataset import Examples, read_splits
 from training.data.folder import read_extract_record
 from training.evaluate.metrics import macro_f1, mean_average_precision
-from training.methods.artifact import PretrainedArtifact
-from training.methods.compression import Compression
-from training.methods.head import Head
+from training.methods.linear import Head, Tfidf
 from training.methods.method import Method, Task
-from training.methods.neighbours import Neighbours, Radius
-from training.methods.tfidf import Tfidf
-from training.methods.trainable import Lora, Ptec
+from training.methods.neighbours import Compression, Neighbours, Radius
+from training.methods.trained import Lora, PretrainedArtifact, Ptec
 
 QUICK = {"max_tokens": 32, "dtype": "float32", "optimiser": {"head_lr": 0.03}, "stopping": {"epochs": 6}}
 
@@ -31,7 +28,6 @@ def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> T
     record = read_extract_record(extract)
     found = read_splits(extract, validation_share=0.2) | splits
     return Task(
-        names=[label["name"] for label in record["labels"]],
         train=found["train"],
         validation=found["validation"],
         seed=seed,
@@ -48,8 +44,8 @@ def methods(tiny_folder: Path) -> dict[str, Method]:
     return {
         "ptec": Ptec(backbone=backbone, prompt={"n_tokens": 4}, **QUICK),
         "lora": Lora(backbone=backbone, lora={"rank": 4, "lr": 0.01}, **QUICK),
-        "head": Head(backbone=backbone, max_tokens=32, C=1.0),
-        "knn": Neighbours(backbone=backbone, max_tokens=32, sizes=[1, 5, 9, 1000]),
+        "head": Head(backbone=backbone, max_tokens=32, C=[1.0]),
+        "knn": Neighbours(backbone=backbone, max_tokens=32),
         "radius": Radius(backbone=backbone, max_tokens=32),
         "tfidf": Tfidf(),
     }
@@ -96,19 +92,13 @@ class TestNeighbours:
     def test_weigh_by_distance(self, methods, companies, tmp_path) -> None:
         """A text of the rows has distance 0, so only its own labels count."""
         task = task_of(companies, tmp_path)
-        learned = Neighbours(backbone=methods["knn"].backbone, max_tokens=32, sizes=[5]).learn(task)
+        learned = methods["knn"].learn(task)
         assert macro_f1(learned.score(task.train.texts) > 0, task.train.targets) > 0.95
 
     def test_too_far_away_leave_the_most_frequent_label(self, methods, companies, tmp_path) -> None:
         task = task_of(companies, tmp_path)
-        radius = Radius(backbone=methods["radius"].backbone, max_tokens=32, quantiles=[0.0])
-        scores = radius.learn(task).score(["zzz zzz"])
+        scores = methods["radius"].learn(task).score(["zzz zzz"])
         assert scores[0].argmax() == task.whole.targets.sum(axis=0).argmax()
-
-    def test_refuse_more_than_all_rows(self, methods, companies, tmp_path) -> None:
-        method = Neighbours(backbone=methods["knn"].backbone, max_tokens=32, sizes=[100_000])
-        with pytest.raises(ConfigError, match="one of sizes must be at most"):
-            method.check(task_of(companies, tmp_path))
 
 
 class TestCompression:
@@ -141,7 +131,7 @@ class TestPretrainedArtifact:
     def test_of_another_extract_is_refused(self, run, tmp_path) -> None:
         run(tmp_path / "made", epochs=1)
         other = tiny_extract(tmp_path / "other", n=100, seed=1)
-        with pytest.raises(ConfigError, match=r"must be trained from the extract .*other', was not: .*made'"):
+        with pytest.raises(ConfigError, match=r"must be trained from the extract .*other' .*, was not: .*made'"):
             PretrainedArtifact(folder=str(tmp_path / "made")).check(task_of(other, tmp_path))
 
     def test_is_identified_by_its_model(self, run, tmp_path) -> None:

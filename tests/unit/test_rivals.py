@@ -13,10 +13,9 @@ import torch
 from ptec_udf.errors import ConfigError
 from tests.tiny import LABELS, tiny_backbone
 from tests.unit.test_methods import task_of
-from training.methods.rivals.n_shot import NShot
-from training.methods.rivals.prompt_tuning import PromptTuning
-from training.methods.rivals.trie import LabelTrie, Spelling
-from training.methods.rivals.writer import Writer, spell_labels
+from training.methods.generative import NShot, PromptTuning
+from training.methods.label_trie import LabelTrie
+from training.methods.writer import Writer, spell_labels
 
 TEXTS = ["Name: a. solar wind", "Name: b. gene cell protein therapy with the best team", "loan"]
 SEPARATOR, END = 0, 1
@@ -50,30 +49,29 @@ class TestTrie:
     @pytest.mark.parametrize("labels", [*ADVERSARIAL, *map(random_labels, range(8))], ids=str)
     @pytest.mark.parametrize("max_labels", [1, 2, 9])
     def test_spells_all_orders_of_labels_and_nothing_else(self, labels, max_labels) -> None:
-        spelling = Spelling(labels, SEPARATOR, END)
-        trie = LabelTrie(spelling, max_labels)
+        trie = LabelTrie(labels, SEPARATOR, END, max_labels)
         lengths = range(1, min(max_labels, len(labels)) + 1)
         orders = [order for length in lengths for order in itertools.permutations(range(len(labels)), length)]
         found = every_sequence(trie)
         assert len(set(found)) == len(found)
-        assert set(found) == {tuple(spelling.spell(order)) for order in orders}
+        assert set(found) == {tuple(trie.spell(order)) for order in orders}
         assert max(map(len, found)) <= trie.max_tokens
-        assert all(trie.parse(spelling.spell(order)) == list(order) for order in orders)
+        assert all(trie.parse(trie.spell(order)) == list(order) for order in orders)
 
     def test_may_spell_no_label(self) -> None:
-        spelling = Spelling(((2,), (2, 3)), SEPARATOR, END)
-        without, with_none = (set(every_sequence(LabelTrie(spelling, 2, may_be_none=none))) for none in (False, True))
+        labels = ((2,), (2, 3))
+        without, with_none = (set(every_sequence(LabelTrie(labels, SEPARATOR, END, 2, none))) for none in (False, True))
         assert with_none - without == {(END,)}
 
     @pytest.mark.parametrize("generated", [[END], [2, END], [9], [2, SEPARATOR, 2, SEPARATOR], [4, 9, SEPARATOR]])
     def test_allows_the_end_after_anything_else(self, generated) -> None:
         """generate() continues with finished rows of a batch, and fails where nothing may follow."""
-        assert LabelTrie(Spelling(((2,), (3, 4)), SEPARATOR, END), 5).allowed(generated) == [END]
+        assert LabelTrie(((2,), (3, 4)), SEPARATOR, END, 5).allowed(generated) == [END]
 
     @pytest.mark.parametrize("labels", [((2,), ()), ((2, SEPARATOR),), ((2, END),), ((2,), (2,))])
     def test_refuses_labels_that_cannot_be_read(self, labels) -> None:
         with pytest.raises(ConfigError, match="labels must differ in their tokens"):
-            Spelling(labels, SEPARATOR, END)
+            LabelTrie(labels, SEPARATOR, END)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +108,9 @@ class TestWriter:
 
 class TestNShot:
     def test_begins_with_examples_and_their_labels(self, backbone, task) -> None:
-        method = NShot(backbone=backbone, question=" is in", n_examples=2, lists_labels=True, example_tokens=9)
+        method = NShot(backbone=backbone, question=" is in", n_examples=2, lists_labels=True)
         writer = Writer.load(method, task)
-        tokens = method.beginning(writer, task.whole, np.random.default_rng(0))
+        tokens = method.beginning(writer, task)
         text = writer.encoder.tokenizer.decode(tokens)
         assert text.startswith(" ; ".join(LABELS))
         for at in np.random.default_rng(0).permutation(len(task.whole))[:2]:
@@ -120,7 +118,7 @@ class TestNShot:
             assert f"is in {' ; '.join(labels)}" in text
 
     def test_writes_labels_of_the_taxonomy(self, backbone, task) -> None:
-        method = NShot(backbone=backbone, n_examples=1, max_tokens=16, example_tokens=16)
+        method = NShot(backbone=backbone, n_examples=1, max_tokens=16)
         found = method.learn(task).score(TEXTS)
         assert found.shape == (3, len(LABELS))
         assert (found.sum(axis=1) >= 1).all()
@@ -132,7 +130,6 @@ class TestPromptTuning:
         "n_tokens": 4,
         "epochs": 2,
         "lr": 0.1,
-        "batch_rows": 16,
         "question": " is in",
     }
 

@@ -15,9 +15,8 @@ from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from training.calibrate.config import RecalibrateConfig
 from training.data.dataset import Examples
-from training.data.folder import read_extract_record
+from training.data.folder import read_extract_record, read_extract_rows
 from training.data.provenance import Seen, is_seen, seen_by, seen_in
-from training.data.rows import read_extract_rows
 
 _MIN_LABELLED = 2  # rows with a label, or cross-fitting leaves none to fit on
 
@@ -49,9 +48,8 @@ def read_labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recal
     """
     names = [label.name for label in artifact.manifest.labels]
     record = read_extract_record(str(config.extract))
-    table = read_extract_rows(str(config.extract), record)
-    ordered = table.sort_by([("text_hash", "ascending"), ("key", "ascending")]).to_pylist()
-    labelled = [row for row in ordered if row["split"] == config.split and row["labels"] is not None]
+    found = read_extract_rows(str(config.extract), record, (config.split,))
+    labelled = found[found["labels"].notna()].to_dict("records")
     seen, rows = seen_by(artifact), labelled
     if seen is not None and labelled:
         is_learned = is_seen(seen, record, [row["key"] for row in labelled], [row["text"] for row in labelled])

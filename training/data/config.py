@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from ptec_udf.config import SourceConfig, WarehouseConfig
 from ptec_udf.errors import ConfigError
@@ -31,12 +31,6 @@ class SplitConfig(Section):
     )
     dev: float = Field(0.1, ge=0, lt=1, description="share of texts in dev, when split by hash")
     test: float = Field(0.1, ge=0, lt=1, description="share of texts in test, when split by hash")
-
-    @model_validator(mode="after")
-    def _train_has_a_share(self) -> SplitConfig:
-        if self.dev + self.test >= 1:
-            raise ValueError(f"dev + test must be below 1, so that train has a share, was: {self.dev + self.test:g}")
-        return self
 
 
 class ExtractConfig(Section):

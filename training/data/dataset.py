@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import SourceError
-from training.data.folder import read_extract_record
-from training.data.rows import read_extract_rows
+from training.data.folder import read_extract_record, read_extract_rows
 
 # Steps of similar length are cut from this many shuffled steps: enough to save padding, few enough to stay random.
 _STEPS_SORTED_TOGETHER = 16
@@ -22,13 +23,7 @@ _STEPS_SORTED_TOGETHER = 16
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled texts of one split.
-
-    Attributes:
-        keys: the companies' keys.
-        texts: their texts.
-        targets: 0 or 1, *Shape:* ``(n_rows, n_labels)``, float32.
-    """
+    """Keys, texts and targets (0 or 1, *Shape:* ``(n_rows, n_labels)``, float32) of labelled companies."""
 
     keys: list[str]
     texts: list[str]
@@ -65,20 +60,13 @@ class Rows(Examples):
         """Return these rows followed by other tokenised ones."""
         assert isinstance(other, Rows)
         both = super().concat(other)
-        inputs, n_cut = self.inputs + other.inputs, self.n_cut + other.n_cut
-        return Rows(both.keys, both.texts, both.targets, inputs, n_cut)
+        return Rows(both.keys, both.texts, both.targets, self.inputs + other.inputs, self.n_cut + other.n_cut)
 
 
 def read_splits(
-    folder: str | Path,
-    *,
-    validation_share: float,
-    max_rows: int | None = None,
-    others: Sequence[str] = (),
+    folder: str | Path, *, validation_share: float, max_rows: int | None = None, others: Sequence[str] = ()
 ) -> dict[str, Examples]:
-    """Read the labelled rows of an extract.
-
-    Train is divided by a hash of the text into ``train`` and ``validation``, so equal texts are on one side.
+    """Read the labelled rows of an extract; train is divided by a hash of the text into train and validation.
 
     Args:
         folder: the extract.
@@ -89,56 +77,44 @@ def read_splits(
     Raises:
         SourceError: for rows that do not match the record, or a train or validation without any label.
     """
-    record = read_extract_record(folder)
-    names = [label["name"] for label in record["labels"]]
-    table = read_extract_rows(folder, record, ("train", *others))
-    order = [("text_hash", "ascending"), ("key", "ascending")]  # Parquet files and their rows come in any order
-    rows = [row for row in table.sort_by(order).to_pylist() if row["labels"] is not None]
-    parts: dict[str, list[dict[str, Any]]] = {"train": [], "validation": []}
-    for row in [row for row in rows if row["split"] == "train"][:max_rows]:
-        parts["validation" if hash_share(row["text_hash"]) < validation_share else "train"].append(row)
-    parts |= {split: [row for row in rows if row["split"] == split] for split in others}
+    rows, names = _read_labelled(folder, ("train", *others))
+    train = rows[rows["split"] == "train"][:max_rows]
+    # By the last digits of the hash: max_rows selects rows by the first ones.
+    is_validation = train["text_hash"].map(lambda text_hash: int(text_hash[-8:], 16) / 2**32) < validation_share
+    parts = {"train": train[~is_validation], "validation": train[is_validation]}
+    parts |= {split: rows[rows["split"] == split] for split in others}
     splits = {split: _examples(part, names) for split, part in parts.items()}
-    _check_labels(splits)
-    return splits
-
-
-def _check_labels(splits: Mapping[str, Examples]) -> None:
-    train, validation = splits["train"], splits["validation"]
-    n_train, n_validation = (int(rows.targets.sum()) for rows in (train, validation))
+    n_train, n_validation = (int(splits[split].targets.sum()) for split in ("train", "validation"))
     if not (n_train and n_validation):
         raise SourceError(
             f"train and validation both need rows with a label, had {n_train} and {n_validation} labels on "
-            f"{len(train)} and {len(validation)} rows; add companies or change validation_share"
+            f"{len(splits['train'])} and {len(splits['validation'])} rows; add companies or change validation_share"
         )
+    return splits
 
 
 def read_split(folder: str | Path, split: str) -> Examples:
-    """Read the labelled rows of one split of an extract, in the order of their keys.
+    """Read the labelled rows of one split of an extract.
 
     Raises:
         SourceError: for rows that do not match the record, or a split without any.
     """
-    record = read_extract_record(folder)
-    names = [label["name"] for label in record["labels"]]
-    table = read_extract_rows(folder, record, (split,)).sort_by("key")
-    rows = [row for row in table.to_pylist() if row["labels"] is not None]
-    if not rows:
+    rows, names = _read_labelled(folder, (split,))
+    if rows.empty:
         raise SourceError(f"split must have labelled rows, {str(folder)!r} has none of {split!r}; name another split")
     return _examples(rows, names)
 
 
-def hash_share(text_hash: str) -> float:
-    """Map a text's hash to [0, 1) by its last digits; ``max_rows`` selects rows by the first ones."""
-    return int(text_hash[-8:], 16) / 2**32
+def _read_labelled(folder: str | Path, splits: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the labelled rows and the names of the labels."""
+    record = read_extract_record(folder)
+    rows = read_extract_rows(folder, record, splits)
+    return rows[rows["labels"].notna()], [label["name"] for label in record["labels"]]
 
 
-def _examples(rows: list[dict[str, Any]], names: Sequence[str]) -> Examples:
-    column = {name: at for at, name in enumerate(names)}
-    targets = np.zeros((len(rows), len(names)), dtype=np.float32)
-    for target, row in zip(targets, rows, strict=True):
-        target[[column[name] for name in row["labels"]]] = 1
-    return Examples([row["key"] for row in rows], [row["text"] for row in rows], targets)
+def _examples(rows: pd.DataFrame, names: Sequence[str]) -> Examples:
+    targets = MultiLabelBinarizer(classes=names).fit_transform(rows["labels"])
+    return Examples(rows["key"].tolist(), rows["text"].tolist(), targets.astype(np.float32))
 
 
 def tokenise(examples: Examples, encoder: Encoder) -> Rows:
@@ -171,7 +147,6 @@ def drop_tokens(text: list[int] | torch.Tensor, share: float) -> list[int] | tor
     """Drop a random share of a text's inner tokens, or of their states; the first and last, often special, stay.
 
     Source: Iyyer et al., "Deep unordered composition rivals syntactic methods", ACL 2015 (word dropout).
-    Draws from torch's global generator.
     """
     if not share:
         return text

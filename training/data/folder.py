@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pyarrow import ArrowInvalid
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyarrow import fs as pafs
+from pydantic import BaseModel, Field, ValidationError
 
 from ptec_udf.errors import ConfigError, SourceError
 from training.folders import check_replaceable, replace_atomically
@@ -23,21 +25,36 @@ from training.folders import check_replaceable, replace_atomically
 FORMAT_VERSION = 1
 DATA = "data"
 RECORD = "extract.json"
-_REQUIRED = ("name", "source_id", "version", "template", "labels", "counts", "fingerprint", "created")
+SPLITS = ("train", "dev", "test")
+
+_RUN_AGAIN = "run ptec extract again"
 
 
-@dataclass(frozen=True)
-class ExtractWriter:
-    """Where an extract is written: ``data_uri`` for Spark, ``folder`` for the record."""
+class _BySplit(BaseModel):
+    train: int
+    dev: int
+    test: int
 
-    files: pafs.FileSystem
-    folder: str
-    data_uri: str
 
-    def write_record(self, record: dict[str, Any]) -> None:
-        """Write ``extract.json``; the last file that is written."""
-        with self.files.open_output_stream(f"{self.folder}/{RECORD}") as stream:
-            stream.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+class _Label(_BySplit):
+    name: str
+
+
+class _Counts(BaseModel):
+    written: _BySplit
+
+
+class _Record(BaseModel):
+    """What readers of a record rely on."""
+
+    format_version: Literal[1]
+    name: str
+    source_id: str
+    version: int | None
+    template: str
+    labels: Annotated[list[_Label], Field(min_length=1)]
+    counts: _Counts
+    fingerprint: str
 
 
 def read_extract_record(folder: str | Path) -> dict[str, Any]:
@@ -47,38 +64,61 @@ def read_extract_record(folder: str | Path) -> dict[str, Any]:
         SourceError: if there is no extract, or it is incomplete or of another format version.
     """
     files, path = locate(folder)
-    where = f"{RECORD} in {str(folder)!r}"
     if files.get_file_info(f"{path}/{RECORD}").type != pafs.FileType.File:
         raise SourceError(f"an extract must contain {RECORD}, found none in {str(folder)!r}; run ptec extract")
+    with files.open_input_stream(f"{path}/{RECORD}") as stream:
+        data = stream.read()
     try:
-        with files.open_input_stream(f"{path}/{RECORD}") as stream:
-            record = json.loads(stream.read())
-        version = record.get("format_version")
-    except (ValueError, AttributeError):
-        raise SourceError(f"{where} must be a JSON object; run ptec extract again") from None
-    if version != FORMAT_VERSION:
-        raise SourceError(f"{where} must have format_version {FORMAT_VERSION}, was {version!r}; run ptec extract again")
-    if missing := [f"{where} lacks {key!r}; run ptec extract again" for key in _REQUIRED if key not in record]:
-        raise SourceError(missing)
-    if not _is_complete(record):
-        raise SourceError(f"{where} must have labels and counts of rows; run ptec extract again")
-    return record
+        _Record.model_validate_json(data)
+    except ValidationError as error:
+        errors = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+        where = f"{RECORD} in {str(folder)!r}"
+        raise SourceError([f"{where}: {key or 'record'}: {rule}; {_RUN_AGAIN}" for key, rule in errors]) from None
+    return json.loads(data)
 
 
-def _is_complete(record: dict[str, Any]) -> bool:
-    """Tell whether labels and counts have the form that reading needs."""
+def read_extract_rows(folder: str | Path, record: dict[str, Any], splits: Sequence[str] = SPLITS) -> pd.DataFrame:
+    """Read key, text, text_hash, labels and split of the rows of some splits, in a fixed order.
+
+    Raises:
+        SourceError: for rows that cannot be read or do not match the record, with all errors.
+    """
+    files, path = locate(folder)
     try:
-        splits = record["counts"]["written"]
-        counts = [label[split] for label in record["labels"] for split in splits] + list(splits.values())
-        names = [label["name"] for label in record["labels"]]
-    except (KeyError, TypeError, AttributeError):
-        return False
-    is_named = bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
-    return is_named and all(type(count) is int for count in counts)
+        table = pq.read_table(
+            f"{path}/{DATA}",
+            columns=["key", "text", "text_hash", "labels", "split"],
+            filesystem=files,
+            filters=pc.field("split").isin(list(splits)),
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(
+            f"rows of {str(folder)!r} must be Parquet with the columns of an extract, reading failed with "
+            f"{type(error).__name__}; {_RUN_AGAIN}"
+        ) from None
+    rows = table.to_pandas().sort_values(["text_hash", "key"], ignore_index=True)
+    if errors := list(_errors(rows, record, splits)):
+        raise SourceError([f"{error}, in {str(folder)!r}; {_RUN_AGAIN}" for error in errors])
+    return rows
+
+
+def _errors(rows: pd.DataFrame, record: dict[str, Any], splits: Sequence[str]) -> Iterator[str]:
+    """Yield errors that do not quote any text."""
+    for name in ("key", "text", "text_hash"):
+        if n_nulls := rows[name].isna().sum():
+            yield f"column {name!r} must have no nulls, has {n_nulls}"
+    n_rows = rows["split"].value_counts()
+    for split in splits:
+        if (expected := record["counts"]["written"][split]) != n_rows.get(split, 0):
+            yield f"{RECORD} has {expected} rows of {split}, found {n_rows.get(split, 0)}"
+    found = rows[["split", "labels"]].explode("labels").dropna().value_counts().to_dict()
+    recorded = {(split, label["name"]): label[split] for label in record["labels"] for split in splits if label[split]}
+    if found != recorded:
+        yield f"{RECORD} must have the number of rows of each label, {len(found.items() ^ recorded.items())} differ"
 
 
 def check_out(out: str | Path, overwrite: bool) -> None:
-    """Refuse a folder that is in use, before any work.
+    """Refuse a folder or location before any work.
 
     Raises:
         ConfigError: if ``out`` cannot be written, or is not empty, unless ``overwrite`` and it contains an extract.
@@ -99,26 +139,30 @@ def check_out(out: str | Path, overwrite: bool) -> None:
     raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {remedy}")
 
 
-@contextmanager
-def write_extract(out: str | Path, overwrite: bool = False) -> Iterator[ExtractWriter]:
-    """Yield where to write; when the block ends without an error, the content is the extract ``out``.
+def write_extract(
+    out: str | Path, overwrite: bool, record: dict[str, Any], write_rows: Callable[[str], object]
+) -> None:
+    """Write an extract; ``write_rows`` gets the URI of its Parquet files.
 
     Raises:
         ConfigError: as ``check_out``.
     """
+    data = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
     if "://" in str(out):
         files, path = locate(out)
-        if files.get_file_info(path).type == pafs.FileType.Directory:
-            files.delete_dir_contents(path)
         files.create_dir(path, recursive=True)
-        yield ExtractWriter(files, path, f"{str(out).rstrip('/')}/{DATA}")
+        files.delete_dir_contents(path)
+        write_rows(f"{str(out).rstrip('/')}/{DATA}")
+        with files.open_output_stream(f"{path}/{RECORD}") as stream:
+            stream.write(data)
         return
     target = Path(out).resolve()
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # a killed run leaves it
     partial.mkdir(parents=True)
     try:
-        yield ExtractWriter(pafs.LocalFileSystem(), str(partial), f"file://{partial}/{DATA}")
+        write_rows(f"file://{partial}/{DATA}")
+        (partial / RECORD).write_bytes(data)
         check_out(out, overwrite)
         replace_atomically(partial, target)
     finally:
@@ -132,6 +176,6 @@ def locate(folder: str | Path) -> tuple[pafs.FileSystem, str]:
     uri = str(folder).replace("s3a://", "s3://", 1)  # Hadoop's scheme is s3a, pyarrow's is s3
     try:
         files, path = pafs.FileSystem.from_uri(uri)
-    except (ArrowInvalid, NotImplementedError, OSError) as error:
+    except (pa.ArrowInvalid, NotImplementedError, OSError) as error:
         raise ConfigError(f"the location {str(folder)!r} cannot be opened: {error}") from None
     return files, path.rstrip("/")

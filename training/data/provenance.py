@@ -29,15 +29,15 @@ Seen = Mapping[str, torch.Tensor]
 def seen_in(record: Mapping[str, Any], parts: Iterable[Examples]) -> dict[str, torch.Tensor]:
     """Hash all rows of an extract that decide anything in a training."""
     parts = list(parts)
-    texts = [_hashes(part.texts) for part in parts]
-    keys = [_hashes(_qualify(source, part.keys)) for part in parts for source in sources_of(record)]
-    return {TEXTS: _distinct(texts), KEYS: _distinct(keys)}
+    return {
+        TEXTS: _distinct([_hashes(part.texts) for part in parts]),
+        KEYS: _distinct([_key_hashes(source, part.keys) for part in parts for source in sources_of(record)]),
+    }
 
 
 def seen_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
     """Return the hashes of the rows that an artifact learned from; None if it does not contain them."""
-    found = {name: values for name, values in _load(artifact).items() if not name.startswith(_FITTED)}
-    return found or None
+    return {name: values for name, values in _load(artifact).items() if not name.startswith(_FITTED)} or None
 
 
 def fitted_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
@@ -54,8 +54,10 @@ def with_fitted(artifact: Artifact, rows: Seen, *, keep_earlier: bool) -> bytes:
 
 
 def is_seen(seen: Seen, record: Mapping[str, Any], keys: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Tell which rows of an extract share their key or text with a seen row, *Shape:* ``(n_rows,)``."""
-    by_key = [np.isin(_hashes(_qualify(source, keys)), seen[KEYS].numpy()) for source in sources_of(record)]
+    """Return which rows of an extract share their key or text with a seen row, *Shape:* ``(n_rows,)``."""
+    if not seen:
+        return np.zeros(len(keys), bool)
+    by_key = [np.isin(_key_hashes(source, keys), seen[KEYS].numpy()) for source in sources_of(record)]
     return np.isin(_hashes(texts), seen[TEXTS].numpy()) | np.any(by_key, axis=0)
 
 
@@ -68,12 +70,12 @@ def _load(artifact: Artifact) -> dict[str, torch.Tensor]:
     return load(artifact.files[SEEN]) if SEEN in artifact.files else {}
 
 
-def _qualify(source: str, keys: Sequence[str]) -> list[str]:
-    return [f"{source}\0{key}" for key in keys]
-
-
 def _distinct(columns: Sequence[NDArray[np.int64]]) -> torch.Tensor:
     return torch.from_numpy(np.unique(np.concatenate(columns)))
+
+
+def _key_hashes(source: str, keys: Sequence[str]) -> NDArray[np.int64]:
+    return _hashes([f"{source}\0{key}" for key in keys])
 
 
 def _hashes(values: Sequence[str]) -> NDArray[np.int64]:

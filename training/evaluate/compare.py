@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact
 from training.calibrate.decisions import Decisions
-from training.evaluate.bootstrap import interval, means_of_defined, resampled_average_precision, resampled_f1
-from training.evaluate.comparison import LABEL_FIGURE, Comparison, Difference
+from training.data.dataset import Examples, read_split
+from training.data.folder import read_extract_record
+from training.data.provenance import fitted_by, is_seen, seen_by, sources_of
 from training.evaluate.config import EvaluateConfig
-from training.evaluate.metrics import average_precision_per_label, f1_per_label, mean_of_defined
+from training.evaluate.gate import Comparison, Difference
+from training.evaluate.metrics import average_precision, bootstrap, f1, interval, mean_of_defined, on_all_rows
 from training.evaluate.report import report_on
-from training.evaluate.rows import find_candidates, read_evaluation_rows
-from training.methods.artifact import score_texts
+from training.methods.trained import artifact_score
 
-FIGURES = ("map", "macro_f1", "micro_f1", "weighted_f1", "auroc", "brier_skill", "ece", "ece_by_chance")
+FIGURES = ("map", "macro_f1", "micro_f1", "brier_skill", "ece", "ece_by_chance")
+CHALLENGER, CHAMPION = "challenger", "champion"
+
+Models = Mapping[str, Artifact]
+"""The challenger and, if there is one, the champion, by role."""
 
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """A model's logits and decisions on some rows, for some of its labels.
-
-    Attributes:
-        logits: *Shape:* ``(n_rows, n_labels)``.
-        decided: which labels the rows get, same shape.
-        figures: ``FIGURES`` on these rows; base rates are those of the rows.
-    """
+    """A model's logits and decisions on some rows, *Shape:* ``(n_rows, n_labels)``, and their ``FIGURES``."""
 
     logits: NDArray[np.floating]
     decided: NDArray[np.bool_]
@@ -41,115 +41,133 @@ class ScoredRows:
 def evaluate(config: EvaluateConfig, challenger: Artifact, champion: Artifact | None) -> Comparison:
     """Compare two models, or measure one where there is no champion.
 
-    Args:
-        config: the configuration.
-        challenger: the model to be judged.
-        champion: the model in use.
-
     Raises:
         ConfigError: for an extract of another template than a model's, or models without a label in common.
-        SourceError: for an extract that cannot be used, or rows that a model has learned from.
+        SourceError: for an extract that cannot be used, or without rows that no model has learned from.
         BackboneError: for a backbone that is missing or differs.
         TrainingError: when a text cannot be scored.
     """
-    rows = read_evaluation_rows(find_candidates(config, challenger, champion), config.split, config.max_learned)
-    ours = _labels(challenger)
-    theirs = ours if champion is None else _labels(champion)
+    models = {CHALLENGER: challenger} | ({CHAMPION: champion} if champion else {})
+    known, rows, left_out = read_evaluation_rows(config, models)
+    of_model = {role: [label.name for label in model.manifest.labels] for role, model in models.items()}
+    ours, theirs = of_model[CHALLENGER], of_model.get(CHAMPION, of_model[CHALLENGER])
     shared = [name for name in ours if name in theirs]
-    labels = [name for name in shared if name in rows.names]
+    labels = [name for name in shared if name in known]
     if not labels:
         raise ConfigError("both models and the extract must have a label in common, have none; name another extract")
-    targets = rows.rows.targets[:, [rows.names.index(name) for name in labels]].astype(bool)
+    targets = rows[CHALLENGER].targets[:, [known.index(name) for name in labels]].astype(bool)
     logger.info(f"{len(targets)} rows of {config.split} evaluate {len(labels)} labels")
-    new = score_rows(challenger, rows.rows.texts, targets, labels)
-    old = None if champion is None else score_rows(champion, rows.champion_texts, targets, labels)
+    scored = {role: _score(model, rows[role].texts, targets, labels) for role, model in models.items()}
     return Comparison(
         n_rows=len(targets),
-        left_out=rows.left_out,
-        held_out=rows.held_out,
+        left_out=left_out,
         labels=labels,
-        unjudged=[name for name in shared if name not in rows.names],
+        unjudged=[name for name in shared if name not in known],
         only_champion=[name for name in theirs if name not in ours],
         only_challenger=[name for name in ours if name not in theirs],
-        champion=old.figures if old else {},
-        challenger=new.figures,
-        confidence=config.gate.confidence,
-        differences=differences(old, new, targets, labels, config.resamples, config.gate.confidence) if old else [],
+        champion=scored[CHAMPION].figures if champion else {},
+        challenger=scored[CHALLENGER].figures,
+        differences=differences(scored[CHAMPION], scored[CHALLENGER], targets, labels) if champion else [],
     )
 
 
-def score_rows(
-    artifact: Artifact, texts: Sequence[str], targets: NDArray[np.bool_], labels: Sequence[str]
-) -> ScoredRows:
-    """Score texts with a model and measure it.
+def read_evaluation_rows(
+    config: EvaluateConfig, models: Models
+) -> tuple[list[str], dict[str, Examples], dict[str, int]]:
+    """Read the rows that both extracts have and no model has learned from.
 
-    Args:
-        artifact: the model.
-        texts: of the rows.
-        targets: *Shape:* ``(n_rows, n_labels)``.
-        labels: names, in the order of the targets; the model may have others too.
+    Returns:
+        The extract's labels in the order of the targets, the same rows as each model reads them, and numbers of rows
+        that are left out by reason.
+
+    Raises:
+        ConfigError: for an extract of another template than its model's, or of another table.
+        SourceError: for an extract that cannot be used, or where no row is left.
     """
-    own = _labels(artifact)
+    folders = {CHALLENGER: config.extract, CHAMPION: config.champion_extract or config.extract}
+    records = {role: read_extract_record(folders[role]) for role in models}
+    _check_records(models, folders, records)
+    rows = {role: read_split(folders[role], config.split) for role in models}
+    shared = sorted(set.intersection(*(set(those.keys) for those in rows.values())))
+    left_out = {"in one extract only": sum(len(those) - len(shared) for those in rows.values())}
+    for role, those in rows.items():
+        position = {key: at for at, key in enumerate(those.keys)}
+        rows[role] = those.select([position[key] for key in shared])
+    is_left_out = np.zeros(len(shared), bool)
+    for role, model in models.items():
+        is_learned = np.zeros(len(shared), bool)
+        # The champion's thresholds may have been fitted to these rows, which favours the champion.
+        for seen in (seen_by(model), fitted_by(model) if role == CHALLENGER else None):
+            is_learned |= is_seen(seen or {}, records[role], rows[role].keys, rows[role].texts)
+        left_out[f"learned by {role}"] = int(is_learned.sum())
+        is_left_out |= is_learned
+    kept = np.flatnonzero(~is_left_out).tolist()
+    if not kept:
+        counts = ", ".join(f"{n} {reason}" for reason, n in left_out.items())
+        raise SourceError(
+            f"rows of {config.split!r} must be in both extracts and learned by no model, none is ({counts}); train the "
+            "challenger from this extract, or evaluate the other split"
+        )
+    names = [label["name"] for label in records[CHALLENGER]["labels"]]
+    return names, {role: those.select(kept) for role, those in rows.items()}, left_out
+
+
+def _check_records(models: Models, folders: Mapping[str, str], records: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse models without a record of their training rows, an extract of another template, and two tables."""
+    settings = {CHALLENGER: "extract", CHAMPION: "champion_extract"}
+    errors = []
+    for role, model in models.items():
+        if seen_by(model) is None:
+            errors.append(f"the {role} must record its training rows, does not: {model.model_id}; train it again")
+        if (wanted := model.manifest.template) != (found := records[role]["template"]):
+            errors.append(
+                f"{settings[role]} must be made with the {role}'s template {wanted!r}, {folders[role]!r} has "
+                f"{found!r}; make one by ptec extract, then --set evaluate.{settings[role]}="
+            )
+    if not set.intersection(*map(sources_of, records.values())):
+        named = " and ".join(map(repr, folders.values()))
+        errors.append(f"both extracts must be of one table, {named} are not; make one by ptec extract from the other's")
+    if errors:
+        raise ConfigError(errors)
+
+
+def _score(artifact: Artifact, texts: Sequence[str], targets: NDArray[np.bool_], labels: Sequence[str]) -> ScoredRows:
+    """Score texts with a model and measure some of its labels."""
+    own = [label.name for label in artifact.manifest.labels]
     positions = [own.index(label) for label in labels]
-    logits, decisions = score_texts(artifact, texts), Decisions.of(artifact.manifest)
+    logits, decisions = artifact_score(artifact)(texts), Decisions.of(artifact.manifest)
     calibration, thresholds = decisions.calibration.select(positions), decisions.thresholds[positions]
     overall = report_on(logits[:, positions], targets, calibration, thresholds, labels)["overall"]
-    return ScoredRows(
-        logits[:, positions], decisions.decide(logits)[:, positions], {name: overall[name] for name in FIGURES}
-    )
+    figures = {name: overall[name] for name in FIGURES}
+    return ScoredRows(logits[:, positions], decisions.decide(logits)[:, positions], figures)
 
 
 def differences(
-    champion: ScoredRows,
-    challenger: ScoredRows,
-    targets: NDArray[np.bool_],
-    labels: Sequence[str],
-    resamples: int,
-    confidence: float,
+    champion: ScoredRows, challenger: ScoredRows, targets: NDArray[np.bool_], labels: Sequence[str]
 ) -> list[Difference]:
-    """Compare two models by a paired bootstrap over rows, over all labels and in each.
-
-    Args:
-        champion: the model in use.
-        challenger: the model to be judged.
-        targets: *Shape:* ``(n_rows, n_labels)``.
-        labels: names, *Shape:* ``(n_labels,)``.
-        resamples: number of samples.
-        confidence: of the intervals.
-    """
-    overall, per_label = [], []
-    for metric in ("map", "macro_f1"):
-        if metric == "map":
-            old, new = (average_precision_per_label(side.logits, targets) for side in (champion, challenger))
-            before, after = (
-                resampled_average_precision(side.logits, targets, resamples) for side in (champion, challenger)
-            )
-        else:
-            old, new = (f1_per_label(side.decided, targets) for side in (champion, challenger))
-            before, after = (resampled_f1(side.decided, targets, resamples) for side in (champion, challenger))
-        samples = means_of_defined(after - before)
-        means = mean_of_defined(old), mean_of_defined(new)
-        overall.append(_difference(metric, None, int(targets.sum()), *means, samples, confidence))
+    """Compare two models by a paired bootstrap over rows: first over all labels, then in each."""
+    sides = (champion, challenger)
+    measures = {
+        ("map", "ap"): [average_precision(side.logits, targets) for side in sides],
+        ("macro_f1", "f1"): [f1(side.decided, targets) for side in sides],
+    }
+    overall, of_labels = [], []
+    for (figure, of_label), pair in measures.items():
+        old, new = (on_all_rows(measure, len(targets)) for measure in pair)
+        before, after = (bootstrap(measure, len(targets)) for measure in pair)
+        samples, means = after - before, (mean_of_defined(old), mean_of_defined(new))
+        overall.append(_difference(figure, None, targets, *means, mean_of_defined(samples)))
         for at, label in enumerate(labels):
-            n, samples = int(targets[:, at].sum()), (after - before)[:, at]
-            per_label.append(_difference(LABEL_FIGURE[metric], label, n, old[at], new[at], samples, confidence))
-    return [*overall, *per_label]
+            of_labels.append(_difference(of_label, label, targets[:, at], old[at], new[at], samples[:, at]))
+    return [*overall, *of_labels]
 
 
 def _difference(
-    figure: str,
-    label: str | None,
-    positives: int,
-    old: float,
-    new: float,
-    samples: NDArray[np.float64],
-    confidence: float,
+    figure: str, label: str | None, targets: NDArray[np.bool_], old: Any, new: Any, samples: NDArray[np.float64]
 ) -> Difference:
-    values = (old, new, new - old, *interval(samples, new - old, confidence))
+    values = (old, new, new - old, *interval(samples, float(new - old)))
     rounded = [None if np.isnan(value) else round(float(value), 6) for value in values]
-    names = ("champion", "challenger", "difference", "low", "high")
-    return Difference(figure=figure, label=label, positives=positives, **dict(zip(names, rounded, strict=True)))
-
-
-def _labels(artifact: Artifact) -> list[str]:
-    return [label.name for label in artifact.manifest.labels]
+    names = (CHAMPION, CHALLENGER, "difference", "low", "high")
+    return Difference(
+        figure=figure, label=label, positives=int(targets.sum()), **dict(zip(names, rounded, strict=True))
+    )

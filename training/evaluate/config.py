@@ -11,30 +11,22 @@ from ptec_udf.section import Section
 
 
 class GateConfig(Section):
-    """What a challenger must show before an alias may move to it."""
+    """Requirements for a challenger before an alias may move to it; a loss counts where its whole interval does."""
 
     aliases: list[str] = Field(default_factory=lambda: ["champion"], description="aliases that the gate guards")
-    metric: Literal["map", "macro_f1"] = Field("map", description="figure that decides the gain")
-    confidence: float = Field(0.95, ge=0.5, lt=1, description="confidence of the intervals of differences")
     min_gain: float = Field(
         -0.01,
         ge=-1,
         le=1,
-        description="the whole interval of the gain must lie above this; -0.01: not worse by more than 0.01 "
+        description="the whole interval of the gain in mAP must lie above this; -0.01: not worse by more than 0.01 "
         "(non-inferiority); 0: surely better",
     )
     min_rows: int = Field(100, ge=1, description="fewest evaluated rows")
-    max_decision_loss: float = Field(
-        0.02, ge=0, le=1, description="largest loss of macro-F1; broken where the whole interval lies beyond it"
-    )
+    max_decision_loss: float = Field(0.02, ge=0, le=1, description="largest loss of macro-F1")
     max_label_loss: float = Field(
-        0.1, ge=0, le=1, description="largest loss of one label; broken where the whole interval lies beyond it"
+        0.1, ge=0, le=1, description="largest loss of average precision of a label with at least 10 positives"
     )
-    min_label_positives: int = Field(10, ge=1, description="labels with fewer positives are not judged one by one")
     max_ece: float = Field(0.04, ge=0, le=1, description="calibration error that always passes")
-    max_ece_rise: float = Field(
-        0.01, ge=0, le=1, description="largest rise over the champion's calibration error, or over that by chance"
-    )
     min_coverage: float = Field(1.0, ge=0, le=1, description="share of the champion's labels that must be kept")
     min_judged: float = Field(
         0.8, ge=0, le=1, description="share of the labels of both models that must occur in the evaluated rows"
@@ -51,8 +43,4 @@ class EvaluateConfig(Section):
     )
     split: Literal["dev", "test"] = Field("dev", description="evaluated rows")
     alias: str = Field("champion", pattern=r"^[A-Za-z0-9_]+$", description="alias of the model to compare with")
-    max_learned: float = Field(
-        0.05, ge=0, lt=1, description="largest share of rows that is left out because a model has learned from them"
-    )
-    resamples: int = Field(1000, ge=100, description="bootstrap samples of the evaluated rows")
     gate: GateConfig = GateConfig()

@@ -16,9 +16,8 @@ from pyspark.sql import functions as F
 from ptec_udf.errors import RegistryError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluate.comparison import Comparison
 from training.evaluate.config import EvaluateConfig, GateConfig
-from training.evaluate.gate import RuleResult, apply_gate, broken_rules
+from training.evaluate.gate import Comparison, RuleResult, apply_gate, broken_rules
 
 PASSED, FORCED = "passed", "forced"
 NOT_COMPARED = "no evaluation"
@@ -33,17 +32,7 @@ def save(
     fingerprint: str,
     who: str,
 ) -> dict[str, Any]:
-    """Append a comparison; return its row.
-
-    Args:
-        warehouse: our tables.
-        config: of the comparison.
-        pair: model_ids of champion (None without one) and challenger.
-        found: its figures.
-        results: of the gate's rules; empty without a champion.
-        fingerprint: of the extract.
-        who: person or job.
-    """
+    """Append a comparison of a pair of model_ids (champion, challenger) with the gate's results; return its row."""
     row = {
         "evaluation_id": uuid.uuid4().hex,
         "at": datetime.now(UTC),
@@ -53,7 +42,6 @@ def save(
         "challenger_id": pair[1],
         "extract_fingerprint": fingerprint,
         "split": config.split,
-        "resamples": config.resamples,
         **found.model_dump(),
         "rules": [result.model_dump() for result in results],
         "passed": not broken_rules(results) if results else None,
@@ -69,7 +57,7 @@ def n_evaluations(warehouse: Warehouse, fingerprint: str, split: str) -> int:
 
 
 def of_pair(warehouse: Warehouse, champion_id: str, challenger_id: str) -> list[dict[str, Any]]:
-    """Return the comparisons of exactly these two models; the first one decides."""
+    """Return the comparisons of exactly these two models, the first one first."""
     is_pair = (F.col("champion_id") == F.lit(champion_id)) & (F.col("challenger_id") == F.lit(challenger_id))
     rows = warehouse.read("evaluations").where(is_pair).orderBy("at", "evaluation_id").collect()
     return [row.asDict(recursive=True) for row in rows]
@@ -80,57 +68,42 @@ def check_gate(
 ) -> dict[str, Any]:
     """Apply the gate, as configured now, to the first recorded comparison of two models.
 
-    Args:
-        warehouse: our tables.
-        gate: the rules' limits.
-        alias: the alias that is to move.
-        champion_id: model that it points to.
-        challenger_id: model that it is to point to.
-        force: let the challenger through in any case.
-
     Returns:
         What is recorded of the move: ``gate`` (``passed``, or ``forced`` with the broken rules), ``evaluation_id`` and
         ``rules``.
 
     Raises:
-        RegistryError: where a rule is broken, or no comparison applies, unless ``force``.
+        RegistryError: where a rule is broken or the models were not compared, unless ``force``.
     """
     found = of_pair(warehouse, champion_id, challenger_id)
-    results: list[RuleResult] = []
-    if not found:
+    if found:
+        _log_evaluations(warehouse, found)
+        results = apply_gate(Comparison.model_validate(found[0]), gate)
+        advice = "train a better model, or promote with --force and a reason in --why"
+        errors = [f"gate, rule {one.rule}: {one.message}; {advice}" for one in results if not one.passed]
+    else:
+        results = []
         errors = [
             f"model {challenger_id} must be compared with {champion_id}, which alias {alias} points to; run "
             f"ptec evaluate {challenger_id} --set alias={alias}"
         ]
-    elif found[0]["confidence"] != gate.confidence:
-        errors = [
-            f"gate.confidence must be that of the first comparison of these models, {found[0]['confidence']:g}, was: "
-            f"{gate.confidence:g}; set it to that"
-        ]
-    else:
-        results = apply_gate(Comparison.model_validate(found[0]), gate)
-        errors = _errors(warehouse, found, results)
     if errors and not force:
         raise RegistryError(errors)
     return {
         "gate": f"{FORCED}: {', '.join(broken_rules(results) or [NOT_COMPARED])}" if errors else PASSED,
-        "evaluation_id": found[0]["evaluation_id"] if results else None,
+        "evaluation_id": found[0]["evaluation_id"] if found else None,
         "rules": [result.model_dump() for result in results] or None,
     }
 
 
-def _errors(warehouse: Warehouse, found: list[dict[str, Any]], results: Sequence[RuleResult]) -> list[str]:
-    """Log which comparison decides and what the rules say of it; return an error for each broken rule."""
+def _log_evaluations(warehouse: Warehouse, found: list[dict[str, Any]]) -> None:
+    """Log which comparison decides, how often its rows were used, and which comparisons came later."""
     first = found[0]
-    rows = f"{first['split']} of extract {first['extract_fingerprint'][:12]}"
     n = n_evaluations(warehouse, first["extract_fingerprint"], first["split"])
+    rows = f"{first['split']} of extract {first['extract_fingerprint'][:12]}"
     logger.info(f"gate: evaluation {first['evaluation_id']} on {rows} decides; these rows have been used {n} times")
     for later in found[1:]:
         logger.info(
             f"gate: evaluation {later['evaluation_id']} of the same models came later and does not count (passed: "
             f"{later['passed']}, {later['split']} of extract {later['extract_fingerprint'][:12]})"
         )
-    for result in results:
-        logger.info(f"gate, rule {result.rule}: {'passed' if result.passed else 'BROKEN'}: {result.message}")
-    advice = "train a better model, or promote with --force and a reason in --why"
-    return [f"gate, rule {one.rule}: {one.message}; {advice}" for one in results if not one.passed]

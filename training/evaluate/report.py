@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from ptec_udf.monitor.training import PROBABILITIES
 from training.calibrate.calibration import Calibration, check_cells
 from training.evaluate.metrics import (
     ECE_FLOOR,
-    auroc_per_label,
-    average_precision_per_label,
+    average_precision,
     calibration_error,
     equal_mass_bins,
-    f1_per_label,
+    f1,
     mean_of_defined,
+    on_all_rows,
     ratio,
 )
 
@@ -42,28 +42,50 @@ def report_on(
         calibration: from logits to probabilities.
         thresholds: a label is predicted where its probability is at or above this, *Shape:* ``(n_labels,)``.
         labels: names, *Shape:* ``(n_labels,)``.
-        base_rates: share of positives of each label in training, *Shape:* ``(n_labels,)``, the reference of the
-            Brier skill; None: the share in these rows.
+        base_rates: share of positives in training, *Shape:* ``(n_labels,)``, for the Brier skill; None: in these rows.
 
     Returns:
-        ``overall``: one figure per name; ``per_label``: the same per label, and ``probabilities`` (rows by bin);
-        ``curves``: points for plots. Floats have 6 digits.
+        ``overall``, ``per_label`` (with ``probabilities``: rows by bin), and ``curves``: points for plots.
 
     Raises:
         TrainingError: when shapes differ or a logit is not finite.
     """
     raw, positive = check_cells(logits, targets)
     probabilities = calibration.probabilities(raw)
-    decisions = probabilities >= thresholds
-    reference = positive.mean(axis=0) if base_rates is None else np.asarray(base_rates, np.float64)
-    columns = _per_label(raw, positive, probabilities, decisions)
-    columns["threshold"] = np.broadcast_to(thresholds, (raw.shape[1],))
+    decided = probabilities >= thresholds
+    rates = positive.mean(axis=0) if base_rates is None else np.asarray(base_rates, np.float64)
+    hits, positives, predicted = (cells.sum(axis=0) for cells in (decided & positive, positive, decided))
+    columns = {
+        "positives": positives,
+        "predicted": predicted,
+        "f1": on_all_rows(f1(decided, positive), len(raw)),
+        "precision": ratio(hits, predicted),
+        "recall": ratio(hits, positives),
+        # Logits rank as probabilities do, and cannot saturate into ties.
+        "ap": on_all_rows(average_precision(raw, positive), len(raw)),
+        "brier": np.square(probabilities - positive).mean(axis=0),
+        "threshold": np.broadcast_to(thresholds, (raw.shape[1],)),
+    }
+    ece, ece_by_chance, n_cells = calibration_error(probabilities, positive)
+    overall = {
+        "n_rows": positive.shape[0],
+        "n_labels": positive.shape[1],
+        "n_labels_that_occur": int((positives > 0).sum()),
+        "macro_f1": mean_of_defined(columns["f1"]),
+        "micro_f1": ratio(2 * hits.sum(), (predicted + positives).sum()) if positive.any() else np.nan,
+        "map": mean_of_defined(columns["ap"]),
+        "brier": columns["brier"].mean(),
+        "brier_skill": 1 - ratio(columns["brier"].mean(), np.square(rates - positive).mean()),
+        "ece": ece,
+        "ece_by_chance": ece_by_chance,
+        "n_cells_ece": n_cells,
+    }
     counts = counts_by_label(probabilities, labels)
     return {
-        "overall": _rounded(_overall(columns, positive, probabilities, decisions, reference)),
+        "overall": _rounded(overall),
         "per_label": {
-            label: _rounded({name: values[i] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
-            for i, label in zip(range(raw.shape[1]), labels, strict=True)
+            label: _rounded({name: values[at] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
+            for at, label in zip(range(raw.shape[1]), labels, strict=True)
         },
         "curves": curves(probabilities, positive),
     }
@@ -94,7 +116,7 @@ def curves(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) -> 
     found: dict[str, list[list[float]]] = {"precision_recall": [], "reliability": []}
     if positive.any():
         precision, recall, thresholds = precision_recall_curve(positive.ravel(), probabilities.ravel())
-        # Evenly over recall: evenly over thresholds, most points would be certain negatives.
+        # Evenly over recall: evenly over thresholds, nearly all points would be certain negatives.
         levels = np.linspace(0, 1, _MAX_CURVE_POINTS + 1)[1:]
         kept = np.unique(len(thresholds) - 1 - np.searchsorted(recall[-2::-1], levels - 1e-9))
         found["precision_recall"] = _points(thresholds[kept], precision[kept], recall[kept])
@@ -109,63 +131,11 @@ def curves(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) -> 
 
 
 def _points(*columns: NDArray[Any]) -> list[list[float]]:
-    return [[round(float(value), 4) for value in row] for row in zip(*columns, strict=True)]
+    return np.round(np.stack(columns, axis=1).astype(np.float64), 4).tolist()
 
 
-def _overall(
-    columns: dict[str, NDArray[Any]],
-    positive: NDArray[np.bool_],
-    probabilities: NDArray[np.float64],
-    decisions: NDArray[np.bool_],
-    reference: NDArray[np.float64],
-) -> dict[str, Any]:
-    """Average the figures per label and measure the probabilities over all cells."""
-    occurs = columns["positives"] > 0
-    n_hits, brier = int((decisions & positive).sum()), mean_of_defined(columns["brier"])
-    reference_brier = float(np.square(reference - positive).mean())
-    ece, ece_by_chance, n_cells = calibration_error(probabilities, positive)
-    weights = columns["positives"][occurs]
-    return {
-        "n_rows": positive.shape[0],
-        "n_labels": positive.shape[1],
-        "n_labels_that_occur": int(occurs.sum()),
-        "macro_f1": mean_of_defined(columns["f1"]),
-        "micro_f1": 2 * n_hits / (decisions.sum() + positive.sum()) if positive.any() else np.nan,
-        "weighted_f1": np.average(columns["f1"][occurs], weights=weights) if occurs.any() else np.nan,
-        "map": mean_of_defined(columns["ap"]),
-        "auroc": mean_of_defined(columns["auroc"]),
-        "brier": brier,
-        "brier_skill": 1 - brier / reference_brier if reference_brier > 0 else np.nan,
-        "ece": ece,
-        "ece_by_chance": ece_by_chance,
-        "n_cells_ece": n_cells,
-    }
-
-
-def _per_label(
-    raw: NDArray[np.float64],
-    positive: NDArray[np.bool_],
-    probabilities: NDArray[np.float64],
-    decisions: NDArray[np.bool_],
-) -> dict[str, NDArray[Any]]:
-    """Measure each label; every value has shape (n_labels,)."""
-    hits = (decisions & positive).sum(axis=0)
-    positives, predicted = positive.sum(axis=0), decisions.sum(axis=0)
-    # The order is the same on logits and probabilities, but logits cannot saturate into ties.
-    return {
-        "positives": positives,
-        "predicted": predicted,
-        "f1": f1_per_label(decisions, positive),
-        "precision": ratio(hits, predicted),
-        "recall": ratio(hits, positives),
-        "ap": average_precision_per_label(raw, positive),
-        "auroc": auroc_per_label(raw, positive),
-        "brier": np.square(probabilities - positive).mean(axis=0),
-    }
-
-
-def _rounded(values: dict[str, Any]) -> dict[str, float | int | None]:
-    """Round to 6 digits, turn NaN into None, and return plain Python numbers."""
+def _rounded(values: Mapping[str, Any]) -> dict[str, float | int | None]:
+    """Return plain Python numbers of 6 digits, and None for NaN."""
     return {
         name: int(value)
         if isinstance(value, int | np.integer)

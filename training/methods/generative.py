@@ -1,7 +1,7 @@
-"""Text-to-text prompt tuning: a soft prompt before the text makes a frozen decoder write the labels.
+"""The generative rivals of arXiv 2309.12075: a decoder writes the labels. Benchmark only.
 
-Source: Lester et al., "The power of scale for parameter-efficient prompt tuning", EMNLP 2021 (arXiv 2104.08691), as
-Buchner et al. (arXiv 2309.12075, section 3) compare it with PTEC. Targets are labels in order of their frequency.
+N-shot: Brown et al., "Language models are few-shot learners", NeurIPS 2020. Prompt tuning: Lester et al., "The power of
+scale for parameter-efficient prompt tuning", EMNLP 2021 (arXiv 2104.08691).
 """
 
 from __future__ import annotations
@@ -19,13 +19,47 @@ from ptec_udf.errors import TrainingError
 from ptec_udf.log import logger, progress
 from training.data.dataset import Examples
 from training.methods.method import Learned, Task
-from training.methods.rivals.writer import GenerativeMethod, Writer
+from training.methods.writer import GenerativeMethod, Writer
 
+_BETWEEN_EXAMPLES = "\n\n"
+_EXAMPLE_TOKENS = 96
+_BATCH_ROWS = 32
 _MICRO_BATCH_ROWS = 8  # activations of more do not fit into the caches of a CPU
 
 
+class NShot(GenerativeMethod):
+    """A frozen decoder reads examples, drawn from train and validation, and continues with the next text's labels."""
+
+    seeded: ClassVar[bool] = True
+    ends_with: ClassVar[str | None] = _BETWEEN_EXAMPLES  # the decoder is not trained to end
+
+    method: Literal["n_shot"] = "n_shot"
+
+    n_examples: int = Field(4, ge=0, description="examples before each text")
+    lists_labels: bool = Field(False, description="whether the names of all labels come first")
+
+    def learn(self, task: Task) -> Learned:
+        """Draw the examples."""
+        writer = Writer.load(self, task)
+        beginning = self.beginning(writer, task)
+        return Learned(lambda texts: writer.decide(texts, writer.embed(beginning)), decisions=None)
+
+    def beginning(self, writer: Writer, task: Task) -> list[int]:
+        """Return the tokens before every text: all labels if wanted, then examples."""
+        rows, trie = task.whole, writer.trie
+        between = writer.encoder.tokenizer(_BETWEEN_EXAMPLES, add_special_tokens=False)["input_ids"]
+        if trie.end in between:
+            between = between[between.index(trie.end) + 1 :]
+        tokens = [*trie.spell(range(len(writer.names))), *between] if self.lists_labels else []
+        for at in np.random.default_rng(task.seed).permutation(len(rows))[: self.n_examples]:
+            (text,) = writer.encoder.encode([rows.texts[at]])
+            labels = np.flatnonzero(rows.targets[at]).tolist()
+            tokens += [*text.ids[:_EXAMPLE_TOKENS], *writer.question, *trie.spell(labels), *between]
+        return tokens
+
+
 class PromptTuning(GenerativeMethod):
-    """Train the prompt for a set number of epochs on train and validation; nothing is chosen."""
+    """A soft prompt before the text is trained to make a frozen decoder write the labels; nothing is chosen."""
 
     seeded: ClassVar[bool] = True
 
@@ -33,16 +67,13 @@ class PromptTuning(GenerativeMethod):
 
     n_tokens: int = Field(50, ge=1, description="positions of the prompt")
     lr: float = Field(0.01, gt=0, description="highest learning rate")
-    warmup: float = Field(0.3, gt=0, lt=1, description="share of all steps in which the rate rises")
-    epochs: int = Field(5, ge=1, description="passes over the rows")
-    batch_rows: int = Field(32, ge=1, description="examples of one step")
+    epochs: int = Field(5, ge=1, description="passes over the rows of train and validation")
     max_rows: int | None = Field(None, ge=1, description="rows to learn from at most, of train first; null: all")
 
     def learn(self, task: Task) -> Learned:
         """Train the prompt; the decoder's answers are the decisions."""
         writer, rows = Writer.load(self, task), task.whole
-        rows = rows.select(list(range(min(len(rows), self.max_rows or len(rows)))))
-        prompt = self.train(writer, rows, task.seed).detach()
+        prompt = self.train(writer, rows.select(range(len(rows))[: self.max_rows]), task.seed).detach()
         return Learned(lambda texts: writer.decide(texts, prompt), decisions=None)
 
     def train(self, writer: Writer, rows: Examples, seed: int) -> torch.Tensor:
@@ -54,18 +85,17 @@ class PromptTuning(GenerativeMethod):
         torch.manual_seed(seed)
         by_frequency = np.argsort(-rows.targets.sum(axis=0), kind="stable").tolist()
         questions = [writer.ask(text) for text in rows.texts]
-        answers = [writer.spelling.spell([at for at in by_frequency if row[at]]) for row in rows.targets]
+        answers = [writer.trie.spell([at for at in by_frequency if row[at]]) for row in rows.targets]
         writer.model.requires_grad_(False)
-        prompt = torch.nn.Parameter(_initial_prompt(writer, self.n_tokens))
+        names = [token for label in writer.trie.labels for token in label] * self.n_tokens
+        prompt = torch.nn.Parameter(writer.embed(names[: self.n_tokens]).detach().float().clone())
         optimiser = torch.optim.AdamW([prompt], lr=self.lr, weight_decay=0.0)
-        n_steps = self.epochs * math.ceil(len(rows) / self.batch_rows)
-        # torch divides by zero where the rise ends with the first step.
-        warmup = self.warmup if self.warmup * (n_steps + 1) > 1 else 0.0
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=n_steps + 1, pct_start=warmup)
+        n_steps = self.epochs * math.ceil(len(rows) / _BATCH_ROWS)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=max(n_steps + 1, 4))
         for epoch in range(self.epochs):
             total = 0.0
             with progress(f"epoch {epoch + 1}", len(rows)) as step_done:
-                for step in torch.randperm(len(rows)).split(self.batch_rows):
+                for step in torch.randperm(len(rows)).split(_BATCH_ROWS):
                     optimiser.zero_grad(set_to_none=True)
                     for batch in step.split(_MICRO_BATCH_ROWS):
                         loss = _loss(writer, prompt, [(questions[at], answers[at]) for at in batch.tolist()])
@@ -79,12 +109,6 @@ class PromptTuning(GenerativeMethod):
                     step_done(len(step))
             logger.info(f"epoch {epoch + 1} of {self.epochs}: loss {total / len(rows):.4f}")
         return prompt
-
-
-def _initial_prompt(writer: Writer, n_tokens: int) -> torch.Tensor:
-    """Return the embeddings of the label names' tokens, repeated up to ``n_tokens``."""
-    tokens = [token for label in writer.spelling.labels for token in label]
-    return writer.embed((tokens * n_tokens)[:n_tokens]).detach().float().clone()
 
 
 def _loss(writer: Writer, prompt: torch.Tensor, rows: Sequence[tuple[list[int], list[int]]]) -> torch.Tensor:

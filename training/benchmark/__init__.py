@@ -1,1 +1,0 @@
-"""``ptec benchmark``: methods on one extract, with intervals over rows and a spread over seeds."""

@@ -104,7 +104,7 @@ setup(
     package_data={
         "ptec_conf": ["ptec.yaml", "*.conf", "*.properties"],
         "ptec_udf.warehouse": ["sql/*.sql"],
-        "jobs.demo": ["*.jsonl", "*.json"],
+        "jobs.demo": ["*.jsonl", "*.json", "*.yaml"],
         "jobs.report": ["*.j2"],
     },
     install_requires=SCORING,

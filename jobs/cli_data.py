@@ -44,25 +44,15 @@ def extract(
     source_version: Annotated[int | None, typer.Option(min=0, help="Delta version of the source table.")] = None,
 ) -> dict[str, Any]:
     """Write a training extract of a warehouse table, pinned to a version of it."""
-    from training.data.config import ExtractConfig
-
     settings = {"extract.out": out, "extract.overwrite": overwrite, "extract.source.version": source_version}
-    config = site.override(settings).section(ExtractConfig, "extract")
+    config = site.override(settings).section("extract")
     from ptec_udf.warehouse.source import pin
     from training.data.extract import extract as write_extract
     from training.data.folder import check_out
 
     check_out(config.out, config.overwrite)  # before Spark starts
     spark = site.session("ptec extract")
-    record = write_extract(spark, config, pin(spark, config.source))
-    return {
-        "extract": config.out,
-        "source": record["name"],
-        "version": record["version"],
-        "labels": len(record["labels"]),
-        "kept_labels": record["labels"],
-        **{name: record[name] for name in ("dropped_labels", "counts", "corrections", "fingerprint")},
-    }
+    return {"extract": config.out, **write_extract(spark, config, pin(spark, config.source))}
 
 
 @command(app, PANEL)

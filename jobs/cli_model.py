@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,57 +28,41 @@ def train(
     extract: Annotated[Path | None, typer.Option(help="Folder of the extract; default: extract.out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the artifact (train.out).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier artifact.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs at most.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Seed of weights and row order.")] = None,
 ) -> dict[str, Any]:
     """Train a model from an extract; an interrupted training continues after its last epoch."""
-    from training.config import TrainConfig
-
-    settings = {"extract": extract, "out": out, "overwrite": overwrite, "stopping.epochs": epochs, "seed": seed}
-    config = site.override({f"train.{key}": value for key, value in settings.items()}).section(TrainConfig, "train")
+    settings = {"train.extract": extract, "train.out": out, "train.overwrite": overwrite}
+    config = site.override(settings).section("train")
     from training.train import train as fit  # loads torch
 
     return fit(config)
 
 
 @command(app, PANEL)
-def search(
-    site: Site,
-    out: Annotated[Path | None, typer.Option(help="Folder of the study (search.out).")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trainings with different settings.")] = None,
-) -> dict[str, Any]:
+def search(site: Site) -> dict[str, Any]:
     """Search training settings on validation; finished trials are kept, so a search can continue or grow."""
-    from training.search import SearchConfig
+    from training.search import search as run_search
 
-    config = site.override({"search.out": out, "search.trials": trials}).section(SearchConfig, "search")
-    from training.search import search as run_search  # loads torch
-
-    return run_search(config)
+    return run_search(site.section("search"))
 
 
 @command(app, PANEL)
-def benchmark(
-    site: Site,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results (benchmark.out).")] = None,
-) -> dict[str, Any]:
+def benchmark(site: Site) -> dict[str, Any]:
     """Compare methods on one extract; finished runs are kept, so a table can grow."""
-    from training.benchmark import BenchmarkConfig
     from training.benchmark import benchmark as run_benchmark
 
-    return run_benchmark(site.override({"benchmark.out": out}).section(BenchmarkConfig, "benchmark"))
+    return run_benchmark(site.section("benchmark"))
 
 
 @command(app, PANEL)
 def evaluate(
     site: Site,
     model_id: ModelArgument,
-    split: Annotated[Literal["dev", "test"] | None, typer.Option(help="Rows that judge (evaluate.split).")] = None,
     alias: Annotated[str | None, typer.Option(help="Alias of the model to compare with.")] = None,
 ) -> dict[str, Any]:
     """Compare a model with the champion on held-out rows, and apply the gate of 'ptec promote'."""
     from jobs.evaluation import run
 
-    return run(site.override({"evaluate.split": split, "evaluate.alias": alias}), model_id)
+    return run(site.override({"evaluate.alias": alias}), model_id)
 
 
 @command(app, PANEL)
@@ -111,10 +95,9 @@ def promote(
     from ptec_udf.errors import ConfigError
     from ptec_udf.warehouse import registry
     from ptec_udf.warehouse.views import ensure_views
-    from training.evaluate.config import GateConfig
     from training.evaluate.record import check_gate
 
-    gate = site.section(GateConfig, "evaluate.gate")
+    gate = site.section("evaluate.gate")
     valid = re.fullmatch(r"[A-Za-z0-9_]+", alias)
     errors = [] if valid else [f"--alias must be letters, digits and underscores, was: {alias!r}"]
     if force and not why.strip():
@@ -157,26 +140,16 @@ def models(site: Site) -> dict[str, Any]:
 
 
 @command(app, PANEL)
-def recalibrate(
-    site: Site,
-    out: Annotated[Path | None, typer.Option(help="Folder of the new artifact (recalibrate.out).")] = None,
-) -> dict[str, Any]:
+def recalibrate(site: Site) -> dict[str, Any]:
     """Derive a model with new calibration or thresholds from stored logits, without scoring."""
-    from training.calibrate.config import RecalibrateConfig
-
-    config = site.override({"recalibrate.out": out}).section(RecalibrateConfig, "recalibrate")
+    config = site.section("recalibrate")
     from training.calibrate.recalibrate import recalibrate as derive_model  # needs the extra train
 
     return derive_model(site.open_warehouse("ptec recalibrate"), config)
 
 
 def check_loads(location: str, model_id: str) -> None:
-    """Load an artifact and its backbone as an executor will.
-
-    Raises:
-        ArtifactError: when the artifact is damaged or of another model.
-        BackboneError: when the backbone is missing or differs from the one of training.
-    """
+    """Load an artifact and its backbone as an executor will, which raises an error where one is broken or missing."""
     from ptec_udf.engine.torch_engine import load_scorer
     from ptec_udf.model.artifact import load_artifact
 

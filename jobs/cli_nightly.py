@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import RETRAIN, Verdict, command
+from jobs.command import FAILED, RETRAIN, command
 
 if TYPE_CHECKING:
     from jobs.site import Site
@@ -69,11 +69,7 @@ def errors(
     return list_errors(site.session("ptec errors"), config, keys)
 
 
-def _judge_drift(result: dict[str, Any]) -> Verdict | None:
-    return Verdict("drift: it is time to retrain", RETRAIN) if result["retrain"] else None
-
-
-@command(app, PANEL, judge=_judge_drift)
+@command(app, PANEL, judge=lambda result: ("drift: it is time to retrain", RETRAIN) if result["retrain"] else None)
 def drift(
     site: Site,
     alias: Annotated[str, typer.Option(help="Alias of the model.")] = "champion",
@@ -86,19 +82,14 @@ def drift(
 
 
 @command(app, PANEL)
-def estimate(
-    site: Site,
-    seconds: Annotated[float | None, typer.Option(help="Seconds of scoring to measure (estimate.seconds).")] = None,
-    model: ModelOption = None,
-) -> dict[str, Any]:
+def estimate(site: Site, model: ModelOption = None) -> dict[str, Any]:
     """Estimate duration and memory of the next run from counts and some seconds of scoring; writes no scores."""
     from ptec_udf.preflight.estimate import estimate as estimate_run
 
-    config = site.override({"estimate.seconds": seconds, **_model_settings(model)}).score
-    return estimate_run(site.session("ptec estimate"), config)
+    return estimate_run(site.session("ptec estimate"), site.override(_model_settings(model)).score)
 
 
-def _judge_verify(result: dict[str, Any]) -> Verdict | None:
+def _judge_verify(result: dict[str, Any]) -> tuple[str, int] | None:
     failed = [one for one in result["variants"] if not one["passed"]]
     if not failed:
         return None
@@ -107,20 +98,15 @@ def _judge_verify(result: dict[str, Any]) -> Verdict | None:
     else:
         problem, advice = "scores depend on the batch by more than the tolerance", "do not score on these machines"
     names = "; ".join(f"{one['name']} ({one['dtype']})" for one in failed)
-    return Verdict(f"{problem} in: {names}; {advice}")
+    return f"{problem} in: {names}; {advice}", FAILED
 
 
 @command(app, PANEL, judge=_judge_verify)
-def verify(
-    site: Site,
-    rows: Annotated[int | None, typer.Option(min=1, help="Texts in the sample (verify.rows).")] = None,
-    model: ModelOption = None,
-) -> dict[str, Any]:
+def verify(site: Site, model: ModelOption = None) -> dict[str, Any]:
     """Check on a sample of the source that a score does not depend on its batch; writes nothing."""
     from ptec_udf.preflight.verify import verify as verify_sample
 
-    config = site.override({"verify.rows": rows, **_model_settings(model)}).score
-    return verify_sample(site.session("ptec verify"), config)
+    return verify_sample(site.session("ptec verify"), site.override(_model_settings(model)).score)
 
 
 @command(app, PANEL)
@@ -143,7 +129,7 @@ def housekeeping(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows to remove; change nothing.")] = False,
 ) -> dict[str, Any]:
     """Remove old rows and files, and compact small files."""
-    from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
+    from ptec_udf.monitor.housekeeping import housekeep
 
-    config = site.override({"housekeeping.dry_run": dry_run}).section(HousekeepingConfig, "housekeeping")
+    config = site.override({"housekeeping.dry_run": dry_run}).section("housekeeping")
     return {"dry_run": config.dry_run, "tables": housekeep(site.open_warehouse("ptec housekeeping"), config)}

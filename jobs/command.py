@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -25,16 +25,11 @@ FAILED, RETRAIN = 1, 3
 
 Result = dict[str, Any]
 WorkT = TypeVar("WorkT", bound=Callable[..., Result])
+Judge = Callable[[Result], tuple[str, int] | None]
+"""Returns message and exit code where a result needs another exit code than 0."""
 
 _ROOT = Path(__file__).resolve().parents[1]
 _EXTRAS = "pip install 'ptec-batch-scoring[train]', or one of the extras connect, openvino, report, demo"
-
-
-class Verdict(NamedTuple):
-    """Why a command with a result ends with another exit code than 0."""
-
-    message: str
-    exit_code: int = FAILED
 
 
 def _output_options(
@@ -55,13 +50,10 @@ def _site_options(
 ) -> None: ...
 
 
-def command(
-    app: typer.Typer, panel: str, *, judge: Callable[[Result], Verdict | None] = lambda _: None
-) -> Callable[[WorkT], WorkT]:
+def command(app: typer.Typer, panel: str, *, judge: Judge = lambda _: None) -> Callable[[WorkT], WorkT]:
     """Make a function that returns a result a command with the shared options, in a panel of ``ptec --help``.
 
-    A function whose first parameter is ``site`` gets the ``Site`` of ``--config`` and ``--set``. ``judge`` returns why
-    the exit code is not 0 although there is a result.
+    A function whose first parameter is ``site`` gets the ``Site`` of ``--config`` and ``--set``.
     """
 
     def add(work: WorkT) -> WorkT:
@@ -99,7 +91,7 @@ def run_command(
     *,
     as_json: bool = False,
     debug: bool = False,
-    judge: Callable[[Result], Verdict | None] = lambda _: None,
+    judge: Judge = lambda _: None,
 ) -> None:
     """Do a command's work and print its result.
 
@@ -125,8 +117,8 @@ def run_command(
             logger.error(line)
         raise SystemExit(exit_code) from None
     if verdict := judge(result):
-        logger.error(verdict.message)
-        raise SystemExit(verdict.exit_code)
+        logger.error(verdict[0])
+        raise SystemExit(verdict[1])
 
 
 def describe_error(error: Exception) -> tuple[list[str], int]:

@@ -11,7 +11,6 @@ from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
 from training.data.folder import read_extract_record
-from training.evaluate.config import EvaluateConfig
 from training.evaluate.gate import apply_gate
 from training.evaluate.record import n_evaluations, of_pair, save
 
@@ -24,7 +23,7 @@ def run(site: Site, model_id: str) -> dict[str, Any]:
         SourceError: when a folder contains no extract.
         RegistryError: when there is no such model.
     """
-    config = site.section(EvaluateConfig, "evaluate")
+    config = site.section("evaluate")
     errors: list[str] = []
     for folder in filter(None, (config.extract, config.champion_extract)):
         with collect_errors(errors):

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any
 
 from ptec_udf.config import ScoreConfig, SourceConfig, WarehouseConfig
 from ptec_udf.config_file import check_values, read_values
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from ptec_udf.warehouse.tables import Warehouse
-
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 FILE_NAME = "ptec.yaml"
 
@@ -66,15 +62,15 @@ class Site:
     @property
     def score(self) -> ScoreConfig:
         """The sections of the nightly run."""
-        return self.section(ScoreConfig)
+        return self.section("")
 
     @property
     def warehouse(self) -> WarehouseConfig:
         """The section ``warehouse``."""
-        return self.section(WarehouseConfig, "warehouse")
+        return self.section("warehouse")
 
-    def section(self, kind: type[ConfigT], name: str = "") -> ConfigT:
-        """Check the whole file and return one section by its dotted name; without one, those of the nightly run.
+    def section(self, name: str) -> Any:
+        """Check the whole file and return one section by its dotted name; ``""``: all sections of the nightly run.
 
         Raises:
             ConfigError: with all errors of the file; required settings of other sections may be missing.
@@ -82,9 +78,8 @@ class Site:
         values, errors = self._values()
         known = sorted({*ScoreConfig.model_fields, *SECTIONS})
         hint = f"allowed here: {', '.join(known)}"
-        errors += [
-            f"{key}: unknown section; {did_you_mean(str(key), known, hint)}" for key in values if key not in known
-        ]
+        unknown = [key for key in values if key not in known]
+        errors += [f"{key}: unknown section; {did_you_mean(str(key), known, hint)}" for key in unknown]
         present = SECTIONS.keys() & values.keys()
         doubled = [name for name in present if _at(values, f"{name}.warehouse") is not None]
         errors += [f"{name}.warehouse: unknown key; set it in the section warehouse" for name in doubled]
@@ -92,9 +87,9 @@ class Site:
         for other in ("", *sorted(present - {"benchmark"})):
             found = check_values(section_class(other), _section(values, other), other)[1]
             errors += [error for error in found if not error.endswith(": must be set")]
-        config, found = check_values(kind, _section(values, name), name)
+        config, found = check_values(section_class(name), _section(values, name), name)
         errors += found
-        if errors or config is None:
+        if errors:
             # The error of an inherited setting is reported where it is set.
             raise ConfigError([one for one in dict.fromkeys(errors) if one.partition(".")[2] not in errors])
         return config
@@ -139,12 +134,18 @@ def find_site(file: Path | None, overrides: Sequence[str] = ()) -> Site:
     )
 
 
-def section_class(name: str) -> type[BaseModel]:
-    """Import the class of a command's own section; without a name, return that of the nightly run."""
-    if not name:
-        return ScoreConfig
-    module, _, kind = SECTIONS[name].partition(":")
-    return getattr(import_module(module), kind)
+def section_class(name: str) -> Any:
+    """Return the class of a section by its dotted name; of ``""`` that of the nightly run."""
+    first, *rest = name.split(".") if name else [""]
+    found: Any = ScoreConfig
+    if first in SECTIONS:
+        module, _, kind = SECTIONS[first].partition(":")
+        found = getattr(import_module(module), kind)
+    elif first:
+        found = ScoreConfig.model_fields[first].annotation
+    for key in rest:
+        found = found.model_fields[key].annotation
+    return found
 
 
 def _section(values: dict[str, Any], name: str) -> Any:

@@ -8,7 +8,6 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException, UnsupportedOperationException
 
 from jobs.site import Site
-from ptec_udf.config import EngineConfig
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
@@ -23,7 +22,7 @@ def run(site: Site, query: str, limit: int) -> dict[str, Any]:
     Raises:
         SourceError: when the statement fails; with Spark's message, unless that may quote a row.
     """
-    engine = site.section(EngineConfig, "engine")
+    engine = site.section("engine")
     warehouse = Warehouse(site.session("ptec sql"), site.warehouse.database)
     _prepare(warehouse)
     if "ptec_score" in query.lower():

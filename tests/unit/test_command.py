@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from jobs import cli
-from jobs.command import Verdict, run_command
+from jobs.command import run_command
 from jobs.output import show
 from ptec_udf.errors import UserError
 from ptec_udf.log import configure_log
@@ -126,7 +126,7 @@ class TestResult:
         before = capsys.readouterr()
         assert ("found" in before.out, before.err) == (True, "")
         with pytest.raises(SystemExit) as caught:
-            run_command(lambda: {"found": 5}, as_json=as_json, judge=lambda _: Verdict("time to retrain", 3))
+            run_command(lambda: {"found": 5}, as_json=as_json, judge=lambda _: ("time to retrain", 3))
         assert caught.value.code == 3
         after = capsys.readouterr()
         assert (after.out, after.err) == (before.out, "error: time to retrain\n")

@@ -9,22 +9,20 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.site import SECTIONS, Site, find_site, section_class
+from jobs.site import SECTIONS, Site, find_site
 from jobs.site_template import site_file
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import ConfigError
 from tests.site import write_site
 from training.config import TrainConfig
-from training.data.config import ExtractConfig
-from training.evaluate.config import EvaluateConfig, GateConfig
 
 SOURCE = {"table": "crm.companies", "key": "id"}
 EXTRACT = {"template": "Name: {name}", "labels": {"column": "industries"}, "out": "extract"}
 
 
-def errors_of(site: Site, kind: type = ScoreConfig, section: str = "") -> list[str]:
+def errors_of(site: Site, section: str = "") -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        site.section(kind, section)
+        site.section(section)
     return caught.value.errors
 
 
@@ -49,10 +47,10 @@ class TestFind:
 class TestSections:
     def test_a_command_needs_its_own_sections_only(self, tmp_path: Path) -> None:
         site = Site(write_site(tmp_path, train={"extract": "e", "out": "o"}, evaluate={"gate": {"min_rows": 5}}))
-        assert site.section(TrainConfig, "train").seed == 42
-        assert site.section(GateConfig, "evaluate.gate").min_rows == 5
+        assert site.section("train").seed == 42
+        assert site.section("evaluate.gate").min_rows == 5
         assert errors_of(site) == ["source: must be set"]
-        assert errors_of(site, EvaluateConfig, "evaluate") == ["evaluate.extract: must be set"]
+        assert errors_of(site, "evaluate") == ["evaluate.extract: must be set"]
 
     def test_all_errors_of_the_file_at_once(self, tmp_path: Path) -> None:
         sections = {"source": SOURCE, "engine": {"dtyp": "float32"}, "train": {"seed": -1}, "trian": {}}
@@ -66,14 +64,14 @@ class TestSections:
     def test_sections_take_over_warehouse_source_and_extract(self, tmp_path: Path) -> None:
         source = SOURCE | {"columns": {"name": "title"}, "version": 3}
         file = write_site(tmp_path, source=source, extract=EXTRACT, train={"out": "artifact"})
-        extract = Site(file).section(ExtractConfig, "extract")
+        extract = Site(file).section("extract")
         assert (extract.source.table, extract.source.version) == ("crm.companies", 3)
         options = {"extract.source.version": 0, "extract.overwrite": False, "extract.out": None}
-        pinned = Site(file).override(options).section(ExtractConfig, "extract").source
+        pinned = Site(file).override(options).section("extract").source
         assert (pinned.table, pinned.version) == ("crm.companies", 0)
-        labelled = Site(file, ("extract.source={table: labelled}",)).section(ExtractConfig, "extract").source
+        labelled = Site(file, ("extract.source={table: labelled}",)).section("extract").source
         assert (labelled.table, labelled.version) == ("labelled", None)
-        assert Site(file).section(TrainConfig, "train").extract == str(tmp_path / "extract")
+        assert Site(file).section("train").extract == str(tmp_path / "extract")
 
     def test_a_section_has_no_warehouse_of_its_own(self, tmp_path: Path) -> None:
         site = Site(write_site(tmp_path, source=SOURCE, extract=EXTRACT | {"warehouse": {"folder": "x"}}))
@@ -81,7 +79,7 @@ class TestSections:
 
     def test_errors_of_a_shared_section_are_named_once(self, tmp_path: Path) -> None:
         site = Site(write_site(tmp_path, warehouse={"databse": "x"}, source=SOURCE, extract=EXTRACT))
-        assert errors_of(site, ExtractConfig, "extract") == ["warehouse.databse: unknown key; did you mean 'database'?"]
+        assert errors_of(site, "extract") == ["warehouse.databse: unknown key; did you mean 'database'?"]
 
 
 class TestPaths:
@@ -89,9 +87,9 @@ class TestPaths:
         file = write_site(tmp_path / "site", train={"extract": "/data/e", "out": "artifact"})
         monkeypatch.chdir(tmp_path)
         site = Site(Path("site/ptec.yaml"))
-        train = site.section(TrainConfig, "train")
+        train = site.section("train")
         assert (train.extract, train.out) == ("/data/e", str(file.parent / "artifact"))
-        assert site.override({"train.out": Path("mine")}).section(TrainConfig, "train").out == str(tmp_path / "mine")
+        assert site.override({"train.out": Path("mine")}).section("train").out == str(tmp_path / "mine")
 
     def test_addresses_stay(self, tmp_path: Path) -> None:
         site = Site(write_site(tmp_path, source={"path": "s3://bucket/companies", "key": "id"}))
@@ -107,7 +105,7 @@ class TestGenerated:
         file = tmp_path / "ptec.yaml"
         file.write_text(site_file(full=True), encoding="utf-8")
         for name in SECTIONS:
-            Site(file).section(section_class(name), name)
+            Site(file).section(name)
         written = yaml.safe_load(site_file(full=True))
         assert set(written) == {*ScoreConfig.model_fields, *SECTIONS}
         assert set(written["train"]) == set(TrainConfig.model_fields) - {"extract"}
@@ -122,7 +120,7 @@ class TestGenerated:
         file = tmp_path / "ptec.yaml"
         file.write_text(site_file(full=False), encoding="utf-8")
         assert Site(file).score.source.key == "company_id"
-        assert Site(file).section(TrainConfig, "train").extract == str(tmp_path / "extract")
+        assert Site(file).section("train").extract == str(tmp_path / "extract")
         assert len(site_file(full=False).splitlines()) < 60
 
     def test_init_writes_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def _score(name: str, artifact: str, texts: Sequence[str]) -> tuple[float, np.nd
     scorer = load_scorer(load_artifact(artifact), dtype=torch.float32 if engine == OPENVINO else getattr(torch, dtype))
     if not isinstance(scorer, Scorer) or not isinstance(scorer.engine, TorchEngine):
         raise TypeError("a model with a backbone is needed, this one scores by TF-IDF alone")
-    network = _openvino(scorer.engine.network, dtype) if engine == OPENVINO else scorer.engine.logits
+    network = _openvino(scorer.engine.networks[0], dtype) if engine == OPENVINO else scorer.engine.logits
     encoded = [text.ids for text in scorer.encoder.encode(texts) if text.ids]
     groups = list(length_sorted_batches([len(ids) for ids in encoded], BATCH_TOKENS))
     batches = [pad_batch([encoded[row] for row in group], scorer.encoder.pad_id) for group in groups]

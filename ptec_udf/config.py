@@ -98,7 +98,7 @@ class EngineConfig(Section):
         None,
         ge=1,
         description="maximum text positions of one forward pass, padding included; a longer text is a pass of its own. "
-        "null: 1024, on a GPU as many as fit in its free memory",
+        "null: 1024, on a GPU 16384",
     )
     window_rows: int = Field(4096, ge=1, description="rows that are read ahead and sorted by length")
     window_bytes: int = Field(32_000_000, ge=1, description="maximum bytes of text that are read ahead")

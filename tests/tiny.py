@@ -152,7 +152,7 @@ def tiny_artifact(folder: str | Path, family: str = "bert", kind: PromptKind = "
     network = tiny_network(*resolve(name).load(), kind, seed=seed)
     out = Path(folder) / f"{family}_{kind}_{seed}"
     metrics = {"splits": {"dev": {"overall": {"map": 0.5}}}, "log_pos_weights": dict.fromkeys(LABELS, 0.0)}
-    export(network, tiny_manifest(name, network), metrics, out)
+    export([network], tiny_manifest(name, network), metrics, out)
     return out
 
 
@@ -172,7 +172,6 @@ def tiny_manifest(backbone_name: str, network: PtecNetwork, **changes: Any) -> M
         "labels": labels,
         "extract": ExtractOrigin(fingerprint="f" * 64, source="crm.companies", source_id="s", version=0),
         "packages": {"torch": "0"},
-        "files": {},
     }
     return Manifest(**fields | changes)
 

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from ptec_udf.model.artifact import LORA_A, LORA_B, load_artifact
-from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST, METRICS, SEEN, seal
+from ptec_udf.model.artifact import ADAPTER, HEAD, LORA_A, LORA_B, MANIFEST, METRICS, SEEN, SUMS, load_artifact, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraSpec
 from training.data.dataset import read_split
@@ -41,7 +40,7 @@ def variant(
         changes: other fields of the manifest.
     """
     before = load_artifact(made)
-    files = {name: data for name, data in before.files.items() if name != MANIFEST}
+    files = dict(before.files)
     if head is not None:
         files[HEAD] = save(dict(head))
     if adapter is not None:
@@ -52,7 +51,7 @@ def variant(
         files[SEEN] = save(seen)
     if metrics is not None:
         files[METRICS] = json.dumps({**before.metrics, **metrics}).encode()
-    _, files[MANIFEST] = seal(before.manifest.model_copy(update=changes), files)
+    files = seal(before.manifest.model_copy(update=changes), files)
     out.mkdir()
     for name, data in files.items():
         (out / name).write_bytes(data)
@@ -84,9 +83,9 @@ def reseal(folder: Path) -> None:
     named = loaded.manifest.backbone
     assert named is not None
     backbone = named.model_copy(update={"content_hash": resolve(named.name).content_hash()})
-    others = {name: data for name, data in loaded.files.items() if name != MANIFEST}
-    _, manifest = seal(loaded.manifest.model_copy(update={"backbone": backbone}), others)
-    (folder / MANIFEST).write_bytes(manifest)
+    sealed = seal(loaded.manifest.model_copy(update={"backbone": backbone}), loaded.files)
+    for name in (MANIFEST, SUMS):
+        (folder / name).write_bytes(sealed[name])
 
 
 def with_thresholds(made: Path, out: Path, thresholds: Mapping[str, float]) -> Path:

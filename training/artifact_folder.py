@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, SEEN, TFIDF
+from ptec_udf.model.artifact import ALL_FILES, MANIFEST
 from training.folders import check_replaceable, replace_atomically
-
-_NAMES = {MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, SEEN}
 
 
 def check_out(out: Path, overwrite: bool) -> None:
@@ -23,7 +21,7 @@ def check_out(out: Path, overwrite: bool) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     present = {file.name for file in out.iterdir()}
-    if overwrite and MANIFEST in present and present <= _NAMES:
+    if overwrite and MANIFEST in present and present <= {*ALL_FILES}:
         return
     remedy = "it contains other files than an artifact's, choose another" if overwrite else "set overwrite to true"
     raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {remedy}")

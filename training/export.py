@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from numpy.typing import NDArray
 from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import save
 
-from ptec_udf.model.artifact_format import (
+from ptec_udf.model.artifact import (
     ADAPTER,
     ADAPTER_CONFIG,
     HEAD,
-    MANIFEST,
     METRICS,
     SEEN,
     TFIDF,
@@ -26,7 +26,6 @@ from ptec_udf.model.artifact_format import (
     TFIDF_WEIGHT,
     seal,
 )
-from ptec_udf.model.ensemble import MeanNetwork
 from ptec_udf.model.manifest import ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.prefix import BackboneShape
@@ -41,68 +40,57 @@ from training.packages import packages
 
 
 def export(
-    network: PtecNetwork | MeanNetwork,
+    networks: Sequence[PtecNetwork],
     manifest: Manifest,
     metrics: dict[str, Any],
     out: Path,
     *,
     seen: Seen | None = None,
     tfidf: FittedTfidf | None = None,
-) -> Manifest:
+) -> None:
     """Write the artifact.
 
     Args:
-        network: trained, with a ``StandardisedHead`` (of each member), whose scaling is fused into the written head.
-        manifest: all but hashes and ids.
+        networks: the trained members, each with a ``StandardisedHead``, whose scaling is fused into the written head.
+        manifest: of the model.
         metrics: measured in training, JSON-ready.
         out: the folder; an earlier artifact there is replaced.
         seen: hashes of the rows that the model learned from.
         tfidf: added to the network's logits.
-
-    Returns:
-        The sealed manifest, with its model_id.
     """
-    head = fused_head(network)
+    head = fused_head(networks)
     if tfidf is not None:
         weights, biases = (torch.from_numpy(values).float() for values in (tfidf.models.weights, tfidf.models.biases))
         head |= {TFIDF_WEIGHT: weights.contiguous(), TFIDF_BIAS: biases}
-    files = adapter_files(network, manifest) | head_files(head, metrics)
+    files = adapter_files(networks, manifest) | head_files(head, metrics)
     if tfidf is not None:
         files[TFIDF] = tfidf.vectorizer.to_json()
     if seen is not None:
         files[SEEN] = save(dict(seen))
-    return write_artifact(manifest, files, out)
+    write_artifact(manifest, files, out)
 
 
-def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> Manifest:
-    """Seal a manifest over its files and write them all in one rename.
-
-    Args:
-        manifest: all but hashes and ids.
-        files: bytes of all other files, by name.
-        out: the folder; an earlier artifact there is replaced.
-    """
-    sealed, files[MANIFEST] = seal(manifest, files)
-    write_files(files, out)
-    return sealed
+def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:
+    """Write a manifest, its files by name, and their hashes in one rename; an earlier artifact there is replaced."""
+    write_files(seal(manifest, files), out)
 
 
 def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[str, bytes]:
-    """Make the two files that every artifact has besides its manifest; for the head's shapes see ``Artifact``."""
+    """Make the two files that every artifact has besides its manifest; see ``ptec_udf/model/artifact.py``."""
     return {HEAD: save(head), METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()}
 
 
-def adapter_files(network: PtecNetwork | MeanNetwork, manifest: Manifest) -> dict[str, bytes]:
+def adapter_files(networks: Sequence[PtecNetwork], manifest: Manifest) -> dict[str, bytes]:
     """Make PEFT's two files of the prompt or LoRA, if any; the backbone is named and not located."""
     if not manifest.has_adapter:
         return {}
-    backbone = network.members[0].backbone
+    backbone = networks[0].backbone
     if manifest.lora is not None:
         modules, tensors = changed_modules(backbone), lora_weights(backbone)
         config: PeftConfig = peft_config(manifest.lora.rank, manifest.lora.alpha, modules)
         changes: dict[str, Any] = {"target_modules": modules}  # PEFT writes a set, in any order
     else:
-        tensors, config, changes = prompts_of(network), _prompt_config(network.members[0]), {}
+        tensors, config, changes = prompts_of(networks), _prompt_config(networks[0]), {}
     changes |= {"inference_mode": True, "base_model_name_or_path": manifest.backbone and manifest.backbone.name}
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
@@ -142,7 +130,7 @@ def common_fields(
     calibration, positives = decisions.calibration, targets.sum(axis=0)
     columns = (names, decisions.thresholds, calibration.scale, calibration.offset, positives)
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).replace(microsecond=0),
         "template": record["template"],
         "threshold_logit": decisions.common_threshold,
         "curve": calibration.curve,
@@ -163,5 +151,4 @@ def common_fields(
             version=record["version"],
         ),
         "packages": packages(),
-        "files": {},
     }

@@ -121,7 +121,7 @@ def _train(config: TrainConfig, evaluated: Sequence[str], folder: Path) -> dict[
         }
         check_out(out, config.overwrite)  # another process may have written there; checkpoints are kept
         manifest, tfidf = _manifest(inputs, fitted), fitted.model.tfidf
-        export(fitted.model.network, manifest, metrics, out, seen=seen, tfidf=tfidf)
+        export(fitted.model.networks, manifest, metrics, out, seen=seen, tfidf=tfidf)
     process_state().wait_for_everyone()
     artifact = load_artifact(out)
     return {
@@ -139,7 +139,7 @@ def _manifest(inputs: TrainingInputs, fitted: Fitted) -> Manifest:
         max_tokens=config.max_tokens,
         cut=inputs.encoder.cut,
         pooling=config.pooling,
-        prompt=prompt_spec(config.prompt, model.network.caches_prompt) if config.has_prompt else None,
+        prompt=prompt_spec(config.prompt, model.networks[0].caches_prompt) if config.has_prompt else None,
         lora=LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.ensemble_size if config.ensemble_size > 1 else None,
         tfidf=model.tfidf and model.tfidf.vectorizer.form,

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from ptec_udf.errors import PtecError
-
-Dtype = Literal["float32", "bfloat16"]
-Device = Literal["auto", "cpu", "cuda"]
 
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one on Arm
 
@@ -26,7 +22,7 @@ def has_bfloat16(device_type: str) -> bool:
     return not _BFLOAT16_FLAGS.isdisjoint(words)
 
 
-def task_device(device: Device) -> str:
+def task_device(device: str) -> str:
     """Return the device of the running task: ``cpu``, or the GPU that Spark assigned to it, such as ``cuda:1``.
 
     With ``device`` cuda and no assigned GPU, as in local mode, it is ``cuda:0``.
@@ -36,25 +32,18 @@ def task_device(device: Device) -> str:
     """
     if device == "cpu":
         return "cpu"
-    address = _assigned_gpu()
-    if address is None:
-        if device == "auto":
-            return "cpu"
-        address = "0"
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    gpu = context.resources().get("gpu") if context else None
+    if gpu is None and device == "auto":
+        return "cpu"
     import torch
 
+    address = gpu.addresses[0] if gpu else "0"
     if not address.isdecimal() or int(address) >= torch.cuda.device_count():
         raise PtecError(
             f"the task was assigned GPU {address}, torch sees {torch.cuda.device_count()} by number; install a torch "
             "build for this GPU on the executors, or set engine.device: cpu"
         )
     return f"cuda:{address}"
-
-
-def _assigned_gpu() -> str | None:
-    """Return the address of the GPU that Spark assigned to the running task."""
-    from pyspark import TaskContext
-
-    context = TaskContext.get()
-    gpu = context.resources().get("gpu") if context else None
-    return gpu.addresses[0] if gpu else None

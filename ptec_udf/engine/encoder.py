@@ -15,6 +15,8 @@ from ptec_udf.text.template import parse_template
 CHARACTERS_PER_TOKEN = 16
 """Characters that are tokenised for each token that is kept; the rest of a longer text is never read."""
 
+_MAX_CHARACTERS_AT_ONCE = 2**20  # tokens take far more memory than characters
+
 
 @dataclass(frozen=True)
 class EncodedText:
@@ -33,21 +35,17 @@ class TokenizerError(RuntimeError):
 
 
 class Encoder:
-    """A tokenizer with a maximum length and a rule for cutting.
-
-    Special tokens ([CLS] and [SEP], or a begin token) are always kept.
+    """A tokenizer with a maximum length and a rule for cutting; special tokens such as [CLS] are always kept.
 
     Attributes:
-        tokenizer: as given.
-        max_tokens: maximum length, special tokens included.
-        template: finds the segments of a text; None: texts are cut at their end.
+        max_texts: number of texts that ``encode`` may get at once.
         before, after: ids of the special tokens around a text.
     """
 
     pad_id = 0  # any id serves: padding is masked
 
     def __init__(self, tokenizer: Any, max_tokens: int, template: str | None = None) -> None:
-        """Find the special tokens that the tokenizer adds.
+        """Find the special tokens.
 
         Args:
             tokenizer: a ``tokenizers.Tokenizer``, or a transformers tokenizer that is backed by one.
@@ -65,11 +63,12 @@ class Encoder:
         self._backend.no_truncation()  # a tokenizer.json may switch both on
         self._backend.no_padding()
         self.max_tokens = max_tokens
+        self._max_characters = max_tokens * CHARACTERS_PER_TOKEN
+        self.max_texts = max(1, _MAX_CHARACTERS_AT_ONCE // self._max_characters)
         bare = self._backend.encode("a", add_special_tokens=False).ids
         whole = self._backend.encode("a").ids
         start = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
         self.before, self.after = whole[:start], whole[start + len(bare) :]
-        self.n_special = len(self.before) + len(self.after)
         parsed = None if template is None else parse_template(template)
         self.template = None if parsed is None or cuts_at_end(parsed) else parsed
 
@@ -90,8 +89,7 @@ class Encoder:
         Raises:
             TokenizerError: if the tokenizer's native code fails.
         """
-        limit = self.max_tokens * CHARACTERS_PER_TOKEN
-        read = [limit_characters(text, self.template, limit) for text in texts]
+        read = [limit_characters(text, self.template, self._max_characters) for text in texts]
         try:
             encodings = self._backend.encode_batch(read, add_special_tokens=False)
         except BaseException as error:
@@ -106,7 +104,7 @@ class Encoder:
         ids = encoding.ids
         if not ids:
             return EncodedText([], 0)
-        room = self.max_tokens - self.n_special
+        room = self.max_tokens - len(self.before) - len(self.after)
         n_unread = math.ceil((n_characters - len(text)) * len(ids) / len(text))
         n_cut = max(0, len(ids) - room)
         if n_cut and self.template is not None:

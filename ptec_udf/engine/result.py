@@ -23,9 +23,8 @@ class ScoredText:
     """The result of one text.
 
     Attributes:
-        status: ``ok``, ``truncated``, ``empty`` or ``error``.
         n_tokens: tokens that were read, special tokens included.
-        n_truncated: tokens that were cut; an estimate for texts above ``CHARACTERS_PER_TOKEN`` (see ``encoder.py``).
+        n_truncated: tokens that were cut; an estimate for very long texts (see ``encoder.py``).
         error: what failed; never contains the text.
         logits: *Shape:* ``(n_labels,)``; None unless the status is ok or truncated.
         batch_positions: positions of the row in its batch, padding included.
@@ -38,19 +37,14 @@ class ScoredText:
     logits: NDArray[np.float32] | None = field(default=None, repr=False)
     batch_positions: int = 0
 
+    def set_logits(self, text: str, logits: NDArray[np.float32]) -> None:
+        """Set logits and status of a text whose tokens are counted."""
+        if not np.isfinite(logits).all():
+            self.status, self.error = ERROR, "logits are not finite"
+            return
+        self.logits = logits
+        self.status = TRUNCATED if self.n_truncated or is_cut(text) else OK
 
-def make_result(
-    text: str, logits: NDArray[np.float32], *, n_tokens: int, n_truncated: int, batch_positions: int
-) -> ScoredText:
-    """Build the result of a text that has logits; for the arguments see ``ScoredText``."""
-    result = ScoredText(OK, n_tokens, n_truncated, None, logits, batch_positions)
-    if not np.isfinite(logits).all():
-        result.status, result.error, result.logits = ERROR, "logits are not finite", None
-    elif n_truncated or is_cut(text):
-        result.status = TRUNCATED
-    return result
-
-
-def mark_failed(result: ScoredText, error: Exception) -> None:
-    """Set status ``error``; the exception's message is left out, since it may contain the text."""
-    result.status, result.error = ERROR, f"scoring this text alone raised {type(error).__name__}"
+    def set_failed(self, error: Exception) -> None:
+        """Set status ``error``; the exception's message is left out, since it may contain the text."""
+        self.status, self.error = ERROR, f"scoring this text alone raised {type(error).__name__}"

@@ -12,24 +12,15 @@ from numpy.typing import NDArray
 
 from ptec_udf.engine.batching import length_sorted_batches, pad_batch
 from ptec_udf.engine.encoder import EncodedText, Encoder
-from ptec_udf.engine.result import TEXT_ERRORS, ScoredText, make_result, mark_failed
+from ptec_udf.engine.result import TEXT_ERRORS, ScoredText
 from ptec_udf.model.tfidf import TfidfHead
 
 BATCH_TOKENS = 1024
 """Positions of a batch on a CPU: more is no faster, and slower if several tasks share the caches."""
 
-_Scored = tuple[Sequence[str | None], list[ScoredText]]
-
-_MAX_CHARACTERS_AT_ONCE = 2**20  # tokenised together; tokens take far more memory than characters
-
 
 class Engine(Protocol):
     """Runs the network; each kind of engine has a module of its own."""
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the network is on a GPU."""
-        ...
 
     def prepare(self, device: str, threads: int) -> None:
         """Move to a task's device and use this number of CPU threads: tasks of other models may have changed both."""
@@ -42,7 +33,7 @@ class Engine(Protocol):
 
 @dataclass
 class _Window:
-    """Texts that are scored together, with their results and the token ids of the texts that are not blank."""
+    """Texts that are scored together, with their results and the token ids of the texts that have tokens."""
 
     texts: Sequence[str | None]
     results: list[ScoredText]
@@ -53,13 +44,7 @@ class Scorer:
     """A loaded model that scores any number of texts in any order.
 
     A text that makes a batch fail is found by bisection and gets status ``error``; the other texts are scored as if it
-    were absent.
-
-    Attributes:
-        engine: runs the network.
-        encoder: tokenises and cuts.
-        batch_tokens: maximum positions of a batch, padding included.
-        tfidf: its logits are added to the network's.
+    were absent. ``batch_tokens`` are positions of a batch, padding included. Logits of ``tfidf`` are added.
     """
 
     def __init__(
@@ -74,34 +59,35 @@ class Scorer:
         """Score texts, in their order; None and blank texts are ``empty``."""
         return self._run(self._encode(texts))
 
-    def score_ahead(self, windows: Iterable[Sequence[str | None]]) -> Iterator[_Scored]:
-        """Yield each window with its results; a thread tokenises the next one while a GPU computes."""
+    def score_windows(self, windows: Iterable[Sequence[str | None]]) -> Iterator[list[ScoredText]]:
+        """Yield the results of each window; a thread tokenises the next one meanwhile."""
         with ThreadPoolExecutor(1) as pool:
-            pending = None
+            encoded = None
             for texts in windows:
                 following = pool.submit(self._encode, texts)
-                if pending is not None:
-                    yield pending[0], self._run(pending[1].result())
-                pending = texts, following
-            if pending is not None:
-                yield pending[0], self._run(pending[1].result())
+                if encoded is not None:
+                    yield self._run(encoded.result())
+                encoded = following
+            if encoded is not None:
+                yield self._run(encoded.result())
 
     def _encode(self, texts: Sequence[str | None]) -> _Window:
         """Tokenise the texts that are not blank."""
         window = _Window(texts, [ScoredText() for _ in texts])
 
         def encode(rows: list[int]) -> None:
-            encoded = self.encoder.encode([texts[row] or "" for row in rows])
-            window.encoded.update(zip(rows, encoded, strict=True))
+            found = zip(rows, self.encoder.encode([texts[row] or "" for row in rows]), strict=True)
+            window.encoded.update((row, encoded) for row, encoded in found if encoded.ids)
 
-        for rows in _split_by_characters(texts):
-            _bisect(rows, encode, window.results)
+        rows = [row for row, text in enumerate(texts) if text and not text.isspace()]
+        for start in range(0, len(rows), self.encoder.max_texts):
+            _bisect(rows[start : start + self.encoder.max_texts], encode, window.results)
         return window
 
     def _run(self, window: _Window) -> list[ScoredText]:
         """Run the network over length-sorted batches; texts without any token stay ``empty``."""
-        rows = [row for row, text in window.encoded.items() if text.ids]
-        lengths = [len(window.encoded[row].ids) for row in rows]
+        rows = list(window.encoded)
+        lengths = [len(encoded.ids) for encoded in window.encoded.values()]
         for batch in length_sorted_batches(lengths, self.batch_tokens):
             _bisect([rows[at] for at in batch], lambda part: self._forward(part, window), window.results)
         return window.results
@@ -113,29 +99,38 @@ class Scorer:
             text, encoded = window.texts[row] or "", window.encoded[row]
             if self.tfidf is not None:
                 logits = logits + self.tfidf.logits(text)
-            window.results[row] = make_result(
-                text,
-                logits,
-                n_tokens=len(encoded.ids),
-                n_truncated=encoded.n_truncated,
-                batch_positions=ids.shape[1],
+            result = ScoredText(
+                n_tokens=len(encoded.ids), n_truncated=encoded.n_truncated, batch_positions=ids.shape[1]
             )
+            result.set_logits(text, logits)
+            window.results[row] = result
 
 
-def _split_by_characters(texts: Sequence[str | None]) -> Iterator[list[int]]:
-    """Group the rows of texts that are not blank, under a budget of characters or alone."""
-    rows: list[int] = []
-    n_characters = 0
-    for row, text in enumerate(texts):
-        if not text or text.isspace():
-            continue
-        if rows and n_characters + len(text) > _MAX_CHARACTERS_AT_ONCE:
-            yield rows
-            rows, n_characters = [], 0
-        rows.append(row)
-        n_characters += len(text)
-    if rows:
-        yield rows
+class TfidfScorer:
+    """Scores texts without a language model, each by itself: TF-IDF and one linear layer.
+
+    ``n_tokens`` counts words between white space. Nothing is cut. A text without a known term gets the logits of no
+    term at all.
+    """
+
+    def __init__(self, head: TfidfHead) -> None:
+        self.head = head
+
+    def score(self, texts: Sequence[str | None]) -> list[ScoredText]:
+        """Score texts, in their order; None and blank texts are ``empty``."""
+        results = [ScoredText() for _ in texts]
+        for text, result in zip(texts, results, strict=True):
+            if text and not text.isspace():
+                try:
+                    result.n_tokens = result.batch_positions = len(text.split())
+                    result.set_logits(text, self.head.logits(text))
+                except TEXT_ERRORS as error:
+                    result.set_failed(error)
+        return results
+
+    def score_windows(self, windows: Iterable[Sequence[str | None]]) -> Iterator[list[ScoredText]]:
+        """Yield the results of each window."""
+        return map(self.score, windows)
 
 
 def _bisect(rows: list[int], run: Callable[[list[int]], None], results: list[ScoredText]) -> None:
@@ -145,7 +140,7 @@ def _bisect(rows: list[int], run: Callable[[list[int]], None], results: list[Sco
         return
     except TEXT_ERRORS as error:
         if len(rows) == 1:
-            mark_failed(results[rows[0]], error)
+            results[rows[0]].set_failed(error)
             return
     # Outside the handler: the exception keeps alive what the failed pass had in memory.
     middle = len(rows) // 2

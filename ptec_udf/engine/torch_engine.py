@@ -12,72 +12,71 @@ from numpy.typing import NDArray
 
 from ptec_udf.engine.batching import pad_batch
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer
-from ptec_udf.engine.tfidf_scorer import TfidfScorer
+from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer, TfidfScorer
 from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import Artifact, Member
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.ensemble import MeanNetwork, build_ensemble
-from ptec_udf.model.heads import Head, LabelAttention
-from ptec_udf.model.lora import check_unmerged, merge_lora
+from ptec_udf.model.lora import merge_lora
 from ptec_udf.model.manifest import BackboneRef, Manifest
-from ptec_udf.model.network import PtecNetwork
+from ptec_udf.model.network import Head, LabelAttention, PtecNetwork
 
-SHARED_GPU_BATCH_TOKENS = 2048
-"""Positions of a batch on a GPU whose free memory is unknown, as several tasks share it."""
-
-_MAX_GPU_BATCH_TOKENS = 131_072
-_SHARE_OF_FREE_MEMORY = 0.5  # batches of other lengths need other amounts
+GPU_BATCH_TOKENS = 16_384
+"""Positions of a batch on a GPU; a batch that does not fit in memory is halved."""
 
 LoadedBackbone = tuple[Any, Any]
 """A backbone's module and its tokenizer."""
 
 
 class TorchEngine:
-    """Runs a PTEC network in eval mode with a frozen prompt."""
+    """Runs PTEC networks on one backbone in eval mode with frozen prompts; logits are the mean of theirs.
 
-    def __init__(self, network: PtecNetwork | MeanNetwork) -> None:
-        self.network: PtecNetwork | MeanNetwork = network.eval()
-        self.network.freeze_prompt()
+    Source of the mean: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep
+    Ensembles", NeurIPS 2017 (arXiv 1612.01474).
+    """
+
+    def __init__(self, networks: Sequence[PtecNetwork]) -> None:
+        self.networks = [network.eval() for network in networks]
+        self._freeze_prompts()
+
+    def _freeze_prompts(self) -> None:
+        for network in self.networks:
+            network.freeze_prompt()
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
-        return self.network.device
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the network is on a GPU."""
-        return self.device.type == "cuda"
+        """Where the networks compute."""
+        return self.networks[0].device
 
     def prepare(self, device: str, threads: int) -> None:
-        """Move the network and its backbone to the task's device: workers are reused by tasks of other GPUs."""
+        """Move to the task's device and use this number of threads: workers are reused by tasks of other GPUs."""
         torch.set_num_threads(threads)
-        if any(weight.device != torch.device(device) for weight in self.network.parameters()):
-            self.network.to(device)
-            self.network.freeze_prompt()
-            release_gpu_memory()
+        weights = (weight for network in self.networks for weight in network.parameters())
+        if any(weight.device != torch.device(device) for weight in weights):  # models share their backbone
+            for network in self.networks:
+                network.to(device)
+            self._freeze_prompts()
+            release_memory()
 
     @torch.inference_mode()
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return logits, *Shape:* ``(batch, n_labels)``; for the arguments see ``Engine``.
 
         Raises:
-            torch.OutOfMemoryError: if the batch does not fit; the caller may retry with fewer rows.
+            torch.OutOfMemoryError: if the batch does not fit.
             PtecError: if the GPU cannot be used any more.
         """
-        tensors = torch.from_numpy(ids), torch.from_numpy(mask)
         try:
-            return self._run(*tensors)
+            return self._run(ids, mask)
         except torch.OutOfMemoryError:
             if len(ids) > 1:
                 raise
-        release_gpu_memory()
-        return self._run(*tensors)  # other tasks may have released memory
+        release_memory()
+        return self._run(ids, mask)  # other tasks may have released memory
 
-    def _run(self, ids: torch.Tensor, mask: torch.Tensor) -> NDArray[np.float32]:
+    def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        batch = [torch.from_numpy(part).to(self.device) for part in (ids, mask)]
         try:
-            return self.network(ids.to(self.device), mask.to(self.device)).cpu().numpy()
+            return torch.stack([network(*batch) for network in self.networks]).mean(dim=0).cpu().numpy()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
@@ -88,9 +87,9 @@ class TorchEngine:
 def load_scorer(
     artifact: Artifact,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = "float32",
     batch_tokens: int | None = None,
-    device: str | torch.device = "cpu",
+    device: str = "cpu",
     backbone: LoadedBackbone | None = None,
 ) -> Scorer | TfidfScorer:
     """Load a model for scoring.
@@ -98,7 +97,7 @@ def load_scorer(
     Args:
         artifact: of any kind.
         dtype: of the backbone.
-        batch_tokens: maximum positions of a batch, padding included; None: ``BATCH_TOKENS``, on a GPU what fits.
+        batch_tokens: maximum positions of a batch, padding included; None: a default of the device.
         device: where the backbone computes.
         backbone: a loaded one to share, in this dtype; with LoRA, used by this model alone. None: load it.
 
@@ -109,16 +108,15 @@ def load_scorer(
     manifest = artifact.manifest
     if manifest.backbone is None:
         return TfidfScorer(artifact.build_tfidf_head())
-    model, tokenizer = backbone or load_backbone(manifest.backbone, dtype=dtype)
-    model.to(device)
-    engine, encoder = TorchEngine(build_network(artifact, model)), Encoder.from_manifest(manifest, tokenizer)
-    if batch_tokens is None and torch.device(device).type == "cuda":
-        batch_tokens = measure_batch_tokens(engine.network, encoder.max_tokens)
+    model, tokenizer = backbone or load_backbone(manifest.backbone, dtype)
+    engine = TorchEngine(build_networks(artifact, model.to(device)))
+    default = BATCH_TOKENS if engine.device.type == "cpu" else GPU_BATCH_TOKENS
     tfidf = artifact.build_tfidf_head() if manifest.tfidf else None
-    return Scorer(engine, encoder, batch_tokens=batch_tokens or BATCH_TOKENS, tfidf=tfidf)
+    encoder = Encoder.from_manifest(manifest, tokenizer)
+    return Scorer(engine, encoder, batch_tokens=batch_tokens or default, tfidf=tfidf)
 
 
-def load_backbone(named: BackboneRef, *, dtype: torch.dtype) -> LoadedBackbone:
+def load_backbone(named: BackboneRef, dtype: torch.dtype | str) -> LoadedBackbone:
     """Resolve, check and load a backbone that a manifest names.
 
     Raises:
@@ -129,22 +127,17 @@ def load_backbone(named: BackboneRef, *, dtype: torch.dtype) -> LoadedBackbone:
     return backbone.load(dtype)
 
 
-def build_network(artifact: Artifact, backbone: Any) -> PtecNetwork | MeanNetwork:
-    """Put an artifact's prompt and head on its backbone; LoRA changes the backbone's own weights.
+def build_networks(artifact: Artifact, backbone: Any) -> list[PtecNetwork]:
+    """Put prompt and head of each member on the backbone; LoRA changes the backbone's own weights.
 
     Raises:
         ArtifactError: for LoRA on layers that the backbone does not have.
-        ValueError: for a backbone with another model's LoRA in its weights.
     """
-    manifest = artifact.manifest
-    check_unmerged(backbone)
-    if manifest.lora is not None:
-        merge_lora(backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
-    networks = [_build_member(member, manifest, backbone) for member in artifact.members]
-    return build_ensemble(networks).to(backbone.device)
+    merge_lora(backbone, artifact)
+    return [_build_network(member, artifact.manifest, backbone).to(backbone.device) for member in artifact.members]
 
 
-def _build_member(member: Member, manifest: Manifest, backbone: Any) -> PtecNetwork:
+def _build_network(member: Member, manifest: Manifest, backbone: Any) -> PtecNetwork:
     assert manifest.pooling is not None
     n_labels, width = member.weight.shape
     head = Head(width, n_labels)
@@ -159,31 +152,10 @@ def _build_member(member: Member, manifest: Manifest, backbone: Any) -> PtecNetw
     )
 
 
-@torch.inference_mode()
-def measure_batch_tokens(network: PtecNetwork | MeanNetwork, max_tokens: int) -> int:
-    """Measure the GPU memory of a forward pass; return how many positions fit in the free memory."""
-    device = network.device
-    ids = torch.full((max(1, SHARED_GPU_BATCH_TOKENS // max_tokens), max_tokens), 5, device=device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    try:
-        network(ids, torch.ones_like(ids))
-    except torch.OutOfMemoryError:
-        return SHARED_GPU_BATCH_TOKENS
-    needed = torch.cuda.max_memory_allocated(device) - before
-    free, _ = torch.cuda.mem_get_info(device)
-    return fit_batch_tokens(free, needed / ids.numel())
-
-
-def fit_batch_tokens(free_bytes: int, bytes_per_position: float) -> int:
-    """Return the number of positions that take half of the free memory."""
-    return max(1, min(int(free_bytes * _SHARE_OF_FREE_MEMORY / bytes_per_position), _MAX_GPU_BATCH_TOKENS))
-
-
-def release_gpu_memory() -> None:
-    """Return unused GPU memory to the other processes of the GPU."""
+def release_memory() -> None:
+    """Free dropped networks, and return unused GPU memory to the other processes of the GPU."""
+    gc.collect()
     if torch.cuda.is_available():
-        gc.collect()
         torch.cuda.empty_cache()
 
 

@@ -1,8 +1,8 @@
-"""Loaded models of a Python worker process: each is loaded once, and models share their backbones.
+"""Scoring in a Python worker process: models are loaded once, and share their backbones.
 
 The module is imported and never pickled: a cache in the UDF's closure would travel by value and be empty in each task.
-It relies on ``spark.python.worker.reuse`` (an idle worker ends after a minute) and needs memory for
-``MAX_BACKBONES`` backbones per worker in ``spark.executor.memoryOverhead``.
+It relies on ``spark.python.worker.reuse`` (an idle worker ends after a minute) and needs memory for ``MAX_MODELS``
+backbones per worker in ``spark.executor.memoryOverhead``.
 """
 
 from __future__ import annotations
@@ -10,139 +10,99 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from ptec_udf.engine.device import Device, Dtype, task_device
-from ptec_udf.engine.scorer import Scorer
-from ptec_udf.engine.tfidf_scorer import TfidfScorer
-from ptec_udf.model.artifact import Artifact, read_artifact
+from ptec_udf.config import EngineConfig
+from ptec_udf.engine.device import task_device
+from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.scorer import Scorer, TfidfScorer
+from ptec_udf.model.artifact import read_artifact
 
 if TYPE_CHECKING:
     from ptec_udf.engine.torch_engine import LoadedBackbone
 
-MAX_BACKBONES = 2
-"""Backbones of a worker, such as the champion's and a challenger's; they take most of its memory."""
-
-MAX_MODELS = 8
-"""Models of a worker, each with its own prompt and head."""
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """How a worker scores, resolved by the driver; for the fields see ``EngineConfig``."""
-
-    dtype: Dtype
-    batch_tokens: int | None
-    window_rows: int
-    window_bytes: int
-    threads: int
-    device: Device = "auto"
-
-
-class BackboneKey(NamedTuple):
-    """Identifies a loaded backbone; with LoRA, which changes the weights, it belongs to one model."""
-
-    content_hash: str
-    dtype: Dtype
-    model_id: str | None
-
-
-class _ModelKey(NamedTuple):
-    model_id: str
-    dtype: Dtype
-    batch_tokens: int | None
+MAX_MODELS = 2
+"""Models that a worker keeps, such as the champion and a shadow."""
 
 
 class _Loaded(NamedTuple):
     scorer: Scorer | TfidfScorer
-    key: BackboneKey | None
+    backbone_key: object
     backbone: LoadedBackbone | None
 
 
 _lock = threading.Lock()
-_models: dict[_ModelKey, _Loaded] = {}
-_n_loads = 0
+_models: dict[tuple[str, str, int | None], _Loaded] = {}
 
 
-def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineSettings) -> Scorer | TfidfScorer:
+def score_batches(
+    batches: Iterable[Iterable[str | None]], model_id: str, files: Mapping[str, bytes], settings: EngineConfig
+) -> Iterator[list[ScoredText]]:
+    """Score batches of texts, in order; an empty partition loads no model. For the arguments see ``scorer_for``.
+
+    Batches are read ahead up to a window, so that texts of similar length can be scored together.
+    """
+    read_ahead = windows(batches, settings.window_rows, settings.window_bytes)
+    first = next(read_ahead, None)
+    if first is not None:
+        yield from scorer_for(model_id, files, settings).score_windows(chain([first], read_ahead))
+    with suppress(OSError, AttributeError):  # glibc would keep freed memory for this process
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def windows(batches: Iterable[Iterable[str | None]], max_rows: int, max_bytes: int) -> Iterator[list[str | None]]:
+    """Join batches into windows, in order, each closed at ``max_rows`` rows or ``max_bytes`` bytes of text."""
+    window: list[str | None] = []
+    n_bytes = 0
+    for text in chain.from_iterable(batches):
+        window.append(text)
+        n_bytes += len(text.encode()) if text else 0
+        if len(window) >= max_rows or n_bytes >= max_bytes:
+            yield window
+            window, n_bytes = [], 0
+    if window:
+        yield window
+
+
+def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineConfig) -> Scorer | TfidfScorer:
     """Return this process's scorer of a model on the running task's device; load it at most once.
 
-    Args:
-        model_id: of the artifact.
-        files: the artifact's scoring files, from the broadcast.
-        settings: dtype, device and batching; the size of windows is no part of the cache's key.
+    ``settings`` are those of ``engine_settings``; the size of windows is no part of the cache's key.
 
     Raises:
         ArtifactError: if the bytes are not the artifact's.
         BackboneError: if the backbone is missing here or has another content.
         PtecError: if the task's GPU is not there.
     """
-    global _n_loads
     with _lock:
-        key, device = _ModelKey(model_id, settings.dtype, settings.batch_tokens), task_device(settings.device)
+        key, device = (model_id, settings.dtype, settings.batch_tokens), task_device(settings.device)
         if key not in _models:
-            _models[key] = _load(key, files, device)
-            _n_loads += 1
+            _models[key] = _load(files, settings, device)
         scorer = _models[key].scorer
         if isinstance(scorer, Scorer):
-            scorer.engine.prepare(device, settings.threads)
+            scorer.engine.prepare(device, settings.threads or 1)
         return scorer
 
 
-def load_count() -> int:
-    """Return the number of models that this process has loaded so far; tests read it."""
-    return _n_loads
-
-
-def trim_heap() -> None:
-    """Return freed memory to the system; the C library would keep it for this process."""
-    with suppress(OSError, AttributeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _load(key: _ModelKey, files: Mapping[str, bytes], device: str) -> _Loaded:
-    """Load a model; its backbone may be loaded already."""
+def _load(files: Mapping[str, bytes], settings: EngineConfig, device: str) -> _Loaded:
+    """Load a model in place of the oldest one; it shares the backbone of another model unless LoRA changes it."""
     artifact = read_artifact(files)
-    backbone_key = _backbone_key(artifact, key.dtype)
-    _evict_until_fits(backbone_key)
-    if backbone_key is None:
+    named = artifact.manifest.backbone
+    if named is None:
         return _Loaded(TfidfScorer(artifact.build_tfidf_head()), None, None)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
-    import torch
+    from ptec_udf.engine.torch_engine import load_backbone, load_scorer, release_memory
 
-    from ptec_udf.engine.torch_engine import load_backbone, load_scorer
-
-    named, dtype = artifact.manifest.backbone, getattr(torch, key.dtype)
-    assert named is not None
-    backbone = next((loaded.backbone for loaded in _models.values() if loaded.key == backbone_key), None)
-    backbone = backbone or load_backbone(named, dtype=dtype)
-    scorer = load_scorer(artifact, dtype=dtype, batch_tokens=key.batch_tokens, device=device, backbone=backbone)
-    return _Loaded(scorer, backbone_key, backbone)
-
-
-def _backbone_key(artifact: Artifact, dtype: Dtype) -> BackboneKey | None:
-    """Return the key of an artifact's backbone; None without one."""
-    manifest = artifact.manifest
-    if manifest.backbone is None:
-        return None
-    return BackboneKey(manifest.backbone.content_hash, dtype, artifact.model_id if manifest.lora else None)
-
-
-def _evict_until_fits(key: BackboneKey | None) -> None:
-    """Drop the oldest models until there is room for another on a backbone."""
-
-    def is_full() -> bool:
-        backbones = {loaded.key for loaded in _models.values()} | {key}
-        return len(_models) >= MAX_MODELS or len(backbones - {None}) > MAX_BACKBONES
-
-    evicted = False
-    while is_full():
+    key = (named.content_hash, settings.dtype, artifact.model_id if artifact.manifest.lora else None)
+    backbone = next((loaded.backbone for loaded in _models.values() if loaded.backbone_key == key), None)
+    if len(_models) >= MAX_MODELS:
         del _models[next(iter(_models))]
-        evicted = True
-    if evicted:
-        from ptec_udf.engine.torch_engine import release_gpu_memory
-
-        release_gpu_memory()
+        release_memory()
+    backbone = backbone or load_backbone(named, settings.dtype)
+    scorer = load_scorer(
+        artifact, dtype=settings.dtype, batch_tokens=settings.batch_tokens, device=device, backbone=backbone
+    )
+    return _Loaded(scorer, key, backbone)

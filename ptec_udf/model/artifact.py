@@ -1,45 +1,80 @@
-"""A checked artifact in memory; for its format see artifact_format.py. Imports no torch."""
+"""A trained model without its backbone: a folder of files, or the same in memory. Imports no torch.
+
+========================== ==========================================================================================
+manifest.json              what the model is and how its parts are used, see manifest.py
+adapter_config.json        PEFT's file; only with a prompt or LoRA
+adapter_model.safetensors  PEFT's file: the prompt as ``prompt_embeddings`` (of further members
+                           ``prompt_embeddings.1`` and so on), or LoRA's matrices
+head.safetensors           ``weight`` (n_labels, width or n_terms) and ``bias`` (n_labels,), float32; of several members
+                           stacked in the first dimension. With label attention, ``queries`` like ``weight``. With
+                           TF-IDF added to a backbone, ``tfidf.weight`` (n_labels, n_terms) and ``tfidf.bias``
+tfidf.json                 the terms of TF-IDF, see tfidf.py; only with TF-IDF
+metrics.json               what training measured
+seen.safetensors           hashes of the rows that training used, see training/data/provenance.py; optional
+SHA256SUMS                 a hash of each other file, as ``sha256sum`` writes it; a changed byte is refused at load
+========================== ==========================================================================================
+
+No file is a pickle. ``model_id`` is a hash of everything that decides a score, so equal trainings have equal ids.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from ptec_udf.errors import ArtifactError
-from ptec_udf.model.artifact_format import (
-    ADAPTER,
-    HEAD,
-    MANIFEST,
-    METRICS,
-    PROMPT,
-    SCORING_FILES,
-    TFIDF,
-    TFIDF_BIAS,
-    TFIDF_WEIGHT,
-    logits_id,
-    network_id,
-    read_manifest,
-    sha256,
-)
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.model.tfidf import Tfidf, TfidfHead
+from ptec_udf.section import messages_of
 
-LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
-"""Ends of PEFT's names of the two matrices of a layer."""
+MANIFEST = "manifest.json"
+METRICS = "metrics.json"
+ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+HEAD = "head.safetensors"
+TFIDF = "tfidf.json"
+SEEN = "seen.safetensors"
+SUMS = "SHA256SUMS"
+
+ALL_FILES = (MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, SEEN, SUMS)
+SCORING_FILES = (ADAPTER, HEAD, TFIDF)
+"""Files that decide a score, besides the manifest."""
+
+PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
+LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"  # ends of PEFT's names of the two matrices of a layer
+TFIDF_WEIGHT, TFIDF_BIAS = "tfidf.weight", "tfidf.bias"
 
 Array = NDArray[np.float32]
 
+# How and where a model was made; names may be local paths, the hashes identify their content.
+_NOT_IN_MODEL_ID: dict[str, Any] = {
+    **dict.fromkeys(("created", "packages"), True),
+    "backbone": {"name"},
+    "extract": {"source", "source_id", "version"},
+}
+
+# Everything that is derived from logits.
+_NOT_IN_NETWORK_ID: dict[str, Any] = {
+    **_NOT_IN_MODEL_ID,
+    **dict.fromkeys(("calibrator", "threshold_logit", "curve", "extract"), True),
+    "labels": {"__all__": {"threshold", "scale", "offset", "training_positives"}},
+}
+
 
 class Member(NamedTuple):
-    """One of the networks whose logits are averaged; for the shapes see ``Artifact``."""
+    """One of the networks whose logits are averaged; for the shapes see the module's table."""
 
     prompt: Array | None
     weight: Array
@@ -49,16 +84,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A checked artifact in memory.
-
-    Attributes:
-        manifest: what the model is.
-        adapter: the trained prompt or LoRA matrices, float32, under PEFT's names.
-        head: tensors of the head: ``weight``, *Shape:* ``(n_labels, width)``, with several members
-            ``(n_members, n_labels, width)``; ``bias``, *Shape:* ``(n_labels,)``; see artifact_format.py.
-        tfidf: the terms of TF-IDF; None without it.
-        files: the bytes it was read from, by file name.
-    """
+    """A checked artifact in memory: its manifest, its tensors and terms, and the bytes of the files they are from."""
 
     manifest: Manifest
     adapter: Mapping[str, Array]
@@ -66,70 +92,70 @@ class Artifact:
     tfidf: Tfidf | None
     files: Mapping[str, bytes]
 
-    @property
+    @cached_property
     def model_id(self) -> str:
         """The content hash that names the model."""
-        return self.manifest.model_id
+        return self._content_id(_NOT_IN_MODEL_ID)
 
-    @property
+    @cached_property
     def network_id(self) -> str:
-        """A content hash that recalibrated copies of a model share."""
-        return network_id(self.manifest)
+        """A hash of what decides logits; models that differ in calibration and thresholds only share it."""
+        return self._content_id(_NOT_IN_NETWORK_ID)
+
+    def _content_id(self, excluded: dict[str, Any]) -> str:
+        """Hash the manifest without some fields, and the files that decide a score."""
+        content = self.manifest.model_dump(mode="json", exclude=excluded, exclude_none=True)
+        content["tensors"] = [_sha256(self.files[name]) for name in SCORING_FILES if name in self.files]
+        return _sha256(json.dumps(content, sort_keys=True).encode())[:32]
 
     def logits_id(self, dtype: str, engine: str = "torch") -> str:
-        """Return a hash of network, dtype and engine: texts have equal logits if it is equal."""
-        return logits_id(self.manifest, dtype, engine)
-
-    @property
-    def prompt(self) -> Array | None:
-        """The (first) soft prompt in PEFT's layout, *Shape:* ``(n_prompt, ...)``; None without one."""
-        return self.adapter.get(PROMPT)
+        """Return a hash of what decides a text's logits: the network and, with a backbone, dtype and engine."""
+        return _sha256("\n".join([self.network_id, *([dtype, engine] if self.manifest.backbone else [])]).encode())[:32]
 
     @property
     def members(self) -> list[Member]:
         """Prompt and head of each member; most models have one."""
         weight, bias, queries = self.head["weight"], self.head["bias"], self.head.get("queries")
         if self.manifest.members is None:
-            return [Member(self.prompt, weight, bias, queries)]
-        prompts = [self.adapter[name] for name in prompt_names(self.manifest.members)]
+            return [Member(self.adapter.get(PROMPT), weight, bias, queries)]
         return [
-            Member(prompt, weight[at], bias[at], None if queries is None else queries[at])
-            for at, prompt in enumerate(prompts)
+            Member(self.adapter[name], weight[at], bias[at], None if queries is None else queries[at])
+            for at, name in enumerate(prompt_names(self.manifest.members))
         ]
 
     @property
     def metrics(self) -> dict[str, Any]:
         """What training measured; empty on an executor, which does not get the file."""
-        return json.loads(self.files[METRICS]) if METRICS in self.files else {}
+        return json.loads(self.files.get(METRICS, b"{}"))
 
     @property
     def scoring_files(self) -> dict[str, bytes]:
         """The bytes that executors need."""
-        return {name: self.files[name] for name in (MANIFEST, *SCORING_FILES) if name in self.files}
+        return {name: self.files[name] for name in (SUMS, MANIFEST, *SCORING_FILES) if name in self.files}
 
     def build_tfidf_head(self) -> TfidfHead:
         """Build the linear layer on TF-IDF terms; the model must have TF-IDF."""
         assert self.tfidf is not None
-        return TfidfHead(self.tfidf, *(self.head[name] for name in _tfidf_tensors(self.manifest)))
+        names = (TFIDF_WEIGHT, TFIDF_BIAS) if self.manifest.backbone else ("weight", "bias")
+        return TfidfHead(self.tfidf, *(self.head[name] for name in names))
 
 
 def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
-    """Read and check an artifact folder; a ``model_id`` that is given must match.
+    """Read and check an artifact folder; the model must be ``model_id``, if set.
 
     Raises:
         ArtifactError: naming each missing or changed file, an unknown format, or another model.
     """
     folder = Path(folder)
-    if not (folder / MANIFEST).is_file():
-        raise ArtifactError(f"{folder / MANIFEST}: file of the artifact is missing")
-    names = [MANIFEST, *read_manifest((folder / MANIFEST).read_bytes(), str(folder)).files]
+    if not (folder / SUMS).is_file():
+        raise ArtifactError(f"{folder / SUMS}: file is missing; use the folder of an artifact")
+    sums = (folder / SUMS).read_bytes()
+    names = _read_sums(sums, str(folder))
     if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ArtifactError([f"{folder / name}: file of the artifact is missing" for name in missing])
-    artifact = read_artifact({name: (folder / name).read_bytes() for name in names}, str(folder))
+        raise ArtifactError([f"{folder / name}: file of {SUMS} is missing; copy it again" for name in missing])
+    artifact = read_artifact({SUMS: sums} | {name: (folder / name).read_bytes() for name in names}, str(folder))
     if model_id not in (None, artifact.model_id):
-        raise ArtifactError(
-            f"{folder}: must be model {model_id}, was {artifact.model_id}; register the former from its folder again"
-        )
+        raise ArtifactError(f"{folder}: must be model {model_id}, was {artifact.model_id}; register the former again")
     return artifact
 
 
@@ -137,26 +163,35 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     """Check the bytes of an artifact's files and parse them; ``where`` names the artifact in errors.
 
     Raises:
-        ArtifactError: naming each changed file, an unknown format, or tensors that do not fit the manifest.
+        ArtifactError: naming each changed file, an unknown format, or files and tensors that do not fit the manifest.
     """
-    manifest = read_manifest(files[MANIFEST], where)
-    changed = [
-        f"{where}/{name}: file was changed after the artifact was made (its hash differs); copy the artifact again"
-        for name, expected in manifest.files.items()
-        if name in files and sha256(files[name]) != expected
-    ]
+    sums = _read_sums(files[SUMS], where)
+    changed = [name for name, data in files.items() if name != SUMS and _sha256(data) != sums.get(name)]
     if changed:
-        raise ArtifactError(changed)
+        raise ArtifactError([f"{where}/{name}: does not fit {SUMS}; copy the artifact again" for name in changed])
+    manifest = _read_manifest(files[MANIFEST], f"{where}/{MANIFEST}")
+    needed = {MANIFEST, HEAD, METRICS, *([ADAPTER, ADAPTER_CONFIG] if manifest.has_adapter else [])}
+    needed |= {TFIDF} if manifest.tfidf else set()
+    if sums.keys() - {SEEN} != needed:
+        raise ArtifactError(f"{where}/{SUMS}: must name {', '.join(sorted(needed))}; copy the artifact again")
     try:
         head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.has_adapter else {}
-    except (SafetensorError, KeyError, TypeError):  # the last two: a dtype that NumPy lacks
-        raise ArtifactError(f"{where}: tensors must be float32 safetensors; train again") from None
-    tfidf = _read_tfidf(files[TFIDF], manifest, where) if manifest.tfidf else None
-    if not _adapter_fits(manifest, adapter):
+        tfidf = Tfidf.from_json(files[TFIDF], manifest.tfidf) if manifest.tfidf else None
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise ArtifactError(f"{where}: must have float32 safetensors, and counts in {TFIDF}; train again") from None
+    if set(adapter) != _adapter_names(manifest, adapter):
         raise ArtifactError(f"{where}/{ADAPTER}: must contain the prompt or LoRA of {MANIFEST}; train again")
-    if errors := _head_errors(manifest, head, 0 if tfidf is None else len(tfidf)):
-        raise ArtifactError([f"{where}/{HEAD}: {error}; train again" for error in errors])
+    shapes, expected = {name: part.shape for name, part in head.items()}, _head_shapes(manifest, head, tfidf)
+    if shapes != expected:
+        raise ArtifactError(f"{where}/{HEAD}: shapes must be {expected}, were: {shapes}; train again")
     return Artifact(manifest, adapter, head, tfidf, dict(files))
+
+
+def seal(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return all files of an artifact: those given, the manifest and the hashes."""
+    sealed = {**files, MANIFEST: (manifest.model_dump_json(indent=1, exclude_none=True) + "\n").encode()}
+    hashes = (f"{_sha256(data)}  {name}\n" for name, data in sorted(sealed.items()) if name != SUMS)
+    return sealed | {SUMS: "".join(hashes).encode()}
 
 
 def prompt_names(n_members: int) -> list[str]:
@@ -164,42 +199,47 @@ def prompt_names(n_members: int) -> list[str]:
     return [PROMPT, *(f"{PROMPT}.{at}" for at in range(1, n_members))]
 
 
-def _tfidf_tensors(manifest: Manifest) -> tuple[str, str]:
-    return (TFIDF_WEIGHT, TFIDF_BIAS) if manifest.backbone else ("weight", "bias")
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
-def _read_tfidf(data: bytes, manifest: Manifest, where: str) -> Tfidf:
-    assert manifest.tfidf is not None
+def _read_sums(data: bytes, where: str) -> dict[str, str]:
+    """Parse the hashes by file name; a name has no folder."""
+    text = data.decode("ascii", "replace")
+    if not re.fullmatch(r"([0-9a-f]{64}  [\w.]+\n)+", text, re.ASCII):
+        raise ArtifactError(f"{where}/{SUMS}: must have lines of sha256sum; copy the artifact again")
+    return {name: digest for digest, name in (line.split("  ") for line in text.split("\n")[:-1])}
+
+
+def _read_manifest(data: bytes, path: str) -> Manifest:
     try:
-        return Tfidf.from_json(data, manifest.tfidf)
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ArtifactError(f"{where}/{TFIDF}: must contain terms and their document counts; train again") from None
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise ArtifactError(
+            [
+                f"{path}: {'.'.join(map(str, entry['loc']))}: {message}; use the release that wrote it, or train again"
+                for entry in error.errors()
+                for message in messages_of(entry)
+            ]
+        ) from None
 
 
-def _adapter_fits(manifest: Manifest, adapter: Mapping[str, Array]) -> bool:
-    """Return whether the tensors are the manifest's prompts, or pairs of LoRA matrices of its rank."""
+def _adapter_names(manifest: Manifest, adapter: Mapping[str, Array]) -> set[str]:
+    """Return the names that the tensors must have: the prompts, or a pair of LoRA matrices for each layer."""
     if manifest.lora is None:
-        return set(adapter) == (set(prompt_names(manifest.members or 1)) if manifest.prompt else set())
-    layers = {name.removesuffix(LORA_A) for name in adapter if name.endswith(LORA_A)}
-    ranks = {len(adapter[layer + LORA_A]) for layer in layers}
-    return ranks == {manifest.lora.rank} and set(adapter) == {
-        layer + end for layer in layers for end in (LORA_A, LORA_B)
-    }
+        return set(prompt_names(manifest.members or 1)) if manifest.prompt else set()
+    layers = {name.removesuffix(LORA_A).removesuffix(LORA_B) for name in adapter} or {""}
+    return {layer + end for layer in layers for end in (LORA_A, LORA_B)}
 
 
-def _head_errors(manifest: Manifest, head: Mapping[str, Array], n_terms: int) -> list[str]:
-    """List tensors of the head that are missing or have another shape than the manifest's."""
+def _head_shapes(manifest: Manifest, head: Mapping[str, Array], tfidf: Tfidf | None) -> dict[str, tuple[int, ...]]:
+    """Return the shape that each tensor of the head must have; the backbone's width is not in the manifest."""
     n_labels = len(manifest.labels)
     leading = (*([manifest.members] if manifest.members else []), n_labels)
-    weight, bias = head.get("weight"), head.get("bias")
-    if weight is None or bias is None or not bias.shape == weight.shape[:-1] == leading:
-        return ["must contain weight and bias of all labels, for each member"]
-    errors = []
-    queries = head.get("queries")
-    if (None if queries is None else queries.shape) != (weight.shape if manifest.has_label_attention else None):
-        errors.append("must contain queries of the weight's shape with label_attention, and only then")
-    if manifest.tfidf:
-        shapes = [head[name].shape for name in _tfidf_tensors(manifest) if name in head]
-        if shapes != [(n_labels, n_terms), (n_labels,)]:
-            errors.append(f"must contain a weight for each term of {TFIDF}")
-    return errors
+    width = head["weight"].shape[-1] if "weight" in head and manifest.backbone else len(tfidf or ())
+    shapes = {"weight": (*leading, width), "bias": leading}
+    if manifest.pooling == "label_attention":
+        shapes["queries"] = shapes["weight"]
+    if tfidf is not None and manifest.backbone:
+        shapes |= {TFIDF_WEIGHT: (n_labels, len(tfidf)), TFIDF_BIAS: (n_labels,)}
+    return shapes

@@ -15,13 +15,7 @@ from ptec_udf.model.manifest import Label, Point
 def probabilities(
     logits: NDArray[np.floating], labels: Sequence[Label], curve: Sequence[Point] | None
 ) -> NDArray[np.float32]:
-    """Return sigmoid(curve(scale * logit + offset)), computed in float64 and rounded as in the scores table.
-
-    Args:
-        logits: *Shape:* ``(..., n_labels)``, as is the result.
-        labels: their Platt parameters.
-        curve: isotonic points for all labels; None: none.
-    """
+    """Return sigmoid(curve(scale * logit + offset)), computed in float64; both *Shape:* ``(..., n_labels)``."""
     scale, offset = np.array([label.scale for label in labels]), np.array([label.offset for label in labels])
     log_odds = apply_curve(scale * logits.astype(np.float64) + offset, curve, np.clip)
     with np.errstate(over="ignore"):  # the exponential of a large value is infinite, the probability 0

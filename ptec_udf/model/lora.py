@@ -5,57 +5,35 @@ Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 20
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from ptec_udf.errors import ArtifactError
-from ptec_udf.model.artifact import LORA_A, LORA_B
+from ptec_udf.model.artifact import LORA_A, LORA_B, Artifact
 
 _PEFT_PREFIX = "base_model.model."
-_MERGED = "has_merged_lora"
 
 
 @torch.no_grad()
-def merge_lora(backbone: Any, weights: Mapping[str, NDArray[np.float32]], scale: float) -> None:
-    """Add ``scale * B @ A`` to the weights of each adapted layer.
+def merge_lora(backbone: Any, artifact: Artifact) -> None:
+    """Add ``alpha / rank * B @ A`` to the weights of each adapted layer; nothing without LoRA.
 
     Args:
         backbone: a transformers model that no other model uses; its weights are changed.
-        weights: under PEFT's names; A has *Shape:* ``(rank, n_inputs)``, B ``(n_outputs, rank)``.
-        scale: alpha / rank.
+        artifact: its A have *Shape:* ``(rank, n_inputs)``, its B ``(n_outputs, rank)``.
 
     Raises:
         ArtifactError: for a layer that the backbone does not have in this shape.
     """
-    for name in weights:
-        if name.endswith(LORA_A):
-            stem = name.removesuffix(LORA_A)
-            update = torch.from_numpy(scale * weights[stem + LORA_B] @ weights[name])
-            layer = _linear(backbone, stem.removeprefix(_PEFT_PREFIX), update.shape)
-            layer.weight.add_(update.to(backbone.device, backbone.dtype))
-    setattr(backbone, _MERGED, True)
-
-
-def check_unmerged(backbone: Any) -> None:
-    """Refuse a backbone that ``merge_lora`` has changed.
-
-    Raises:
-        ValueError: for such a backbone.
-    """
-    if getattr(backbone, _MERGED, False):
-        raise ValueError("the backbone has LoRA in its weights: load it again for another model")
-
-
-def _linear(backbone: Any, name: str, shape: torch.Size) -> nn.Linear:
-    try:
-        layer = backbone.get_submodule(name)
-    except AttributeError:
-        layer = None
-    if not isinstance(layer, nn.Linear) or layer.weight.shape != shape:
-        raise ArtifactError(f"LoRA adapts {name!r}, shape {tuple(shape)}: the backbone has no such linear layer")
-    return layer
+    spec, weights = artifact.manifest.lora, artifact.adapter
+    if spec is None:
+        return
+    modules = dict(backbone.named_modules())
+    for name in (name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)):
+        update = torch.from_numpy(spec.alpha / spec.rank * weights[name + LORA_B] @ weights[name + LORA_A])
+        layer = modules.get(name.removeprefix(_PEFT_PREFIX))
+        if not isinstance(layer, nn.Linear) or layer.weight.shape != update.shape:
+            raise ArtifactError(f"LoRA adapts {name!r}, shape {tuple(update.shape)}: the backbone has no such layer")
+        layer.weight.add_(update.to(backbone.device, backbone.dtype))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime
 from itertools import pairwise
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.text.template import is_blank, parse_template
@@ -33,8 +31,6 @@ MAX_NGRAM_WORDS = 16
 
 
 class _Part(BaseModel):
-    """A part of the manifest: refuses unknown keys and infinite numbers."""
-
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
@@ -48,9 +44,8 @@ class BackboneRef(_Part):
 class PromptSpec(_Part):
     """The soft prompt.
 
-    ``attention`` is ``full`` if the prompt attends to the text (an input prompt in a bidirectional encoder), and
-    ``prefix`` if it does not, so that its keys and values are computed once. A deep prompt is in all layers, or in the
-    ``upper_layers`` last ones.
+    ``attention`` is ``full`` if the prompt attends to the text (an input prompt in a bidirectional encoder), else
+    ``prefix``. A deep prompt is in all layers, or in the ``upper_layers`` last ones.
     """
 
     kind: PromptKind
@@ -93,20 +88,10 @@ class ExtractOrigin(_Part):
 
 
 class Manifest(_Part):
-    """What an artifact is and how its parts are used.
-
-    Attributes:
-        cut: how long texts are cut; needs a backbone.
-        members: number of prompts and heads whose logits are averaged; None: one.
-        tfidf: replaces the backbone, or adds its logits to the network's.
-        curve: points of an isotonic calibration for all labels; None: none.
-        files: SHA-256 of each other file of the artifact.
-    """
+    """What an artifact is and how its parts are used."""
 
     format_version: Literal[1] = 1
-    model_id: str = ""
-    checksum: str = ""
-    created: str
+    created: AwareDatetime
     backbone: BackboneRef | None = None
     template: str
     max_tokens: int | None = Field(None, ge=MIN_TOKENS)
@@ -114,31 +99,19 @@ class Manifest(_Part):
     pooling: Pooling | None = None
     prompt: PromptSpec | None = None
     lora: LoraSpec | None = None
-    members: int | None = Field(None, ge=2)
-    tfidf: TfidfSpec | None = None
+    members: int | None = Field(None, ge=2)  # prompts and heads whose logits are averaged
+    tfidf: TfidfSpec | None = None  # replaces the backbone, or adds its logits to the network's
     calibrator: str
     threshold_logit: float
-    curve: list[Point] | None = Field(None, min_length=2)
+    curve: list[Point] | None = Field(None, min_length=2)  # isotonic, for all labels
     labels: list[Label]
     extract: ExtractOrigin
     packages: dict[str, str]
-    files: dict[str, str]
 
     @property
     def has_adapter(self) -> bool:
         """Whether a prompt or LoRA was trained on the backbone."""
         return self.prompt is not None or self.lora is not None
-
-    @property
-    def has_label_attention(self) -> bool:
-        """Whether each label pools a text by its own weights."""
-        return self.pooling == "label_attention"
-
-    @field_validator("created")
-    @classmethod
-    def _check_created(cls, created: str) -> str:
-        datetime.fromisoformat(created)
-        return created
 
     @field_validator("template")
     @classmethod
@@ -153,35 +126,28 @@ class Manifest(_Part):
     @classmethod
     def _check_labels(cls, labels: list[Label]) -> list[Label]:
         names = Counter(label.name for label in labels)
-        if repeated := [name for name, count in names.items() if count > 1]:
-            raise ValueError(f"labels must be unique, repeated: {', '.join(map(repr, repeated))}")
-        if blank := [name for name in names if is_blank(name)]:
-            raise ValueError(f"labels must have a visible name, blank: {', '.join(map(repr, blank))}")
+        if wrong := [name for name, count in names.items() if count > 1 or is_blank(name)]:
+            raise ValueError(f"labels must be unique and visible, were: {', '.join(map(repr, wrong))}")
         return labels
 
     @field_validator("curve")
     @classmethod
     def _check_curve(cls, curve: list[Point] | None) -> list[Point] | None:
-        if curve is not None and not is_rising(curve):
+        if not all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(curve or [])):
             raise ValueError("each point of the curve must be right of the one before, and above it")
         return curve
 
     @model_validator(mode="after")
     def _check_parts(self) -> Manifest:
-        if self.backbone is None and self.tfidf is None:
+        has_backbone = self.backbone is not None
+        if not has_backbone and self.tfidf is None:
             raise ValueError("backbone or tfidf must be set")
         if self.prompt is not None and self.lora is not None:
             raise ValueError("prompt and lora must not both be set")
         if self.members is not None and self.prompt is None:
             raise ValueError("members must be null without a prompt")
-        if self.backbone is None and (self.has_adapter or self.cut != "end"):
+        if not has_backbone and (self.has_adapter or self.cut != "end"):
             raise ValueError("prompt, lora and cut need a backbone")
-        of_backbone = {"max_tokens": self.max_tokens, "pooling": self.pooling}
-        if wrong := [name for name, value in of_backbone.items() if (value is None) != (self.backbone is None)]:
-            raise ValueError(f"{' and '.join(wrong)} must be set if and only if backbone is")
+        if has_backbone != (self.max_tokens is not None) or has_backbone != (self.pooling is not None):
+            raise ValueError("max_tokens and pooling must be set if and only if backbone is")
         return self
-
-
-def is_rising(points: Sequence[Point]) -> bool:
-    """Return whether each point is right of the one before, and above it."""
-    return all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(points))

@@ -25,17 +25,13 @@ def is_mpnet(backbone: Any) -> bool:
 def run(
     backbone: Any, text: torch.Tensor, mask: torch.Tensor, prefix: Sequence[LayerKeysValues | None]
 ) -> torch.Tensor:
-    """Run text through the layers, the upper ones with a prompt.
+    """Run text through the layers; return hidden states of the last one, *Shape:* ``(batch, length, width)``.
 
     Args:
         backbone: an MPNet.
-        text: right-padded ids, *Shape:* ``(batch, length)``, or the output of ``below``, *Shape:* ``(batch, length,
-            width)``, which skips the lower layers.
+        text: right-padded ids, *Shape:* ``(batch, length)``, or the output of ``below``.
         mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
         prefix: keys and values of each upper layer; None for a layer with LoRA only.
-
-    Returns:
-        Hidden states of the last layer, *Shape:* ``(batch, length, width)``.
     """
     hidden = text if text.is_floating_point() else below(backbone, text, mask, len(prefix))
     bias = _attention_bias(backbone, mask)
@@ -67,7 +63,6 @@ def keys_values(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues
 
 
 def _apply(layer: Any, hidden: torch.Tensor, bias: torch.Tensor, prefix: LayerKeysValues | None = None) -> torch.Tensor:
-    """Apply one layer to hidden states, *Shape:* ``(batch, length, width)``."""
     attention = layer.attention.attn
     queries = _by_head(attention.q(hidden), attention)
     keys, values = _keys_values(attention, hidden)

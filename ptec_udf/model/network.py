@@ -4,7 +4,8 @@ PEFT's wrapper is not used for the forward pass: it drops position ids and refus
 would depend on its batch. Order of positions: [soft prompt][text][padding].
 
 Source of the method: Buchner et al., "Prompt Tuned Embedding Classification for Industry Sector Allocation", NAACL 2024
-(arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-Tuning", ACL 2021 (arXiv 2101.00190).
+(arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-Tuning", ACL 2021 (arXiv 2101.00190); label attention:
+Mullenbach et al., "Explainable Prediction of Medical Codes from Clinical Text", NAACL 2018 (arXiv 1802.05695).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 from torch import nn
 
 from ptec_udf.model import mpnet
-from ptec_udf.model.heads import Head, LabelAttention
 from ptec_udf.model.manifest import Pooling, PromptKind
 from ptec_udf.model.prefix import (
     BackboneShape,
@@ -25,6 +25,44 @@ from ptec_udf.model.prefix import (
     prefix_cache,
     split_deep_prompt,
 )
+
+
+class LabelAttention(nn.Module):
+    """Average a text's hidden states once per label, by weights of each label.
+
+    Attributes:
+        queries: *Shape:* ``(n_labels, n_features)``; with zeros, all positions have equal weight.
+        unit: factor of the queries, so that one learning rate suits hidden states of any size.
+    """
+
+    def __init__(self, queries: torch.Tensor, unit: float = 1.0) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(queries)
+        self.unit = unit
+
+    def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Pool hidden states to *Shape:* ``(batch, n_labels, n_features)``.
+
+        Args:
+            hidden: *Shape:* ``(batch, length, n_features)``.
+            mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
+        """
+        scores = (hidden @ self.raw_queries().T).masked_fill(mask.unsqueeze(-1) == 0, -torch.inf)
+        return scores.softmax(dim=1).transpose(1, 2) @ hidden
+
+    def raw_queries(self) -> torch.Tensor:
+        """Return the queries times their unit, *Shape:* ``(n_labels, n_features)``."""
+        return self.queries * self.unit
+
+
+class Head(nn.Linear):
+    """One logit per label, from features that all labels share or from each label's own."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Map features, *Shape:* ``(batch, [n_labels,] n_features)``, to logits, ``(batch, n_labels)``."""
+        if features.dim() == 2:
+            return super().forward(features)
+        return (features * self.weight).sum(dim=-1) + self.bias
 
 
 class PtecNetwork(nn.Module):
@@ -50,11 +88,11 @@ class PtecNetwork(nn.Module):
 
         Args:
             backbone: a transformers model without head.
-            kind: of the prompt; None without one.
+            kind: of the prompt.
             prompt: its weight.
             head: features to logits.
             pooling: hidden states to features.
-            attention: pools with ``label_attention``; None: features are the mean.
+            attention: replaces pooling.
             n_upper: number of MPNet's adapted layers, if ``features`` gets the output of the layers below.
         """
         super().__init__()
@@ -71,11 +109,6 @@ class PtecNetwork(nn.Module):
         # Encoders count on from the prompt by themselves, each family from its own first position.
         self._takes_positions = causal and "position_ids" in inspect.signature(backbone.forward).parameters
         self._frozen_prefix: list[LayerKeysValues] | None = None
-
-    @property
-    def members(self) -> list[PtecNetwork]:
-        """The networks whose logits are averaged: this one."""
-        return [self]
 
     @property
     def device(self) -> torch.device:
@@ -96,38 +129,23 @@ class PtecNetwork(nn.Module):
             self._frozen_prefix = [(keys.to(dtype), values.to(dtype)) for keys, values in self._prefix()]
 
     def forward(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return logits, *Shape:* ``(batch, n_labels)``, in float32.
-
-        Args:
-            input_ids: right-padded ids of the text, *Shape:* ``(batch, length)``.
-            mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        """
-        hidden = self.hidden(input_ids, mask)
-        if self.attention is None or not isinstance(self.head, Head):
-            return self.head(self._pool(hidden, mask))
-        return self.head.attend(hidden, self.attention.weights(hidden, mask))
+        """Return logits, *Shape:* ``(batch, n_labels)``, in float32, of right-padded ids and mask (1 at text)."""
+        return self.head(self.features(input_ids, mask))
 
     def features(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return pooled hidden states of text positions in float32.
+        """Return pooled hidden states of text positions, *Shape:* ``(batch, [n_labels,] width)``, in float32.
 
-        Args:
-            text: ids, or in MPNet the output of the layers below the adapted ones.
-            mask: as in ``forward``.
-
-        Returns:
-            *Shape:* ``(batch, width)``, with label attention ``(batch, n_labels, width)``.
+        ``text`` are ids, or in MPNet the output of the layers below the adapted ones.
         """
-        return self._pool(self.hidden(text, mask), mask)
-
-    def hidden(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Return hidden states of text positions in float32, *Shape:* ``(batch, length, width)``; see ``features``."""
-        return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
-
-    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.hidden(text, mask)
         if self.attention is None:
             return pool(hidden, mask, self.pooling)
         with torch.autocast(hidden.device.type, enabled=False):  # training may compute the backbone in bfloat16
             return self.attention(hidden, mask)
+
+    def hidden(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return hidden states of text positions in float32, *Shape:* ``(batch, length, width)``; see ``features``."""
+        return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
 
     def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run text after the prompt's keys and values."""
@@ -135,18 +153,11 @@ class PtecNetwork(nn.Module):
         if mpnet.is_mpnet(self.backbone):
             return mpnet.run(self.backbone, text, mask, prefix)
         n_prompt = prefix[0][0].shape[-2]
-        arguments: dict[str, Any] = {}
+        arguments: dict[str, Any] = {"cache": prefix_cache(prefix), "use_cache": True}
         if self._takes_positions:
             positions = torch.arange(n_prompt, n_prompt + text.shape[1], device=mask.device)
             arguments["position_ids"] = positions.unsqueeze(0)
-        outputs = self.backbone(
-            input_ids=text,
-            attention_mask=_with_prompt(mask, n_prompt),
-            cache=prefix_cache(prefix),
-            use_cache=True,
-            **arguments,
-        )
-        return outputs.last_hidden_state
+        return self.backbone(input_ids=text, attention_mask=_with_prompt(mask, n_prompt), **arguments).last_hidden_state
 
     def _hidden_plain(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Run prompt and text together, and cut off the prompt's positions."""
@@ -154,12 +165,10 @@ class PtecNetwork(nn.Module):
             return mpnet.run(self.backbone, text, mask, [None] * self._n_upper)
         if self.prompt is None:
             return self.backbone(input_ids=text, attention_mask=mask).last_hidden_state
-        tokens = self.backbone.get_input_embeddings()(text)
+        tokens, n_prompt = self.backbone.get_input_embeddings()(text), len(self.prompt)
         prompt = self.prompt.to(tokens.dtype).expand(len(tokens), -1, -1)
-        n_prompt = prompt.shape[1]
-        outputs = self.backbone(
-            inputs_embeds=torch.cat([prompt, tokens], dim=1), attention_mask=_with_prompt(mask, n_prompt)
-        )
+        embeddings = torch.cat([prompt, tokens], dim=1)
+        outputs = self.backbone(inputs_embeds=embeddings, attention_mask=_with_prompt(mask, n_prompt))
         return outputs.last_hidden_state[:, n_prompt:]
 
     def _prefix(self) -> list[LayerKeysValues]:
@@ -170,22 +179,10 @@ class PtecNetwork(nn.Module):
         return compute_keys_values(self.backbone, self.prompt.to(self.backbone.dtype))
 
 
-def _with_prompt(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
-    """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
-    return torch.cat([mask.new_ones(mask.shape[0], n_prompt), mask], dim=1)
-
-
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Pool hidden states of text positions to *Shape:* ``(batch, width)``.
-
-    Args:
-        hidden: of right-padded texts, *Shape:* ``(batch, length, width)``.
-        mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        pooling: the ``last`` position, else the mean of all.
-    """
+    """Pool hidden states, *Shape:* ``(batch, length, width)``, to ``(batch, width)``: the last position or the mean."""
     if pooling == "last":
-        last = mask.sum(dim=1) - 1
-        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
     weights = mask.unsqueeze(-1).float()
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
@@ -207,3 +204,8 @@ def is_causal(backbone: Any) -> bool:
     ids = torch.tensor([[5, 6, 7], [5, 6, 8]], device=backbone.device)
     hidden = backbone(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     return bool(torch.equal(hidden[0, 0], hidden[1, 0])) and not torch.equal(hidden[0, 2], hidden[1, 2])
+
+
+def _with_prompt(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
+    """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
+    return torch.cat([mask.new_ones(mask.shape[0], n_prompt), mask], dim=1)

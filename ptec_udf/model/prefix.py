@@ -88,16 +88,10 @@ def keys_values_of_embeddings(backbone: Any, embeddings: torch.Tensor) -> list[L
 
 
 def split_deep_prompt(weight: torch.Tensor, shape: BackboneShape) -> list[LayerKeysValues]:
-    """Split PEFT's prefix-tuning matrix into keys and values per layer with a prompt.
-
-    Args:
-        weight: *Shape:* ``(n_prompt, n_layers * 2 * n_heads * head_width)``, PEFT's layout.
-        shape: of the backbone; only its upper layers may have a prompt.
-    """
-    n_prompt, n_layers = weight.shape[0], shape.prompted_layers(weight)
+    """Split PEFT's matrix, *Shape:* ``(n_prompt, n_layers * 2 * n_heads * head_width)``, by layer with a prompt."""
     # (n_layers * 2, 1, n_heads, n_prompt, head_width)
-    parts = weight.view(1, n_prompt, n_layers * 2, shape.n_heads, -1).permute(2, 0, 3, 1, 4)
-    return [(parts[2 * layer], parts[2 * layer + 1]) for layer in range(n_layers)]
+    parts = weight.view(1, len(weight), -1, shape.n_heads, shape.head_width).permute(2, 0, 3, 1, 4)
+    return list(zip(parts[::2], parts[1::2], strict=True))
 
 
 def join_deep_prompt(layers: list[LayerKeysValues]) -> torch.Tensor:

@@ -1,11 +1,9 @@
 """TF-IDF of n-grams of words, and of characters inside words.
 
-Counts as scikit-learn's ``TfidfVectorizer`` with ``sublinear_tf``, which executors do not have: a term that occurs
-``n`` times has the value ``(1 + ln n) * (1 + ln((1 + rows) / (1 + rows with the term)))``; words and characters are
-normalised to length 1 separately.
-
-Source: Salton and Buckley, "Term-weighting approaches in automatic text retrieval", Information Processing &
-Management 24 (1988).
+The values of scikit-learn's ``TfidfVectorizer`` with ``sublinear_tf``, which executors do not have: a term that
+occurs ``n`` times has ``(1 + ln n) * (1 + ln((1 + rows) / (1 + rows with the term)))``; words and characters are
+normalised to length 1 separately. Source: Salton and Buckley, "Term-weighting approaches in automatic text retrieval",
+Information Processing & Management 24 (1988).
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,20 +28,13 @@ class Tfidf:
     """The terms of a model, in the order of its weights: words first, then characters."""
 
     def __init__(self, form: TfidfSpec, rows: int, words: Mapping[str, int], characters: Mapping[str, int]) -> None:
-        """Take the counts.
-
-        Args:
-            form: maximum lengths of terms.
-            rows: number of training rows.
-            words: n-grams of words, with the number of rows that contain each.
-            characters: the same for n-grams of characters.
-        """
+        """Take the number of training rows, and for each n-gram the number of rows that contain it."""
         self.form, self.rows, self.words, self.characters = form, rows, words, characters
         self._word_index = {term: at for at, term in enumerate(words)}
         self._character_index = {term: at for at, term in enumerate(characters, start=len(words))}
         counts = np.array([*words.values(), *characters.values()], np.float64)
         self._idf = np.log((1 + rows) / (1 + counts)) + 1
-        self._cache: dict[str, NDArray[np.int64]] = {}  # terms inside words that were read recently
+        self._cached_terms = lru_cache(_MAX_CACHED_WORDS)(self._terms_inside)
 
     def __len__(self) -> int:
         return len(self._idf)
@@ -62,22 +54,15 @@ class Tfidf:
         text = text.lower()
         ngrams = word_ngrams(text, self.form.words)
         words = np.array([self._word_index[ngram] for ngram in ngrams if ngram in self._word_index], np.int64)
-        characters = np.concatenate([np.array([], np.int64), *map(self._terms_inside, text.split())])
+        inside = [(self._cached_terms if len(w) <= _MAX_CACHED_LENGTH else self._terms_inside)(w) for w in text.split()]
+        characters = np.concatenate([np.array([], np.int64), *inside])
         indices, values = zip(self._values(words), self._values(characters), strict=True)
         return np.concatenate(indices), np.concatenate(values)
 
     def _terms_inside(self, word: str) -> NDArray[np.int64]:
         """Return the known n-grams of characters of one word, with repetitions."""
-        if word in self._cache:
-            return self._cache[word]
-        ngrams = character_ngrams(word, self.form.characters)
-        index = self._character_index
-        known = np.fromiter((index[ngram] for ngram in ngrams if ngram in index), np.int64)
-        if len(word) <= _MAX_CACHED_LENGTH:
-            if len(self._cache) >= _MAX_CACHED_WORDS:
-                self._cache.clear()
-            self._cache[word] = known
-        return known
+        ngrams, index = character_ngrams(word, self.form.characters), self._character_index
+        return np.fromiter((index[ngram] for ngram in ngrams if ngram in index), np.int64)
 
     def _values(self, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Count terms of one kind."""
@@ -91,15 +76,10 @@ class TfidfHead:
     """A linear layer on a text's terms."""
 
     def __init__(self, terms: Tfidf, weight: Any, bias: Any) -> None:
-        """Take the terms and the layer, array-likes of *Shape:* ``(n_labels, n_terms)`` and ``(n_labels,)``."""
+        """Take the layer's weight, *Shape:* ``(n_labels, n_terms)``, and bias, ``(n_labels,)``."""
         self.terms = terms
         self._weight = np.ascontiguousarray(np.asarray(weight, np.float32).T)  # a text's terms are rows
         self._bias = np.asarray(bias, np.float64)
-
-    @property
-    def n_labels(self) -> int:
-        """Number of logits of a text."""
-        return len(self._bias)
 
     def logits(self, text: str) -> NDArray[np.float32]:
         """Return one text's logits, *Shape:* ``(n_labels,)``."""

@@ -14,7 +14,7 @@ from ptec_udf.errors import ConfigError, UserError, collect_errors
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly.runs import History, RunRecord, run_name
-from ptec_udf.text.columns import missing_columns, text_column, unstable_columns
+from ptec_udf.text.columns import column_errors, text_column
 from ptec_udf.text.template import parse_template, text_id
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.source import PinnedSource, pin
@@ -236,8 +236,7 @@ def source_errors(run: ScoringRun) -> list[str]:
         )
     template = parse_template(run.artifact.manifest.template)
     columns = {name: config.columns.get(name, name) for name in template.fields}
-    schema = run.source_rows().schema
-    errors += missing_columns(schema.names, columns) + unstable_columns(schema, columns)
+    errors += column_errors(run.source_rows().schema, columns)
     if unknown := sorted(set(config.columns) - set(template.fields)):
         errors.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
     return errors

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.udf import BYTES_PER_TOKEN
-
 MAX_TASKS = 1500
 """Each task writes one staging file."""
+
+BYTES_PER_TOKEN = 4
+"""UTF-8 bytes of an average token of English text."""
 
 _MAX_GROWTH = 4.0
 

@@ -51,8 +51,7 @@ class _Reference:
         manifest = artifact.manifest
         assert manifest.backbone is not None
         self.backbone, tokenizer = resolve(manifest.backbone.name).load(torch.float32)
-        if manifest.lora is not None:
-            merge_lora(self.backbone, artifact.adapter, manifest.lora.alpha / manifest.lora.rank)
+        merge_lora(self.backbone, artifact)
         self.encoder = Encoder.from_manifest(manifest, tokenizer)
         self.manifest, self.members = manifest, [_as_tensors(member) for member in artifact.members]
         self.tfidf = artifact.build_tfidf_head() if manifest.tfidf else None

@@ -14,7 +14,7 @@ from ptec_udf.text.template import CUT_MARK, MAX_CHARACTERS, Field, Template
 
 _GAP = rf"[\p{{Cc}}\p{{Z}}{CUT_MARK}]+"
 _VISIBLE = r"[^\p{C}\p{Z}]"
-_MICROS_OF_A_DAY = 86_400_000_000
+_UNSTABLE = re.compile("map<(binary|struct|array|map|variant)")  # to_json writes such keys by their memory address
 
 
 def text_column(schema: T.StructType, template: Template, columns: Mapping[str, str | None] | None = None) -> Column:
@@ -23,8 +23,7 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
     Args:
         schema: of the source's rows.
         template: what the text is made of.
-        columns: template field -> column of the source if the names differ; None: no such column, the
-            field is null in every row.
+        columns: template field -> column of the source if the names differ; None: the field is null in every row.
 
     Raises:
         ConfigError: if ``columns`` names a field that the template does not have.
@@ -35,12 +34,14 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
         allowed = ", ".join(map(repr, template.fields))
         raise ConfigError([f"columns: {name!r} is not a template field; the fields are {allowed}" for name in unknown])
     wanted = {name: columns.get(name, name) for name in template.fields}
-    if errors := missing_columns(schema.names, wanted) + unstable_columns(schema, wanted):
+    if errors := column_errors(schema, wanted):
         raise SourceError(errors)
 
     def part(field: Field) -> tuple[str, Column]:
         source = columns.get(field.name, field.name)
-        return field.separator, _null() if source is None else _value(quoted(source), schema[source].dataType)
+        if source is None:
+            return field.separator, F.lit(None).cast("string")
+        return field.separator, _value(quoted(source), schema[source].dataType)
 
     segments = [
         (segment.separator, F.concat(F.lit(segment.heading), _joined([part(field) for field in segment.parts])))
@@ -85,7 +86,7 @@ def clean(column: Column) -> Column:
 
 
 def _value(column: Column, dtype: T.DataType) -> Column:
-    """Return a field's value as a clean string; null if blank."""
+    """Return a field's value as a clean string; null if blank. Times are in UTC: texts are equal in any session."""
     if isinstance(dtype, T.ArrayType):
         element = dtype.elementType
         values = F.transform(column, lambda item: _value(item, element))
@@ -97,17 +98,9 @@ def _value(column: Column, dtype: T.DataType) -> Column:
     if isinstance(dtype, T.MapType | T.StructType):
         return clean(F.nullif(F.to_json(column, {"timeZone": "UTC"}), F.lit("{}")))
     if isinstance(dtype, T.TimestampType):
-        # In UTC, whatever the session's zone is: texts must be equal in training and in every run.
-        column = F.lit("1970-01-01").cast("timestamp_ntz") + _interval(F.unix_micros(column))
+        return clean(F.to_csv(F.struct(column), {"timeZone": "UTC"}))
     # A cast keeps a binary's bytes, which clean() repairs; decode() fails at invalid ones.
     return clean(column.cast("string"))
-
-
-def _interval(micros: Column) -> Column:
-    """Make an interval of microseconds from days and seconds: seconds alone overflow in the year 33,658."""
-    within_day = micros % F.lit(_MICROS_OF_A_DAY)
-    days = (micros - within_day).cast("decimal(20, 0)") / F.lit(_MICROS_OF_A_DAY)
-    return F.make_dt_interval(days=days.cast("int"), secs=within_day.cast("decimal(20, 0)") / F.lit(1_000_000))
 
 
 def _joined(parts: Sequence[tuple[str, Column]]) -> Column:
@@ -118,60 +111,31 @@ def _joined(parts: Sequence[tuple[str, Column]]) -> Column:
         return F.when(part["text"].isNull(), joined).otherwise(F.coalesce(longer, part["text"]))
 
     items = [F.struct(F.lit(separator).alias("separator"), text.alias("text")) for separator, text in parts]
-    return F.aggregate(F.array(*items), _null(), add)
+    return F.aggregate(F.array(*items), F.lit(None).cast("string"), add)
 
 
-def _null() -> Column:
-    """Return null of type string."""
-    return F.lit(None).cast("string")
-
-
-def missing_columns(present: Sequence[str], wanted: Mapping[str, str | None]) -> list[str]:
-    """List wanted columns that are missing.
+def column_errors(schema: T.StructType, wanted: Mapping[str, str | None]) -> list[str]:
+    """List wanted columns that are missing, or whose text differs from query to query.
 
     Args:
-        present: columns of the source.
+        schema: of the source's rows.
         wanted: use -> column; a column of None is never missing.
 
     Returns:
-        One error for each missing column, then one that lists the columns present; empty if none is missing.
+        An error for each such column, after missing ones also a list of the columns present.
     """
-    errors = []
+    errors, present = [], schema.names
     for use, source in wanted.items():
         if source is not None and source not in present:
             name, hint = f"{use!r}: " if use != source else "", did_you_mean(source, present)
             errors.append(f"{name}the source has no column {source!r}" + (hint and f"; {hint}"))
     if errors:
         errors.append(f"columns of the source: {', '.join(map(repr, present))}")
+    for source in dict.fromkeys(wanted.values()):
+        type_name = schema[source].dataType.simpleString() if source in present else ""
+        if _UNSTABLE.search(type_name):
+            errors.append(
+                f"column {source!r} of the source has maps with binary or nested keys, whose text differs in each "
+                f"query; convert it to a string in a view, was: {type_name}"
+            )
     return errors
-
-
-def unstable_columns(schema: T.StructType, wanted: Mapping[str, str | None]) -> list[str]:
-    """List wanted columns whose text differs from query to query.
-
-    Args:
-        schema: of the source's rows.
-        wanted: use -> column, as in ``missing_columns``; missing columns are skipped.
-
-    Returns:
-        One error for each such column.
-    """
-    columns = [source for source in wanted.values() if source in schema.names]
-    return [
-        f"column {source!r} of the source has maps with binary or nested keys, whose text differs from query to "
-        f"query; convert it to a string in a view, was: {schema[source].dataType.simpleString()}"
-        for source in dict.fromkeys(columns)
-        if _has_unstable_keys(schema[source].dataType)
-    ]
-
-
-def _has_unstable_keys(dtype: T.DataType) -> bool:
-    """Return whether maps in a type have keys that ``to_json`` writes by their memory address."""
-    if isinstance(dtype, T.ArrayType):
-        return _has_unstable_keys(dtype.elementType)
-    if isinstance(dtype, T.StructType):
-        return any(_has_unstable_keys(field.dataType) for field in dtype)
-    if isinstance(dtype, T.MapType):
-        nested = T.BinaryType | T.ArrayType | T.StructType | T.MapType | T.VariantType
-        return isinstance(dtype.keyType, nested) or _has_unstable_keys(dtype.valueType)
-    return False

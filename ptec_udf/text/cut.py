@@ -17,7 +17,7 @@ from ptec_udf.text.template import Template
 
 
 class Span(NamedTuple):
-    """Character positions of a segment: where it starts, where its opening ends, where it ends."""
+    """Character positions of a segment."""
 
     start: int
     opening_end: int
@@ -54,28 +54,20 @@ def limit_characters(text: str, template: Template | None, max_characters: int) 
         return text
     if template is None:
         return text[:max_characters]
-    spans = find_spans(text, template)
-    tail = text[spans[-1].end :]
-    room = max_characters - len(tail)
-    minimums = [span.opening_end - span.start for span in spans]
-    if sum(minimums) > room:
-        return text[:max_characters]
-    kept = share_budget([span.end - span.start for span in spans], minimums, room)
-    return "".join(text[span.start : span.start + n] for span, n in zip(spans, kept, strict=True)) + tail
+    return "".join(text[at] for at in select_tokens(text, range(len(text)), template, max_characters))
 
 
 def select_tokens(text: str, starts: Sequence[int], template: Template, room: int) -> list[int]:
-    """Choose the tokens of a text that are kept.
+    """Choose the ``room`` tokens of a text that are kept; return their indices in order.
+
+    If openings and tail alone are too many, the part before the tail is cut at its end; if the tail alone is, the whole
+    text.
 
     Args:
         text: made by the template, or any other.
         starts: the character at which each token starts, *Shape:* ``(n_tokens,)``.
         template: of the text.
-        room: number of tokens to keep, fewer than there are.
-
-    Returns:
-        Their indices in order, *Shape:* ``(room,)``. If openings and tail alone are too many, the part before the tail
-        is cut at its end; if the tail alone is, the whole text.
+        room: fewer than there are tokens.
     """
     starts = list(accumulate(starts, max))  # a normaliser may swap characters; segments stay runs of tokens
     spans = find_spans(text, template)
@@ -93,15 +85,12 @@ def select_tokens(text: str, starts: Sequence[int], template: Template, room: in
 
 
 def share_budget(lengths: Sequence[int], minimums: Sequence[int], room: int) -> list[int]:
-    """Shorten the longest segments until all fit: those above a common level are cut to it.
+    """Shorten the longest segments to a common level, but none below its minimum, so that all fill the room.
 
     Args:
-        lengths: of each segment, *Shape:* ``(n_segments,)``.
-        minimums: kept of each in any case, *Shape:* ``(n_segments,)``.
-        room: for all of them: at least the sum of ``minimums``, less than the sum of ``lengths``.
-
-    Returns:
-        How much of each is kept, *Shape:* ``(n_segments,)``; the sum is ``room``.
+        lengths: of each segment.
+        minimums: of each segment, in sum at most ``room``.
+        room: less than the sum of ``lengths``.
     """
 
     def at_level(level: int) -> list[int]:
@@ -109,8 +98,7 @@ def share_budget(lengths: Sequence[int], minimums: Sequence[int], room: int) -> 
 
     level = bisect_right(range(max(lengths)), room, key=lambda level: sum(at_level(level))) - 1
     kept, higher = at_level(level), at_level(level + 1)
-    left = room - sum(kept)
-    for at, more in enumerate(higher):  # what the level leaves over goes to the first segments
-        if left and more > kept[at]:
-            kept[at], left = more, left - 1
+    longer = [at for at, more in enumerate(higher) if more > kept[at]]
+    for at in longer[: room - sum(kept)]:  # the first segments get the rest
+        kept[at] += 1
     return kept

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from ptec_udf.errors import ConfigError
 
-TEXT_VERSION = 3
+TEXT_VERSION = 4
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
 MAX_CHARACTERS = 1_000_000
@@ -55,7 +55,6 @@ class Segment:
 class Template:
     """A parsed template."""
 
-    text: str
     segments: tuple[Segment, ...]
     tail: str
 
@@ -79,9 +78,7 @@ def parse_template(template: str) -> Template:
         elif name is None:
             literals[-1] += token[0][0] if token[0] in ("{{", "}}") else token[0]
         elif not name.strip():
-            errors.append(
-                f"template has an empty field at character {position}; write a column's name between the braces"
-            )
+            errors.append(f"template has an empty field at character {position}; write a column between the braces")
         else:
             fields.append(name)
             literals.append("")
@@ -89,7 +86,7 @@ def parse_template(template: str) -> Template:
         errors.append(f"template must have at least one field such as {{name}}, was: {template!r}")
     if errors:
         raise ConfigError(errors)
-    return Template(template, _segments(literals, fields), literals[-1])
+    return Template(_segments(literals, fields), literals[-1])
 
 
 def _segments(literals: Sequence[str], fields: Sequence[str]) -> tuple[Segment, ...]:
@@ -112,7 +109,7 @@ def is_cut(text: str) -> bool:
 
 
 def text_id(template: str, columns: Mapping[str, str | None] | None = None, key: str = "") -> str:
-    """Return a short hash of what turns rows into keys and texts: template, column names, version of the rules."""
+    """Return a short hash of template, column names and rules, which turn rows into keys and texts."""
     renamed = sorted((field, source) for field, source in (columns or {}).items() if field != source)
     return hashlib.sha256(json.dumps([TEXT_VERSION, template, renamed, key]).encode()).hexdigest()[:16]
 

@@ -50,7 +50,7 @@ def model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
         "extract_source": manifest.extract.source,
         "extract_version": manifest.extract.version,
         "format_version": manifest.format_version,
-        "created": datetime.fromisoformat(manifest.created),
+        "created": manifest.created,
         "registered": datetime.now(UTC),
         "logits_id": artifact.network_id,
     }

@@ -20,8 +20,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine.udf import engine_settings, windows
-from ptec_udf.engine.worker import scorer_for
+from ptec_udf.engine.udf import engine_settings
+from ptec_udf.engine.worker import score_batches
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.calibration import probabilities
 from ptec_udf.warehouse import registry
@@ -57,8 +57,7 @@ def register_ptec_score(
 
     @F.pandas_udf(T.MapType(T.StringType(), T.DoubleType()))  # type: ignore[call-overload]
     def ptec_score(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        for window in windows(batches, settings.window_rows, settings.window_bytes):
-            scored = scorer_for(model_id, broadcast.value, settings).score(window)
+        for scored in score_batches(batches, model_id, broadcast.value, settings):
             yield pd.Series([to_map(result.logits) for result in scored], dtype=object)
 
     spark.udf.register("ptec_score", ptec_score)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
-from ptec_udf.model.artifact_format import ADAPTER, HEAD, MANIFEST
+from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from tests.receiver import Receiver
 from tests.site import write_site
@@ -94,7 +94,7 @@ class TestModels:
         artifact = tiny_artifact(tmp_path / "fresh", "bert", "deep", seed=4)
         manifest = json.loads((artifact / MANIFEST).read_text(encoding="utf-8"))
         (artifact / MANIFEST).write_text(json.dumps(manifest | {"format_version": 99}), encoding="utf-8")
-        refused(run(site, "register", str(artifact)), "format_version must be 1, was: 99")
+        refused(run(site, "register", str(artifact)), "format_version: Input should be 1")
 
     def test_promotion_needs_the_backbone(self, site: Site, tmp_path: Path) -> None:
         artifact = tiny_artifact(tmp_path / "removed", "bert", "deep", seed=6)

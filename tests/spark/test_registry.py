@@ -14,8 +14,7 @@ from pyspark.sql import functions as F
 from safetensors.torch import save
 
 from ptec_udf.errors import ArtifactError, BackboneError, RegistryError
-from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.artifact_format import ADAPTER, ADAPTER_CONFIG, HEAD, MANIFEST, METRICS, seal
+from ptec_udf.model.artifact import ADAPTER, ADAPTER_CONFIG, HEAD, METRICS, load_artifact, seal
 from ptec_udf.model.manifest import BackboneRef, ExtractOrigin, Label, Manifest, PromptSpec
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
@@ -37,7 +36,6 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
         labels=[Label(name=name, threshold=0.7, scale=2.0, offset=-1.0, training_positives=9) for name in NAMES],
         extract=ExtractOrigin(fingerprint="f" * 64, source="crm.companies", source_id="s", version=4),
         packages={},
-        files={},
     )
     metrics = {
         "splits": {
@@ -53,10 +51,9 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
         ADAPTER_CONFIG: b"{}",
         METRICS: json.dumps(metrics).encode(),
     }
-    _, data = seal(manifest, files)
     place = folder / f"model-{seed}"
     place.mkdir(parents=True)
-    for name, content in {**files, MANIFEST: data}.items():
+    for name, content in seal(manifest, files).items():
         (place / name).write_bytes(content)
     return place
 

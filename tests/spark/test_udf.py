@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.torch_engine import load_scorer
-from ptec_udf.engine.udf import engine_settings, scoring_udf, windows
-from ptec_udf.engine.worker import load_count, scorer_for
+from ptec_udf.engine.udf import engine_settings, scoring_udf
+from ptec_udf.engine.worker import scorer_for
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
@@ -56,14 +56,13 @@ def test_three_arrow_batches_load_one_model_per_process(spark: SparkSession, tmp
     files, model_id = artifact.scoring_files, artifact.model_id
     settings = engine_settings(spark, EngineConfig(window_rows=10))
 
-    @F.pandas_udf("pid long, loads long, batches long")  # type: ignore[call-overload]
+    @F.pandas_udf("pid long, scorer long, batches long")  # type: ignore[call-overload]
     def probe(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        before = load_count()
         for n_batches, batch in enumerate(batches, start=1):
-            for window in windows(iter([batch]), 10, 10_000):
-                scorer_for(model_id, files, settings).score(window)
-            loads = load_count() - before
-            yield pd.DataFrame({"pid": os.getpid(), "loads": loads, "batches": n_batches}, index=range(len(batch)))
+            scorer = scorer_for(model_id, files, settings)
+            scorer.score(list(batch))
+            found = {"pid": os.getpid(), "scorer": id(scorer), "batches": n_batches}
+            yield pd.DataFrame(found, index=range(len(batch)))
 
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "20")
     try:
@@ -72,10 +71,8 @@ def test_three_arrow_batches_load_one_model_per_process(spark: SparkSession, tmp
     finally:
         spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
     assert max(row["batches"] for row in rows) >= 3
-    per_process: dict[int, int] = {}
-    for row in rows:
-        per_process[row["pid"]] = max(per_process.get(row["pid"], 0), row["loads"])
-    assert set(per_process.values()) == {1}
+    scorers = {(row["pid"], row["scorer"]) for row in rows}
+    assert len(scorers) == len({pid for pid, _ in scorers})
 
 
 def test_null_and_blank_texts_and_empty_partitions(spark: SparkSession, tmp_path: Path) -> None:

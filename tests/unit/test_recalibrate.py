@@ -14,8 +14,7 @@ from scipy.special import expit
 
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import Artifact, load_artifact, read_artifact
-from ptec_udf.model.artifact_format import MANIFEST, METRICS, SEEN
+from ptec_udf.model.artifact import MANIFEST, METRICS, SEEN, SUMS, Artifact, load_artifact, read_artifact
 from ptec_udf.monitor.training import training_reference
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import variant
@@ -73,7 +72,7 @@ class TestRecalibrate:
     def test_keeps_the_logits_of_the_model(self, model, rows) -> None:
         made, _ = recalibrated(model, rows, "extract=x", "calibrator=platt")
         assert made.model_id != model.model_id
-        unchanged = set(model.files) - {MANIFEST, METRICS, SEEN}
+        unchanged = set(model.files) - {MANIFEST, METRICS, SEEN, SUMS}
         assert {name: made.files[name] for name in unchanged} == {name: model.files[name] for name in unchanged}
 
     def test_kept_thresholds_stay_on_the_logit(self, model, rows) -> None:

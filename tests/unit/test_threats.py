@@ -18,8 +18,7 @@ from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
 from ptec_udf.log import configure_log, logger
-from ptec_udf.model.artifact import load_artifact
-from ptec_udf.model.artifact_format import HEAD, MANIFEST, seal
+from ptec_udf.model.artifact import HEAD, MANIFEST, load_artifact, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import Manifest
 from tests.tiny import tiny_artifact, tiny_backbone
@@ -32,12 +31,10 @@ def folder(tmp_path: Path) -> Path:
 
 def sealed_with(folder: Path, **files: bytes) -> None:
     """Change files of an artifact and compute all its hashes again, as an attacker can."""
-    manifest = Manifest.model_validate(json.loads((folder / MANIFEST).read_bytes()))
-    others = {name: (folder / name).read_bytes() for name in manifest.files}
-    for name, content in files.items():
+    sealed = seal(load_artifact(folder).manifest, {file.name: file.read_bytes() for file in folder.iterdir()} | files)
+    for name, content in sealed.items():
         if (folder / name).parent == folder:
             (folder / name).write_bytes(content)
-    (folder / MANIFEST).write_bytes(seal(manifest, others | files)[1])
 
 
 class TestArtifact:

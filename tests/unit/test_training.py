@@ -12,8 +12,7 @@ import pytest
 
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ConfigError, SourceError, TrainingError, UserError
-from ptec_udf.model.artifact import Artifact, load_artifact
-from ptec_udf.model.artifact_format import ADAPTER, MANIFEST
+from ptec_udf.model.artifact import ADAPTER, MANIFEST, Artifact, load_artifact
 from tests.tiny import LABELS, TEMPLATE, write_rows
 from tests.unit.trainings import CHANCE, weights_of
 from training.data.dataset import read_split, read_splits
@@ -88,7 +87,7 @@ class TestLearning:
 
     def test_bfloat16_keeps_parameters_in_float32(self, run, tmp_path):
         made = run(tmp_path / "out", "dtype=bfloat16")
-        assert made.prompt.dtype == made.head["weight"].dtype == np.float32
+        assert made.members[0].prompt.dtype == made.head["weight"].dtype == np.float32
         assert made.metrics["splits"]["dev"]["overall"]["map"] > CHANCE
 
     @pytest.mark.parametrize(("warmup", "batch_size"), [(0, 64), (0.3, 1000), (0.9, 64)])

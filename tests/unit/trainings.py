@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.artifact_format import ADAPTER, HEAD
+from ptec_udf.model.artifact import ADAPTER, HEAD, Artifact
 from training.fit.checkpoint import Checkpoint
 
 QUICK = (

@@ -19,8 +19,7 @@ from sklearn.model_selection import KFold
 
 from ptec_udf.errors import ConfigError, collect_errors, did_you_mean
 from ptec_udf.log import logger
-from ptec_udf.model.artifact import Artifact, load_artifact
-from ptec_udf.model.artifact_format import MANIFEST, METRICS, SEEN, seal
+from ptec_udf.model.artifact import METRICS, SEEN, Artifact, load_artifact, read_artifact, seal
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.monitor.training import PREDICTED, PROBABILITIES, REFERENCE, figures_by_label
 from ptec_udf.warehouse import registry
@@ -113,14 +112,14 @@ def recalibrate_artifact(artifact: Artifact, config: RecalibrateConfig, rows: La
     splits = {split: _ranking_figures(report) for split, report in artifact.metrics.get("splits", {}).items()}
     metrics = artifact.metrics | {"splits": splits, "recalibrated": made, REFERENCE: reference}
     metrics.pop("identity", None)  # a rerun of that training would not make this artifact
-    files = {name: data for name, data in artifact.files.items() if name != MANIFEST}
+    files = dict(artifact.files)
     if rows is not None and config.fits:
         keeps_earlier = "keep" in (config.calibrator, config.thresholds)
         files[SEEN] = with_fitted(artifact, rows.hashes, keep_earlier=keeps_earlier)
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
     calibrator = artifact.manifest.calibrator if config.calibrator == "keep" or rows is None else config.calibrator
-    sealed, files[MANIFEST] = seal(_updated(artifact.manifest, new, calibrator), files)
-    return Recalibrated(sealed.model_id, files, facts)
+    files = seal(_updated(artifact.manifest, new, calibrator), files)
+    return Recalibrated(read_artifact(files).model_id, files, facts)
 
 
 def fit(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits) -> tuple[Decisions, dict[str, Any]]:
@@ -171,7 +170,7 @@ def _updated(manifest: Manifest, new: Decisions, calibrator: str) -> Manifest:
         "threshold_logit": new.common_threshold,
         "curve": new.calibration.curve,
         "labels": labels,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).replace(microsecond=0),
     }
     return manifest.model_copy(update=changes)
 

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 from pyspark.sql import window as W
 
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
-from ptec_udf.text.columns import clean, missing_columns, quoted, text_column, text_hash
+from ptec_udf.text.columns import clean, column_errors, quoted, text_column, text_hash
 from ptec_udf.text.template import parse_template
 from ptec_udf.warehouse.tables import Warehouse
 from training.data.config import ExtractConfig, LabelsConfig, SplitConfig
@@ -82,7 +82,7 @@ def _select(df: DataFrame, config: ExtractConfig) -> DataFrame:
     template = parse_template(config.template)
     wanted = {"source.key": config.source.key, "labels.column": config.labels.column}
     wanted |= {"split.column": config.split.column} if config.split.column else {}
-    if errors := missing_columns(df.columns, wanted | {name: name for name in template.fields}):
+    if errors := column_errors(df.schema, wanted | {name: name for name in template.fields}):
         raise SourceError(errors)
     key = quoted(config.source.key).cast("string")
     split_value = quoted(config.split.column) if config.split.column else F.lit(None)

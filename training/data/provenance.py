@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
 
-from ptec_udf.model.artifact import Artifact
-from ptec_udf.model.artifact_format import SEEN
+from ptec_udf.model.artifact import SEEN, Artifact
 from training.data.dataset import Examples
 
 TEXTS, KEYS = "texts", "keys"

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ptec_udf.log import logger
-from ptec_udf.model.ensemble import MeanNetwork, build_ensemble
 from ptec_udf.model.network import PtecNetwork
 from training.data.dataset import Rows
 from training.fit.checkpoint import Checkpoint, TrainingState
@@ -31,9 +30,9 @@ class Ensemble:
     tfidf: FittedTfidf | None = None
 
     @property
-    def network(self) -> PtecNetwork | MeanNetwork:
-        """The model without TF-IDF."""
-        return build_ensemble([trainer.network for trainer in self.trainers])
+    def networks(self) -> list[PtecNetwork]:
+        """The members' networks."""
+        return [trainer.network for trainer in self.trainers]
 
     @property
     def rows(self) -> Rows:

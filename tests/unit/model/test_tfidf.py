@@ -74,5 +74,5 @@ def test_logits_are_the_linear_layer_on_the_values():
     weight, bias = draw.normal(size=(4, len(terms))), draw.normal(size=4)
     head = TfidfHead(terms, weight, bias)
     found = np.stack([head.logits(text) for text in UNSEEN])
-    assert (head.n_labels, found.dtype) == (4, np.float32)
+    assert (found.shape, found.dtype) == ((len(UNSEEN), 4), np.float32)
     np.testing.assert_allclose(found, dense(terms, UNSEEN) @ weight.T + bias, rtol=0, atol=1e-5)

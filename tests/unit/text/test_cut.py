@@ -87,7 +87,7 @@ class TestLimitCharacters:
 
     def test_cuts_at_the_end_without_template_or_room(self):
         assert limit_characters("solar wind", None, 6) == "solar "
-        assert limit_characters(f"name: solar. is: wind{TAIL}", COMPANY, 16) == "name: solar. is:"
+        assert limit_characters(f"name: solar. is: wind{TAIL}", COMPANY, 12) == "name: solar."
 
 
 def test_budget_is_shared_one_by_one():

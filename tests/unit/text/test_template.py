@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.text.columns import missing_columns
+from ptec_udf.text.columns import column_errors
 from ptec_udf.text.template import Field, Segment, parse_template, text_id
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
@@ -19,7 +20,7 @@ class TestParsing:
             Segment(". ", "Keywords: ", (Field("", "tags"),)),
             Segment(". ", "Description: ", (Field("", "one_liner"), Field(" ", "long_description"))),
         )
-        assert (template.tail, template.text) == ("", COMPANY)
+        assert template.tail == ""
 
     def test_text_after_the_last_field_is_the_tail(self):
         assert parse_template("{name} This company classifies into:").tail == " This company classifies into:"
@@ -59,13 +60,16 @@ class TestErrors:
         with pytest.raises(ConfigError, match="at least one field"):
             parse_template(template)
 
-    def test_missing_columns_come_with_a_suggestion(self):
-        wanted = {"name": "name", "city": "town", "about": "about", "none": None}
-        assert missing_columns(["Name", "about"], wanted) == [
+    def test_wrong_columns_come_with_a_suggestion(self):
+        schema = T.StructType([T.StructField(name, T.StringType()) for name in ("Name", "about")])
+        schema.add("m", T.ArrayType(T.MapType(T.BinaryType(), T.StringType())))
+        wanted = {"name": "name", "city": "town", "about": "about", "none": None, "m": "m"}
+        assert column_errors(schema, wanted)[:-1] == [
             "the source has no column 'name'; did you mean 'Name'?",
             "'city': the source has no column 'town'",
-            "columns of the source: 'Name', 'about'",
+            "columns of the source: 'Name', 'about', 'm'",
         ]
+        assert "'m' of the source has maps with binary or nested keys" in column_errors(schema, wanted)[-1]
 
 
 def test_text_id_changes_with_template_columns_and_key():

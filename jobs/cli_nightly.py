@@ -118,9 +118,9 @@ def report(
     alias: Annotated[str, typer.Option(help="Without --run and --model: the last run of this alias.")] = "champion",
 ) -> dict[str, Any]:
     """Write one HTML file about a run: entries and exits, drift, quality, errors, cost. It needs no network."""
-    from jobs.report.run import run as write
+    from jobs.report.render import write_report
 
-    return write(site, out, run_id=run, model_id=model, alias=alias)
+    return write_report(site, out, run_id=run, model_id=model, alias=alias)
 
 
 @command(app, PANEL)

@@ -29,10 +29,6 @@ _FACTS = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped"
 def notify_on_exit(config: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
     """Log how a command ended, and notify the webhook of a failure or of the signal to retrain.
 
-    Args:
-        config: the run's configuration; its section ``notice`` names the webhook.
-        command: name of the command.
-
     Yields:
         A mapping for the command's result.
     """
@@ -41,36 +37,31 @@ def notify_on_exit(config: ScoreConfig, command: str) -> Iterator[dict[str, Any]
     try:
         yield result
     except BaseException as error:
-        facts = {"run_id": getattr(error, "run_id", None), "outcome": FAILED, "error": _first_line(error)}
-        _report(config, command, FAILED, facts, started)
+        # The message of another library may quote a text.
+        message = str(error).partition("\n")[0] if isinstance(error, PtecError) else ""
+        facts = {"run_id": getattr(error, "run_id", None), "outcome": FAILED, "error": message or type(error).__name__}
+        _report(config, command, [FAILED], facts, started)
         raise
     shadows = {name: shadow["outcome"] for name, shadow in (result.get("shadows") or {}).items()}
     facts = {name: result.get(name) for name in _FACTS}
     facts |= {"drifted": len(result.get("drifted") or ()), "shadows": shadows}
-    # Nothing else reports that a shadow failed.
     events = [FAILED] * (FAILED in shadows.values()) + [RETRAIN] * bool(result.get("retrain"))
-    event = next((event for event in events if event in config.notice.webhook_on), None)
-    _report(config, command, event, facts, started)
+    _report(config, command, events, facts, started)
 
 
-def _report(config: ScoreConfig, command: str, event: str | None, facts: dict[str, Any], started: float) -> None:
-    """Send the facts to the webhook if it wants the event, and log them as one line."""
+def _report(config: ScoreConfig, command: str, events: list[str], facts: dict[str, Any], started: float) -> None:
+    """Log the facts as one line, and send them to the webhook with the first event that it wants."""
     facts = {name: value for name, value in facts.items() if value not in (None, {})}
     facts["seconds"] = round(time.monotonic() - started)
-    line = f"{command} ended: " + ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
-    if config.notice.webhook is not None and event in config.notice.webhook_on:
-        run = _describe(config)
-        text = f"{line} ({', '.join(f'{name} {value}' for name, value in run.items())})"
-        message = {"text": text, "command": command, "event": event} | facts | run
+    line = f"{command} ended: {_join(facts)}"
+    event = next((event for event in events if event in config.notice.webhook_on), None)
+    if config.notice.webhook is not None and event is not None:
+        run = {"source": config.source.table or config.source.path}
+        run |= {"model": config.model.id} if config.model.id else {"alias": config.model.alias}
+        run |= {"database": config.warehouse.database, "host": socket.gethostname()}
+        message = {"text": f"{line} ({_join(run)})", "command": command, "event": event} | facts | run
         _send(config.notice.webhook.get_secret_value(), message)
     logger.info(line)
-
-
-def _describe(config: ScoreConfig) -> dict[str, Any]:
-    """Return what tells a run from others that use the same webhook."""
-    model = {"model": config.model.id} if config.model.id else {"alias": config.model.alias}
-    source = {"source": config.source.table or config.source.path}
-    return source | model | {"database": config.warehouse.database, "host": socket.gethostname()}
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -80,32 +71,28 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Return no request."""
 
 
-_opener = urllib.request.build_opener(_NoRedirect)
-
-
 def _send(url: str, message: dict[str, Any]) -> None:
     """Post a message; a failure is logged with the host alone, since the address may be a secret."""
     body = json.dumps(message, default=str).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    for attempt in range(1, _MAX_TRIES + 1):
+    opener, reason = urllib.request.build_opener(_NoRedirect), ""
+    for attempt in range(_MAX_TRIES):
+        time.sleep(2.0**attempt if attempt else 0.0)
         try:
-            with _opener.open(request, timeout=_TIMEOUT_S):
+            with opener.open(request, timeout=_TIMEOUT_S):
                 return
         except urllib.error.HTTPError as error:
             reason = f"HTTP status {error.code}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = type(error).__name__
-        if attempt < _MAX_TRIES:
-            time.sleep(2.0**attempt)
     logger.warning(f"the webhook at {urlsplit(url).hostname} did not accept the message: {reason}")
 
 
-def _first_line(error: BaseException) -> str:
-    """Return our own message, but only the kind of another error: its message may quote a text."""
-    return str(error).splitlines()[0] if isinstance(error, PtecError) and str(error) else type(error).__name__
+def _join(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in facts.items())
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{name} {part}" for name, part in value.items()) + ")"
+        return f"({_join(value)})"
     return str(value).lower() if isinstance(value, bool) else str(value)

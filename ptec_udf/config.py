@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from ptec_udf.monitor.drift_config import DriftConfig
+from ptec_udf.monitor.judge import DriftConfig
 from ptec_udf.section import SECRET, Section, address
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]

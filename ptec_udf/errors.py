@@ -1,6 +1,6 @@
 """All errors that this package raises on purpose, each with a stable code.
 
-A message states what is wrong (with the value), the rule and what to do. Exit codes of a command: 0 done, also
+A message states the problem (with the value), the rule and the remedy. Exit codes of a command: 0 done, also
 "nothing to do"; 2 user error; 3 time to retrain (``ptec drift``); 1 anything else.
 """
 
@@ -19,15 +19,14 @@ class PtecError(Exception):
     code: ClassVar[str] = "PTEC-E001"
     exit_code: ClassVar[int] = 1
 
+    def __init_subclass__(cls, code: str) -> None:
+        """Set the class's own code."""
+        cls.code = code
 
-class UserError(PtecError):
-    """An option, setting or input that the user can correct; all errors are reported at once.
 
-    Attributes:
-        errors: the messages.
-    """
+class UserError(PtecError, code="PTEC-E010"):
+    """An option, setting or input that the user can correct; ``errors`` has all messages at once."""
 
-    code = "PTEC-E010"
     exit_code = 2
 
     def __init__(self, errors: str | Sequence[str]) -> None:
@@ -35,72 +34,48 @@ class UserError(PtecError):
         super().__init__("\n".join(self.errors))
 
 
-class ConfigError(UserError):
+class ConfigError(UserError, code="PTEC-E011"):
     """A configuration, an option or an argument with one or more errors."""
 
-    code = "PTEC-E011"
 
-
-class SourceError(UserError):
+class SourceError(UserError, code="PTEC-E012"):
     """A source table, extract or file that is missing or cannot be used."""
 
-    code = "PTEC-E012"
 
-
-class ArtifactError(UserError):
+class ArtifactError(UserError, code="PTEC-E013"):
     """A model folder that is broken, was changed or has an unknown format."""
 
-    code = "PTEC-E013"
+
+class BackboneError(UserError, code="PTEC-E014"):
+    """A backbone that is missing, or differs from the backbone of the training."""
 
 
-class BackboneError(UserError):
-    """A backbone that is missing, or is not the one that the artifact was trained with."""
-
-    code = "PTEC-E014"
-
-
-class RegistryError(UserError):
+class RegistryError(UserError, code="PTEC-E015"):
     """A model or alias that does not exist, or a move of an alias that the gate refuses."""
 
-    code = "PTEC-E015"
 
-
-class BudgetError(PtecError):
-    """A run with too many errors or removals; nothing was merged.
-
-    Attributes:
-        reason: the same in a few words, for the run's row.
-    """
-
-    code = "PTEC-E020"
+class BudgetError(PtecError, code="PTEC-E020"):
+    """A run with too many errors or removals; nothing was merged. ``reason`` is for the run's row."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-class ErrorBudgetError(BudgetError):
+class ErrorBudgetError(BudgetError, code="PTEC-E021"):
     """More companies of a run have errors than ``max_error_fraction`` allows; nothing was merged."""
 
-    code = "PTEC-E021"
 
-
-class RemovalBudgetError(BudgetError):
+class RemovalBudgetError(BudgetError, code="PTEC-E022"):
     """More active companies are missing from the source than ``max_removed_fraction`` allows; nothing was merged."""
 
-    code = "PTEC-E022"
 
-
-class ConflictError(PtecError):
+class ConflictError(PtecError, code="PTEC-E023"):
     """Another run wrote scores of the same model at the same time, in every attempt; run the command again."""
 
-    code = "PTEC-E023"
 
-
-class TrainingError(PtecError):
+class TrainingError(PtecError, code="PTEC-E030"):
     """Training that cannot continue, for instance because the loss is not finite."""
-
-    code = "PTEC-E030"
 
 
 def error_classes() -> list[type[PtecError]]:
@@ -111,12 +86,9 @@ def error_classes() -> list[type[PtecError]]:
     return sorted(found, key=lambda kind: kind.code)
 
 
-_FULL_DISK = ("(os error 28)", "disk is full", "No space left on device", "user in a read-only database")
-
-
 def says_full_disk(message: str) -> bool:
-    """Return whether a message of another library is about a full disk: safetensors, SQLite, Hadoop or Derby."""
-    return any(known in message for known in _FULL_DISK)
+    """Return whether a message of safetensors, SQLite or Hadoop is about a full disk."""
+    return any(known in message for known in ("(os error 28)", "disk is full", "No space left on device"))
 
 
 def hide_partitions(message: str) -> str:
@@ -126,12 +98,7 @@ def hide_partitions(message: str) -> str:
 
 @contextmanager
 def collect_errors(errors: list[str], prefix: str = "") -> Iterator[None]:
-    """Add the user errors of the block to a list in place of raising them, so that later checks run too.
-
-    Args:
-        errors: is extended; the caller raises it.
-        prefix: begins each message.
-    """
+    """Add the user errors of the block to a list, each with a prefix, so that later checks run too."""
     try:
         yield
     except UserError as error:

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file without scripts, and without a network."""
+"""The report of a run: one HTML file without scripts that needs no network."""

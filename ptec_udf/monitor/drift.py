@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.result import OK, TRUNCATED
+from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
 from ptec_udf.log import logger
 from ptec_udf.model.manifest import Label
-from ptec_udf.monitor.distribution import PROBABILITY_BINS, PROBABILITY_EDGES
+from ptec_udf.monitor.distribution import MAX_LOGIT, N_STEPS, PROBABILITY_BINS
 from ptec_udf.monitor.judge import (
     ALL,
     FRESH,
@@ -31,16 +31,12 @@ from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.runs import RunRecord
 from ptec_udf.warehouse.tables import Warehouse
 
-_MAX_LOGGED = 5
+_STATUSES = (OK, TRUNCATED, EMPTY, ERROR)
+_N_TEXT_FIGURES = 2  # status and tokens; the labels follow
 
 
 def measure_drift(run: ScoringRun, record: RunRecord, version: int) -> tuple[list[str] | None, bool | None]:
-    """Write the rows of table ``drift`` of a run that made a version of table ``scores``.
-
-    Args:
-        run: provides model, history and limits.
-        record: the run that made the version.
-        version: version of ``scores``.
+    """Write the rows of table ``drift`` of the run that made a version of table ``scores``.
 
     Returns:
         The violations, and whether it is time to retrain; None twice without companies.
@@ -50,33 +46,22 @@ def measure_drift(run: ScoringRun, record: RunRecord, version: int) -> tuple[lis
     if not measured:
         return None, None
     history = run.history.measured(alias=record.alias, model_id=record.model_id)
-    same = [row for row in history if _has_same_source(record, row)]  # errors scored again, or corrections
-    earlier = [row for row in history if not _has_same_source(record, row)]
+    source = record.source_id, record.source_version
+    same = [row for row in history if (row["source_id"], row["source_version"]) == source]  # corrections, for instance
+    earlier = [row for row in history if (row["source_id"], row["source_version"]) != source]
     run_ids = reference_runs([row.asDict() for row in earlier], config)
     references = warehouse.read("drift").where(F.col("run_id").isin(run_ids)).collect() if run_ids else []
-    rows, violations = judge(
-        measured, training_reference(run.artifact.metrics), sum_by_key(row.asDict() for row in references), config
-    )
+    sums = sum_by_key(row.asDict() for row in references)
+    rows, drifted = judge(measured, training_reference(run.artifact.metrics), sums, config)
     origin = {"run_id": record.run_id, "model_id": record.model_id, "measured_at": record.started}
     warehouse.replace_run_rows("drift", [row | origin for row in rows], record.run_id)
-    is_over = bool(violations) or any(row["drifted"] for row in same)
+    is_over = bool(drifted) or any(row["drifted"] for row in same)
     retrain = is_time_to_retrain([*(bool(row["drifted"]) for row in earlier), is_over], config)
-    drifted = [str(one) for one in violations]
-    _log(drifted, retrain)
-    return drifted, retrain
-
-
-def _has_same_source(record: RunRecord, row: Row) -> bool:
-    return (row["source_id"], row["source_version"]) == (record.source_id, record.source_version)
-
-
-def _log(drifted: list[str], retrain: bool) -> None:
-    for line in drifted[:_MAX_LOGGED]:
-        logger.warning(f"drift: {line}")
-    if len(drifted) > _MAX_LOGGED:
-        logger.warning(f"drift: {len(drifted) - _MAX_LOGGED} more; list them with: ptec drift")
+    if drifted:
+        logger.warning(f"drift: {len(drifted)} limits exceeded, first {drifted[0]}; list them with: ptec drift")
     if retrain:
         logger.warning("drift: it is time to retrain")
+    return drifted, retrain
 
 
 def _companies(warehouse: Warehouse, record: RunRecord, version: int) -> DataFrame:
@@ -96,77 +81,64 @@ def _companies(warehouse: Warehouse, record: RunRecord, version: int) -> DataFra
 
 def _measure(companies: DataFrame, labels: list[Label]) -> dict[Key, Distribution]:
     """Measure all figures of all companies, and of the fresh ones if these are fewer than half."""
-    texts = _count_texts(companies)
-    cells = _count_cells(companies, labels)
-    fresh_texts, fresh_cells = [[row for row in rows if row["is_fresh"]] for rows in (texts, cells)]
-    n_fresh, n_all = (sum(row["n"] for row in rows) for rows in (fresh_texts, texts))
-    found = _of_texts(ALL, texts) | _of_cells(ALL, cells, labels)
-    if 0 < 2 * n_fresh < n_all:
-        found |= _of_texts(FRESH, fresh_texts) | _of_cells(FRESH, fresh_cells, labels)
-    return found
+    rows = _count(companies, labels).collect()
+    found = _distributions(ALL, rows, labels)
+    fresh = _distributions(FRESH, [row for row in rows if row["is_fresh"]], labels)
+    is_part = fresh and 2 * fresh[Key(FRESH, STATUS)].companies < found[Key(ALL, STATUS)].companies
+    return found | fresh if is_part else found
 
 
-def _count_texts(companies: DataFrame) -> list[Row]:
-    """Count companies by status and length of the text, in half doublings: 1, 2, 3, 4, 6, 8, 12."""
-    tokens = F.col("n_tokens") + F.col("n_truncated")
-    power = F.pow(F.lit(2.0), F.floor(F.log2(F.greatest(tokens, F.lit(1)).cast("double"))))
-    edge = F.when(tokens >= 1.5 * power, F.ceil(1.5 * power)).otherwise(power).cast("int")
-    has_length = F.col("status").isin(OK, TRUNCATED)
-    grouped = companies.groupBy("is_fresh", "status", F.when(has_length, edge).alias("tokens"))
-    return grouped.agg(F.count("*").alias("n"), F.sum(tokens).alias("total")).collect()
+def _count(companies: DataFrame, labels: list[Label]) -> DataFrame:
+    """Count companies by figure and bin: is_fresh, position, bin, n, total, over.
+
+    Position 0 is the status, 1 the tokens, which only a text with a score has, and the labels follow.
+    """
+    status = F.array_position(F.array(*map(F.lit, _STATUSES)), F.col("status")) - 1
+    tokens = F.when(F.col("status").isin(OK, TRUNCATED), F.col("n_tokens") + F.col("n_truncated"))
+    values = F.array(status.cast("double"), tokens.cast("double"))
+    values = F.concat(values, F.coalesce(F.col("probabilities").cast("array<double>"), F.array().cast("array<double>")))
+    cells = companies.select("is_fresh", F.posexplode(values).alias("position", "value")).where("value IS NOT NULL")
+    value, position = F.col("value"), F.col("position")
+    thresholds = F.array(*[F.lit(label.threshold).cast("float").cast("double") for label in labels])
+    is_label = position >= _N_TEXT_FIGURES
+    is_over = is_label & (value >= F.get(thresholds, position - _N_TEXT_FIGURES))
+    bin_ = F.when(is_label, _probability_bin(value)).when(position == 1, _length_bin(value)).otherwise(value)
+    totals = F.count("*").alias("n"), F.sum("value").alias("total"), F.sum(is_over.cast("int")).alias("over")
+    return cells.groupBy("is_fresh", "position", bin_.cast("int").alias("bin")).agg(*totals)
 
 
-def _count_cells(companies: DataFrame, labels: list[Label]) -> list[Row]:
-    """Count the probabilities of each label by bin."""
-    cells = companies.select("is_fresh", F.posexplode("probabilities").alias("position", "p"))
-    threshold = F.array(*[F.lit(label.threshold).cast("float") for label in labels])[F.col("position")]
-    grouped = cells.groupBy("is_fresh", "position", _bin(F.col("p").cast("double")).alias("bin"))
-    over = F.sum((F.col("p") >= threshold).cast("int")).alias("over")
-    return grouped.agg(F.count("*").alias("n"), F.sum("p").alias("total"), over).collect()
+def _length_bin(tokens: Column) -> Column:
+    """Return the lower edge of the bin, in steps of the square root of 2: 1, 2, 3, 4, 6, 8, 11."""
+    return F.round(F.pow(F.lit(2.0), F.floor(2 * F.log2(F.greatest(tokens, F.lit(1.0)))) / 2))
 
 
-def _bin(p: Column) -> Column:
+def _probability_bin(p: Column) -> Column:
     """Return the index of a probability's bin, as ``distribution.count_probabilities`` does."""
-    first, second, last = (float(PROBABILITY_EDGES[at]) for at in (1, 2, -1))
-    step = _logit(F.lit(second)) - _logit(F.lit(first))
-    between = F.floor((_logit(p) - _logit(F.lit(first))) / step + 1e-9) + 1
-    return F.when(p < first, 0).when(p >= last, len(PROBABILITY_EDGES) - 1).otherwise(between).cast("int")
+    inside = F.least(F.greatest(p, F.lit(1e-9)), F.lit(1 - 1e-9))
+    return F.width_bucket(F.log(inside / (1 - inside)), F.lit(-MAX_LOGIT), F.lit(MAX_LOGIT), F.lit(N_STEPS))
 
 
-def _logit(p: Column) -> Column:
-    return F.log(p) - F.log(1 - p)
-
-
-def _of_texts(population: str, rows: Iterable[Row]) -> dict[Key, Distribution]:
-    """Return the distributions of status and length."""
-    found = {}
-    for figure in (STATUS, TOKENS):
-        counts: Counter[str] = Counter()
-        total = 0
-        for row in rows:
-            if row[figure] is not None:
-                counts[str(row[figure])] += row["n"]
-                total += row["total"] or 0
-        if n := sum(counts.values()):
-            mean = total / n if figure == TOKENS else None
-            found[Key(population, figure)] = Distribution(n, dict(sorted(counts.items())), mean)
-    return found
-
-
-def _of_cells(population: str, rows: Iterable[Row], labels: list[Label]) -> dict[Key, Distribution]:
-    """Return the distributions of each label's probabilities, and of the labels themselves."""
-    counts: list[Counter[str]] = [Counter() for _ in labels]
-    totals, over = [0.0] * len(labels), [0] * len(labels)
+def _distributions(population: str, rows: Iterable[Row], labels: list[Label]) -> dict[Key, Distribution]:
+    """Collect rows of ``_count`` to distributions, and add the label mix."""
+    found: dict[Key, Distribution] = {}
     for row in rows:
-        at = row["position"]
-        counts[at][PROBABILITY_BINS[row["bin"]]] += row["n"]
-        totals[at] += row["total"]
-        over[at] += row["over"]
-    n = counts[0].total()
-    if not n:
-        return {}
-    names = [label.name for label in labels]
-    found = {Key(population, MIX): Distribution(n, dict(zip(names, over, strict=True)), sum(over) / n)}
-    for at, name in enumerate(names):
-        found[Key(population, PROBABILITY, name)] = Distribution(n, dict(counts[at]), totals[at] / n, over[at])
+        position, bin_ = row["position"], row["bin"]
+        if position == 0:
+            key, name = Key(population, STATUS), _STATUSES[bin_]
+        elif position == 1:
+            key, name = Key(population, TOKENS), str(bin_)
+        else:
+            key, name = Key(population, PROBABILITY, labels[position - _N_TEXT_FIGURES].name), PROBABILITY_BINS[bin_]
+        one = found.setdefault(key, Distribution())
+        one.companies += row["n"]
+        one.counts[name] += row["n"]
+        if key.figure != STATUS:
+            one.total = (one.total or 0.0) + row["total"]
+        if key.figure == PROBABILITY:
+            one.over = (one.over or 0) + row["over"]
+    by_label = {key.label: one for key, one in found.items() if key.figure == PROBABILITY}
+    if by_label:
+        over = Counter({str(label): one.over or 0 for label, one in by_label.items()})
+        n_companies = max(one.companies for one in by_label.values())
+        found[Key(population, MIX)] = Distribution(n_companies, over, over.total())
     return found

@@ -4,63 +4,63 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from ptec_udf.monitor.distribution import Counts, Shift, compare
-from ptec_udf.monitor.drift_config import DriftConfig
+from pydantic import Field, ValidationInfo, field_validator
+
+from ptec_udf.monitor.distribution import compare
+from ptec_udf.section import Section
 
 ALL, FRESH = "all", "fresh"
 PROBABILITY, MIX, TOKENS, STATUS = "probability", "mix", "tokens", "status"
 TRAINING, RUNS = "training", "runs"
 
 
-@dataclass(frozen=True)
-class Key:
+class DriftConfig(Section):
+    """When a run differs too much from the training extract or from earlier runs."""
+
+    measure: bool = Field(True, description="measure drift after each run, from its scores")
+    psi_training: float | None = Field(
+        0.25,
+        gt=0,
+        description="largest population stability index of a label's probabilities, and of the label mix, against "
+        "held-out rows of the training extract; null: not compared",
+    )
+    psi_runs: float = Field(0.25, gt=0, description="largest index of any figure against earlier runs")
+    share_ratio: float = Field(2.0, gt=1, description="largest factor between two shares of a label's companies")
+    reference_runs: int = Field(7, ge=1, description="number of earlier runs that psi_runs compares with")
+    min_companies: int = Field(100, ge=1, description="fewest companies on both sides of a comparison")
+    signal_runs: int = Field(2, ge=1, description="it is time to retrain when this many runs exceed a limit,")
+    signal_within: int = Field(3, ge=1, validate_default=True, description="out of this many last runs")
+
+    @field_validator("signal_within")
+    @classmethod
+    def _signal_is_possible(cls, within: int, info: ValidationInfo) -> int:
+        if within < (runs := info.data.get("signal_runs", 1)):
+            raise ValueError(f"must be at least signal_runs, which is {runs}")
+        return within
+
+
+class Key(NamedTuple):
     """Population, figure and, of figure ``probability``, the label of a distribution."""
 
     population: str
     figure: str
     label: str | None = None
 
-    def __str__(self) -> str:
-        """Name it in a message."""
-        return f"{self.population} {self.figure}" + (f" of {self.label!r}" if self.label is not None else "")
-
 
 @dataclass
 class Distribution:
-    """Companies by bin, of a run or of a reference.
+    """Companies by bin; of ``mix`` a company is in as many bins as it has labels.
 
-    Attributes:
-        companies: number of companies that were counted.
-        counts: companies by bin; of ``mix`` a company is in as many bins as it has labels.
-        mean: mean of the figure; None if it has none.
-        over: companies at or over the label's threshold; None of other figures than ``probability``.
+    ``total`` is the sum of the figure. ``over`` is the number at or over the threshold, of ``probability`` alone.
     """
 
-    companies: int
-    counts: Counts
-    mean: float | None = None
+    companies: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    total: float | None = None
     over: int | None = None
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A distribution that exceeds a limit.
-
-    Attributes:
-        excess: measured value over its limit.
-    """
-
-    key: Key
-    reference: str
-    message: str
-    excess: float
-
-    def __str__(self) -> str:
-        """State it in a line."""
-        return f"{self.key}: {self.message}"
 
 
 def judge(
@@ -68,80 +68,73 @@ def judge(
     training: Mapping[tuple[str, str | None], Distribution],
     earlier: Mapping[Key, Distribution],
     config: DriftConfig,
-) -> tuple[list[dict[str, Any]], list[Violation]]:
-    """Compare a run's distributions with its references.
-
-    Args:
-        measured: distributions of the run.
-        training: those of held-out training rows, by figure and label.
-        earlier: sums over earlier runs.
-        config: the limits.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Compare a run's distributions with those of held-out training rows, by figure and label, and of earlier runs.
 
     Returns:
         Rows of table ``drift`` without the columns of the run, and the violations, the largest excess first.
     """
-    rows, violations = [], []
+    rows, violations = [], dict[str, float]()
     for key, found in measured.items():
-        row: dict[str, Any] = {"population": key.population, "figure": key.figure, "label": key.label}
-        row |= {"companies": found.companies, "mean": found.mean, "counts": found.counts, "violated": []}
+        row: dict[str, Any] = key._asdict() | {"companies": found.companies, "counts": dict(found.counts)}
+        row["mean"] = None if found.total is None else found.total / found.companies
         row["share"] = None if found.over is None else found.over / found.companies
+        row["violated"] = []
         for name, reference, limit in (
             (TRAINING, training.get((key.figure, key.label)), config.psi_training),
             (RUNS, earlier.get(key), config.psi_runs),
         ):
-            if reference is None or limit is None or not _are_comparable(reference, found, config):
+            if reference is None or limit is None or not (reference.counts.total() and found.counts.total()):
                 continue
-            shift = compare(reference.counts, reference.companies, found.counts, found.companies)
-            row[f"psi_{name}"] = shift.psi
-            over = [*_judge_shift(key, name, shift, limit), *_judge_share(key, name, reference, found, config)]
-            violations += over
-            row["violated"] += [name] if over else []
+            if min(reference.companies, found.companies) < config.min_companies:
+                continue
+            row[f"psi_{name}"], exceeded = _compare(key, name, reference, found, limit, config.share_ratio)
+            row["violated"] += [name] if exceeded else []
+            violations |= exceeded
         rows.append(row)
-    return rows, sorted(violations, key=lambda one: -one.excess)
+    return rows, sorted(violations, key=lambda message: -violations[message])
 
 
-def _are_comparable(reference: Distribution, found: Distribution, config: DriftConfig) -> bool:
-    has_counts = bool(sum(reference.counts.values()) and sum(found.counts.values()))
-    return has_counts and min(reference.companies, found.companies) >= config.min_companies
+def _compare(
+    key: Key, name: str, reference: Distribution, found: Distribution, limit: float, share_ratio: float
+) -> tuple[float, dict[str, float]]:
+    """Return the index, and a message for each exceeded limit with value / limit.
 
-
-def _judge_shift(key: Key, name: str, shift: Shift, limit: float) -> list[Violation]:
+    A label's share of companies has its own limit: the index of its probabilities hardly moves if the label is rare.
+    """
+    numbers = key.figure in (PROBABILITY, TOKENS)
+    shift = compare(reference.counts, reference.companies, found.counts, found.companies, is_numeric=numbers)
     limit = max(limit, shift.chance)
-    if shift.psi <= limit:
-        return []
-    return [Violation(key, name, f"PSI {shift.psi:.2f} against {name}, limit {limit:.2f}", shift.psi / limit)]
-
-
-def _judge_share(
-    key: Key, name: str, reference: Distribution, found: Distribution, config: DriftConfig
-) -> list[Violation]:
-    """Compare a label's share of companies: the index of its probabilities hardly moves if the label is rare."""
-    if found.over is None or reference.over is None:
-        return []
-    shares = [(side.over or 0) / side.companies for side in (reference, found)]
-    ratio = max(shares) / max(min(shares), 1 / (2 * max(reference.companies, found.companies)))
+    described = f"{key.population} {key.figure}" + ("" if key.label is None else f" of {key.label!r}")
+    exceeded = {}
+    if shift.psi > limit:
+        exceeded[f"{described}: PSI {shift.psi:.2f} against {name}, limit {limit:.2f}"] = shift.psi / limit
+    if reference.over is None or found.over is None:
+        return shift.psi, exceeded
+    before, now = reference.over / reference.companies, found.over / found.companies
+    ratio = max(before, now) / max(min(before, now), 1 / (2 * max(reference.companies, found.companies)))
     sides = [{"over": side.over or 0, "under": side.companies - (side.over or 0)} for side in (reference, found)]
-    shift = compare(sides[0], reference.companies, sides[1], found.companies)
-    if ratio <= config.share_ratio or shift.psi <= shift.chance:
-        return []
-    message = f"share {shares[1]:.1%} against {shares[0]:.1%} in {name}, limit {config.share_ratio:g} times"
-    return [Violation(key, name, message, ratio / config.share_ratio)]
+    shares = compare(sides[0], reference.companies, sides[1], found.companies)
+    if ratio > share_ratio and shares.psi > shares.chance:
+        message = f"{described}: share {now:.1%} against {before:.1%} in {name}, limit {share_ratio:g} times"
+        exceeded[message] = ratio / share_ratio
+    return shift.psi, exceeded
 
 
 def sum_by_key(rows: Iterable[Mapping[str, Any]]) -> dict[Key, Distribution]:
     """Add up rows of table ``drift`` of several runs."""
     sums: dict[Key, Distribution] = {}
     for row in rows:
-        found = sums.setdefault(Key(row["population"], row["figure"], row["label"]), Distribution(0, {}))
+        found = sums.setdefault(Key(row["population"], row["figure"], row["label"]), Distribution())
         found.companies += row["companies"]
-        found.counts = dict(Counter(found.counts) + Counter(row["counts"]))
+        found.counts.update(row["counts"])
         if row["share"] is not None:
             found.over = (found.over or 0) + round(row["share"] * row["companies"])
     return sums
 
 
 def reference_runs(measured: Sequence[Mapping[str, Any]], config: DriftConfig) -> list[str]:
-    """Choose the earlier runs that a run is compared with, given with the newest last.
+    """Choose the earlier runs that a run is compared with, from the measured runs, the newest last.
 
     A run over a limit is left out while it counts for the signal: the next run is compared with those before the shift.
     Later it is included, so that a lasting change becomes normal.
@@ -152,5 +145,5 @@ def reference_runs(measured: Sequence[Mapping[str, Any]], config: DriftConfig) -
 
 
 def is_time_to_retrain(drifted: Sequence[bool], config: DriftConfig) -> bool:
-    """Return whether enough of the last runs, given with the newest last, exceed a limit."""
+    """Return whether enough of the last runs, the newest last, exceed a limit."""
     return sum(drifted[-config.signal_within :]) >= config.signal_runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,28 +24,18 @@ def figures_by_label(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         return dict(metrics[REFERENCE])
     splits = metrics.get("splits", {})
     per_label = (splits.get("dev") or splits.get("validation") or {}).get("per_label", {})
-    return {
-        label: {PROBABILITIES: figures[PROBABILITIES], PREDICTED: figures[PREDICTED]}
-        for label, figures in per_label.items()
-        if figures.get(PROBABILITIES)
-    }
+    names = PROBABILITIES, PREDICTED
+    return {label: {name: row[name] for name in names} for label, row in per_label.items() if row.get(PROBABILITIES)}
 
 
 def training_reference(metrics: Mapping[str, Any]) -> dict[tuple[str, str | None], Distribution]:
-    """Return the distributions that runs of a model are compared with, by figure and label.
-
-    Args:
-        metrics: of its artifact.
-
-    Returns:
-        The probabilities of each label, and the label mix if the number of rows is known for all labels.
-    """
+    """Return an artifact's probabilities of each label, and the label mix if the rows are known for all labels."""
     found = figures_by_label(metrics)
-    references: dict[tuple[str, str | None], Distribution] = {
-        (PROBABILITY, label): Distribution(sum(one[PROBABILITIES].values()), one[PROBABILITIES], over=one[PREDICTED])
-        for label, one in found.items()
-    }
-    mix = {label: one[PREDICTED] for label, one in found.items()}
+    references: dict[tuple[str, str | None], Distribution] = {}
+    for label, row in found.items():
+        counts = Counter(row[PROBABILITIES])
+        references[PROBABILITY, label] = Distribution(counts.total(), counts, over=row[PREDICTED])
+    mix = {label: row[PREDICTED] for label, row in found.items()}
     if mix and None not in mix.values():
-        references[MIX, None] = Distribution(max(one.companies for one in references.values()), mix)
+        references[MIX, None] = Distribution(max(one.companies for one in references.values()), Counter(mix))
     return references

@@ -134,9 +134,9 @@ def _in_threads(run: ScoringRun, action: Callable[[], None], stop: Callable[[], 
         pool.shutdown(cancel_futures=True)
 
 
-def _progress(cursor: CommitCursor, seconds: float) -> tuple[float, str]:
+def _progress(cursor: CommitCursor, seconds: float) -> str:
     share = cursor.share_done
-    return share, f"scoring: {share:.0%} of {cursor.plan.n_texts} texts staged, {seconds_left(share, seconds)}"
+    return f"scoring: {share:.0%} of {cursor.plan.n_texts} texts staged, {seconds_left(share, seconds)}"
 
 
 @dataclass

@@ -25,7 +25,7 @@ from ptec_udf.model.prefix import BackboneShape, split_deep_prompt
 
 
 def reference_logits(artifact: Artifact, texts: Sequence[str]) -> list[NDArray[np.float32] | None]:
-    """Score each text alone, *Shape:* ``(n_labels,)`` each; None for a text without tokens or one that fails.
+    """Score each text alone, *Shape:* ``(n_labels,)`` each; None for a text without tokens or with an error.
 
     Raises:
         BackboneError: if the backbone is missing here.

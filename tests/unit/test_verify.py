@@ -12,6 +12,7 @@ from ptec_udf.preflight.reference import reference_logits
 from ptec_udf.preflight.verify import compare
 from tests.faulty import pool_with_padding
 from tests.tiny import FAMILIES, KINDS, tiny_artifact, tiny_companies, tiny_text
+from tests.variants import with_lora
 
 TEXTS = [*(tiny_text(company) for company in tiny_companies(25, seed=12)), "solar " * 45]
 
@@ -35,6 +36,12 @@ class TestReference:
         for batch_tokens in (1, 300, 100_000):
             found = compare("x", "float32", expected, engine_logits(artifact, batch_tokens), artifact.manifest)
             assert (found.passed, found.changed_labels) == (True, 0), found
+
+    def test_includes_lora(self, tiny_folder, tmp_path):
+        artifact = load_artifact(with_lora(tiny_artifact(tiny_folder, "bert", "deep"), tmp_path / "lora"))
+        assert compare(
+            "x", "float32", reference_logits(artifact, TEXTS), engine_logits(artifact), artifact.manifest
+        ).passed
 
     def test_shows_a_fault_of_padding(self, artifact, monkeypatch):
         expected = reference_logits(artifact, TEXTS)

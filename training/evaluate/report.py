@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from ptec_udf.monitor.distribution import Counts, count_probabilities, probability_counts
+from ptec_udf.monitor.distribution import Counts, count_probabilities
 from ptec_udf.monitor.training import PROBABILITIES
 from training.calibrate.calibration import Calibration, check_cells
 from training.evaluate.metrics import (
@@ -102,8 +102,7 @@ def without_distributions(report: dict[str, Any]) -> dict[str, Any]:
 
 def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Counts]:
     """Count probabilities, *Shape:* ``(n_rows, n_labels)``, by label and bin, in the precision of the scores table."""
-    counts = count_probabilities(probabilities.astype(np.float32))
-    return dict(zip(labels, map(probability_counts, counts), strict=True))
+    return dict(zip(labels, count_probabilities(probabilities.astype(np.float32)), strict=True))
 
 
 def curves(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) -> dict[str, list[list[float]]]:

@@ -62,8 +62,6 @@ BENCHMARKS = [
     # ONNX in torch needs onnx and onnxscript.
     *("onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"),
     "psutil>=7,<8",
-    # A year of runs in an hour.
-    "time-machine>=3.6,<4",
     "torchao>=0.18,<0.19",
 ]
 # What `make test`, lint and wheel need.

@@ -4,7 +4,7 @@ Run it so::
 
     python -m benchmarks.drift ARTIFACT POOL.parquet --out docs/benchmarks/drift
 
-POOL holds companies that the model has not learned from, with the columns of its template and ``industries``. A source
+POOL contains companies that the model has not learned from, with the columns of its template and ``industries``. A source
 grows in each run by companies drawn from it; then, in other databases, by companies of few industries, in German,
 or with half of their texts. The German texts are our own.
 """
@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 
 from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
-from benchmarks.runs import make_champion
+from jobs.cli_model import promote, register
 from jobs.cli_nightly import score
 from jobs.site import Site
 from ptec_udf.config import WarehouseConfig
@@ -93,7 +93,8 @@ class Growing:
         content = {"warehouse": settings, "source": source, "engine": {"dtype": self.dtype}}
         self.config = folder / f"{self.name}.yaml"
         self.config.write_text(yaml.safe_dump(content), encoding="utf-8")
-        make_champion(artifact, self.config)
+        model_id = register(Site(self.config), artifact, "measured")["model_id"]
+        promote(Site(self.config), model_id, why="benchmark")
 
     def add_and_score(self, more: Sequence[Row]) -> None:
         """Add companies and score."""

@@ -17,7 +17,7 @@ class PeftModel(mlflow.pyfunc.PythonModel):
     """Texts in the first column to logits."""
 
     def load_context(self, context: Any) -> None:
-        """Load the model, once in each process: MLflow does so on a cluster, but on one machine for each task anew."""
+        """Load the model, once in each process: MLflow does so on a cluster, but on one machine once per task."""
         self.scorer = loaded_once(context.artifacts["model"])
 
     def predict(self, context: Any, model_input: Any, params: Any = None) -> np.ndarray:

@@ -55,20 +55,28 @@ def _errors() -> Iterator[str]:
 def _tables() -> Iterator[str]:
     yield "# Tables and views"
     yield ""
-    yield "`ptec` is the database of the site. Views and functions come first, the tables that they read follow."
+    yield "`ptec` is the database of the site. Views and functions come first."
+    tables = {name: schema for name, schema in SCHEMAS.items() if not name.endswith("_staging")}
+    named = {(field.name, field.metadata["comment"]) for schema in tables.values() for field in schema.fields}
     for file in sorted(files("ptec_udf.warehouse").joinpath("sql").iterdir(), key=lambda file: file.name):
-        yield from _view(file.read_text(encoding="utf-8"))
-    for name, schema in SCHEMAS.items():
+        yield from _view(file.read_text(encoding="utf-8"), named)
+    for name, schema in tables.items():
         rows = [(field.name, field.dataType.simpleString(), field.metadata["comment"]) for field in schema.fields]
         yield from ("", f"## Table `{name}`", "", "| column | type | meaning |", "|---|---|---|")
         yield from (f"| `{column}` | {_short(kind)} | {_cell(comment)} |" for column, kind, comment in rows)
 
 
-def _view(text: str) -> Iterator[str]:
+def _view(text: str, named: set[tuple[str, str]]) -> Iterator[str]:
     name = re.search(r"(VIEW|FUNCTION) \{database\}\.(\w+)", text)
     assert name is not None
-    yield from ("", f"## {name[1].capitalize()} `{name[2]}`", "", "| column or parameter | meaning |", "|---|---|")
-    yield from (f"| `{column}` | {_cell(comment)} |" for column, comment in _COLUMN.findall(text))
+    columns = [(column, _cell(comment)) for column, comment in _COLUMN.findall(text)]
+    yield from ("", f"## {name[1].capitalize()} `{name[2]}`", "")
+    if own := [(column, comment) for column, comment in columns if (column, comment) not in named]:
+        yield from ("| column or parameter | meaning |", "|---|---|")
+        yield from (f"| `{column}` | {comment} |" for column, comment in own)
+        yield ""
+    if others := [f"`{column}`" for column, comment in columns if (column, comment) in named]:
+        yield f"As in the tables: {', '.join(others)}."
 
 
 def _short(kind: str) -> str:

@@ -149,7 +149,7 @@ def section_class(name: str) -> Any:
 
 
 def _section(values: dict[str, Any], name: str) -> Any:
-    """Return a section's values, with those that it inherits from others."""
+    """Return a section's values, with the inherited ones."""
     if not name:
         return {key: value for key, value in values.items() if key in ScoreConfig.model_fields}
     own = _at(values, name)
@@ -168,7 +168,7 @@ def _section(values: dict[str, Any], name: str) -> Any:
 
 
 def _at(values: Any, dotted: str) -> Any:
-    """Return what is at a dotted key; None where nothing is."""
+    """Return the value at a dotted key, or None."""
     for name in dotted.split("."):
         values = values.get(name) if isinstance(values, dict) else None
     return values

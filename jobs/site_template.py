@@ -33,7 +33,7 @@ _EXAMPLES: dict[str, Any] = {
     "benchmark.methods": {"head": {"method": "head"}, "tfidf": {"method": "tfidf"}},
     "recalibrate.out": "recalibrated",
 }
-"""Values of settings without a default, or whose default says little."""
+"""Values of settings without a default, or with an uninformative one."""
 
 _INHERITED = {
     "source": "the section source above, unless set here",
@@ -59,7 +59,7 @@ _FULL_HEADER = "# This file shows every setting with its default, or an example 
 
 
 def site_file(*, full: bool) -> str:
-    """Return a site file with all settings, or with those that most sites change."""
+    """Return a site file with all settings, or with the ones that most sites change."""
     only = None if full else _SMALL
     blocks = [list(_setting(name, field, "", only)) for name, field in ScoreConfig.model_fields.items()]
     for name in SECTIONS:

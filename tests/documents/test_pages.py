@@ -19,7 +19,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 def errors_of(words: list[str]) -> str:
-    """Parse a command as the shell would hand it over, without running it; return what is wrong."""
+    """Parse a command as the shell would hand it over, without running it; return the error."""
     name, *rest = words
     if name not in COMMANDS:
         return f"no command {name!r}"

@@ -1,1 +1,1 @@
-"""Commands end to end, as a person gives them."""
+"""Commands end to end, as a person runs them."""

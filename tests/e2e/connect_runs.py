@@ -1,4 +1,4 @@
-"""Three runs and a question on any session; prints what came of them as JSON.
+"""Three runs and a query on any session; prints their results as JSON.
 
 ``python -m tests.e2e.connect_runs FOLDER [ADDRESS]``: on an embedded warehouse in FOLDER, or a Spark Connect server.
 """
@@ -21,7 +21,7 @@ TEXT = "solar parks for farms"
 
 
 def main(folder: Path, address: str | None) -> dict[str, Any]:
-    """Score two versions, ask for a text, say what stands."""
+    """Score two versions and a text, and return results and tables."""
     where = {"folder": None, "remote": address, "artifacts": str(folder / "artifacts")}
     embedded = {"folder": str(folder / "warehouse"), "spark": {"spark.sql.shuffle.partitions": 2}}
     spark = build_session(WarehouseConfig(**(where if address else embedded)), "connect test")

@@ -1,4 +1,4 @@
-"""Benchmarks run on a tiny model; PEFT's own network gives our logits."""
+"""Benchmarks run on a tiny model; PEFT's own network has our logits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.tiny import tiny_artifact, tiny_companies, tiny_text
 
 class TestPeft:
     @pytest.mark.parametrize(("family", "kind"), [("bert", "deep"), ("llama", "input")])
-    def test_gives_our_logits(self, tmp_path: Path, family: str, kind: Any) -> None:
+    def test_has_our_logits(self, tmp_path: Path, family: str, kind: Any) -> None:
         folder = tiny_artifact(tmp_path, family, kind)
         texts = [tiny_text(company) for company in tiny_companies(20)]
         ours = logits_of(load_scorer(load_artifact(folder)).score(texts))

@@ -1,4 +1,4 @@
-"""Runs on Spark Connect give the scores of runs on a session of their own."""
+"""Runs on Spark Connect have the scores of runs on an embedded session."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that has the settings of conf/spark-defaults.conf, as the page says."""
+    """The address of a server that has the settings of conf/spark-defaults.conf."""
     folder = tmp_path_factory.mktemp("server")
     port = free_port()
     settings = {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
         "spark.sql.warehouse.dir": str(folder / "tables"),
-        "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
     }
@@ -84,9 +83,9 @@ def test_commands_run_on_connect(server: str, tmp_path: Path) -> None:
     artifacts = [tiny_artifact(tmp_path / f"{seed}", "bert", "deep", seed=seed) for seed in (0, 1)]
     first, second = (run("register", str(artifact))["model_id"] for artifact in artifacts)
     for model_id in (first, second):
-        run("promote", model_id, "--force", "--why", "the other one is judged by nobody")
-        night = run("score")
-        assert (night["outcome"], night["model_id"], night["counts"]) == ("done", model_id, {"ok": 20})
+        run("promote", model_id, "--force", "--why", "the other model is not compared")
+        scored = run("score")
+        assert (scored["outcome"], scored["model_id"], scored["counts"]) == ("done", model_id, {"ok": 20})
     query = "SELECT count(*) AS n, any_value(size(ptec_score(key))) AS labels FROM current_scores"
     assert run("sql", query)["rows"] == [{"n": 20, "labels": len(LABELS)}]
     assert run("score")["outcome"] == "nothing_to_do"
@@ -95,7 +94,7 @@ def test_commands_run_on_connect(server: str, tmp_path: Path) -> None:
     assert (back["outcome"], back["model_id"], back["counts"]) == ("done", first, {})
 
 
-def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_absent_server_is_named_without_its_token(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.e2e.connect_runs", str(tmp_path), "sc://127.0.0.1:1/;token=sesame"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
     assert "PtecError: the Spark Connect server 127.0.0.1:1 does not answer" in done.stderr

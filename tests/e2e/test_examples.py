@@ -24,7 +24,7 @@ dag = bag.dags["ptec_nightly"]
 sys.path.insert(0, sys.argv[1])
 from ptec_nightly import first_run
 signals = ([], [0], [0, 1], [1], [1, 0], [1, 1, 0, 1])
-runs = [[{"run_id": f"run-{at}", "retrain": bool(says)} for at, says in enumerate(each)] for each in signals]
+runs = [[{"run_id": f"run-{at}", "retrain": bool(signal)} for at, signal in enumerate(each)] for each in signals]
 after = {one.task_id: sorted(one.downstream_task_ids) for one in dag.tasks}
 report = dag.get_task("report")
 triggered = {"dag_run": SimpleNamespace(run_after=datetime(2026, 1, 2, tzinfo=timezone.utc))}  # no logical date, no ds

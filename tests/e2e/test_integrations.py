@@ -1,4 +1,4 @@
-"""What reads our tables from outside reads what Spark reads: the commands of docs/integrations.md are run."""
+"""Other readers of our tables return what Spark returns: the code of docs/integrations.md runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(site: Path) -> dict[str, Any]:
-    """What Spark itself says."""
+    """Counts by Spark."""
     query = f"SELECT {COMPANIES} AS companies, {TOKENS} AS tokens FROM current_scores"
     (row,) = result_of(ptec("sql", query, "--config", "ptec.yaml", "--json", cwd=site))["rows"]
     assert row["companies"] == 90
@@ -44,7 +44,7 @@ def expected(site: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def screens(site: Path) -> list[tuple[str, int, float]]:
-    """What Spark itself says of each label: its companies, and its threshold."""
+    """By Spark, for each label its companies and threshold."""
     columns = "label, count(*) AS companies, min(threshold) AS threshold"
     query = f"SELECT {columns} FROM label_scores WHERE has_label GROUP BY label ORDER BY label"
     rows = result_of(ptec("sql", query, "--config", "ptec.yaml", "--json", cwd=site))["rows"]
@@ -52,7 +52,7 @@ def screens(site: Path) -> list[tuple[str, int, float]]:
     return [tuple(row.values()) for row in rows]
 
 
-def test_deltalake_duckdb_and_polars_give_the_same_counts_sums_and_joins(
+def test_deltalake_duckdb_and_polars_agree_with_spark(
     site: Path, expected: dict[str, Any], screens: list[tuple[str, int, float]]
 ) -> None:
     code = block("files", "python")

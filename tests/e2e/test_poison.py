@@ -1,4 +1,4 @@
-"""Ten thousand hostile rows, and a text that kills its worker: the night ends well and names it."""
+"""Ten thousand hostile rows and a text that kills its worker: the run succeeds and names the text."""
 
 from __future__ import annotations
 
@@ -32,12 +32,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_night_names_the_text_that_kills_its_worker(site: Path) -> None:
+def test_run_names_the_text_that_kills_its_worker(site: Path) -> None:
     of_hostile = ("--config", "ptec.yaml", "--set", "source={path: hostile}", "--json")
-    night = ("score", *of_hostile, "--set", "slice_texts=4000")
-    done = ptec(*night, cwd=site, python_path=python_path_with_fault(site, "plant_death"))
+    done = ptec("score", *of_hostile, cwd=site, python_path=python_path_with_fault(site, "plant_death"))
     result = result_of(done)
-    rows = table_rows(site / "warehouse" / "tables" / "ptec.db" / "scores", ())
+    rows = table_rows(site / "warehouse" / "ptec" / "scores", ())
     failed = [row for row in rows if row["status"] == "error"]
     assert (result["outcome"], len(rows), len({row["key"] for row in rows})) == ("done", N_ROWS, N_ROWS)
     assert {row["status"] for row in rows} == {"ok", "truncated", "empty", "error"}

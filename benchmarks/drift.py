@@ -4,7 +4,7 @@ Run it so::
 
     python -m benchmarks.drift ARTIFACT POOL.parquet --out docs/benchmarks/drift
 
-POOL contains companies that the model has not learned from, with the columns of its template and ``industries``. A source
+POOL contains companies that the model has not learned from, with its template's columns and ``industries``. A source
 grows in each run by companies drawn from it; then, in other databases, by companies of few industries, in German,
 or with half of their texts. The German texts are our own.
 """

@@ -56,7 +56,7 @@ with DAG(
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    # An embedded warehouse takes one process at a time.
+    # One process writes to an embedded warehouse at a time.
     max_active_runs=1,
     max_active_tasks=1,
     # A rerun continues a stopped run; a user error, exit code 2, fails again at no cost.

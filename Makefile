@@ -37,9 +37,8 @@ test-spark: java $(WARM)  ## tests on Spark, and commands end to end
 test-long: java $(LONG) $(WARM)  ## tests that `make test` leaves out: all kill points, other readers, deliveries, pages
 	@OMP_NUM_THREADS=1 $(IN_TWO) $(SPARK_TESTS) tests/unit -m long
 
-reference: $(DEV)  ## write conf/ptec.yaml from the configuration classes
-	@rm -f conf/ptec.yaml
-	@$(BIN)/python -m jobs.cli init --full --out conf/ptec.yaml
+reference: $(DEV)  ## write conf/ptec.yaml and docs/reference from the code
+	@$(BIN)/python docs/generate.py
 
 lint: $(DEV)  ## ruff; changes nothing
 	@$(BIN)/ruff check .

@@ -100,7 +100,7 @@ setup(
     # conf/ is also importable, so that an installed wheel contains the settings.
     package_dir={"ptec_conf": "conf"},
     package_data={
-        "ptec_conf": ["ptec.yaml", "*.conf", "*.properties"],
+        "ptec_conf": ["*.yaml", "*.conf", "*.properties"],
         "ptec_udf.warehouse": ["sql/*.sql"],
         "jobs.demo": ["*.jsonl", "*.json", "*.yaml"],
         "jobs.report": ["*.j2"],

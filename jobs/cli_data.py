@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,12 +24,12 @@ def init(
     out: Annotated[Path, typer.Option(help="The file to write; an existing one is kept.")] = Path("ptec.yaml"),
 ) -> dict[str, Any]:
     """Write a commented site file with the settings that most sites change."""
-    from jobs.site_template import site_file
     from ptec_udf.errors import ConfigError
 
+    shipped = files("ptec_conf") / ("ptec.yaml" if full else "init.yaml")
     try:
         with out.open("x", encoding="utf-8") as file:
-            file.write(site_file(full=full))
+            file.write(shipped.read_text(encoding="utf-8"))
     except FileExistsError:
         raise ConfigError(f"--out {str(out)!r} exists and is kept; edit it, or choose another file") from None
     except OSError as error:

@@ -111,6 +111,9 @@ class Site:
     def _values(self) -> tuple[dict[str, Any], list[str]]:
         """Read the file with overrides, and make its paths absolute; an address such as s3://bucket is kept."""
         values, errors = read_values(self.file, self.overrides)
+        values = {"warehouse": {}} | values
+        if isinstance(values["warehouse"], dict):
+            values["warehouse"] = {"folder": "warehouse"} | values["warehouse"]
         for section, _, key in (dotted.rpartition(".") for dotted in _PATHS):
             settings = _at(values, section)
             path = settings.get(key) if isinstance(settings, dict) else None

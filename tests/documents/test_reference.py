@@ -1,4 +1,4 @@
-"""The generated reference pages are those of the code."""
+"""The generated reference pages and conf/ptec.yaml are current."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import runpy
 
 from tests.documents.pages import ROOT
 
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
 
 def test_pages_are_current() -> None:
-    pages = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
+    pages = GENERATE["pages"]()
     folder = ROOT / "docs" / "reference"
     assert {file.name for file in folder.iterdir()} == set(pages)
     stale = [name for name, text in pages.items() if (folder / name).read_text(encoding="utf-8") != text]
     assert stale == [], "run python docs/generate.py"
+
+
+def test_site_file_is_current() -> None:
+    shown = (ROOT / "conf" / "ptec.yaml").read_text(encoding="utf-8")
+    assert shown == GENERATE["site_file"](), "run python docs/generate.py"

@@ -26,12 +26,12 @@ UNSAFE_CALLS = {"eval", "exec"}
 UNSAFE_NAMES = {"read_pickle", "to_pickle", "allow_pickle", "trust_remote_code"}
 
 BANNED = re.compile(
-    r"\b(fates?|held|hold|holds|stands|stood|gone|beside|mend|mended|told|rehearsal|deal|dealt|anew|most_\w+|least_\w+|"
-    r"tune|of which|what is|those that|so many|goes on)\b"
+    r"\b(fates?|held|holds?|stands?|standing|stood|gone|beside|mend(ed)?|gives?|told|said|rehearsal|deal|dealt|arithmetic|"
+    r"processors?|anew|most_\w+|least_\w+|tune|of which|what is|ones? that|those that|so many|goes on)\b"
 )
-"""Words of our own that the field has a word for; see the glossary in CONTRIBUTING.md."""
+"""Words for which the field has a better one."""
 ALLOWED = re.compile(r"held[- _]out|threshold|HOLDOUT|fine-tun|SPARK_\w+|hold(s)? out")
-MAX_BANNED = {"code": 200, "documents": 360}
+MAX_BANNED = {"code": 85, "documents": 0}
 """Lines that may still have such a word: lowered with every rewrite, in the end 0."""
 
 
@@ -106,22 +106,6 @@ def unsafe_code(tree: ast.Module) -> list[str]:
             case ast.Attribute(attr=name) | ast.keyword(arg=name) | ast.Constant(value=name) if name in UNSAFE_NAMES:
                 found.add(str(name))
     return sorted(found)
-
-
-def without_docstring(tree: ast.Module, prefix: str = "") -> list[str]:
-    """Name the module, its public functions, classes and their public methods that lack a docstring."""
-    missing = [] if ast.get_docstring(tree) is not None or not tree.body else ["module"]
-    places: list[tuple[str, ast.Module | ast.ClassDef]] = [(prefix, tree)]
-    while places:
-        prefix, place = places.pop()
-        for node in place.body:
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith("_"):
-                continue
-            if ast.get_docstring(node) is None:
-                missing.append(prefix + node.name)
-            if isinstance(node, ast.ClassDef):
-                places.append((f"{node.name}.", node))
-    return missing
 
 
 def long_functions(tree: ast.Module) -> list[str]:
@@ -215,13 +199,6 @@ class TestSafety:
 
 
 class TestLanguage:
-    def test_public_names_have_docstrings(self) -> None:
-        assert offenders(python_files(*SHIPPED), without_docstring) == []
-
-    def test_missing_docstring_is_found(self) -> None:
-        source = 'def f(): ...\nclass A:\n    """Say."""\n    def b(self): ...\n    def _c(self): ...'
-        assert without_docstring(ast.parse(source)) == ["module", "f", "A.b"]
-
     @pytest.mark.parametrize("kind", MAX_BANNED)
     def test_no_banned_words(self, kind: str) -> None:
         files = python_files(*SHIPPED) if kind == "code" else DOCUMENTS

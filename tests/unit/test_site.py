@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.site import SECTIONS, Site, find_site
-from jobs.site_template import site_file
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import ConfigError
 from tests.site import write_site
@@ -96,37 +95,30 @@ class TestPaths:
         assert site.score.source.path == "s3://bucket/companies"
 
 
-class TestGenerated:
-    def test_reference_is_the_generated_file(self) -> None:
-        shown = (Path(__file__).parents[2] / "conf" / "ptec.yaml").read_text(encoding="utf-8")
-        assert shown == site_file(full=True), "run: make reference"
+class TestInit:
+    @pytest.fixture
+    def reference(self, tmp_path: Path) -> Path:
+        assert CliRunner().invoke(app, ["init", "--full", "--out", str(tmp_path / "full.yaml")]).exit_code == 0
+        return tmp_path / "full.yaml"
 
-    def test_reference_is_valid_and_complete(self, tmp_path: Path) -> None:
-        file = tmp_path / "ptec.yaml"
-        file.write_text(site_file(full=True), encoding="utf-8")
+    def test_reference_is_valid_and_complete(self, reference: Path) -> None:
         for name in SECTIONS:
-            Site(file).section(name)
-        written = yaml.safe_load(site_file(full=True))
+            Site(reference).section(name)
+        written = yaml.safe_load(reference.read_text(encoding="utf-8"))
         assert set(written) == {*ScoreConfig.model_fields, *SECTIONS}
         assert set(written["train"]) == set(TrainConfig.model_fields) - {"extract"}
 
-    def test_reference_shows_defaults(self, tmp_path: Path) -> None:
-        values = yaml.safe_load(site_file(full=True))
-        assert ScoreConfig.model_validate({"source": values["source"]}) == ScoreConfig.model_validate(
-            {name: values[name] for name in ScoreConfig.model_fields}
-        )
+    def test_reference_shows_defaults(self, reference: Path) -> None:
+        small = reference.with_name("ptec.yaml")
+        small.write_text("source: {table: crm.companies, key: company_id}", encoding="utf-8")
+        assert Site(reference).score == Site(small).score
 
-    def test_small_file_is_enough_for_score_and_train(self, tmp_path: Path) -> None:
-        file = tmp_path / "ptec.yaml"
-        file.write_text(site_file(full=False), encoding="utf-8")
-        assert Site(file).score.source.key == "company_id"
-        assert Site(file).section("train").extract == str(tmp_path / "extract")
-        assert len(site_file(full=False).splitlines()) < 60
-
-    def test_init_writes_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_small_file_is_enough_for_score_and_train(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         assert CliRunner().invoke(app, ["init"]).exit_code == 0
-        assert (tmp_path / "ptec.yaml").read_text(encoding="utf-8") == site_file(full=False)
+        site = find_site(None)
+        assert site.score.source.key == "company_id"
+        assert site.section("train").extract == str(tmp_path / "extract")
         again = CliRunner().invoke(app, ["init", "--full"])
         assert again.exit_code == 2
         assert "exists and is kept" in again.output

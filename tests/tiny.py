@@ -100,7 +100,7 @@ def tiny_extract(folder: str | Path, n: int = 300, seed: int = 0) -> Path:
 
 
 def write_rows(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write an extract's rows, each with the hash of its text, in place of those that are there.
+    """Write an extract's rows, each with the hash of its text, in place of the present ones.
 
     Of the record only what it counts changes.
     """
@@ -137,7 +137,7 @@ def tiny_network(
 
 
 def tiny_artifact(folder: str | Path, family: str = "bert", kind: PromptKind = "deep", *, seed: int = 0) -> Path:
-    """Export an untrained network; its backbone is kept beside it.
+    """Export an untrained network; its backbone is kept in the same folder.
 
     Args:
         folder: gets the backbone and, under a name of its own for every other argument, the artifact.
@@ -204,7 +204,7 @@ def _counted(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, 
 
 
 def _tokenizer(family: str) -> Any:
-    """Make a WordPiece tokeniser that spells out words it does not know."""
+    """Make a WordPiece tokeniser that spells out unknown words."""
     characters = string.ascii_lowercase + string.digits + string.punctuation
     words = [word for group in (_FILLERS, *WORDS_OF_LABEL.values(), WORDS_OF_LABEL) for word in group]
     line_breaks = ["\u21b5"] if family == "writer" else []

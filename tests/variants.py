@@ -1,4 +1,4 @@
-"""Models made from others: their files sealed anew with something changed, as a challenger may differ."""
+"""Models made from others: their files sealed again with a change, as a challenger may differ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def variant(
     metrics: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
-    """Write an artifact anew.
+    """Write an artifact again, with changes.
 
     Args:
         made: its folder.
@@ -73,7 +73,7 @@ def with_lora(made: Path, out: Path, layer: str = "encoder.layer.0.attention.sel
 
 
 def equal(made: Path, out: Path) -> Path:
-    """Write a model of another id that says exactly the same."""
+    """Write a model of another id with exactly the same scores."""
     return variant(made, out, max_tokens=load_artifact(made).manifest.max_tokens + 1)
 
 

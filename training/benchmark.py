@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -24,7 +24,6 @@ from training.benchmark_table import FIGURES, Run, compare, markdown
 from training.config import Seed
 from training.data.dataset import Examples, read_splits
 from training.data.folder import read_extract_record
-from training.data.provenance import is_seen
 from training.evaluate.metrics import macro_f1
 from training.evaluate.report import report_on
 from training.folders import check_writable, lock_folder
@@ -32,13 +31,12 @@ from training.methods.generative import NShot, PromptTuning
 from training.methods.linear import Head, Tfidf
 from training.methods.method import Method, Task
 from training.methods.neighbours import Compression, Neighbours, Radius
-from training.methods.trained import Lora, PretrainedArtifact, Ptec
+from training.methods.trained import Trained
 from training.packages import packages
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it names files
 AnyMethod = Annotated[
-    Ptec | Lora | PretrainedArtifact | Head | Neighbours | Radius | Compression | Tfidf | PromptTuning | NShot,
-    Field(discriminator="method"),
+    Trained | Head | Neighbours | Radius | Compression | Tfidf | PromptTuning | NShot, Field(discriminator="method")
 ]
 _ENCODER_METHODS = ("ptec", "lora", "head", "knn", "radius")
 
@@ -73,13 +71,6 @@ class BenchmarkConfig(Section):
 
         return values | {"methods": {name: shared(method) for name, method in values["methods"].items()}}
 
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("seeds must differ, or a run would count twice")
-        return seeds
-
     @model_validator(mode="after")
     def _reference_exists(self) -> BenchmarkConfig:
         if self.reference not in self.methods:
@@ -88,15 +79,10 @@ class BenchmarkConfig(Section):
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Run what is missing, compare all runs, and write ``results.json`` and ``table.md``.
-
-    Returns:
-        The result of ``compare``, and the path of the table.
+    """Carry out the missing runs, compare all runs, and write ``results.json`` and ``table.md``; return both.
 
     Raises:
-        SourceError: for an extract that cannot be used.
-        ArtifactError, BackboneError: for an artifact or a backbone that cannot be used.
-        ConfigError: for a folder that cannot be written, or settings that would stop a method.
+        UserError: for an extract, artifact, backbone, setting or folder that cannot be used, before a method learns.
         TrainingError: when a method cannot learn.
     """
     record = read_extract_record(config.extract)
@@ -112,12 +98,11 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
         runs = _run_all(config, record, splits, folder)
+    methods = config.methods
     found = {
         "evaluated": config.evaluated,
         "rows": {split: len(rows) for split, rows in splits.items()},
-        "settings": {
-            name: method.model_dump(mode="json", exclude_unset=True) for name, method in config.methods.items()
-        },
+        "settings": {name: method.model_dump(mode="json", exclude_unset=True) for name, method in methods.items()},
         **compare(runs, evaluated.targets, config.reference),
         "runs": [run.facts for run in runs],
     }
@@ -159,11 +144,7 @@ def _run_all(config: BenchmarkConfig, record: dict[str, Any], splits: dict[str, 
 
 
 def _fingerprints(config: BenchmarkConfig, record: dict[str, Any]) -> dict[tuple[str, int], str]:
-    """Return a hash of everything that decides a run, by name and seed; a method without chance has one seed.
-
-    Raises:
-        ConfigError: with the errors of all methods whose backbone or model is missing.
-    """
+    """Return a hash of everything that decides a run, by name and seed; a method without chance has one seed."""
     versions = packages() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
     errors: list[str] = []
     found: dict[tuple[str, int], str] = {}
@@ -183,8 +164,6 @@ def _learn_and_score(name: str, method: Method, task: Task, evaluated: Examples)
     started = time.monotonic()
     learned = method.learn(task)
     learning = time.monotonic() - started if learned.seconds is None else learned.seconds
-    if n_seen := int(is_seen(learned.seen or {}, task.record, evaluated.keys, evaluated.texts).sum()):
-        raise SourceError(f"{name} has learned from {n_seen} of {len(evaluated)} evaluated rows; train it again")
     started = time.monotonic()
     scores = np.asarray(learned.score(evaluated.texts), np.float32)
     scoring = time.monotonic() - started
@@ -228,11 +207,7 @@ def _write(file: Path, run: Run, fingerprint: str) -> None:
 
 
 def _read(file: Path, fingerprint: str) -> Run | None:
-    """Read a run; None where there is none, or one of other settings.
-
-    Raises:
-        SourceError: for a file that cannot be read.
-    """
+    """Read a run; None where there is none, or one of other settings."""
     if not file.exists():
         return None
     try:

@@ -21,12 +21,9 @@ Samples = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Run:
-    """A method's result with one seed.
+    """A method's facts (JSON-ready), decisions and logits with one seed, *Shape:* ``(n_rows, n_labels)``.
 
-    Attributes:
-        facts: name, seed, figures, seconds, machine; JSON-ready.
-        decided: the labels of the evaluated rows, *Shape:* ``(n_rows, n_labels)``.
-        logits: same shape; None for methods that only decide.
+    ``logits`` are None for methods that only decide.
     """
 
     facts: dict[str, Any]
@@ -35,27 +32,24 @@ class Run:
 
 
 def compare(runs: Sequence[Run], targets: NDArray[np.floating], reference: str) -> dict[str, Any]:
-    """Summarise runs of any number of methods and seeds; targets have *Shape:* ``(n_rows, n_labels)``.
+    """Summarise runs; targets have *Shape:* ``(n_rows, n_labels)``.
 
     Returns:
-        ``methods``: by name, the mean over seeds of every figure, its standard deviation over seeds (``spread``) and
-        the 95 % interval over rows; ``differences``: by name, the reference minus the method, with the interval of the
-        paired bootstrap.
+        ``methods``: by name, means over seeds, their standard deviation (``spread``) and the 95 % interval over rows;
+        ``differences``: by name, the reference minus the method, with the interval of the paired bootstrap.
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         by_name.setdefault(run.facts["name"], []).append(run)
     samples = {name: _samples(those, targets) for name, those in by_name.items()}
     methods = {name: _summary(those, samples[name]) for name, those in by_name.items()}
-    differences: dict[str, dict[str, Any]] = {}
-    for name in methods.keys() - {reference}:
-        differences[name] = {}
+    differences: dict[str, dict[str, Any]] = {name: {} for name in methods if name != reference}
+    for name in differences:
         for figure in samples[name].keys() & samples[reference].keys():
             difference = methods[reference][figure] - methods[name][figure]
             ends = _ends(samples[reference][figure] - samples[name][figure], difference)
             differences[name][figure] = {"difference": round(difference, 6), **ends}
-    ordered = {name: differences[name] for name in methods if name != reference}
-    return {"reference": reference, "methods": methods, "differences": ordered}
+    return {"reference": reference, "methods": methods, "differences": differences}
 
 
 def _samples(runs: Sequence[Run], targets: NDArray[np.floating]) -> Samples:

@@ -1,4 +1,4 @@
-"""Extracts: which rows and labels are kept, how they are split and counted, and what is left on failure."""
+"""Extracts: which rows and labels are kept, how they are split and counted, and that a failure leaves nothing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from training.data.folder import read_extract_record
 SCHEMA = "id bigint, name string, about string, industries array<string>, part string"
 TEMPLATE = "Name: {name}. About: {about}"
 
+Record = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class FixedSource:
-    """A pinned source whose rows are given."""
+    """A pinned source with fixed rows."""
 
     df: DataFrame
     name: str = "crm.companies"
@@ -31,7 +33,6 @@ class FixedSource:
     version: int = 3
 
     def read(self, spark: SparkSession) -> DataFrame:
-        """Give the rows."""
         return self.df
 
 
@@ -49,14 +50,19 @@ def config(out: Path | str, **changes: Any) -> ExtractConfig:
     return ExtractConfig.model_validate(values)
 
 
-def run(spark: SparkSession, rows: list[tuple[Any, ...]], settings: ExtractConfig) -> dict[str, Any]:
-    """Extract from the rows; the record."""
-    return extract(spark, settings, cast(Any, FixedSource(spark.createDataFrame(rows, SCHEMA))))
+def run(spark: SparkSession, rows: list[tuple[Any, ...]] | DataFrame, settings: ExtractConfig) -> Record:
+    """Extract from the rows; return the record."""
+    df = rows if isinstance(rows, DataFrame) else spark.createDataFrame(rows, SCHEMA)
+    return extract(spark, settings, cast(Any, FixedSource(df)))
 
 
 def written(spark: SparkSession, out: Path) -> dict[str, Any]:
     """Rows of an extract by key."""
     return {row.key: row for row in spark.read.parquet(str(out / "data")).collect()}
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 PLAIN: list[tuple[Any, ...]] = [
@@ -68,198 +74,162 @@ PLAIN: list[tuple[Any, ...]] = [
 ]
 
 
-def test_rows_have_keys_texts_hashes_labels_and_splits(spark: SparkSession, tmp_path: Path) -> None:
-    run(spark, [*PLAIN, (1, "A", "a", None, "train")], config(tmp_path / "x"))  # of equal texts the labelled one stays
+class TestRows:
+    def test_have_text_labels_and_split(self, spark: SparkSession, tmp_path: Path) -> None:
+        record = run(spark, PLAIN, config(tmp_path / "x"))
+        rows = written(spark, tmp_path / "x")
+        assert {key: (row.labels, row.split) for key, row in rows.items()} == {
+            "1": (["Health", "Tech"], "train"),
+            "2": (["Tech"], "train"),
+            "3": ([], "dev"),
+            "4": (None, "test"),
+            "5": (["Health"], "test"),
+        }
+        assert (rows["1"].text, rows["1"].text_hash) == ("Name: A. About: a", sha256("Name: A. About: a"))
+        assert read_extract_record(tmp_path / "x") == record
+        assert (record["name"], record["source_id"], record["version"]) == ("crm.companies", "source-1", 3)
+        assert record["template"] == TEMPLATE
+        assert record["settings"]["labels"]["column"] == "industries"
+        assert record["counts"]["written"] == {"train": 2, "dev": 1, "test": 2}
+        assert record["counts"]["unlabelled"] == 1
 
-    rows = written(spark, tmp_path / "x")
-    assert {key: (row.labels, row.split) for key, row in rows.items()} == {
-        "1": (["Health", "Tech"], "train"),
-        "2": (["Tech"], "train"),
-        "3": ([], "dev"),
-        "4": (None, "test"),
-        "5": (["Health"], "test"),
-    }
-    assert rows["1"].text == "Name: A. About: a"
-    assert rows["1"].text_hash == hashlib.sha256(b"Name: A. About: a").hexdigest()
+    def test_unusable_are_dropped_and_counted(self, spark: SparkSession, tmp_path: Path) -> None:
+        extra = [
+            (None, "F", "f", ["Tech"], "train"),
+            (None, None, None, ["Tech"], "train"),
+            (6, None, " ", ["Tech"], "train"),
+            (1, "A", "another text", ["Tech"], "train"),
+            (1, None, None, ["Tech"], "train"),
+            (5, "E", "e", None, "test"),
+        ]
+        counts = run(spark, PLAIN + extra, config(tmp_path / "x"))["counts"]
+        assert (counts["read"], counts["null_key"], counts["without_text"], counts["duplicate_key"]) == (11, 2, 2, 2)
+        rows = written(spark, tmp_path / "x")
+        assert rows["1"].text == min("Name: A. About: a", "Name: A. About: another text", key=sha256)
+        assert rows["5"].labels == ["Health"]  # of equal texts the labelled one stays
 
+    def test_text_of_dev_or_test_leaves_train(self, spark: SparkSession, tmp_path: Path) -> None:
+        extra = [
+            (11, "Same", "s", ["Tech"], "train"),
+            (12, "Same", "s", ["Tech"], "train"),
+            (13, "Same", "s", ["Tech"], "dev"),
+            (16, "Twin", "t", ["Tech"], "train"),
+            (17, "Twin", "t", ["Tech"], "train"),
+        ]
+        record = run(spark, PLAIN + extra, config(tmp_path / "x"))
+        keys = written(spark, tmp_path / "x").keys()
+        assert {"13", "16", "17"} <= keys
+        assert not {"11", "12"} & keys
+        assert record["counts"]["text_in_dev_or_test"] == 2
+        assert record["labels"][1] == {"name": "Tech", "train": 4, "dev": 1, "test": 0}
 
-def test_the_record_says_what_the_extract_is(spark: SparkSession, tmp_path: Path) -> None:
-    record = run(spark, PLAIN, config(tmp_path / "x"))
+    def test_split_by_hash_keeps_equal_texts_together(self, spark: SparkSession, tmp_path: Path) -> None:
+        rows: list[tuple[Any, ...]] = [(i, f"name {i // 2}", "x", ["Tech"], None) for i in range(2000)]
+        record = run(spark, rows, config(tmp_path / "x", split={"column": None, "dev": 0.2, "test": 0.1}))
+        counts = record["counts"]["written"]
+        assert (300 < counts["dev"] < 500, 120 < counts["test"] < 280) == (True, True)
+        for row in written(spark, tmp_path / "x").values():
+            share = int(sha256(f"split:{row.text}")[:13], 16) / 16**13
+            assert row.split == ("test" if share < 0.1 else "dev" if share < 0.1 + 0.2 else "train")
 
-    assert read_extract_record(tmp_path / "x") == record
-    assert (record["name"], record["source_id"], record["version"]) == ("crm.companies", "source-1", 3)
-    assert record["template"] == TEMPLATE
-    assert record["columns"] == {"key": "id", "labels": "industries", "split": "part"}
-    assert record["filters"] == {"delimiter": None, "exclude": [], "min_positives": 1, "dev": 0.1, "test": 0.1}
-    assert record["labels"] == [
-        {"name": "Health", "train": 1, "dev": 0, "test": 1},
-        {"name": "Tech", "train": 2, "dev": 0, "test": 0},
-    ]
-    assert record["counts"]["written"] == {"train": 2, "dev": 1, "test": 2}
-    assert record["counts"]["unlabelled"] == 1
+    def test_have_the_text_of_scoring(self, spark: SparkSession, tmp_path: Path) -> None:
+        rows = [(1, "  Zoë\t& Söhne ", "\u200b", ["Tech"], "train"), (2, "🙂 {x}", "l\u2028m", ["Tech"], "train")]
+        run(spark, rows, config(tmp_path / "x"))
+        scored = with_text(spark.createDataFrame(rows, SCHEMA), parse_template(TEMPLATE)).collect()
+        trained = written(spark, tmp_path / "x")
+        expected = {"1": "Name: Zoë & Söhne", "2": "Name: 🙂 {x}. About: l m"}
+        assert {str(row.id): row.text for row in scored} == {key: row.text for key, row in trained.items()} == expected
+        assert all(row.text_hash == trained[str(row.id)].text_hash == sha256(row.text) for row in scored)
 
-
-def test_unusable_rows_are_dropped_and_counted(spark: SparkSession, tmp_path: Path) -> None:
-    extra = [
-        (None, "F", "f", ["Tech"], "train"),
-        (None, None, None, ["Tech"], "train"),
-        (6, None, " ", ["Tech"], "train"),
-        (1, "A", "another text", ["Tech"], "train"),
-        (1, None, None, ["Tech"], "train"),
-    ]
-
-    record = run(spark, PLAIN + extra, config(tmp_path / "x"))
-
-    counts = record["counts"]
-    assert counts["read"] == 10
-    assert (counts["null_keys"], counts["without_text"], counts["duplicate_keys"]) == (2, 2, 1)
-    assert sum(counts["written"].values()) == 5
-    first = min(
-        ("Name: A. About: a", "Name: A. About: another text"), key=lambda t: hashlib.sha256(t.encode()).digest()
-    )
-    assert written(spark, tmp_path / "x")["1"].text == first
-
-
-def test_equal_texts_stay_out_of_train_when_dev_or_test_has_them(spark: SparkSession, tmp_path: Path) -> None:
-    extra = [
-        (11, "Same", "s", ["Tech"], "train"),
-        (12, "Same", "s", ["Tech"], "train"),
-        (13, "Same", "s", ["Tech"], "dev"),
-        (14, "Other", "o", ["Tech"], "dev"),
-        (15, "Other", "o", ["Tech"], "test"),
-        (16, "Twin", "t", ["Tech"], "train"),
-        (17, "Twin", "t", ["Tech"], "train"),
-    ]
-
-    record = run(spark, PLAIN + extra, config(tmp_path / "x"))
-
-    assert (record["counts"]["cross_split_texts"], record["counts"]["cross_split_rows"]) == (2, 2)
-    assert {"13", "14", "15", "16", "17"} <= written(spark, tmp_path / "x").keys()
-    assert not {"11", "12"} & written(spark, tmp_path / "x").keys()
-    assert record["labels"][1] == {"name": "Tech", "train": 4, "dev": 2, "test": 1}
-
-
-def test_a_split_by_hash_keeps_its_shares_and_equal_texts_together(spark: SparkSession, tmp_path: Path) -> None:
-    rows: list[tuple[Any, ...]] = [(i, f"name {i // 2}", "x", ["Tech"], None) for i in range(2000)]
-
-    record = run(spark, rows, config(tmp_path / "x", split={"column": None, "dev": 0.2, "test": 0.1}))
-
-    counts = record["counts"]["written"]
-    assert 300 < counts["dev"] < 500
-    assert 120 < counts["test"] < 280
-    splits: dict[str, set[str]] = {}
-    for row in written(spark, tmp_path / "x").values():
-        splits.setdefault(row.text, set()).add(row.split)
-        share = int(hashlib.sha256(f"split:{row.text}".encode()).hexdigest()[:13], 16) / 16**13
-        assert row.split == ("test" if share < 0.1 else "dev" if share < 0.1 + 0.2 else "train")
-    assert {len(sides) for sides in splits.values()} == {1}
+    def test_decide_the_fingerprint_in_any_order(self, spark: SparkSession, tmp_path: Path) -> None:
+        first = run(spark, PLAIN, config(tmp_path / "a"))["fingerprint"]
+        assert run(spark, PLAIN[::-1], config(tmp_path / "b"))["fingerprint"] == first
+        for at, labels in enumerate((["Tech"], None, [])):
+            changed = [*PLAIN[:-1], (5, "E", "e", labels, "test")]
+            assert run(spark, changed, config(tmp_path / str(at)))["fingerprint"] != first
 
 
-def test_rare_and_excluded_labels_are_dropped_and_listed(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [*PLAIN, (6, "F", "f", ["Rare", "Tech", "Agro"], "dev"), (7, "G", "g", ["Agro", "Health"], "train")]
+class TestLabels:
+    def test_rare_and_excluded_are_dropped_and_listed(self, spark: SparkSession, tmp_path: Path) -> None:
+        rows = [*PLAIN, (6, "F", "f", ["Rare", "Tech", "Agro"], "dev"), (7, "G", "g", ["Agro", "Health"], "train")]
+        record = run(spark, rows, config(tmp_path / "x", labels={"min_positives": 2, "exclude": ["Tech"]}))
+        assert [label["name"] for label in record["labels"]] == ["Health"]
+        assert record["dropped_labels"] == [
+            {"name": "Agro", "train": 1, "dev": 1, "test": 0, "reason": "too few positives"},
+            {"name": "Rare", "train": 0, "dev": 1, "test": 0, "reason": "too few positives"},
+            {"name": "Tech", "train": 2, "dev": 1, "test": 0, "reason": "excluded"},
+        ]
+        assert written(spark, tmp_path / "x")["6"].labels == []
 
-    record = run(spark, rows, config(tmp_path / "x", labels={"min_positives": 2, "exclude": ["Tech"]}))
+    def test_excluded_must_occur(self, spark: SparkSession, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as error:
+            run(spark, PLAIN, config(tmp_path / "x", labels={"exclude": ["Helth", "Zzz"]}))
+        assert error.value.errors == [
+            "labels.exclude: no company has the label 'Helth'; did you mean 'Health'?",
+            "labels.exclude: no company has the label 'Zzz'; remove it or correct its spelling",
+        ]
 
-    assert [label["name"] for label in record["labels"]] == ["Health"]
-    assert record["dropped_labels"] == [
-        {"name": "Agro", "train": 1, "dev": 1, "test": 0, "reason": "too few positives"},
-        {"name": "Rare", "train": 0, "dev": 1, "test": 0, "reason": "too few positives"},
-        {"name": "Tech", "train": 2, "dev": 1, "test": 0, "reason": "excluded"},
-    ]
-    assert written(spark, tmp_path / "x")["6"].labels == []
-    assert written(spark, tmp_path / "x")["4"].labels is None
+    def test_are_split_on_the_literal_delimiter(self, spark: SparkSession, tmp_path: Path) -> None:
+        rows = [(1, "A", "x|y. z | x", "train"), (2, "B", "", "train"), (3, "C", None, "train")]
+        df = spark.createDataFrame(rows, "id int, name string, industries string, part string")
+        run(spark, df, config(tmp_path / "x", template="{name}", labels={"delimiter": "|"}))
+        labels = {key: row.labels for key, row in written(spark, tmp_path / "x").items()}
+        assert labels == {"1": ["x", "y. z"], "2": [], "3": None}
 
-
-def test_an_excluded_label_must_occur(spark: SparkSession, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError) as error:
-        run(spark, PLAIN, config(tmp_path / "x", labels={"exclude": ["Helth", "Zzz"]}))
-
-    assert error.value.errors == [
-        "labels.exclude: no company has the label 'Helth'; did you mean 'Health'?",
-        "labels.exclude: no company has the label 'Zzz'; remove it or correct its spelling",
-    ]
-
-
-def test_delimited_labels_are_split_on_the_literal_delimiter(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [(1, "A", "x|y. z | x", "train"), (2, "B", "", "train"), (3, "C", None, "train")]
-    df = spark.createDataFrame(rows, "id int, name string, industries string, part string")
-    settings = config(tmp_path / "x", template="{name}", labels={"delimiter": "|"})
-
-    extract(spark, settings, cast(Any, FixedSource(df)))
-
-    assert {k: row.labels for k, row in written(spark, tmp_path / "x").items()} == {
-        "1": ["x", "y. z"],
-        "2": [],
-        "3": None,
-    }
+    def test_of_a_wrong_type_are_refused(self, spark: SparkSession, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match=r"'name' must be an array of text, .* was string"):
+            run(spark, PLAIN, config(tmp_path / "x", labels={"column": "name"}))
+        nested = spark.createDataFrame(PLAIN, SCHEMA).selectExpr("*", "array(array(name)) AS nested")
+        with pytest.raises(SourceError, match="'nested' must be an array of text, numbers"):
+            run(spark, nested, config(tmp_path / "x", labels={"column": "nested"}))
+        with pytest.raises(SourceError, match="must be a string, as labels"):
+            run(spark, PLAIN, config(tmp_path / "x", labels={"delimiter": ","}))
 
 
-def test_a_label_column_of_the_wrong_type_is_refused(spark: SparkSession, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="'name' must be an array, was string"):
-        run(spark, PLAIN, config(tmp_path / "x", labels={"column": "name"}))
-    rows = FixedSource(spark.createDataFrame(PLAIN, SCHEMA).selectExpr("*", "array(array(name)) AS nested"))
-    with pytest.raises(SourceError, match="'nested' must be an array of text, numbers"):
-        extract(spark, config(tmp_path / "x", labels={"column": "nested"}), cast(Any, rows))
-    with pytest.raises(SourceError, match="must be a string, as labels"):
-        run(spark, PLAIN, config(tmp_path / "x", labels={"delimiter": ","}))
+class TestErrors:
+    def test_all_missing_columns_are_named(self, spark: SparkSession, tmp_path: Path) -> None:
+        settings = config(tmp_path / "x", template="{nome}", labels={"column": "labels"}, source={"key": "uid"})
+        with pytest.raises(SourceError) as error:
+            run(spark, PLAIN, settings)
+        assert [one.partition(";")[0] for one in error.value.errors[:3]] == [
+            "'source.key': the source has no column 'uid'",
+            "'labels.column': the source has no column 'labels'",
+            "the source has no column 'nome'",
+        ]
+
+    def test_unknown_splits_are_named_but_no_text(self, spark: SparkSession, tmp_path: Path) -> None:
+        values = ["valid", "valid", "secret " * 9, None]
+        rows = [(6 + at, "F", "f", [], value) for at, value in enumerate(values)]
+        with pytest.raises(SourceError) as error:
+            run(spark, PLAIN + rows, config(tmp_path / "x"))
+        assert "'valid' (2 rows)" in str(error.value)
+        assert "None (1 rows)" in str(error.value)
+        assert "secret" not in str(error.value)
+
+    def test_leave_nothing_behind(self, spark: SparkSession, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="at least one label must have 9 training companies"):
+            run(spark, PLAIN, config(tmp_path / "x", labels={"min_positives": 9}))
+        with pytest.raises(SourceError, match="train must have rows"):
+            run(spark, PLAIN[2:], config(tmp_path / "x"))
+        assert list(tmp_path.iterdir()) == []
 
 
-def test_all_missing_columns_are_named_at_once(spark: SparkSession, tmp_path: Path) -> None:
-    settings = config(tmp_path / "x", template="{nome}", labels={"column": "labels"}, source={"key": "uid"})
+class TestFolder:
+    def test_in_use_is_refused_and_replaced_on_request(self, spark: SparkSession, tmp_path: Path) -> None:
+        out = tmp_path / "É [a] {b} 100%20 *"
+        run(spark, PLAIN, config(out))
+        with pytest.raises(ConfigError, match="must be absent or empty"):
+            run(spark, PLAIN, config(out))
+        run(spark, PLAIN[:2], config(out, overwrite=True))
+        assert [path.name for path in tmp_path.iterdir()] == [out.name]
+        assert read_extract_record(out)["counts"]["read"] == 2
+        (out / "notes.txt").touch()
+        (tmp_path / "somebody's" / "data").mkdir(parents=True)
+        for other in (out, tmp_path / "somebody's"):
+            with pytest.raises(ConfigError, match="other files than an extract"):
+                run(spark, PLAIN, config(other, overwrite=True))
 
-    with pytest.raises(SourceError) as error:
-        run(spark, PLAIN, settings)
-
-    assert [fault.partition(";")[0] for fault in error.value.errors[:3]] == [
-        "'source.key': the source has no column 'uid'",
-        "'labels.column': the source has no column 'labels'",
-        "the source has no column 'nome'",
-    ]
-
-
-def test_unknown_split_values_are_named_with_counts_and_long_ones_hidden(spark: SparkSession, tmp_path: Path) -> None:
-    rows: list[tuple[Any, ...]] = [
-        (6, "F", "f", [], "valid"),
-        (7, "G", "g", [], "valid"),
-        (8, "H", "h", [], "secret " * 9),
-        (9, "I", "i", [], None),
-    ]
-
-    with pytest.raises(SourceError) as error:
-        run(spark, PLAIN + rows, config(tmp_path / "x"))
-
-    assert "'valid' (2 rows)" in str(error.value)
-    assert "null (1 rows)" in str(error.value)
-    assert "secret" not in str(error.value)
-    rows = [(10 + at, "J", "j", [], f"short {at}") for at in range(11)]
-    with pytest.raises(SourceError, match=r"has 11 other values in 11 rows$"):
-        run(spark, PLAIN + rows, config(tmp_path / "x"))
-
-
-def test_without_labels_or_train_rows_nothing_is_written(spark: SparkSession, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="at least one label must have 9 training companies"):
-        run(spark, PLAIN, config(tmp_path / "x", labels={"min_positives": 9}))
-    with pytest.raises(SourceError, match="train must have rows"):
-        run(spark, PLAIN[2:], config(tmp_path / "x"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_fingerprint_follows_content_and_not_order(spark: SparkSession, tmp_path: Path) -> None:
-    first = run(spark, PLAIN, config(tmp_path / "a"))["fingerprint"]
-    changed = [*PLAIN[:-1], (5, "E", "e", ["Tech"], "test")]
-
-    assert run(spark, PLAIN[::-1], config(tmp_path / "b"))["fingerprint"] == first
-    assert run(spark, changed, config(tmp_path / "c"))["fingerprint"] != first
-
-
-def test_training_and_scoring_make_the_same_text_of_a_row(spark: SparkSession, tmp_path: Path) -> None:
-    rows = [(1, "  Zoë\t& Söhne ", "\u200b", ["Tech"], "train"), (2, "🙂 {x}", "l\u2028m", ["Tech"], "train")]
-    run(spark, rows, config(tmp_path / "x"))
-
-    scored = with_text(spark.createDataFrame(rows, SCHEMA), parse_template(TEMPLATE)).collect()
-
-    trained = written(spark, tmp_path / "x")
-    expected = {"1": "Name: Zoë & Söhne", "2": "Name: 🙂 {x}. About: l m"}
-    assert {str(row.id): row.text for row in scored} == {key: row.text for key, row in trained.items()} == expected
-    for row in scored:
-        assert row.text_hash == trained[str(row.id)].text_hash == hashlib.sha256(row.text.encode()).hexdigest()
+    def test_may_be_a_uri(self, spark: SparkSession, tmp_path: Path) -> None:
+        record = run(spark, PLAIN, config(f"file://{tmp_path}/x"))
+        assert read_extract_record(f"file://{tmp_path}/x") == record
+        assert written(spark, tmp_path / "x").keys() == {"1", "2", "3", "4", "5"}

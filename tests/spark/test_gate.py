@@ -6,9 +6,8 @@ import pytest
 
 from ptec_udf.errors import RegistryError
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluate.comparison import Comparison, Difference
 from training.evaluate.config import EvaluateConfig, GateConfig
-from training.evaluate.gate import apply_gate
+from training.evaluate.gate import Comparison, Difference, apply_gate
 from training.evaluate.record import check_gate, n_evaluations, save
 
 GATE = GateConfig()
@@ -23,14 +22,12 @@ def comparison(low: float) -> Comparison:
     return Comparison(
         n_rows=200,
         left_out={"learned by champion": 1},
-        held_out=True,
         labels=labels,
         unjudged=[],
         only_champion=[],
         only_challenger=[],
         champion=figures,
         challenger=figures,
-        confidence=0.95,
         differences=[Difference(figure=figure, label=label, **interval) for figure, label in places],
     )
 
@@ -63,12 +60,6 @@ class TestGate:
         with pytest.raises(RegistryError, match="model old must be compared with new, which alias next points to"):
             check_gate(warehouse, GATE, "next", "new", "old", force=False)
         assert check_gate(warehouse, GATE, "next", "new", "old", force=True)["gate"] == "forced: no evaluation"
-
-    def test_needs_the_confidence_of_the_comparison(self, warehouse: Warehouse) -> None:
-        record(warehouse, ("old", "new"), 0.1)
-        wide = GATE.model_copy(update={"confidence": 0.5})
-        with pytest.raises(RegistryError, match=r"gate.confidence must be that of the first comparison .* 0.95"):
-            check_gate(warehouse, wide, "next", "old", "new", force=False)
 
     def test_counts_the_uses_of_rows(self, warehouse: Warehouse) -> None:
         for challenger in ("b", "c"):

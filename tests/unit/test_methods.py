@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import load_artifact
-from tests.tiny import tiny_backbone, tiny_extract
+from tests.tiny import tiny_backbone
 from tests.unit.trainings import CHANCE
 from training.data.dataset import Examples, read_splits
 from training.data.folder import read_extract_record
@@ -18,7 +17,7 @@ from training.evaluate.metrics import macro_f1, mean_average_precision
 from training.methods.linear import Head, Tfidf
 from training.methods.method import Method, Task
 from training.methods.neighbours import Compression, Neighbours, Radius
-from training.methods.trained import Lora, PretrainedArtifact, Ptec
+from training.methods.trained import Trained
 
 QUICK = {"max_tokens": 32, "dtype": "float32", "optimiser": {"head_lr": 0.03}, "stopping": {"epochs": 6}}
 
@@ -42,8 +41,8 @@ def task_of(extract: Path, folder: Path, seed: int = 0, **splits: Examples) -> T
 def methods(tiny_folder: Path) -> dict[str, Method]:
     backbone = tiny_backbone(tiny_folder, "bert")
     return {
-        "ptec": Ptec(backbone=backbone, prompt={"n_tokens": 4}, **QUICK),
-        "lora": Lora(backbone=backbone, lora={"rank": 4, "lr": 0.01}, **QUICK),
+        "ptec": Trained(method="ptec", backbone=backbone, prompt={"n_tokens": 4}, **QUICK),
+        "lora": Trained(method="lora", backbone=backbone, lora={"rank": 4, "lr": 0.01}, **QUICK),
         "head": Head(backbone=backbone, max_tokens=32, C=[1.0]),
         "knn": Neighbours(backbone=backbone, max_tokens=32),
         "radius": Radius(backbone=backbone, max_tokens=32),
@@ -116,27 +115,3 @@ def compression_distance(one: str, other: str) -> float:
     alone = [len(zlib.compress(text.encode(), 9)) - 6 for text in (one, other)]
     together = len(zlib.compress(f"{one} {other}".encode(), 9)) - 6
     return (together - min(alone)) / max(alone)
-
-
-class TestPretrainedArtifact:
-    def test_scores_as_its_training_measured(self, run, companies, tmp_path) -> None:
-        made = run(tmp_path / "made", "stopping.refit=false", epochs=1)
-        learned = PretrainedArtifact(folder=str(tmp_path / "made")).learn(task_of(companies, tmp_path))
-        validation = read_splits(companies, validation_share=0.15)["validation"]
-        measured = made.metrics["splits"]["validation"]["overall"]
-        logits = learned.score(validation.texts)
-        assert mean_average_precision(logits, validation.targets) == pytest.approx(measured["map"], abs=1e-6)
-        assert learned.seconds == made.metrics["learning"]["seconds"]
-
-    def test_of_another_extract_is_refused(self, run, tmp_path) -> None:
-        run(tmp_path / "made", epochs=1)
-        other = tiny_extract(tmp_path / "other", n=100, seed=1)
-        with pytest.raises(ConfigError, match=r"must be trained from the extract .*other' .*, was not: .*made'"):
-            PretrainedArtifact(folder=str(tmp_path / "made")).check(task_of(other, tmp_path))
-
-    def test_is_identified_by_its_model(self, run, tmp_path) -> None:
-        method = PretrainedArtifact(folder=str(tmp_path / "made"))
-        run(tmp_path / "made", epochs=1)
-        before = method.facts()
-        run(tmp_path / "made", "seed=7", "overwrite=true", epochs=1)
-        assert method.facts() != before

@@ -1,4 +1,4 @@
-"""Methods in which a decoder writes the labels: the trie, what is written and read, what is learned."""
+"""Methods in which a decoder writes the labels: the trie, the writing and reading, the training."""
 
 from __future__ import annotations
 

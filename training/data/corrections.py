@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from ptec_udf.errors import ConfigError, did_you_mean
 from ptec_udf.log import logger
+from ptec_udf.text.columns import clean
 from ptec_udf.warehouse.corrections import is_complete, newest_corrections
 from ptec_udf.warehouse.schemas import schema_errors
 from ptec_udf.warehouse.tables import Warehouse
@@ -46,6 +47,7 @@ def apply_corrections(rows: DataFrame, warehouse: Warehouse) -> tuple[DataFrame,
     if errors := schema_errors(TABLE, table.schema):
         raise ConfigError([f"database {warehouse.database}: {error}" for error in errors])
     taxonomy = [row["label"] for row in rows.select(F.explode("labels").alias("label")).distinct().collect()]
+    table = table.withColumn("label", clean(F.col("label")))
     classified = _classify(newest_corrections(table), rows, taxonomy)
     by_status = {row["status"]: row["count"] for row in classified.groupBy("status").count().collect()}
     [(n_rows, n_complete)] = table.agg(F.count("*"), F.count_if(is_complete())).collect()

@@ -78,6 +78,6 @@ def _key_hashes(source: str, keys: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _hashes(values: Sequence[str]) -> NDArray[np.int64]:
-    """Hash texts to 64 bits, enough to tell millions apart."""
+    """Hash texts to 64 bits, enough for millions of rows."""
     digests = b"".join(hashlib.sha256(value.encode()).digest()[:8] for value in values)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)

@@ -42,9 +42,7 @@ def evaluate(config: EvaluateConfig, challenger: Artifact, champion: Artifact | 
     """Compare two models, or measure one where there is no champion.
 
     Raises:
-        ConfigError: for an extract of another template than a model's, or models without a label in common.
-        SourceError: for an extract that cannot be used, or without rows that no model has learned from.
-        BackboneError: for a backbone that is missing or differs.
+        UserError: for extracts or models that do not fit, a missing backbone, or no row that no model has learned from.
         TrainingError: when a text cannot be scored.
     """
     models = {CHALLENGER: challenger} | ({CHAMPION: champion} if champion else {})
@@ -77,12 +75,7 @@ def read_evaluation_rows(
     """Read the rows that both extracts have and no model has learned from.
 
     Returns:
-        The extract's labels in the order of the targets, the same rows as each model reads them, and numbers of rows
-        that are left out by reason.
-
-    Raises:
-        ConfigError: for an extract of another template than its model's, or of another table.
-        SourceError: for an extract that cannot be used, or where no row is left.
+        The labels of the targets, the same rows as each model reads them, and numbers of left-out rows by reason.
     """
     folders = {CHALLENGER: config.extract, CHAMPION: config.champion_extract or config.extract}
     records = {role: read_extract_record(folders[role]) for role in models}

@@ -44,9 +44,6 @@ def report_on(
         labels: names, *Shape:* ``(n_labels,)``.
         base_rates: share of positives in training, *Shape:* ``(n_labels,)``, for the Brier skill; None: in these rows.
 
-    Returns:
-        ``overall``, ``per_label`` (with ``probabilities``: rows by bin), and ``curves``: points for plots.
-
     Raises:
         TrainingError: when shapes differ or a logit is not finite.
     """

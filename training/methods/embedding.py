@@ -45,11 +45,7 @@ class EmbeddingMethod(Method):
         return self._cut
 
     def embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
-        """Return embeddings of texts of a template, *Shape:* ``(n_texts, width)``; they are cached by text.
-
-        Raises:
-            BackboneError: for a backbone that is missing.
-        """
+        """Return embeddings of texts of a template, *Shape:* ``(n_texts, width)``; they are cached by text."""
         if new := [text for text in dict.fromkeys(texts) if text not in self._embeddings]:
             self._embeddings.update(zip(new, self._embed(new, template), strict=True))
         return np.stack([self._embeddings[text] for text in texts])

@@ -77,11 +77,7 @@ class PromptTuning(GenerativeMethod):
         return Learned(lambda texts: writer.decide(texts, prompt), decisions=None)
 
     def train(self, writer: Writer, rows: Examples, seed: int) -> torch.Tensor:
-        """Return the trained prompt, *Shape:* ``(n_tokens, width)``.
-
-        Raises:
-            TrainingError: when the loss is not finite.
-        """
+        """Return the trained prompt, *Shape:* ``(n_tokens, width)``; raise a TrainingError for an infinite loss."""
         torch.manual_seed(seed)
         by_frequency = np.argsort(-rows.targets.sum(axis=0), kind="stable").tolist()
         questions = [writer.ask(text) for text in rows.texts]

@@ -14,14 +14,9 @@ from ptec_udf.errors import ConfigError
 
 @dataclass(frozen=True)
 class LabelTrie:
-    """Sequences of labels, spelled in tokens as ``A separator B end``.
+    """Sequences of up to ``max_labels`` labels, spelled in tokens as ``A separator B end``.
 
-    Attributes:
-        labels: the tokens of each label; they differ and contain neither separator nor end.
-        separator: the token between two labels.
-        end: the token after the last.
-        max_labels: after this many labels only the end may follow.
-        may_be_none: whether a sequence may end without any label.
+    The tokens of labels differ and contain neither separator nor end. ``may_be_none``: no label is a sequence too.
     """
 
     labels: tuple[tuple[int, ...], ...]

@@ -39,14 +39,9 @@ Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Regressions that are fitted to some rows.
+    """Regressions that are fitted to some rows, with the fields of their manifest and further files of the artifact.
 
-    Attributes:
-        score: their logits.
-        models: weights and biases.
-        log_weights: logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``.
-        fields: of the manifest.
-        files: of the artifact, apart from the head.
+    ``log_weights`` are logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``.
     """
 
     score: Score
@@ -70,22 +65,18 @@ class Linear(Method):
     def learn(self, task: Task) -> Learned:
         """Fit to train with each penalty, let validation choose and decide, and fit to both with the best.
 
-        The returned model is read back from the artifact, so that what is measured is what is deployed.
+        The returned model is read back from the artifact, so that the deployed model is measured.
         """
         started, validation, whole = time.monotonic(), task.validation, task.whole
         fits = {penalty: self.fit(task.train, task.template, penalty) for penalty in self.C}
         logits = {penalty: fit.score(validation.texts) for penalty, fit in fits.items()}
-        quality = {
-            penalty: round(mean_average_precision(values, validation.targets), 6) for penalty, values in logits.items()
-        }
+        quality = {C: round(mean_average_precision(values, validation.targets), 6) for C, values in logits.items()}
         best = max(quality, key=quality.__getitem__)
         logger.info(f"mAP on validation by C: {quality}; {best:g} is the best")
         first, final = fits[best], self.fit(whole, task.template, best)
         decisions = fit_decisions(logits[best], validation.targets, first.log_weights)
-        rates = task.train.targets.mean(axis=0)
-        report = report_on(
-            logits[best], validation.targets, decisions.calibration, decisions.thresholds, task.names, rates
-        )
+        calibration, thresholds, rates = decisions.calibration, decisions.thresholds, task.train.targets.mean(axis=0)
+        report = report_on(logits[best], validation.targets, calibration, thresholds, task.names, rates)
         metrics = {
             "learning": {"seconds": round(time.monotonic() - started, 1)},
             "chosen_on_validation": {"C": {"chosen": best, "map": quality}},

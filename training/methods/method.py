@@ -19,9 +19,8 @@ from pydantic import Field
 
 from ptec_udf.model.backbone import resolve
 from ptec_udf.section import Section
-from training.calibrate.decisions import Decisions, fit_decisions
+from training.calibrate.decisions import Decisions
 from training.data.dataset import Examples
-from training.data.provenance import Seen
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one number per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
@@ -29,11 +28,7 @@ Score = Callable[[Sequence[str]], NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Task:
-    """The rows of an extract to learn from, and the folder where a method may keep files.
-
-    ``validation`` chooses settings, thresholds and calibration. ``validation_share`` is its share of the extract's
-    training rows.
-    """
+    """The rows of an extract to learn from (validation chooses), and the folder where a method may keep files."""
 
     extract: Path
     record: dict[str, Any]
@@ -61,19 +56,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Learned:
-    """A method after learning.
+    """A method after learning; without ``decisions``, the thresholds and calibration, its scores are 0 and 1.
 
-    Attributes:
-        score: logits; where ``decisions`` is None, decisions as 0 and 1.
-        decisions: thresholds and calibration of the logits.
-        seconds: duration of learning where it may have been resumed; None: the benchmark measures it.
-        seen: hashes of the rows that a pretrained model has learned from; None: the task's rows.
+    ``seconds`` of learning are None where the benchmark measures them.
     """
 
     score: Score
     decisions: Decisions | None
     seconds: float | None = None
-    seen: Seen | None = None
 
 
 class Method(Section):
@@ -94,29 +84,11 @@ class Method(Section):
         return values
 
     def check(self, task: Task) -> None:
-        """Refuse early what would stop ``learn`` later.
-
-        Raises:
-            UserError: for settings that do not suit the backbone, or a model that cannot be used.
-        """
+        """Raise a UserError early for settings or a model that would stop ``learn`` later."""
 
     @abstractmethod
     def learn(self, task: Task) -> Learned:
-        """Learn from the task's rows.
-
-        Raises:
-            TrainingError: when it cannot.
-        """
-
-
-def learn_unweighted(fit: Callable[[Examples], Score], task: Task) -> Learned:
-    """Fit on train, let validation decide thresholds and calibration, and fit once more on both together.
-
-    ``fit`` maps rows to a score whose positives are not weighted.
-    """
-    logits = fit(task.train)(task.validation.texts)
-    decisions = fit_decisions(logits, task.validation.targets, np.zeros(len(task.names)))
-    return Learned(fit(task.whole), decisions)
+        """Learn from the task's rows; raise a TrainingError when it cannot."""
 
 
 def model_device() -> torch.device:

@@ -14,11 +14,12 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor, RadiusNeighborsRegressor
 
 from ptec_udf.log import progress
+from training.calibrate.decisions import fit_decisions
 from training.data.dataset import Examples
 from training.evaluate.metrics import mean_average_precision
 from training.fit.logistic import log_odds
 from training.methods.embedding import EmbeddingMethod
-from training.methods.method import Learned, Method, Score, Task, learn_unweighted
+from training.methods.method import Learned, Method, Score, Task
 
 _N_NEIGHBOURS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100)
 _QUANTILES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
@@ -51,7 +52,9 @@ class _NearestRows(EmbeddingMethod):
             return mean_average_precision(fit(task.train, regressor)(task.validation.texts), task.validation.targets)
 
         best = max(self.regressors(task), key=quality)
-        return learn_unweighted(lambda rows: fit(rows, best), task)
+        logits = fit(task.train, best)(task.validation.texts)
+        decisions = fit_decisions(logits, task.validation.targets, np.zeros(len(task.names)))
+        return Learned(fit(task.whole, best), decisions)
 
 
 class Neighbours(_NearestRows):

@@ -49,16 +49,7 @@ class GenerativeMethod(Method):
 
 @dataclass(frozen=True)
 class Writer:
-    """The decoder of one task.
-
-    Attributes:
-        model: with its language-model head.
-        encoder: its tokeniser.
-        names: the labels.
-        trie: the labels in tokens, and what may be written.
-        question: tokens between text and labels.
-        is_bounded: whether the trie bounds what is written.
-    """
+    """The decoder of one task, with its tokeniser, the names of the labels, their trie and the question's tokens."""
 
     model: Any
     encoder: Encoder
@@ -69,12 +60,7 @@ class Writer:
 
     @classmethod
     def load(cls, settings: GenerativeMethod, task: Task) -> Writer:
-        """Load the decoder and spell the labels.
-
-        Raises:
-            BackboneError: for a backbone that is missing.
-            ConfigError: for a backbone that cannot spell the labels.
-        """
+        """Load the decoder and spell the labels; raise a UserError where it is missing or cannot spell them."""
         device = model_device()
         # Autocast would round all weights again for each token that is written.
         dtype = torch.bfloat16 if has_bfloat16(device.type) else torch.float32
@@ -108,10 +94,10 @@ class Writer:
         before = before.to(self.model.dtype)
         # The beginning sees no text, so its keys and values are computed once.
         known = keys_values_of_embeddings(self.model.base_model, before) if len(before) else []
-        asked = [self.ask(text) for text in texts]
+        questions = [self.ask(text) for text in texts]
         with progress("writing", len(texts)) as step_done:
-            for batch in length_sorted_batches([len(ids) + self.trie.max_tokens for ids in asked], _BATCH_TOKENS):
-                written = self._write(before, known, [asked[at] for at in batch])
+            for batch in length_sorted_batches([len(ids) + self.trie.max_tokens for ids in questions], _BATCH_TOKENS):
+                written = self._write(before, known, [questions[at] for at in batch])
                 for at, tokens in zip(batch, written, strict=True):
                     found[at, self._read(tokens)] = 1
                 step_done(len(batch))
@@ -161,7 +147,7 @@ def spell_labels(
     """Spell labels as they follow a space, and take the first separator that is in no label.
 
     Raises:
-        ConfigError: for a tokeniser without an end token, or labels that it cannot tell apart.
+        ConfigError: for a tokeniser without an end token, or labels with equal tokens.
     """
     if tokenizer.eos_token_id is None:
         raise ConfigError("a backbone that writes labels needs an end token, and its tokeniser has none; take another")

@@ -151,9 +151,10 @@ def account() -> str:
 def _location_of(error: Exception) -> str:
     """Return file and line of the innermost frame of our code, below ``run_command``."""
     frames = traceback.extract_tb(error.__traceback__)[1:] or traceback.extract_tb(error.__traceback__)
-    frame = ([one for one in frames if Path(one.filename).is_relative_to(_ROOT)] or frames)[-1]
+    ours = [one for one in frames if Path(one.filename).is_relative_to(_ROOT) and "site-packages" not in one.filename]
+    frame = (ours or frames)[-1]
     path = Path(frame.filename)
-    return f"{path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path.name}:{frame.lineno}"
+    return f"{path.relative_to(_ROOT) if ours else path.name}:{frame.lineno}"
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -147,11 +146,17 @@ class Warehouse:
         return F.col(f"{self.name(table)}.{quote(column)}")
 
     def _create(self, table: str) -> None:
-        builder = DeltaTable.createIfNotExists(self.spark).tableName(self.name(table)).addColumns(SCHEMAS[table])
-        builder = builder.partitionedBy(*PARTITIONED_BY.get(table, ()))
-        for name, value in _PROPERTIES.items():
-            builder = builder.property(name, value)
-        builder.execute()
+        # SQL: a Connect server has no handler for the commands of Delta's Python builder.
+        columns = [
+            f"{quote(field.name)} {field.dataType.simpleString()} COMMENT {_literal(field.metadata['comment'])}"
+            for field in SCHEMAS[table].fields
+        ]
+        partitions = ", ".join(map(quote, PARTITIONED_BY.get(table, ())))
+        properties = ", ".join(f"{_literal(name)} = {_literal(value)}" for name, value in _PROPERTIES.items())
+        self.spark.sql(
+            f"CREATE TABLE IF NOT EXISTS {self.name(table)} ({', '.join(columns)}) USING delta "
+            f"{f'PARTITIONED BY ({partitions}) ' if partitions else ''}TBLPROPERTIES ({properties})"
+        )
 
     @contextmanager
     def _user_metadata(self, run_id: str) -> Iterator[None]:
@@ -179,6 +184,11 @@ class Warehouse:
             value = F.col(quote(field.name)) if field.name in present else F.lit(None)
             columns.append(value.cast(field.dataType).alias(field.name))
         return df.select(*columns)
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _is_creation_race(error: Exception) -> bool:

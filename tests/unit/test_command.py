@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from jobs import cli
 from jobs.command import run_command
 from jobs.output import show
-from ptec_udf.errors import UserError
+from ptec_udf.errors import UserError, error_classes
 from ptec_udf.log import configure_log
 
 COMMANDS = (
@@ -59,6 +59,10 @@ class TestHelp:
 
 
 class TestErrors:
+    def test_exit_codes(self):
+        codes = {kind: kind.exit_code for kind in error_classes()}
+        assert codes == {kind: 2 if issubclass(kind, UserError) else 1 for kind in codes}
+
     def test_user_error_is_one_line_each(self, capsys):
         configure_log("json", "ptec score")  # the form of an earlier command of this process
         assert ends(UserError(["scource: unknown key", "out: must be set"])) == 2

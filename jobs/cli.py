@@ -10,12 +10,9 @@ from typing import Annotated
 
 import typer
 
-from jobs import cli_data, cli_model, cli_nightly
+from jobs import cli_data, cli_model, cli_nightly  # noqa: F401 (they add their commands)
+from jobs.command import app
 from ptec_udf import __version__
-
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for _commands in (cli_data, cli_model, cli_nightly):
-    app.add_typer(_commands.app)
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 PANEL = "Data"
 
-app = typer.Typer()
 
-
-@command(app, PANEL)
+@command(PANEL)
 def init(
     full: Annotated[bool, typer.Option("--full", help="Write all settings, each with its default.")] = False,
     out: Annotated[Path, typer.Option(help="The file to write; an existing one is kept.")] = Path("ptec.yaml"),
@@ -37,7 +35,7 @@ def init(
     return {"config": str(out), "next": "set source.table and source.key in it, then run ptec extract and ptec train"}
 
 
-@command(app, PANEL)
+@command(PANEL)
 def extract(
     site: Site,
     out: Annotated[Path | None, typer.Option(help="Folder of the extract (extract.out).")] = None,
@@ -56,7 +54,7 @@ def extract(
     return {"extract": config.out, **write_extract(spark, config, pin(spark, config.source))}
 
 
-@command(app, PANEL)
+@command(PANEL)
 def sql(
     site: Site,
     query: Annotated[str, typer.Argument(help="One SQL statement; it may write, and call ptec_score(text).")],
@@ -68,7 +66,7 @@ def sql(
     return run(site, query, limit)
 
 
-@command(app, PANEL)
+@command(PANEL)
 def demo(
     folder: Annotated[Path, typer.Option(help="Folder of the demo; an earlier demo in it is removed.")] = Path(
         "ptec-demo"

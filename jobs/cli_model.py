@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 PANEL = "Model"
 
-app = typer.Typer()
-
 ModelArgument = Annotated[str, typer.Argument(help="A registered model_id or its beginning.")]
 AliasOption = Annotated[str, typer.Option(help="The alias.")]
 WhyOption = Annotated[str, typer.Option(help="A reason, recorded with the change.")]
 
 
-@command(app, PANEL)
+@command(PANEL)
 def train(
     site: Site,
     extract: Annotated[Path | None, typer.Option(help="Folder of the extract; default: extract.out.")] = None,
@@ -37,7 +35,7 @@ def train(
     return fit(config)
 
 
-@command(app, PANEL)
+@command(PANEL)
 def search(site: Site) -> dict[str, Any]:
     """Search training settings on validation; finished trials are kept, so a search can continue or grow."""
     from training.search import search as run_search
@@ -45,7 +43,7 @@ def search(site: Site) -> dict[str, Any]:
     return run_search(site.section("search"))
 
 
-@command(app, PANEL)
+@command(PANEL)
 def benchmark(site: Site) -> dict[str, Any]:
     """Compare methods on one extract; finished runs are kept, so a table can grow."""
     from training.benchmark import benchmark as run_benchmark
@@ -53,7 +51,7 @@ def benchmark(site: Site) -> dict[str, Any]:
     return run_benchmark(site.section("benchmark"))
 
 
-@command(app, PANEL)
+@command(PANEL)
 def evaluate(
     site: Site,
     model_id: ModelArgument,
@@ -65,7 +63,7 @@ def evaluate(
     return run(site.override({"evaluate.alias": alias}), model_id)
 
 
-@command(app, PANEL)
+@command(PANEL)
 def register(
     site: Site,
     artifact: Annotated[Path, typer.Argument(help="Folder that 'ptec train' wrote.")],
@@ -83,7 +81,7 @@ def register(
     return {"model_id": model_id, "reads": list(template.fields)}
 
 
-@command(app, PANEL)
+@command(PANEL)
 def promote(
     site: Site,
     model_id: ModelArgument,
@@ -122,7 +120,7 @@ def promote(
     return moved
 
 
-@command(app, PANEL)
+@command(PANEL)
 def rollback(site: Site, alias: AliasOption = "champion", why: WhyOption = "") -> dict[str, Any]:
     """Point an alias to its previous model; each further call goes back one more."""
     from ptec_udf.warehouse import registry
@@ -131,7 +129,7 @@ def rollback(site: Site, alias: AliasOption = "champion", why: WhyOption = "") -
     return registry.rollback(warehouse, alias=alias, who=account(), why=why, check=check_loads)
 
 
-@command(app, PANEL)
+@command(PANEL)
 def models(site: Site) -> dict[str, Any]:
     """List registered models and their aliases."""
     from ptec_udf.warehouse import registry
@@ -139,7 +137,7 @@ def models(site: Site) -> dict[str, Any]:
     return {"models": registry.list_models(site.open_warehouse("ptec models"))}
 
 
-@command(app, PANEL)
+@command(PANEL)
 def recalibrate(site: Site) -> dict[str, Any]:
     """Derive a model with new calibration or thresholds from stored logits, without scoring."""
     config = site.section("recalibrate")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 PANEL = "Nightly"
 
-app = typer.Typer()
-
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="An alias, or a model_id or its beginning; default: section model.")
 ]
@@ -29,7 +27,7 @@ def _model_settings(model: str | None) -> dict[str, str]:
     return {"model.id" if re.fullmatch(r"[0-9a-f]{6,64}", model) else "model.alias": model}
 
 
-@command(app, PANEL)
+@command(PANEL)
 def score(
     site: Site,
     source_version: Annotated[
@@ -56,7 +54,7 @@ def score(
     return result
 
 
-@command(app, PANEL)
+@command(PANEL)
 def errors(
     site: Site,
     keys: Annotated[int, typer.Option(min=1, help="Companies listed per error at most.")] = 10,
@@ -69,7 +67,7 @@ def errors(
     return list_errors(site.session("ptec errors"), config, keys)
 
 
-@command(app, PANEL, judge=lambda result: ("drift: it is time to retrain", RETRAIN) if result["retrain"] else None)
+@command(PANEL, judge=lambda result: ("drift: it is time to retrain", RETRAIN) if result["retrain"] else None)
 def drift(
     site: Site,
     alias: Annotated[str, typer.Option(help="Alias of the model.")] = "champion",
@@ -81,7 +79,7 @@ def drift(
     return read_drift(site.open_warehouse("ptec drift"), alias, runs)
 
 
-@command(app, PANEL)
+@command(PANEL)
 def estimate(site: Site, model: ModelOption = None) -> dict[str, Any]:
     """Estimate duration and memory of the next run from counts and some seconds of scoring; writes no scores."""
     from ptec_udf.preflight.estimate import estimate as estimate_run
@@ -101,7 +99,7 @@ def _judge_verify(result: dict[str, Any]) -> tuple[str, int] | None:
     return f"{problem} in: {names}; {advice}", FAILED
 
 
-@command(app, PANEL, judge=_judge_verify)
+@command(PANEL, judge=_judge_verify)
 def verify(site: Site, model: ModelOption = None) -> dict[str, Any]:
     """Check on a sample of the source that a score does not depend on its batch; writes nothing."""
     from ptec_udf.preflight.verify import verify as verify_sample
@@ -109,7 +107,7 @@ def verify(site: Site, model: ModelOption = None) -> dict[str, Any]:
     return verify_sample(site.session("ptec verify"), site.override(_model_settings(model)).score)
 
 
-@command(app, PANEL)
+@command(PANEL)
 def report(
     site: Site,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
@@ -123,7 +121,7 @@ def report(
     return write_report(site, out, run_id=run, model_id=model, alias=alias)
 
 
-@command(app, PANEL)
+@command(PANEL)
 def housekeeping(
     site: Site,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows to remove; change nothing.")] = False,

@@ -28,17 +28,13 @@ WorkT = TypeVar("WorkT", bound=Callable[..., Result])
 Judge = Callable[[Result], tuple[str, int] | None]
 """Returns message and exit code where a result needs another exit code than 0."""
 
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
 _ROOT = Path(__file__).resolve().parents[1]
 _EXTRAS = "pip install 'ptec-batch-scoring[train]', or one of the extras connect, openvino, report, demo"
 
 
-def _output_options(
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print stack frames of an error.")] = False,
-) -> None: ...
-
-
-def _site_options(
+def _shared_options(
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", help="Site file; default: the nearest ptec.yaml in this folder or one above."),
@@ -47,10 +43,12 @@ def _site_options(
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override one setting by its dotted key; repeatable."),
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print stack frames of an error.")] = False,
 ) -> None: ...
 
 
-def command(app: typer.Typer, panel: str, *, judge: Judge = lambda _: None) -> Callable[[WorkT], WorkT]:
+def command(panel: str, *, judge: Judge = lambda _: None) -> Callable[[WorkT], WorkT]:
     """Make a function that returns a result a command with the shared options, in a panel of ``ptec --help``.
 
     A function whose first parameter is ``site`` gets the ``Site`` of ``--config`` and ``--set``.
@@ -70,7 +68,7 @@ def command(app: typer.Typer, panel: str, *, judge: Judge = lambda _: None) -> C
 
             run_command(call, as_json=json, debug=debug, judge=judge)
 
-        shared = [*(_parameters(_site_options) if has_site else []), *_parameters(_output_options)]
+        shared = _parameters(_shared_options)[0 if has_site else 2 :]
         parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own[has_site:], *shared]]
         run.__name__, run.__doc__ = work.__name__, work.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -87,11 +85,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def run_command(
-    work: Callable[[], Result],
-    *,
-    as_json: bool = False,
-    debug: bool = False,
-    judge: Judge = lambda _: None,
+    work: Callable[[], Result], *, as_json: bool = False, debug: bool = False, judge: Judge = lambda _: None
 ) -> None:
     """Do a command's work and print its result.
 

@@ -31,11 +31,9 @@ def run(site: Site, query: str, limit: int) -> dict[str, Any]:
         register_ptec_score(warehouse.spark, warehouse.database, engine=engine)
     try:
         answer = warehouse.spark.sql(query)
-        # A mapping would keep one of two columns of the same name.
-        columns = [
-            name if answer.columns.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(answer.columns, 1)
-        ]
-        rows = answer.toDF(*columns).limit(limit + 1).collect()
+        names = answer.columns  # a mapping would keep one of two columns of the same name
+        unique = [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]
+        rows = answer.toDF(*unique).limit(limit + 1).collect()
     except (PySparkException, Py4JJavaError) as error:
         if _is_refusal(error):
             # Not getMessage(), which fails on some of Delta's refusals.

@@ -66,13 +66,9 @@ class Rows(Examples):
 def read_splits(
     folder: str | Path, *, validation_share: float, max_rows: int | None = None, others: Sequence[str] = ()
 ) -> dict[str, Examples]:
-    """Read the labelled rows of an extract; train is divided by a hash of the text into train and validation.
+    """Read the labelled rows of an extract; a share of train, by a hash of the text, becomes validation.
 
-    Args:
-        folder: the extract.
-        validation_share: share of train that becomes validation.
-        max_rows: rows of train and validation together, those with the smallest hashes; None: all.
-        others: further splits to read, of dev and test; no others are read.
+    ``max_rows`` of both together are those with the smallest hashes. Of dev and test only ``others`` are read.
 
     Raises:
         SourceError: for rows that do not match the record, or a train or validation without any label.
@@ -94,11 +90,7 @@ def read_splits(
 
 
 def read_split(folder: str | Path, split: str) -> Examples:
-    """Read the labelled rows of one split of an extract.
-
-    Raises:
-        SourceError: for rows that do not match the record, or a split without any.
-    """
+    """Read the labelled rows of one split; raise a SourceError where there are none or they do not match the record."""
     rows, names = _read_labelled(folder, (split,))
     if rows.empty:
         raise SourceError(f"split must have labelled rows, {str(folder)!r} has none of {split!r}; name another split")

@@ -58,11 +58,7 @@ class _Record(BaseModel):
 
 
 def read_extract_record(folder: str | Path) -> dict[str, Any]:
-    """Read the record of the extract in ``folder`` (a path or URI).
-
-    Raises:
-        SourceError: if there is no extract, or it is incomplete or of another format version.
-    """
+    """Read the record of an extract (a path or URI); raise a SourceError for one that is missing or incomplete."""
     files, path = locate(folder)
     if files.get_file_info(f"{path}/{RECORD}").type != pafs.FileType.File:
         raise SourceError(f"an extract must contain {RECORD}, found none in {str(folder)!r}; run ptec extract")
@@ -118,11 +114,7 @@ def _errors(rows: pd.DataFrame, record: dict[str, Any], splits: Sequence[str]) -
 
 
 def check_out(out: str | Path, overwrite: bool) -> None:
-    """Refuse a folder or location before any work.
-
-    Raises:
-        ConfigError: if ``out`` cannot be written, or is not empty, unless ``overwrite`` and it contains an extract.
-    """
+    """Raise a ConfigError if ``out`` cannot be written, or is in use, unless ``overwrite`` and it is an extract."""
     files, path = locate(out)
     if isinstance(files, pafs.LocalFileSystem):
         check_replaceable(Path(path))
@@ -142,11 +134,7 @@ def check_out(out: str | Path, overwrite: bool) -> None:
 def write_extract(
     out: str | Path, overwrite: bool, record: dict[str, Any], write_rows: Callable[[str], object]
 ) -> None:
-    """Write an extract; ``write_rows`` gets the URI of its Parquet files.
-
-    Raises:
-        ConfigError: as ``check_out``.
-    """
+    """Write an extract; ``write_rows`` gets the URI of its Parquet files. Raise a ConfigError as ``check_out``."""
     data = (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
     if "://" in str(out):
         files, path = locate(out)

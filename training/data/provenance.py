@@ -27,11 +27,9 @@ Seen = Mapping[str, torch.Tensor]
 
 def seen_in(record: Mapping[str, Any], parts: Iterable[Examples]) -> dict[str, torch.Tensor]:
     """Hash all rows of an extract that decide anything in a training."""
-    parts = list(parts)
-    return {
-        TEXTS: _distinct([_hashes(part.texts) for part in parts]),
-        KEYS: _distinct([_key_hashes(source, part.keys) for part in parts for source in sources_of(record)]),
-    }
+    parts, sources = list(parts), sources_of(record)
+    keys = [_key_hashes(source, part.keys) for part in parts for source in sources]
+    return {TEXTS: _distinct([_hashes(part.texts) for part in parts]), KEYS: _distinct(keys)}
 
 
 def seen_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:

@@ -66,11 +66,7 @@ def of_pair(warehouse: Warehouse, champion_id: str, challenger_id: str) -> list[
 def check_gate(
     warehouse: Warehouse, gate: GateConfig, alias: str, champion_id: str, challenger_id: str, *, force: bool
 ) -> dict[str, Any]:
-    """Apply the gate, as configured now, to the first recorded comparison of two models.
-
-    Returns:
-        What is recorded of the move: ``gate`` (``passed``, or ``forced`` with the broken rules), ``evaluation_id`` and
-        ``rules``.
+    """Apply the gate, as configured now, to the first recorded comparison of two models; return a row's gate columns.
 
     Raises:
         RegistryError: where a rule is broken or the models were not compared, unless ``force``.

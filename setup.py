@@ -38,8 +38,7 @@ TRAIN = [
     "accelerate>=1.15,<2",
     # One training or benchmark at a time in a folder.
     "filelock>=4.3,<5",
-    # Search and its plots.
-    "matplotlib>=3.11,<4",
+    # Search.
     "optuna>=5,<6",
     # Format of the adapter files.
     "peft>=0.21,<0.22",

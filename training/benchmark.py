@@ -26,13 +26,13 @@ from training.data.dataset import Examples, read_splits
 from training.data.folder import read_extract_record
 from training.evaluate.metrics import macro_f1
 from training.evaluate.report import report_on
+from training.fit.inputs import package_versions
 from training.folders import check_writable, lock_folder
 from training.methods.generative import NShot, PromptTuning
 from training.methods.linear import Head, Tfidf
 from training.methods.method import Method, Task
 from training.methods.neighbours import Compression, Neighbours, Radius
 from training.methods.trained import Trained
-from training.packages import packages
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it names files
 AnyMethod = Annotated[
@@ -145,7 +145,7 @@ def _run_all(config: BenchmarkConfig, record: dict[str, Any], splits: dict[str, 
 
 def _fingerprints(config: BenchmarkConfig, record: dict[str, Any]) -> dict[tuple[str, int], str]:
     """Return a hash of everything that decides a run, by name and seed; a method without chance has one seed."""
-    versions = packages() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
+    versions = package_versions() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
     errors: list[str] = []
     found: dict[tuple[str, int], str] = {}
     for name, method in config.methods.items():

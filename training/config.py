@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ptec_udf.model.manifest import MAX_NGRAM_CHARACTERS, MAX_NGRAM_WORDS, MIN_NGRAM_CHARACTERS, MIN_TOKENS
-from ptec_udf.section import Section, refuse
+from ptec_udf.model.manifest import MIN_TOKENS
+from ptec_udf.section import Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-CalibratorName = Literal["platt", "platt_per_label", "isotonic"]
+CalibratorName = Literal["platt", "isotonic"]
 ThresholdsName = Literal["common", "per_label"]
 
 
@@ -51,29 +50,12 @@ class LoraSettings(Section):
     )
     n_upper_layers: int | None = Field(None, ge=1, description="as prompt.n_upper_layers; null: all layers")
     lr: float = Field(1e-3, gt=0, description="highest learning rate of the changes")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of the changes")
 
 
-class NgramConfig(Section):
-    """The n-grams that TF-IDF counts."""
-
-    max_word_ngram: int = Field(2, ge=1, le=MAX_NGRAM_WORDS, description="words of the longest word n-gram")
-    max_char_ngram: int = Field(
-        5,
-        ge=MIN_NGRAM_CHARACTERS,
-        le=MAX_NGRAM_CHARACTERS,
-        description="characters of the longest character n-gram",
-    )
-
-
-class TfidfSettings(NgramConfig):
+class TfidfSettings(Section):
     """Logistic regressions on TF-IDF, whose logits are added to the network's where validation finds that better."""
 
-    C: list[Annotated[float, Field(gt=0)]] = Field(
-        [10.0],
-        min_length=1,
-        description="inverse penalties to choose from; smaller ones shrink weights more",
-    )
+    C: float = Field(10.0, gt=0, description="inverse penalty of the regressions; a smaller one shrinks weights more")
     blend_weights: list[Annotated[float, Field(gt=0, le=1)]] = Field(
         [0.1, 0.2, 0.4],
         min_length=1,
@@ -88,18 +70,13 @@ class OptimiserConfig(Section):
     head_lr: float = Field(2e-3, gt=0, description="highest learning rate of the head")
     attention_lr: float = Field(1e-2, gt=0, description="highest learning rate of pooling: label_attention")
     prompt_weight_decay: float = Field(0.0, ge=0, description="weight decay of the prompt")
-    head_weight_decay: float = Field(0.01, ge=0, description="weight decay of the head's weights; biases have none")
-    warmup: float = Field(0.3, ge=0, lt=1, description="share of all steps in which learning rates rise")
     batch_size: int = Field(16, ge=1, description="examples of one optimiser step")
     micro_batch_tokens: int = Field(
-        8192,
-        ge=1,
-        description="positions of one forward pass; fewer need less memory and more passes a step",
+        8192, ge=1, description="positions of one forward pass; fewer need less memory and more passes a step"
     )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="decay of the moving average of weights that is kept; 0: the last weights"
     )
-    max_grad_norm: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
 
 
 class LossConfig(Section):
@@ -123,8 +100,7 @@ class StoppingConfig(Section):
         description="share of train, by a hash of the text, that chooses the epoch, thresholds and calibration",
     )
     refit: bool = Field(
-        True,
-        description="train again on train and validation for the best number of epochs; twice the time",
+        True, description="train again on train and validation for the best number of epochs; twice the time"
     )
 
 
@@ -161,12 +137,11 @@ class Recipe(Section):
     )
     calibrator: CalibratorName = Field(
         "platt",
-        description="how logits become probabilities. platt: one sigmoid for all labels; platt_per_label: one "
-        "for each label, shrunk towards the common one; isotonic: a curve for all labels",
+        description="how logits become probabilities. platt: one sigmoid for all labels; isotonic: a curve after it",
     )
     thresholds: ThresholdsName = Field(
         "common",
-        description="common: one threshold on the logits of all labels; per_label: one each, as far as it is better",
+        description="common: one threshold on the logits of all labels; per_label: one each, shrunk towards the common",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="dtype of the backbone's computation; auto: bfloat16 where the device has it"
@@ -174,7 +149,7 @@ class Recipe(Section):
 
     @property
     def adapter(self) -> PromptConfig | LoraSettings:
-        """What is trained on the backbone."""
+        """Settings of the trained parameters in the backbone."""
         return self.lora or self.prompt
 
     @property
@@ -183,13 +158,12 @@ class Recipe(Section):
         return self.lora is None and self.prompt.kind != "none"
 
     @model_validator(mode="after")
-    def _sections_fit(self) -> Recipe:
-        refuse(self._errors())
-        return self
-
-    def _errors(self) -> Iterator[str]:
+    def _members_differ(self) -> Recipe:
         if not self.has_prompt and self.ensemble_size > 1:
-            yield f"ensemble_size must be 1 without a prompt, by which members differ, was: {self.ensemble_size}"
+            raise ValueError(
+                f"ensemble_size must be 1 without a prompt, by which members differ, was: {self.ensemble_size}"
+            )
+        return self
 
 
 class _TrainFiles(Section):

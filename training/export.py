@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
@@ -29,14 +28,14 @@ from ptec_udf.model.artifact import (
 from ptec_udf.model.manifest import ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.prefix import BackboneShape
-from training.artifact_folder import write_files
 from training.calibrate.decisions import Decisions
 from training.data.provenance import Seen
 from training.fit.head import fused_head
+from training.fit.inputs import package_versions
 from training.fit.lora import changed_modules, lora_weights, peft_config
 from training.fit.prompt import prompts_of
 from training.fit.tfidf import FittedTfidf
-from training.packages import packages
+from training.folders import write_artifact_files
 
 
 def export(
@@ -60,8 +59,7 @@ def export(
     """
     head = fused_head(networks)
     if tfidf is not None:
-        weights, biases = (torch.from_numpy(values).float() for values in (tfidf.models.weights, tfidf.models.biases))
-        head |= {TFIDF_WEIGHT: weights.contiguous(), TFIDF_BIAS: biases}
+        head[TFIDF_WEIGHT], head[TFIDF_BIAS] = (torch.from_numpy(part).float().contiguous() for part in tfidf.models)
     files = adapter_files(networks, manifest) | head_files(head, metrics)
     if tfidf is not None:
         files[TFIDF] = tfidf.vectorizer.to_json()
@@ -72,7 +70,7 @@ def export(
 
 def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:
     """Write a manifest, its files by name, and their hashes in one rename; an earlier artifact there is replaced."""
-    write_files(seal(manifest, files), out)
+    write_artifact_files(seal(manifest, files), out)
 
 
 def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[str, bytes]:
@@ -116,9 +114,7 @@ def _prompt_config(network: PtecNetwork) -> PeftConfig:
     return PrefixTuningConfig(**options, num_layers=n_layers, token_dim=shape.n_heads * shape.head_width)
 
 
-def common_fields(
-    record: dict[str, Any], names: list[str], decisions: Decisions, targets: NDArray[np.floating]
-) -> dict[str, Any]:
+def common_fields(record: dict[str, Any], names: list[str], decisions: Decisions, targets: NDArray) -> dict[str, Any]:
     """Return the fields of a manifest that every kind of model has.
 
     Args:
@@ -127,28 +123,21 @@ def common_fields(
         decisions: the model's calibration and thresholds.
         targets: of the rows that it learned from, *Shape:* ``(n_rows, n_labels)``.
     """
-    calibration, positives = decisions.calibration, targets.sum(axis=0)
-    columns = (names, decisions.thresholds, calibration.scale, calibration.offset, positives)
+    calibration = decisions.calibration
+    columns = (decisions.thresholds, calibration.scale, calibration.offset, targets.sum(axis=0).astype(int))
+    fields = ("name", "threshold", "scale", "offset", "training_positives")
+    labels = zip(names, *(column.tolist() for column in columns), strict=True)
     return {
         "created": datetime.now(UTC).replace(microsecond=0),
         "template": record["template"],
         "threshold_logit": decisions.common_threshold,
         "curve": calibration.curve,
-        "labels": [
-            Label(
-                name=name,
-                threshold=float(threshold),
-                scale=float(scale),
-                offset=float(offset),
-                training_positives=int(n),
-            )
-            for name, threshold, scale, offset, n in zip(*columns, strict=True)
-        ],
+        "labels": [Label(**dict(zip(fields, values, strict=True))) for values in labels],
         "extract": ExtractOrigin(
             fingerprint=record["fingerprint"],
             source=record["name"],
             source_id=record["source_id"],
             version=record["version"],
         ),
-        "packages": packages(),
+        "packages": package_versions(),
     }

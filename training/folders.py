@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ptec_udf.errors import ConfigError
-
-LOCK = ".lock"
-"""Name of the lock file in a locked folder."""
+from ptec_udf.model.artifact import ALL_FILES, MANIFEST
 
 
 def replace_atomically(new: Path, folder: Path) -> None:
@@ -26,9 +24,28 @@ def replace_atomically(new: Path, folder: Path) -> None:
     shutil.rmtree(backup, ignore_errors=True)
 
 
-def follow_link(folder: Path) -> Path:
-    """Return the target of a link, so that the target is replaced and not the link."""
-    return folder.resolve() if folder.is_symlink() or not folder.name else folder
+def write_artifact_files(files: Mapping[str, bytes], out: Path) -> None:
+    """Write an artifact's files, by name, in place of an earlier artifact; a kill leaves the old or the new one."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, data in files.items():
+        (partial / name).write_bytes(data)
+    replace_atomically(partial, out)
+
+
+def check_artifact_folder(out: Path, overwrite: bool) -> None:
+    """Refuse a folder before any work.
+
+    Raises:
+        ConfigError: if it cannot be written, or is not empty, unless ``overwrite`` and it contains an artifact.
+    """
+    check_replaceable(out)
+    present = {file.name for file in out.iterdir()} if out.exists() else set()
+    if not present or (overwrite and MANIFEST in present and present <= {*ALL_FILES}):
+        return
+    remedy = "it contains other files than an artifact's, choose another" if overwrite else "set overwrite to true"
+    raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {remedy}")
 
 
 def check_replaceable(out: Path) -> None:
@@ -47,7 +64,7 @@ def check_writable(out: Path) -> None:
     """Refuse a folder that cannot be made or written.
 
     Raises:
-        ConfigError: naming the path that is in the way.
+        ConfigError: with the path that cannot be written.
     """
     path = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if path == out.absolute() and not path.is_dir():
@@ -64,7 +81,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         ConfigError: if another process has locked it.
     """
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
         raise ConfigError(f"{str(folder)!r} must not be in use, another process works in it; wait for it") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ptec_udf.section import Section
 
@@ -19,14 +19,9 @@ class Range(Section):
     low: float | int | None = Field(None, description="lowest value")
     high: float | int | None = Field(None, description="highest value")
     log: bool = Field(False, description="draw evenly on a logarithmic scale")
-    choices: list[Any] | None = Field(None, min_length=2, description="values, in place of low and high")
-
-    @field_validator("choices")
-    @classmethod
-    def _are_plain(cls, choices: list[Any] | None) -> list[Any] | None:
-        if lists := [choice for choice in choices or [] if isinstance(choice, list | dict)]:
-            raise ValueError(f"must contain text, numbers, true, false or null only, was: {lists[0]}")
-        return choices
+    choices: list[str | bool | int | float | None] | None = Field(
+        None, min_length=2, description="values, in place of low and high"
+    )
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Range:

@@ -34,7 +34,7 @@ class TestSearch:
             "extract": "extract",
             "recipe": recipe | {"prompt": {"n_tokens": 4}, "stopping": {"epochs": 4, "patience": 4}},
             "space": {"optimiser.head_lr": {"low": 1.0e-4, "high": 0.1, "log": True}},
-            **{"trials": 4, "random_trials": 2, "confirmed": 1, "seeds": [1]},
+            "trials": 4,
         }
         (tmp_path / "ptec.yaml").write_text(yaml.safe_dump({"search": search}), encoding="utf-8")
         killed, whole = (("search", "--json", "--set", f"search.out={out}") for out in ("killed", "whole"))

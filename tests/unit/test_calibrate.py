@@ -17,9 +17,8 @@ from ptec_udf.model.manifest import Manifest
 from tests.tiny import tiny_artifact
 from training.calibrate.calibration import Calibration
 from training.calibrate.decisions import Decisions, fit_decisions
-from training.calibrate.isotonic import fit_isotonic
-from training.calibrate.platt import SHRINKAGE, fit_platt, fit_platt_per_label
-from training.calibrate.thresholds import PLATEAU, common_threshold, per_label_thresholds
+from training.calibrate.platt import fit_isotonic, fit_platt
+from training.calibrate.thresholds import PLATEAU, SHRINKAGE, common_threshold, per_label_thresholds
 from training.evaluate.metrics import macro_f1
 
 CURVE = [(-3.0, -4.0), (0.0, 1.0), (2.0, 1.5)]
@@ -30,13 +29,6 @@ def noisy_cells(n_rows: int = 400, n_labels: int = 12, seed: int = 0) -> Cells:
     random = np.random.default_rng(seed)
     targets = random.random((n_rows, n_labels)) < random.uniform(0.01, 0.2, n_labels)
     return random.normal(-2.0, 1.5, (n_rows, n_labels)) + 2.5 * targets, targets
-
-
-def cells_of_lines(n_rows: int, scales: list[float], offsets: list[float]) -> Cells:
-    """Logits whose true log-odds are one line per label."""
-    random = np.random.default_rng(0)
-    logits = random.normal(-1.0, 2.0, (n_rows, len(scales)))
-    return logits, random.random(logits.shape) < expit(np.asarray(scales) * logits + np.asarray(offsets))
 
 
 class TestCalibration:
@@ -107,24 +99,6 @@ class TestPlatt:
             fit_platt(np.array([[0.0, np.nan], [1.0, 2.0]]), np.eye(2), np.zeros(2))
 
 
-class TestPlattPerLabel:
-    def test_labels_that_differ_get_their_own_line(self) -> None:
-        scales, offsets = [0.5, 1.0, 2.0], [1.0, 0.0, -2.0]
-        logits, targets = cells_of_lines(2000, scales, offsets)
-        own, pooled = (fit(logits, targets, np.zeros(3)) for fit in (fit_platt_per_label, fit_platt))
-        for name, truth in (("scale", scales), ("offset", offsets)):
-            assert abs(getattr(own, name) - truth).max() < abs(getattr(pooled, name) - truth).max() / 2
-
-    def test_shrinks_by_the_number_of_positives(self) -> None:
-        logits, targets = cells_of_lines(1000, [0.5, 1.0, 2.0], [1.0, 0.0, -2.0])
-        targets[:, 1] = False
-        targets[int(np.flatnonzero(targets[:, 2])[int(SHRINKAGE)]) :, 2] = False
-        own, pooled = (fit(logits, targets, np.zeros(3)) for fit in (fit_platt_per_label, fit_platt))
-        alone = fit_platt(logits[:, [2]], targets[:, [2]], np.zeros(1))
-        assert (own.scale[1], own.offset[1]) == (pooled.scale[1], pooled.offset[1])
-        assert own.scale[2] == pytest.approx((pooled.scale[2] + alone.scale[0]) / 2)  # with 10 positives halfway
-
-
 class TestIsotonic:
     def test_finds_a_bend_and_keeps_the_order(self) -> None:
         random = np.random.default_rng(3)
@@ -137,8 +111,8 @@ class TestIsotonic:
         assert (np.diff(curve.probabilities(np.sort(logits, axis=0)), axis=0) > 0).all()
 
     def test_few_positives_keep_the_line(self) -> None:
-        logits, targets = cells_of_lines(30, [1.0], [0.0])
-        assert fit_isotonic(logits, targets, np.zeros(1)).curve is None
+        logits, targets = noisy_cells(n_rows=60, n_labels=2)
+        assert fit_isotonic(logits, targets, np.zeros(2)).curve is None
 
 
 class TestCommonThreshold:
@@ -191,7 +165,7 @@ class TestPerLabelThresholds:
 class TestDecisions:
     WEIGHTS = np.log(np.arange(1.0, 13.0))
 
-    @pytest.mark.parametrize("calibrator", ["platt", "platt_per_label", "isotonic"])
+    @pytest.mark.parametrize("calibrator", ["platt", "isotonic"])
     @pytest.mark.parametrize("thresholds", ["common", "per_label"])
     def test_decide_as_the_thresholds_on_the_logits(self, calibrator, thresholds) -> None:
         logits, targets = noisy_cells()

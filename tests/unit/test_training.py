@@ -29,7 +29,7 @@ FORMS = {
     "head": ("bert", "prompt.kind=none"),
     "lora": ("bert", "lora={rank: 4, lr: .01}"),
     "attention": ("bert", "pooling=label_attention"),
-    "tfidf": ("bert", "tfidf={C: [1.0, 10.0], blend_weights: [0.5, 1.0]}"),
+    "tfidf": ("bert", "tfidf={blend_weights: [0.5, 1.0]}"),
     "ensemble": ("bert", "ensemble_size=2"),
     "upper": ("mpnet", "prompt.n_upper_layers=1"),
     "upper lora": ("mpnet", "lora={rank: 2, lr: .01, target_modules: [q, v], n_upper_layers: 1}"),
@@ -90,10 +90,9 @@ class TestLearning:
         assert made.members[0].prompt.dtype == made.head["weight"].dtype == np.float32
         assert made.metrics["splits"]["dev"]["overall"]["map"] > CHANCE
 
-    @pytest.mark.parametrize(("warmup", "batch_size"), [(0, 64), (0.3, 1000), (0.9, 64)])
-    def test_any_warmup_and_number_of_steps(self, run, tmp_path, warmup, batch_size):
-        settings = (f"optimiser.warmup={warmup}", f"optimiser.batch_size={batch_size}")
-        assert run(tmp_path / "out", *settings, epochs=1).metrics["trainings"]["first-0"]["epoch"] == 1
+    def test_one_step_is_enough(self, run, tmp_path):
+        made = run(tmp_path / "out", "optimiser.batch_size=1000", epochs=1)
+        assert made.metrics["trainings"]["first-0"]["n_steps"] == 1
 
 
 class TestSplits:

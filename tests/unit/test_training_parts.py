@@ -12,17 +12,15 @@ from ptec_udf.errors import ConfigError
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.prefix import BackboneShape, keys_values_of_embeddings, split_deep_prompt
 from tests.tiny import LABELS, tiny_backbone, tiny_extract, write_rows
-from training.config import LoraSettings, LossConfig, PromptConfig, TfidfSettings
+from training.config import LoraSettings, LossConfig, PromptConfig
 from training.data.dataset import drop_tokens, read_splits, tokenise, training_steps
 from training.data.folder import DATA
 from training.evaluate.metrics import mean_average_precision
-from training.fit.average import WeightAverage
-from training.fit.checkpoint import Checkpoint, TrainingState
-from training.fit.head import StandardisedHead
+from training.fit.head import StandardisedHead, positive_weights
 from training.fit.lora import add_lora, lora_weights
-from training.fit.loss import positive_weights
 from training.fit.prompt import initial_prompt
-from training.fit.tfidf import TfidfBlend, balanced_weights
+from training.fit.state import Checkpoint, TrackedWeights, TrainingState
+from training.fit.tfidf import FittedTfidf, choose_factor
 
 
 @pytest.fixture(scope="module")
@@ -162,50 +160,58 @@ class TestLora:
         assert all(torch.equal(value, fresh[name]) for name, value in lora_weights(backbone).items())
 
 
-class TestTfidfBlend:
-    def test_chooses_the_best_for_validation(self, companies):
+class TestTfidf:
+    @pytest.fixture
+    def cells(self, companies):
+        """Logits of TF-IDF and targets of validation."""
         splits = read_splits(companies, validation_share=0.2)
-        train, validation = splits["train"], splits["validation"]
-        noise = np.random.default_rng(0).normal(size=validation.targets.shape)
-        blend = TfidfBlend(TfidfSettings(C=[0.1, 10.0], blend_weights=[0.2, 1.0]))
-        found = blend.choose(noise, validation, train)
-        value = mean_average_precision(noise + found.logits(validation.texts), validation.targets)
-        assert value == pytest.approx(max(blend.report["map"].values()), abs=1e-6)
-        assert value > blend.report["map"]["network"] + 0.2
-        weights = balanced_weights(train.targets)
-        np.testing.assert_allclose(found.log_weights, blend.report["factor"] * np.log(weights[:, 1] / weights[:, 0]))
+        return FittedTfidf.fit(splits["train"], 10.0).logits(splits["validation"].texts), splits["validation"].targets
 
-    def test_leaves_a_perfect_network_alone(self, companies):
-        splits = read_splits(companies, validation_share=0.2)
-        blend = TfidfBlend(TfidfSettings())
-        assert blend.choose(2.0 * splits["validation"].targets - 1, splits["validation"], splits["train"]) is None
-        assert blend.refit(splits["train"]) is None
+    def test_factor_is_the_best_for_validation(self, cells):
+        tfidf, targets = cells
+        noise = np.random.default_rng(0).normal(size=targets.shape)
+        found = choose_factor(noise, tfidf, targets, [0.2, 1.0])
+        values = [mean_average_precision(noise + factor * tfidf, targets) for factor in (0.0, found / 5, found)]
+        assert values == sorted(values)
+        assert values[-1] > values[0] + 0.2
+
+    def test_leaves_a_perfect_network_alone(self, cells):
+        tfidf, targets = cells
+        assert choose_factor(2.0 * targets - 1, tfidf, targets, [0.1, 0.2]) == 0
+
+    def test_scaled_is_the_same_with_a_factor(self, companies):
+        rows = read_splits(companies, validation_share=0.2)["train"]
+        fitted = FittedTfidf.fit(rows, 10.0)
+        np.testing.assert_allclose(fitted.scaled(0.5).logits(rows.texts), 0.5 * fitted.logits(rows.texts))
+        np.testing.assert_allclose(fitted.scaled(0.5).log_weights, 0.5 * fitted.log_weights)
 
 
 class TestState:
     def test_average_forgets_the_start(self):
         weight = torch.zeros(1)
-        average = WeightAverage({"w": weight}, 0.9)
+        weights = TrackedWeights({"w": weight}, 0.9)
         for step in range(1, 40):
             weight.fill_(1.0)
-            average.update(step)
-        assert average.weights["w"].item() > 0.98
-        with average.applied():
-            assert weight.item() == average.weights["w"].item()
+            weights.update(step)
+        assert weights.average["w"].item() > 0.98
+        with weights.averaged():
+            assert weight.item() == weights.average["w"].item()
         assert weight.item() == 1.0
 
     def test_checkpoint_returns_what_was_saved(self, tmp_path):
-        parameter = torch.nn.Parameter(torch.ones(2))
-        optimiser = torch.optim.AdamW([parameter])
+        def trained():
+            parameter = torch.nn.Parameter(torch.ones(2))
+            return TrackedWeights({"p": parameter.data}, 0.9), torch.optim.AdamW([parameter]), parameter
+
+        weights, optimiser, parameter = trained()
         parameter.sum().backward()
         optimiser.step()
+        weights.update(1)
         state = TrainingState(epoch=1, n_steps=3, best_epoch=1, best_value=0.5, history=[{"loss": 0.1}])
-        checkpoint = Checkpoint(tmp_path / "state.safetensors", "abc")
-        checkpoint.save(state, {"current": {"p": parameter}, "best": {"p": parameter.detach().clone()}}, optimiser)
-        other = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
-        found, weights = checkpoint.load(other)
-        assert found == state
-        assert torch.equal(weights["best"]["p"], parameter)
-        expected = optimiser.state_dict()["state"][0]["exp_avg"]
-        assert torch.equal(other.state_dict()["state"][0]["exp_avg"], expected)
-        assert Checkpoint(checkpoint.file, "other").load(other) is None
+        checkpoint = Checkpoint(tmp_path / "state.safetensors")
+        checkpoint.save(state, weights, optimiser)
+        others, other, _ = trained()
+        assert checkpoint.load(others, other) == state
+        assert all(torch.equal(others.kinds[kind]["p"], weights.kinds[kind]["p"]) for kind in weights.kinds)
+        moments = [one.state_dict()["state"][0]["exp_avg"] for one in (optimiser, other)]
+        assert torch.equal(*moments)

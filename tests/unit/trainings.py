@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ptec_udf.model.artifact import ADAPTER, HEAD, Artifact
-from training.fit.checkpoint import Checkpoint
+from training.fit.state import Checkpoint
 
 QUICK = (
     "max_tokens=32",

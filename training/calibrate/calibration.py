@@ -33,8 +33,6 @@ class Calibration:
 
     def __post_init__(self) -> None:
         """Refuse a line that is not finite or does not rise."""
-        if self.scale.ndim != 1 or self.scale.shape != self.offset.shape:
-            raise ValueError(f"scale and offset need shape (n_labels,), were: {self.scale.shape}, {self.offset.shape}")
         if not (np.isfinite(self.scale) & np.isfinite(self.offset) & (self.scale > 0)).all():
             raise ValueError("scale must be finite and above 0, and offset finite, for every label")
 

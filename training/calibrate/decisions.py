@@ -1,4 +1,4 @@
-"""What held-out rows decide once a model is trained: calibration and thresholds."""
+"""The parameters that held-out rows decide once a model is trained: calibration and thresholds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 
 from ptec_udf.model.manifest import Manifest
 from training.calibrate.calibration import Calibration
-from training.calibrate.isotonic import fit_isotonic
-from training.calibrate.platt import fit_platt, fit_platt_per_label
+from training.calibrate.platt import fit_isotonic, fit_platt
 from training.calibrate.thresholds import common_threshold, per_label_thresholds
 from training.config import CalibratorName, ThresholdsName
-
-_CALIBRATORS = {"platt": fit_platt, "platt_per_label": fit_platt_per_label, "isotonic": fit_isotonic}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +32,8 @@ class Decisions:
     @classmethod
     def of(cls, manifest: Manifest) -> Decisions:
         """Read the decisions of a model."""
-        scale, offset, thresholds = (
-            np.array([getattr(label, name) for label in manifest.labels]) for name in ("scale", "offset", "threshold")
-        )
+        columns = np.array([(label.scale, label.offset, label.threshold) for label in manifest.labels]).T
+        scale, offset, thresholds = columns
         return cls(Calibration(scale, offset, manifest.curve), manifest.threshold_logit, thresholds)
 
     @property
@@ -85,14 +81,13 @@ def fit_decisions(
         logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
         targets: 0 or 1, same shape.
         log_pos_weight: natural logarithm of the positive weights, *Shape:* ``(n_labels,)``.
-        calibrator: ``platt``: one line for all labels; ``platt_per_label``: one per label, shrunk towards the pooled
-            one; ``isotonic``: the pooled line and a curve for all labels.
-        thresholds: ``common``: one for all labels; ``per_label``: one per label, shrunk towards the common one.
+        calibrator: ``platt``: one line for all labels; ``isotonic``: a curve after it.
+        thresholds: ``common``: one for all labels; ``per_label``: one each, shrunk towards the common one.
 
     Raises:
         TrainingError: when shapes differ, a logit is not finite, or no target is positive.
     """
-    calibration = _CALIBRATORS[calibrator](logits, targets, log_pos_weight)
-    common = common_threshold(logits, targets)
+    fit = fit_isotonic if calibrator == "isotonic" else fit_platt
+    calibration, common = fit(logits, targets, log_pos_weight), common_threshold(logits, targets)
     on_logits = per_label_thresholds(logits, targets) if thresholds == "per_label" else common
     return Decisions(calibration, common, calibration.thresholds(on_logits))

@@ -14,8 +14,8 @@ from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 from training.calibrate.config import RecalibrateConfig
-from training.data.dataset import Examples
-from training.data.folder import read_extract_record, read_extract_rows
+from training.data.dataset import Examples, read_split
+from training.data.folder import read_extract_record
 from training.data.provenance import Seen, is_seen, seen_by, seen_in
 
 _MIN_LABELLED = 2  # rows with a label, or cross-fitting leaves none to fit on
@@ -29,14 +29,14 @@ class LabelledLogits:
         logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
         targets: same shape.
         n_without_logits: labelled rows of the split whose text has no stored logits.
-        n_learned: labelled rows that are left out because the model has learned from them; None: not recorded.
+        n_learned: labelled rows that are left out because the model has learned from them.
         hashes: identify the rows later, see ``seen_in``.
     """
 
     logits: NDArray[np.float64]
     targets: NDArray[np.bool_]
     n_without_logits: int
-    n_learned: int | None
+    n_learned: int
     hashes: Seen
 
 
@@ -46,17 +46,15 @@ def read_labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recal
     Raises:
         SourceError: when there are too few such rows, or too few of them have a label of the model.
     """
-    names = [label.name for label in artifact.manifest.labels]
     record = read_extract_record(str(config.extract))
-    found = read_extract_rows(str(config.extract), record, (config.split,))
-    labelled = found[found["labels"].notna()].to_dict("records")
+    labelled = read_split(str(config.extract), config.split)
     seen, rows = seen_by(artifact), labelled
-    if seen is not None and labelled:
-        is_learned = is_seen(seen, record, [row["key"] for row in labelled], [row["text"] for row in labelled])
-        rows = [row for row, out in zip(labelled, is_learned, strict=True) if not out]
-    logits = _stored_logits(warehouse, artifact, sorted({row["text_hash"] for row in rows}))
-    kept = [row for row in rows if row["text_hash"] in logits]
-    targets = np.array([[name in set(row["labels"]) for name in names] for row in kept], bool).reshape(-1, len(names))
+    if seen is not None:
+        rows = labelled.select(np.flatnonzero(~is_seen(seen, record, labelled.keys, labelled.texts)).tolist())
+    logits = _stored_logits(warehouse, artifact, rows.texts)
+    kept = rows.select([at for at, text in enumerate(rows.texts) if text in logits])
+    position = {label["name"]: at for at, label in enumerate(record["labels"])}
+    targets = kept.targets[:, [position[label.name] for label in artifact.manifest.labels]].astype(bool)
     n_with_label = int(targets.any(axis=1).sum())
     if len(kept) < config.min_rows or n_with_label < _MIN_LABELLED:
         raise SourceError(
@@ -66,25 +64,23 @@ def read_labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recal
             "their texts with this model first, choose another extract, or lower min_rows"
         )
     return LabelledLogits(
-        logits=np.array([logits[row["text_hash"]] for row in kept], np.float64),
+        logits=np.array([logits[text] for text in kept.texts], np.float64),
         targets=targets,
         n_without_logits=len(rows) - len(kept),
-        n_learned=None if seen is None else len(labelled) - len(rows),
-        hashes=seen_in(record, [Examples([row["key"] for row in kept], [row["text"] for row in kept], targets)]),
+        n_learned=len(labelled) - len(rows),
+        hashes=seen_in(record, [Examples(kept.keys, kept.texts, targets)]),
     )
 
 
-def _stored_logits(warehouse: Warehouse, artifact: Artifact, hashes: Sequence[str]) -> dict[str, list[float]]:
-    """Return logits of texts by hash, under the model or another that shares its logits."""
-    if not hashes:
-        return {}
-    wanted = warehouse.spark.createDataFrame([(text_hash,) for text_hash in hashes], "text_hash string")
+def _stored_logits(warehouse: Warehouse, artifact: Artifact, texts: Sequence[str]) -> dict[str, list[float]]:
+    """Return logits by text, under the model or another that shares its logits."""
+    wanted = warehouse.spark.createDataFrame([(text,) for text in dict.fromkeys(texts)], "text string")
     found = (
         warehouse.read("scores")
         .where(F.col("model_id").isin(registry.with_logits(warehouse, artifact.model_id)) & F.col("logits").isNotNull())
-        .join(F.broadcast(wanted), on="text_hash", how="left_semi")
-        .groupBy("text_hash")
+        .join(F.broadcast(wanted.withColumn("text_hash", F.sha2("text", 256))), on="text_hash")
+        .groupBy("text")
         # Two batches may differ in last digits: always take the same ones, so that a fit is reproducible.
         .agg(F.min_by("logits", F.struct("model_id", "key")).alias("logits"))
     )
-    return {row["text_hash"]: row["logits"] for row in found.collect()}
+    return {row["text"]: row["logits"] for row in found.collect()}

@@ -1,22 +1,26 @@
-"""Platt scaling, pooled over all labels or fitted per label with shrinkage.
+"""From logits of held-out rows to a calibration: Platt scaling, and an isotonic curve after it.
 
 Training weights positives by ``pos_weight``, which shifts a logit by its logarithm. Platt scaling first undoes that
 shift: ``probability = sigmoid(a * (logit - log(pos_weight)) + b)``.
 
-Source: Platt, "Probabilistic outputs for support vector machines", 1999, with its smoothed targets.
+Sources: Platt, "Probabilistic outputs for support vector machines", 1999, with its smoothed targets. Zadrozny and
+Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from ptec_udf.log import logger
 from training.calibrate.calibration import Calibration, check_cells
 
-SHRINKAGE = 10.0
-"""A label with this many positives gets halfway from the shared value to its own; fixed, see docs/evidence.md."""
+_MIN_POSITIVES = 20  # positives of an isotonic bin: fewer make the ends of the curve noise
 
 
 def fit_platt(
@@ -39,33 +43,33 @@ def fit_platt(
     if line is None:
         logger.warning("calibration only undoes pos_weight: these rows give no rising line from logits to targets")
     slope, intercept = line or (1.0, 0.0)
-    shift = np.broadcast_to(np.asarray(log_pos_weight, np.float64), (raw.shape[1],))
-    return Calibration(np.full(raw.shape[1], slope), intercept - slope * shift)
+    return Calibration(np.full(raw.shape[1], slope), intercept - slope * np.asarray(log_pos_weight, np.float64))
 
 
-def fit_platt_per_label(
+def fit_isotonic(
     logits: NDArray[np.floating], targets: NDArray[np.generic], log_pos_weight: NDArray[np.floating]
 ) -> Calibration:
-    """Fit each label's own line and shrink it towards the pooled one by its number of positives.
+    """Fit one curve for all labels after the Platt line; too few positives for two bins keep the line.
 
-    The result is the weighted mean of both lines' log-odds, with weight n / (n + ``SHRINKAGE``) on the label's own.
-    Arguments and errors as in ``fit_platt``.
+    The curve is linear between the means of the isotonic steps of bins with equal numbers of positives, so equal steps
+    do not turn different logits into ties. Arguments and errors as in ``fit_platt``.
     """
     raw, positive = check_cells(logits, targets)
-    pooled = fit_platt(raw, positive, log_pos_weight)
-    scale, offset = pooled.scale.copy(), pooled.offset.copy()
-    for label, weight in enumerate(shrinkage_weights(positive)):
-        line = _fit_line(raw[:, label], positive[:, label])
-        if line is not None:
-            scale[label] += weight * (line[0] - scale[label])
-            offset[label] += weight * (line[1] - offset[label])
-    return Calibration(scale, offset)
-
-
-def shrinkage_weights(positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return how much each label's own value counts against the shared one, *Shape:* ``(n_labels,)``."""
-    counts = positive.sum(axis=0)
-    return counts / (counts + SHRINKAGE)
+    line = fit_platt(raw, positive, log_pos_weight)
+    probabilities, hits = expit(line.log_odds(raw)).ravel(), positive.ravel()
+    order = np.argsort(-probabilities, kind="stable")
+    probabilities, hits = probabilities[order], hits[order]
+    n_bins = int(hits.sum()) // _MIN_POSITIVES
+    bins = np.minimum((np.cumsum(hits) - hits) // _MIN_POSITIVES, max(n_bins - 1, 0))
+    n, total, found = (np.bincount(bins, weights) for weights in (None, probabilities, hits))
+    means = total / n
+    steps = IsotonicRegression().fit_transform(means, (found + 1) / (n + 2), sample_weight=n)
+    points = []
+    for step in np.unique(steps):
+        inside = steps == step
+        points.append((float(logit(np.average(means[inside], weights=n[inside]))), float(logit(step))))
+    is_curve = len(points) > 1 and bool(np.isfinite(points).all()) and bool((np.diff(points, axis=0) > 0).all())
+    return replace(line, curve=points) if is_curve else line
 
 
 def _fit_line(values: NDArray[np.float64], hits: NDArray[np.bool_]) -> tuple[float, float] | None:

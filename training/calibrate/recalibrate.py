@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,6 @@ from ptec_udf.model.manifest import Manifest
 from ptec_udf.monitor.training import PREDICTED, PROBABILITIES, REFERENCE, figures_by_label
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from training.artifact_folder import check_out, write_files
 from training.calibrate.config import RecalibrateConfig
 from training.calibrate.decisions import Decisions, fit_decisions
 from training.calibrate.labelled_logits import LabelledLogits, read_labelled_logits
@@ -32,15 +30,14 @@ from training.data.folder import read_extract_record
 from training.data.provenance import with_fitted
 from training.evaluate.metrics import calibration_error, macro_f1
 from training.evaluate.report import counts_by_label
-from training.folders import follow_link
+from training.folders import check_artifact_folder, write_artifact_files
 
 # Figures of the training report that other calibration and thresholds leave as they are.
 _UNCHANGED = {"n_rows", "n_labels", "n_labels_that_occur", "positives", "map", "ap", "auroc"}
 
 
-@dataclass(frozen=True, eq=False)
-class Recalibrated:
-    """Files of the new artifact, its id, and what was measured before and after."""
+class Recalibrated(NamedTuple):
+    """Files of the new artifact, its id, and the figures before and after."""
 
     model_id: str
     files: dict[str, bytes]
@@ -69,9 +66,9 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
     if new.model_id == artifact.model_id:
         logger.info("nothing to do: the model already has this calibration and these thresholds")
         return result
-    out = follow_link(Path(config.out))
-    write_files(new.files, out)
-    name = config.name or out.resolve().name
+    out = Path(config.out).resolve()
+    write_artifact_files(new.files, out)
+    name = config.name or out.name
     registry.register(warehouse, out, config.warehouse.artifact_folder.resolve(), name)
     logger.info(f"registered as {name!r}; promote it with: ptec promote {new.model_id}")
     return {"artifact": str(out), **result}
@@ -83,79 +80,118 @@ def check_settings(config: RecalibrateConfig, artifact: Artifact) -> None:
     Raises:
         ConfigError: with all errors.
     """
-    errors = list(_label_errors(config, artifact))
+    names = [label.name for label in artifact.manifest.labels]
+    errors = [
+        f"set_thresholds: the model has no label {name!r}; "
+        f"{did_you_mean(name, names, 'its labels are in the table labels')}"
+        for name in config.set_thresholds
+        if name not in names
+    ]
     with collect_errors(errors):
         if config.extract is not None:
-            _check_extract(config.extract, artifact.manifest)
+            errors += _extract_errors(read_extract_record(config.extract), artifact.manifest)
     with collect_errors(errors):
-        check_out(follow_link(Path(config.out)), config.overwrite)
+        check_artifact_folder(Path(config.out).resolve(), config.overwrite)
     if errors:
         raise ConfigError(errors)
 
 
-def recalibrate_artifact(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits | None) -> Recalibrated:
-    """Make the new artifact of a model.
+def _extract_errors(record: dict[str, Any], manifest: Manifest) -> Iterator[str]:
+    """Yield an error for another template, and for labels of the model that are missing."""
+    if record["template"] != manifest.template:
+        yield (
+            f"extract: its template must be that of the model, {manifest.template!r}, was: {record['template']!r}; "
+            "make an extract with that one"
+        )
+    known = {label["name"] for label in record["labels"]}
+    if missing := sorted(label.name for label in manifest.labels if label.name not in known):
+        yield (
+            f"extract: it must have all labels of the model, missing: {', '.join(map(repr, missing))}; lower "
+            "labels.min_positives of the extract, or train a model with the extract's labels"
+        )
 
-    Args:
-        artifact: the model.
-        config: what to fit, keep and set.
-        rows: labelled rows with logits; None: nothing is fitted or measured.
+
+def recalibrate_artifact(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits | None) -> Recalibrated:
+    """Make the new artifact of a model; without labelled rows, nothing is fitted or measured.
 
     Raises:
         TrainingError: when a logit is not finite.
     """
     old, names = Decisions.of(artifact.manifest), [label.name for label in artifact.manifest.labels]
-    new, facts = fit(artifact, config, rows) if rows else (old.with_thresholds(names, config.set_thresholds), {})
-    reference = _reference(artifact, old, new) if rows is None else _measured_reference(new, rows, names)
-    facts = {"set_thresholds": config.set_thresholds, **facts}
+    facts: dict[str, Any] = {"set_thresholds": config.set_thresholds}
+    files = dict(artifact.files)
+    calibrator = artifact.manifest.calibrator
+    if rows is None:
+        new = old.with_thresholds(names, config.set_thresholds)
+        reference = figures_by_label(artifact.metrics)
+        for name in reference.keys() & config.set_thresholds.keys():  # how many rows get the label is unknown
+            reference[name] = reference[name] | {PREDICTED: None}
+    else:
+        new = _fit(old, artifact, config, rows.logits, rows.targets)
+        facts |= _measure(old, artifact, config, rows)
+        reference = _reference(new, rows, names)
+        if config.fits:
+            keeps_earlier = "keep" in (config.calibrator, config.thresholds)
+            files[SEEN] = with_fitted(artifact, rows.hashes, keep_earlier=keeps_earlier)
+        calibrator = calibrator if config.calibrator == "keep" else config.calibrator
     made = {"from": artifact.model_id, "calibrator": config.calibrator, "thresholds": config.thresholds, **facts}
     splits = {split: _ranking_figures(report) for split, report in artifact.metrics.get("splits", {}).items()}
     metrics = artifact.metrics | {"splits": splits, "recalibrated": made, REFERENCE: reference}
-    metrics.pop("identity", None)  # a rerun of that training would not make this artifact
-    files = dict(artifact.files)
-    if rows is not None and config.fits:
-        keeps_earlier = "keep" in (config.calibrator, config.thresholds)
-        files[SEEN] = with_fitted(artifact, rows.hashes, keep_earlier=keeps_earlier)
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
-    calibrator = artifact.manifest.calibrator if config.calibrator == "keep" or rows is None else config.calibrator
     files = seal(_updated(artifact.manifest, new, calibrator), files)
     return Recalibrated(read_artifact(files).model_id, files, facts)
 
 
-def fit(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits) -> tuple[Decisions, dict[str, Any]]:
-    """Fit to rows what the configuration does not keep; return the decisions, and what was fitted and measured.
+def _fit(
+    old: Decisions,
+    artifact: Artifact,
+    config: RecalibrateConfig,
+    logits: NDArray[np.float64],
+    targets: NDArray[np.bool_],
+) -> Decisions:
+    """Fit to rows what the configuration does not keep.
 
     A kept threshold stays on the logit: where the calibration changes, its probability moves along.
     """
-    old, names = Decisions.of(artifact.manifest), [label.name for label in artifact.manifest.labels]
-    weights = np.array([artifact.metrics["log_pos_weights"][name] for name in names])
+    names, new = [label.name for label in artifact.manifest.labels], old
+    if config.fits:
+        fitted = fit_decisions(
+            logits,
+            targets,
+            np.array([artifact.metrics["log_pos_weights"][name] for name in names]),
+            calibrator="platt" if config.calibrator == "keep" else config.calibrator,
+            thresholds="common" if config.thresholds == "keep" else config.thresholds,
+        )
+        new = old if config.calibrator == "keep" else old.with_calibration(fitted.calibration)
+        if config.thresholds != "keep":
+            on_logits = new.calibration.thresholds(fitted.threshold_logits)
+            new = Decisions(new.calibration, fitted.common_threshold, on_logits)
+    return new.with_thresholds(names, config.set_thresholds)
 
-    def fit_to(logits: NDArray[np.float64], targets: NDArray[np.bool_]) -> Decisions:
-        new = old
-        if config.fits:
-            calibrator = "platt" if config.calibrator == "keep" else config.calibrator
-            thresholds = "common" if config.thresholds == "keep" else config.thresholds
-            fitted = fit_decisions(logits, targets, weights, calibrator=calibrator, thresholds=thresholds)
-            new = old if config.calibrator == "keep" else old.with_calibration(fitted.calibration)
-            if config.thresholds != "keep":
-                on_logits = new.calibration.thresholds(fitted.threshold_logits)
-                new = Decisions(new.calibration, fitted.common_threshold, on_logits)
-        return new.with_thresholds(names, config.set_thresholds)
 
+def _measure(old: Decisions, artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits) -> dict[str, Any]:
+    """Return figures before, and after by five folds, each measured by a fit to the others."""
     probabilities, decided = np.zeros(rows.targets.shape), np.zeros(rows.targets.shape, bool)
     for fitted, held_out in KFold(5, shuffle=True, random_state=0).split(rows.logits):
-        part = fit_to(rows.logits[fitted], rows.targets[fitted])
+        part = _fit(old, artifact, config, rows.logits[fitted], rows.targets[fitted])
         probabilities[held_out] = part.calibration.probabilities(rows.logits[held_out])
         decided[held_out] = part.decide(rows.logits[held_out])
-    facts = {
+    return {
         "split": config.split,
         "rows": len(rows.logits),
         "without_logits": rows.n_without_logits,
         "learned": rows.n_learned,
         "before": _figures(old.calibration.probabilities(rows.logits), old.decide(rows.logits), rows.targets),
-        "after": _figures(probabilities, decided, rows.targets),  # of five folds, each by what the others fitted
+        "after": _figures(probabilities, decided, rows.targets),
     }
-    return fit_to(rows.logits, rows.targets), facts
+
+
+def _figures(
+    probabilities: NDArray[np.float64], decided: NDArray[np.bool_], targets: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    ece, ece_by_chance, _ = calibration_error(probabilities, targets)
+    figures = {"macro_f1": macro_f1(decided, targets), "ece": ece, "ece_by_chance": ece_by_chance}
+    return {name: round(value, 6) if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def _updated(manifest: Manifest, new: Decisions, calibrator: str) -> Manifest:
@@ -175,62 +211,18 @@ def _updated(manifest: Manifest, new: Decisions, calibrator: str) -> Manifest:
     return manifest.model_copy(update=changes)
 
 
-def _figures(
-    probabilities: NDArray[np.float64], decided: NDArray[np.bool_], targets: NDArray[np.bool_]
-) -> dict[str, float | None]:
-    ece, ece_by_chance, _ = calibration_error(probabilities, targets)
-    figures = {"macro_f1": macro_f1(decided, targets), "ece": ece, "ece_by_chance": ece_by_chance}
-    return {name: round(value, 6) if np.isfinite(value) else None for name, value in figures.items()}
-
-
-def _measured_reference(new: Decisions, rows: LabelledLogits, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return what drift compares runs of the new model with: these rows under the new decisions."""
+def _reference(new: Decisions, rows: LabelledLogits, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the distributions that drift compares runs of the new model with: these rows under the new decisions."""
     counts = counts_by_label(new.calibration.probabilities(rows.logits), names)
     predicted = new.decide(rows.logits).sum(axis=0).tolist()
     return {name: {PROBABILITIES: counts[name], PREDICTED: n} for name, n in zip(names, predicted, strict=True)}
 
 
-def _reference(artifact: Artifact, old: Decisions, new: Decisions) -> dict[str, dict[str, Any]]:
-    """Return the model's own reference; how many rows get a label with a new threshold is unknown."""
-    labels = artifact.manifest.labels
-    changed = {labels[at].name for at in np.flatnonzero(new.thresholds != old.thresholds)}
-    return {
-        name: figures | ({PREDICTED: None} if name in changed else {})
-        for name, figures in figures_by_label(artifact.metrics).items()
-    }
-
-
 def _ranking_figures(report: dict[str, Any]) -> dict[str, Any]:
     """Keep the figures of a training report that do not depend on calibration or thresholds."""
-    kept = {"overall": {name: value for name, value in report.get("overall", {}).items() if name in _UNCHANGED}}
-    kept["per_label"] = {
-        label: {name: value for name, value in figures.items() if name in _UNCHANGED}
-        for label, figures in report.get("per_label", {}).items()
-    }
-    return kept
 
+    def unchanged(figures: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in figures.items() if name in _UNCHANGED}
 
-def _label_errors(config: RecalibrateConfig, artifact: Artifact) -> Iterator[str]:
-    names = [label.name for label in artifact.manifest.labels]
-    for name in config.set_thresholds:
-        if name not in names:
-            hint = did_you_mean(name, names, "its labels are in the table labels")
-            yield f"set_thresholds: the model has no label {name!r}; {hint}"
-
-
-def _check_extract(extract: str, manifest: Manifest) -> None:
-    """Refuse an extract of another template, or without some of the model's labels."""
-    record, errors = read_extract_record(extract), []
-    if record["template"] != manifest.template:
-        errors.append(
-            f"extract: its template must be that of the model, {manifest.template!r}, was: {record['template']!r}; "
-            "make an extract with that one"
-        )
-    known = {label["name"] for label in record["labels"]}
-    if missing := sorted(label.name for label in manifest.labels if label.name not in known):
-        errors.append(
-            f"extract: it must have all labels of the model, missing: {', '.join(map(repr, missing))}; lower "
-            "labels.min_positives of the extract, or train a model with the extract's labels"
-        )
-    if errors:
-        raise ConfigError(errors)
+    per_label = {label: unchanged(figures) for label, figures in report.get("per_label", {}).items()}
+    return {"overall": unchanged(report.get("overall", {})), "per_label": per_label}

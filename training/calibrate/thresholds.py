@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ptec_udf.errors import TrainingError
 from training.calibrate.calibration import check_cells
-from training.calibrate.platt import shrinkage_weights
+
+SHRINKAGE = 10.0
+"""A label with this many positives gets halfway from the common threshold to its own."""
 
 PLATEAU = 0.002
 """Thresholds whose macro-F1 is this close to the best count as equally good."""
@@ -57,7 +59,8 @@ def per_label_thresholds(logits: NDArray[np.floating], targets: NDArray[np.gener
     own = np.full(raw.shape[1], common)
     for label in np.flatnonzero(positive.any(axis=0)):
         own[label] = common_threshold(raw[:, [label]], positive[:, [label]])
-    return common + shrinkage_weights(positive) * (own - common)
+    counts = positive.sum(axis=0)
+    return common + counts / (counts + SHRINKAGE) * (own - common)
 
 
 def _macro_f1_curve(

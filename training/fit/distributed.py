@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast, gather_object, reduce
+from accelerate.utils import broadcast_object_list, reduce
 
 from ptec_udf.log import logger
 
@@ -37,22 +36,15 @@ def silence_other_processes() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def own_share(items: Sequence[T]) -> Sequence[T]:
+def own_share(rows: Sequence[T]) -> Sequence[T]:
     """Return this process's share; neighbours go to different processes, so that lengths are even."""
     state = process_state()
-    return items[state.process_index :: state.num_processes]
+    return rows[state.process_index :: state.num_processes]
 
 
-def gather_rows(own: np.ndarray, n_rows: int) -> np.ndarray:
-    """Return the rows of all processes in their order, from those of ``own_share``."""
-    n_processes = process_state().num_processes
-    if n_processes == 1:
-        return own
-    shares = gather_object([own])
-    rows = np.empty((n_rows, *own.shape[1:]), own.dtype)
-    for process, share in enumerate(shares):
-        rows[process::n_processes] = share
-    return rows
+def from_main_process(value: T) -> T:
+    """Return the main process's value in all processes: CPUs of different kinds round differently."""
+    return broadcast_object_list([value])[0]
 
 
 def sum_gradients(loss: float, parameters: Sequence[torch.nn.Parameter]) -> float:
@@ -64,15 +56,3 @@ def sum_gradients(loss: float, parameters: Sequence[torch.nn.Parameter]) -> floa
     for parameter, gradient in zip(parameters, sums[:-1], strict=True):
         parameter.grad = gradient
     return sums[-1].item()
-
-
-def broadcast_parameters(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Copy the main process's values to all; CPUs of different kinds round differently."""
-    if process_state().num_processes > 1:
-        for parameter, value in zip(parameters, broadcast([one.data for one in parameters]), strict=True):
-            parameter.data.copy_(value)
-
-
-def check_equal(value: int) -> bool:
-    """Tell whether all processes have the same value."""
-    return len(set(gather_object([value]))) == 1

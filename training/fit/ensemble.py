@@ -11,7 +11,6 @@ import numpy as np
 from ptec_udf.log import logger
 from ptec_udf.model.network import PtecNetwork
 from training.data.dataset import Rows
-from training.fit.checkpoint import Checkpoint, TrainingState
 from training.fit.inputs import TrainingInputs
 from training.fit.tfidf import FittedTfidf
 from training.fit.trainer import Trainer
@@ -48,45 +47,30 @@ class Ensemble:
     def logits(self, rows: Rows, *, bfloat16: bool | None = None) -> np.ndarray:
         """Score rows, *Shape:* ``(n_rows, n_labels)``; ``bfloat16`` None: as in training."""
         scored = [trainer.logits(rows, bfloat16=bfloat16) for trainer in self.trainers]
-        return self.with_tfidf(scored[0] if len(scored) == 1 else np.mean(scored, axis=0), rows)
-
-    def with_tfidf(self, network_logits: np.ndarray, rows: Rows) -> np.ndarray:
-        """Add TF-IDF's logits to the network's, both *Shape:* ``(n_rows, n_labels)``."""
-        return network_logits if self.tfidf is None else network_logits + self.tfidf.logits(rows.texts)
+        of_network = scored[0] if len(scored) == 1 else np.mean(scored, axis=0)
+        return of_network if self.tfidf is None else of_network + self.tfidf.logits(rows.texts)
 
 
 def fit_ensemble(
-    inputs: TrainingInputs,
-    rows: Rows,
-    validation: Rows | None,
-    folder: Path,
-    n_epochs: Sequence[int] | None = None,
-) -> tuple[Ensemble, list[TrainingState]]:
+    inputs: TrainingInputs, rows: Rows, validation: Rows | None, folder: Path, n_epochs: Sequence[int | None]
+) -> Ensemble:
     """Train all members, with consecutive seeds.
 
     Args:
         inputs: of the run.
         rows: to learn from.
         validation: rows that decide when each member stops, or None.
-        folder: keeps a checkpoint of each training, named by its fingerprint.
+        folder: keeps a checkpoint of each training.
         n_epochs: of each member; None: validation decides.
-
-    Returns:
-        The members, and how each was trained.
 
     Raises:
         TrainingError: if a training diverges.
     """
-    size = inputs.config.ensemble_size
     trainers: list[Trainer] = []
-    states: list[TrainingState] = []
-    for at in range(size):
-        if size > 1:
-            logger.info(f"member {at + 1} of {size}")
-        seed, n = (inputs.config.seed + at) % 2**32, n_epochs[at] if n_epochs else None
-        fingerprint = inputs.fingerprint(seed, n)
-        stage = "first" if n_epochs is None else "refit"
-        checkpoint = Checkpoint(folder / f"{stage}-{fingerprint[:16]}.safetensors", fingerprint)
-        trainers.append(Trainer(inputs, rows, validation, checkpoint, seed=seed, n_epochs=n))
-        states.append(trainers[-1].fit())
-    return Ensemble(trainers), states
+    for at, n in enumerate(n_epochs):
+        if len(n_epochs) > 1:
+            logger.info(f"member {at + 1} of {len(n_epochs)}")
+        seed = (inputs.config.seed + at) % 2**32
+        trainers.append(Trainer(inputs, rows, validation, folder, seed=seed, n_epochs=n))
+        trainers[-1].fit()
+    return Ensemble(trainers)

@@ -45,12 +45,3 @@ def forward_batches(forward: Forward, inputs: Sequence[Any], batch_tokens: int) 
         values = forward([inputs[at] for at in batch]).float().cpu().numpy()
         parts.update(zip(batch, values, strict=True))
     return np.stack([parts[at] for at in range(len(inputs))])
-
-
-def use_eager_attention(backbone: Any, bfloat16: bool) -> None:
-    """Make a backbone that is trained in bfloat16 on a CPU attend without torch's fused attention.
-
-    The backward pass of fused attention is several times slower there.
-    """
-    if bfloat16 and backbone.device.type == "cpu":
-        backbone.set_attn_implementation("eager")

@@ -1,27 +1,39 @@
-"""The classification head in training: a linear layer on standardised features."""
+"""The classification head in training: a linear layer on standardised features, and the weights of its positives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from ptec_udf.model.network import Head, LabelAttention, PtecNetwork
+from training.config import LossConfig
 
 MIN_RELATIVE_DEVIATION = 0.1
 """Smallest deviation of a feature, in units of the median; a feature that hardly varies would become noise."""
+
+
+def positive_weights(targets: np.ndarray, config: LossConfig) -> np.ndarray:
+    """Weight rare labels' positives: (largest count / count) ** power, at most the cap; *Shape:* ``(n_labels,)``.
+
+    Power 1 is the paper's weight (arXiv 2309.12075, section 3); lower powers temper it.
+
+    Args:
+        targets: of training rows, *Shape:* ``(n_rows, n_labels)``.
+        config: power and cap.
+    """
+    counts = targets.sum(axis=0)
+    weights = (counts.max() / np.maximum(counts, 1e-9)) ** config.pos_weight_power
+    return np.minimum(weights, config.pos_weight_cap)
 
 
 class StandardisedHead(nn.Module):
     """Standardise features, apply dropout in training, apply a linear layer."""
 
     def __init__(
-        self,
-        features: torch.Tensor,
-        base_rates: torch.Tensor,
-        label_features: torch.Tensor,
-        dropout: float = 0.0,
+        self, features: torch.Tensor, base_rates: torch.Tensor, label_features: torch.Tensor, dropout: float = 0.0
     ) -> None:
         """Fit the scaling to features; start near the labels' base rates.
 
@@ -49,7 +61,7 @@ class StandardisedHead(nn.Module):
         """Return weights that point to the labels' names, with which logits of ``features`` have deviation 1."""
         names = (label_features - self.mean) / self.deviation
         if len(names) > 1:
-            names = names - names.mean(dim=0)  # what all names have in common does not tell labels apart
+            names = names - names.mean(dim=0)  # the part that all names share does not tell labels apart
         directions = nn.functional.normalize(names)
         return directions / (((features - self.mean) / self.deviation) @ directions.T).std()
 
@@ -64,12 +76,7 @@ class StandardisedHead(nn.Module):
 
 
 def initial_attention(n_labels: int, deviation: torch.Tensor) -> LabelAttention:
-    """Make label attention that is the mean at first.
-
-    Args:
-        n_labels: number of labels.
-        deviation: of each feature, *Shape:* ``(n_features,)``; queries are in units that make scores about 1.
-    """
+    """Make label attention that is the mean at first; queries are in units of the features' deviation."""
     unit = 1 / (deviation.square().mean().sqrt() * len(deviation) ** 0.5)
     return LabelAttention(torch.zeros(n_labels, len(deviation)), unit.item())
 
@@ -81,8 +88,7 @@ def fused_head(networks: Sequence[PtecNetwork]) -> dict[str, torch.Tensor]:
     """
     heads = []
     for network in networks:
-        if not isinstance(network.head, StandardisedHead):
-            raise TypeError(f"network.head must be a StandardisedHead, was: {type(network.head).__name__}")
+        assert isinstance(network.head, StandardisedHead)
         head = {name: value.detach().cpu() for name, value in network.head.fused().named_parameters()}
         if network.attention is not None:
             head["queries"] = network.attention.raw_queries().detach().cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,27 +14,32 @@ from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import ConfigError, UserError, collect_errors
 from ptec_udf.model.backbone import resolve
-from training.artifact_folder import check_out
 from training.config import TrainConfig
 from training.data.dataset import Rows, read_splits, tokenise
 from training.data.folder import read_extract_record
 from training.fit.distributed import process_state
 from training.fit.lora import add_lora
 from training.fit.prompt import check_backbone
-from training.packages import packages
+from training.folders import check_artifact_folder
 
-# Settings that a network's training does not depend on; what a folder contains counts, not its name.
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
+
+# Settings that a network's training does not depend on; the content of a folder counts, not its name.
 _NOT_IN_FINGERPRINT: dict[str, Any] = dict.fromkeys(
     ("backbone", "extract", "out", "overwrite", "seed", "tfidf", "calibrator", "thresholds", "ensemble_size"), True
 ) | {"stopping": {"refit"}}
 
 
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of the packages that decide the result of a training."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What all trainings of one run share; one trainer is in use at a time.
+    """The data that all trainings of one run share; one trainer is in use at a time.
 
     Attributes:
-        config: the configuration.
         record: of the extract.
         content_hash: of the backbone.
         backbone: the frozen language model, on its device.
@@ -62,14 +68,12 @@ class TrainingInputs:
         return f"{self.backbone.device.type} {'bfloat16' if self.bfloat16 else 'float32'}"
 
     def fingerprint(self, seed: int, n_epochs: int | None = None) -> str:
-        """Hash what decides the training of one network, so that only the same training is resumed.
+        """Hash everything that decides the training of one network, so that only the same training is resumed.
 
-        Args:
-            seed: of the network.
-            n_epochs: number of epochs of a refit; None: validation decides.
+        ``n_epochs`` is the number of epochs of a refit; None: validation decides.
         """
         settings = self.config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
-        facts = [self.record["fingerprint"], self.content_hash, self.encoder.cut, self.dtype, packages()]
+        facts = [self.record["fingerprint"], self.content_hash, self.encoder.cut, self.dtype, package_versions()]
         values = json.dumps([settings, seed, n_epochs, *facts], sort_keys=True)
         return hashlib.sha256(values.encode()).hexdigest()
 
@@ -78,7 +82,7 @@ def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validati
     """Load the backbone and the rows of some splits; without splits, only check that settings suit the backbone.
 
     Raises:
-        ConfigError: for settings that do not suit the backbone or the extract.
+        ConfigError: for settings that do not suit the backbone.
         SourceError: for an extract that cannot be used.
         BackboneError: for a backbone that is missing.
     """
@@ -88,6 +92,14 @@ def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validati
     backbone.to(process_state().device)  # before any prompt is made from its embeddings
     _check_settings(config, backbone)
     encoder = Encoder(tokenizer, config.max_tokens, record["template"])
+    examples = {}
+    if splits:
+        examples = read_splits(
+            config.extract,
+            validation_share=config.stopping.validation_share,
+            max_rows=config.max_rows,
+            others=[split for split in splits if split not in ("train", "validation")],
+        )
     return TrainingInputs(
         config=config,
         record=record,
@@ -95,7 +107,7 @@ def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validati
         backbone=backbone,
         encoder=encoder,
         label_names=[label["name"] for label in record["labels"]],
-        rows=_read_rows(config, splits, encoder),
+        rows={split: tokenise(rows, encoder) for split, rows in examples.items()},
     )
 
 
@@ -107,25 +119,13 @@ def check_paths(config: TrainConfig) -> None:
     """
     errors: list[str] = []
     with collect_errors(errors):
-        check_out(Path(config.out), config.overwrite)
+        check_artifact_folder(Path(config.out), config.overwrite)
     with collect_errors(errors):
         read_extract_record(config.extract)
     with collect_errors(errors):
         resolve(config.backbone).content_hash()
     if errors:
         raise UserError(errors)
-
-
-def _read_rows(config: TrainConfig, splits: Sequence[str], encoder: Encoder) -> dict[str, Rows]:
-    if not splits:
-        return {}
-    examples = read_splits(
-        config.extract,
-        validation_share=config.stopping.validation_share,
-        max_rows=config.max_rows,
-        others=[split for split in splits if split not in ("train", "validation")],
-    )
-    return {split: tokenise(examples[split], encoder) for split in splits}
 
 
 def _check_settings(config: TrainConfig, backbone: Any) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +12,8 @@ from sklearn.linear_model import LogisticRegression
 _MIN_SHARE = 1e-5
 
 
-@dataclass(frozen=True)
-class LinearModels:
-    """Logistic regressions of all labels.
-
-    Attributes:
-        weights: *Shape:* ``(n_labels, n_features)``.
-        biases: *Shape:* ``(n_labels,)``.
-    """
+class LinearModels(NamedTuple):
+    """Weights, *Shape:* ``(n_labels, n_features)``, and biases, *Shape:* ``(n_labels,)``, of all labels."""
 
     weights: NDArray[np.float64]
     biases: NDArray[np.float64]

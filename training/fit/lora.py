@@ -17,17 +17,18 @@ _ADAPTER = "default"
 
 
 def add_lora(backbone: Any, settings: LoraSettings, seed: int) -> None:
-    """Give a backbone fresh LoRA layers, in place of earlier ones; only they are trained.
+    """Add fresh LoRA layers to a backbone, in place of earlier ones; only they are trained.
 
     Raises:
         ConfigError: for modules that are missing or not linear, or a family for which PEFT has no default.
     """
     with torch.random.fork_rng():
-        if not _lora_layers(backbone):
+        if not changed_modules(backbone):
             _inject(backbone, settings)
         torch.manual_seed(seed)
-        for layer in _lora_layers(backbone).values():
-            layer.reset_lora_parameters(_ADAPTER, init_lora_weights=True)
+        for layer in backbone.modules():
+            if isinstance(layer, LoraLayer):
+                layer.reset_lora_parameters(_ADAPTER, init_lora_weights=True)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(".lora_" in name)
 
@@ -63,7 +64,7 @@ def lora_weights(backbone: Any) -> dict[str, torch.Tensor]:
 
 def changed_modules(backbone: Any) -> list[str]:
     """Return the full names of the modules with LoRA."""
-    return sorted(_lora_layers(backbone))
+    return sorted(name for name, module in backbone.named_modules() if isinstance(module, LoraLayer))
 
 
 def _inject(backbone: Any, settings: LoraSettings) -> None:
@@ -71,24 +72,19 @@ def _inject(backbone: Any, settings: LoraSettings) -> None:
     linear = {name for name, module in backbone.named_modules() if type(module) is nn.Linear}
     n_layers, modules = backbone.config.num_hidden_layers, settings.target_modules
     upper = None if settings.n_upper_layers is None else range(n_layers - settings.n_upper_layers, n_layers)
-    if upper is not None and linear & set(modules or []):
+    if upper is not None and linear & set(modules or []):  # PEFT would change named modules of lower layers too
         raise ConfigError(
             f"lora.target_modules must be last names, such as [q, v], with lora.n_upper_layers, was: {modules}"
         )
     try:
         inject_adapter_in_model(peft_config(settings.rank, settings.alpha, modules, upper), backbone)
-    except ValueError:
-        changed, missing = set[str](), True
-    else:
-        changed = set(_lora_layers(backbone))
-        missing = any(not any(f".{name}".endswith(f".{wanted}") for name in changed) for wanted in modules or [])
-    if missing or not changed <= linear:
+        changed = changed_modules(backbone)
+    except ValueError:  # PEFT found no module
+        changed = []
+    missing = [wanted for wanted in modules or [] if not any(f".{name}".endswith(f".{wanted}") for name in changed)]
+    if missing or not changed or not linear.issuperset(changed):
         kinds = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         raise ConfigError(
             f"lora.target_modules must be linear layers of the backbone, or null where PEFT has a default, "
             f"was: {modules} for {backbone.config.model_type}, whose linear layers are: {kinds or 'none'}"
         )
-
-
-def _lora_layers(backbone: Any) -> dict[str, LoraLayer]:
-    return {name: module for name, module in backbone.named_modules() if isinstance(module, LoraLayer)}

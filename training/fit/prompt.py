@@ -47,8 +47,7 @@ def _token_ids(texts: Sequence[str], tokenizer: Any, n_tokens: int, generator: t
     if len(ids) == 0:
         raise ConfigError("the label names must have at least one token, from which the prompt starts; rename labels")
     if len(ids) > n_tokens:
-        kept = torch.randperm(len(ids), generator=generator)[:n_tokens].sort().values
-        return ids[kept]
+        return ids[torch.randperm(len(ids), generator=generator)[:n_tokens].sort().values]
     return ids.repeat(-(-n_tokens // len(ids)))[:n_tokens]
 
 
@@ -75,47 +74,40 @@ def check_backbone(recipe: Recipe, backbone: Any) -> None:
         ConfigError: with all errors.
     """
     n_prompt = recipe.prompt.n_tokens if recipe.has_prompt else 0
-    positions = _check_positions(n_prompt, backbone, recipe.max_tokens)
-    if errors := [*_check_kind(recipe, backbone), *_check_upper_layers(recipe, backbone), *positions]:
+    if errors := [*_adapter_errors(recipe, backbone), *_position_errors(n_prompt, backbone, recipe.max_tokens)]:
         raise ConfigError(errors)
 
 
-def check_positions(n_prompt: int, backbone: Any, max_tokens: int) -> None:
-    """Refuse a text and prompt that together are longer than the backbone's positions.
+def check_positions(backbone: Any, max_tokens: int) -> None:
+    """Refuse texts that may be longer than the backbone's positions.
 
     Raises:
-        ConfigError: naming the three numbers.
+        ConfigError: with both numbers.
     """
-    if errors := list(_check_positions(n_prompt, backbone, max_tokens)):
+    if errors := list(_position_errors(0, backbone, max_tokens)):
         raise ConfigError(errors)
 
 
-def _check_kind(recipe: Recipe, backbone: Any) -> Iterator[str]:
+def _adapter_errors(recipe: Recipe, backbone: Any) -> Iterator[str]:
+    family = backbone.config.model_type
     if recipe.has_prompt and recipe.prompt.kind == "deep" and not accepts_keys_values(backbone):
-        yield (
-            f"prompt.kind deep needs a backbone that takes keys and values, was: {backbone.config.model_type}; "
-            "use kind: input"
-        )
-
-
-def _check_upper_layers(recipe: Recipe, backbone: Any) -> Iterator[str]:
+        yield f"prompt.kind deep needs a backbone that takes keys and values, was: {family}; use kind: input"
     n_upper, n_layers = recipe.adapter.n_upper_layers, BackboneShape.of(backbone).n_layers
     name = "prompt.n_upper_layers" if recipe.lora is None else "lora.n_upper_layers"
     if n_upper is not None and not is_mpnet(backbone):
-        yield f"{name} must be null except for MPNet, was: {n_upper} for {backbone.config.model_type}"
+        yield f"{name} must be null except for MPNet, was: {n_upper} for {family}"
     elif n_upper is not None and n_upper > n_layers:
         yield f"{name} must be at most {n_layers}, the backbone's layers, was: {n_upper}"
 
 
-def _check_positions(n_prompt: int, backbone: Any, max_tokens: int) -> Iterator[str]:
+def _position_errors(n_prompt: int, backbone: Any, max_tokens: int) -> Iterator[str]:
     n_positions = getattr(backbone.config, "max_position_embeddings", None)
     embeddings = getattr(getattr(backbone, "embeddings", None), "position_embeddings", None)
     padding = getattr(embeddings, "padding_idx", None)
     if n_positions is not None and padding is not None:
         n_positions -= padding + 1  # the RoBERTa family's positions begin after the padding's
     if n_positions is not None and max_tokens + n_prompt > n_positions:
-        shape = BackboneShape.of(backbone)
         yield (
-            f"max_tokens + prompt.n_tokens must be at most {n_positions}, the positions of this backbone "
-            f"({shape.n_layers} layers, width {shape.width}), was: {max_tokens} + {n_prompt}"
+            f"max_tokens + prompt.n_tokens must be at most {n_positions}, the positions of this backbone, "
+            f"was: {max_tokens} + {n_prompt}"
         )

@@ -37,7 +37,7 @@ class EmbeddingMethod(Method):
 
     def check(self, task: Task) -> None:
         """Load the backbone and check that texts fit its positions."""
-        check_positions(0, resolve(self.backbone).load()[0], self.max_tokens)
+        check_positions(resolve(self.backbone).load()[0], self.max_tokens)
 
     @property
     def cut(self) -> Cut:

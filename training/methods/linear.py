@@ -19,16 +19,15 @@ from ptec_udf.model.artifact import SEEN, TFIDF
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneRef, Manifest
 from training.calibrate.decisions import fit_decisions
-from training.config import LossConfig, NgramConfig
+from training.config import LossConfig
 from training.data.dataset import Examples
 from training.data.provenance import seen_in
 from training.evaluate.metrics import mean_average_precision
 from training.evaluate.report import report_on, without_distributions
 from training.export import common_fields, head_files, write_artifact
-from training.fit.head import MIN_RELATIVE_DEVIATION
+from training.fit.head import MIN_RELATIVE_DEVIATION, positive_weights
 from training.fit.logistic import LinearModels, fit_logistic
-from training.fit.loss import positive_weights
-from training.fit.tfidf import FittedTfidf, ngram_spec
+from training.fit.tfidf import FittedTfidf
 from training.methods.embedding import POOLING, EmbeddingMethod
 from training.methods.method import Learned, Method, Score, Task
 from training.methods.trained import load_learned
@@ -86,7 +85,7 @@ class Linear(Method):
         }
         decisions = decisions.adjust_for_class_weights(first.log_weights, final.log_weights)
         common = common_fields(task.record, task.names, decisions, whole.targets)
-        weights, biases = (torch.from_numpy(values).float() for values in (final.models.weights, final.models.biases))
+        weights, biases = (torch.from_numpy(values).float() for values in final.models)
         files = final.files | head_files({"weight": weights.contiguous(), "bias": biases}, metrics)
         files[SEEN] = save(seen_in(task.record, [whole]))
         folder = task.folder / "artifact"
@@ -125,7 +124,7 @@ class Head(EmbeddingMethod, Linear):
         )
 
 
-class Tfidf(NgramConfig, Linear):
+class Tfidf(Linear):
     """TF-IDF of words and characters, and balanced logistic regressions: the cheapest floor."""
 
     method: Literal["tfidf"] = "tfidf"
@@ -134,7 +133,7 @@ class Tfidf(NgramConfig, Linear):
 
     def fit(self, rows: Examples, template: str, penalty: float) -> LinearFit:
         """Count terms in these rows."""
-        fitted = FittedTfidf.fit(rows, ngram_spec(self), penalty)
+        fitted = FittedTfidf.fit(rows, penalty)
         terms = fitted.vectorizer
         return LinearFit(
             score=fitted.logits,

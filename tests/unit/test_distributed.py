@@ -39,5 +39,5 @@ def test_two_processes_train_the_model_of_one(run, tiny_folder, companies, tmp_p
     together = load_artifact(out)
     assert [json.loads(line)["model_id"] for line in ended.stdout.splitlines()] == [together.model_id]
     torch.testing.assert_close(together.head["weight"], alone.head["weight"], rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(together.prompt, alone.prompt, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(together.members[0].prompt, alone.members[0].prompt, rtol=1e-3, atol=1e-4)
     assert not list(tmp_path.glob(".*"))

@@ -158,8 +158,8 @@ class TestEnsemble:
     def test_members_are_the_trainings_of_consecutive_seeds(self, run, tmp_path):
         whole = run(tmp_path / "whole", "seed=5", "ensemble_size=2")
         for at, member in enumerate(whole.members):
-            alone = run(tmp_path / str(at), f"seed={5 + at}")
-            np.testing.assert_array_equal(member.weight, alone.head["weight"])
+            (alone,) = run(tmp_path / str(at), f"seed={5 + at}").members
+            np.testing.assert_array_equal(member.weight, alone.weight)
             np.testing.assert_array_equal(member.prompt, alone.prompt)
 
     def test_needs_a_prompt(self, run, tmp_path):

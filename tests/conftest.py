@@ -44,7 +44,6 @@ PENDING = (
     "tests/spark/test_java.py",
     "tests/spark/test_recalibrate.py",
     "tests/spark/test_registry.py",
-    "tests/spark/test_report.py",
     "tests/spark/test_views.py",
 )
 

@@ -57,6 +57,7 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
     if folder := spark.conf.get(FOLDER_SETTING, None):
         _check_folder(config, folder)
         register_tables(spark, Path(folder), config.database)
+        spark.catalog.setCurrentDatabase(config.database)
     return spark
 
 
@@ -68,10 +69,14 @@ def default_settings() -> dict[str, str]:
 
 
 def make_database(spark: SparkSession, name: str) -> None:
-    """Create a database, ``schema`` or ``catalog.schema``, unless it exists; the query first, as it needs no rights."""
-    database = quote(*name.split("."))
-    if not spark.catalog.databaseExists(database):
-        spark.sql(f"CREATE DATABASE IF NOT EXISTS {database}")
+    """Create a database, ``schema`` or ``catalog.schema``, unless it exists.
+
+    In an embedded warehouse the tables that other processes have created meanwhile are registered too.
+    """
+    if folder := spark.conf.get(FOLDER_SETTING, None):
+        register_tables(spark, Path(folder), name)
+    elif not spark.catalog.databaseExists(quote(*name.split("."))):  # a question needs fewer rights
+        spark.sql(f"CREATE DATABASE IF NOT EXISTS {quote(*name.split('.'))}")
 
 
 def _start(config: WarehouseConfig, app_name: str) -> SparkSession:

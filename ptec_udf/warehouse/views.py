@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from ptec_udf.text.columns import quote
+from ptec_udf.warehouse.retries import with_retries
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.tables import Warehouse
@@ -18,6 +20,8 @@ VIEWS = ("current_scores", "label_scores", "why_changed", "label_drift", "drift_
 FUNCTIONS = ("screen", "why_changed_of")
 # Each after the views that it reads. The last one carries the hash of all of them.
 _FILES = (*VIEWS[:-1], *FUNCTIONS, VIEWS[-1])
+
+_REPLACED = ("_ALREADY_EXISTS", "_NOT_FOUND", "UNRESOLVED_ROUTINE", "AlreadyExistsException", "NoSuchObjectException")
 
 
 def ensure_views(warehouse: Warehouse) -> bool:
@@ -34,8 +38,13 @@ def create_views(spark: SparkSession, database: str) -> bool:
     if _definition(database) in _recorded_definition(spark, database):
         return False
     for statement in view_statements(database):
-        spark.sql(statement)
+        with_retries(partial(spark.sql, statement), retry_if=_is_replaced_meanwhile)
     return True
+
+
+def _is_replaced_meanwhile(error: Exception) -> bool:
+    """Return whether another run is replacing the views: Hive drops a view and creates it again."""
+    return isinstance(error, AnalysisException) and any(words in str(error) for words in _REPLACED)
 
 
 def view_statements(database: str) -> list[str]:

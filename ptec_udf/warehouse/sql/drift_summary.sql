@@ -16,7 +16,6 @@ CREATE OR REPLACE VIEW {database}.drift_summary (
   model_id COMMENT 'model'
 )
 COMMENT 'Drift of runs: a row for each run and population'
-TBLPROPERTIES ('ptec.definition' = '{definition}')
 AS
 SELECT
   d.started, d.population, d.companies, d.labels_per_company, d.tokens_per_text,

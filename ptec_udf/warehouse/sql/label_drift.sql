@@ -13,7 +13,6 @@ CREATE OR REPLACE VIEW {database}.label_drift (
   model_id COMMENT 'model'
 )
 COMMENT 'Drift of labels: a row for each label, run and population'
-TBLPROPERTIES ('ptec.definition' = '{definition}')
 AS
 SELECT
   d.measured_at AS started, d.population, d.label, d.companies, d.share, d.mean AS mean_probability,

@@ -1,26 +1,26 @@
--- One row a run, with what a person looks at first.
+-- One row for each run.
 CREATE OR REPLACE VIEW {database}.run_summary (
   run_id COMMENT 'run',
   command COMMENT 'command, for instance score',
   outcome COMMENT 'running, done, nothing_to_do, superseded, failed or interrupted',
-  error COMMENT 'why it failed or was skipped; null otherwise',
-  started COMMENT 'begin',
-  seconds COMMENT 'from begin to end',
-  source_name COMMENT 'name or path of the source table',
-  source_version COMMENT 'source version that was read',
-  alias COMMENT 'alias that chose the model; null if it was named by id',
+  error COMMENT 'why the run failed',
+  started COMMENT 'start',
+  seconds COMMENT 'duration; null while the run is running',
+  source_name COMMENT 'name or path of the source',
+  source_version COMMENT 'source version that was read; null if the source keeps no versions',
+  alias COMMENT 'alias that chose the model; null if the model was named by id',
   model_id COMMENT 'model',
   model COMMENT 'name of the model',
-  companies COMMENT 'rows written, removed companies included; 0 of a run that failed, whose errors are in counts',
+  companies COMMENT 'rows written, removed companies included; 0 for a failed run, whose errors are in counts',
   counts COMMENT 'companies by status',
-  skipped COMMENT 'companies left as they were',
+  skipped COMMENT 'companies left unchanged',
   reused COMMENT 'companies whose text had a score already',
-  tokens COMMENT 'tokens read by the model',
-  padding COMMENT 'share of text positions that were padding, 0 to 1',
+  tokens COMMENT 'tokens that the model read',
+  padding COMMENT 'share of the positions of the model that were padding, 0 to 1',
   rows_per_second COMMENT 'texts scored per second of scoring',
-  dtype COMMENT 'arithmetic of the backbone; null if nothing was to be scored',
-  drifted COMMENT 'what drifted over its limit, the farthest first; null if that was not measured',
-  retrain COMMENT 'true: drift says that it is time to train again'
+  dtype COMMENT 'dtype of the backbone; null if no text was to be scored',
+  drifted COMMENT 'what drifted over its limit, the farthest first; null if not measured',
+  retrain COMMENT 'true: drift says that it is time to retrain'
 )
 COMMENT 'Runs, one a row'
 TBLPROPERTIES ('ptec.definition' = '{definition}')

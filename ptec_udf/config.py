@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,11 @@ class WarehouseConfig(Section):
     """Where tables live."""
 
     folder: str | None = Field("warehouse", description="folder of the embedded warehouse; null: the site's catalog")
-    database: Name = Field("ptec", description="database of our tables")
+    database: str = Field(
+        "ptec",
+        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)?$",
+        description="schema of our tables; catalog.schema where folder is null",
+    )
     artifacts: str | None = Field(
         None, validate_default=True, description="folder of registered artifacts; null: 'artifacts' in folder"
     )
@@ -31,6 +36,13 @@ class WarehouseConfig(Section):
     )
 
     # Validators of fields: pydantic skips a validator of the whole section where a field has an error.
+    @field_validator("database")
+    @classmethod
+    def _embedded_has_no_catalogs(cls, database: str, info: ValidationInfo) -> str:
+        if info.data.get("folder") is not None and not re.fullmatch(r"\w+", database):
+            raise ValueError("must be letters, digits and underscores in an embedded warehouse")
+        return database
+
     @field_validator("artifacts")
     @classmethod
     def _has_an_artifact_folder(cls, artifacts: str | None, info: ValidationInfo) -> str | None:

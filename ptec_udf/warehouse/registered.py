@@ -1,4 +1,4 @@
-"""What registering a model leaves: a copy of its artifact, and its rows."""
+"""Files and rows of a registered model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import Artifact, load_artifact
 
 
-def keep(artifact: Artifact, location: Path) -> None:
-    """Write the checked files of an artifact, all or none; a whole copy that is there stays."""
+def copy_artifact(artifact: Artifact, location: Path) -> None:
+    """Write the checked files of an artifact, all or none; an intact copy stays."""
     if location.exists():
         try:
             load_artifact(location, artifact.model_id)
+            return
         except ArtifactError:
-            if location.name != artifact.model_id:  # whoever writes to `models` is not to choose what is removed
+            if location.name != artifact.model_id:  # the table models must not choose what is removed
                 raise
             shutil.rmtree(location)
-        else:
-            return
     draft = location.with_name(f".{location.name}.{uuid.uuid4().hex}")
     draft.mkdir(parents=True)
     try:
@@ -35,7 +34,7 @@ def keep(artifact: Artifact, location: Path) -> None:
 
 
 def model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
-    """The row of ``models``."""
+    """Return the row of ``models``."""
     manifest = artifact.manifest
     return {
         "model_id": artifact.model_id,
@@ -57,7 +56,7 @@ def model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
 
 
 def label_rows(artifact: Artifact) -> list[dict[str, Any]]:
-    """The rows of ``labels``; figures of the dev split where training measured them."""
+    """Return the rows of ``labels``; figures of dev are null unless training measured them."""
     measured = artifact.metrics.get("splits", {}).get("dev", {}).get("per_label", {})
     return [
         {

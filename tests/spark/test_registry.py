@@ -1,4 +1,4 @@
-"""Registry: copies that are whole, aliases that move forth and all the way back."""
+"""Registry: copies that are whole, aliases that move forward and all the way back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("Fintech", 'it\'s "other"')
 
 
 def make_artifact(folder: Path, seed: int = 0) -> Path:
-    """Write an artifact with tensors of no use; another seed is another model."""
+    """Write an artifact that cannot score; another seed is another model."""
     manifest = Manifest(
         created="2026-01-02T03:04:05+00:00",
         backbone=BackboneRef(name="path:/nowhere", content_hash="b" * 64),
@@ -37,14 +37,8 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
         extract=ExtractOrigin(fingerprint="f" * 64, source="crm.companies", source_id="s", version=4),
         packages={},
     )
-    metrics = {
-        "splits": {
-            "dev": {
-                "overall": {"macro_f1": 0.5, "map": 0.625},
-                "per_label": {NAMES[0]: {"f1": 0.5, "ap": 0.25}, NAMES[1]: {"f1": None, "ap": None}},
-            },
-        }
-    }
+    per_label = {NAMES[0]: {"f1": 0.5, "ap": 0.25}, NAMES[1]: {"f1": None, "ap": None}}
+    metrics = {"splits": {"dev": {"overall": {"macro_f1": 0.5, "map": 0.625}, "per_label": per_label}}}
     files = {
         HEAD: save({"weight": torch.full((2, 2), float(seed)), "bias": torch.zeros(2)}),
         ADAPTER: save({"prompt_embeddings": torch.zeros(1, 2)}),
@@ -60,182 +54,162 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
 
 @pytest.fixture
 def keep(tmp_path: Path) -> Path:
-    """Folder that keeps registered artifacts."""
+    """Folder of registered artifacts."""
     return tmp_path / "keep"
 
 
 def register(warehouse: Warehouse, keep: Path, *seeds: int) -> list[str]:
-    """Register models; their ids."""
     made = [make_artifact(keep.parent / "made", seed) for seed in seeds]
     return [registry.register(warehouse, folder, keep, folder.name) for folder in made]
 
 
 def promote(warehouse: Warehouse, model_id: str, **more: Any) -> dict[str, Any]:
-    """Promote without looking at artifact and backbone."""
     options = {"alias": "champion", "who": "tester", "why": "better", "check": lambda *_: None} | more
     return registry.promote(warehouse, model_id, **options)
 
 
 def rollback(warehouse: Warehouse, check: Callable[[str, str], None] = lambda *_: None) -> str:
-    """Roll back; the model that is champion then."""
+    """Roll back; return the current model."""
     return registry.rollback(warehouse, alias="champion", who="tester", why="worse", check=check)["model_id"]
 
 
-def test_register_copies_the_artifact_and_writes_its_rows(warehouse: Warehouse, keep: Path) -> None:
-    (model_id,) = register(warehouse, keep, 1)
-    row = registry.find(warehouse, model_id=model_id[:8])
-    assert load_artifact(row["location"]).model_id == model_id
-    assert [place.name for place in keep.iterdir()] == [model_id]
-    assert (row["name"], row["labels"], row["extract_version"]) == ("model-1", list(NAMES), 4)
-    assert registry.labels(warehouse, model_id) == (list(NAMES), pytest.approx([0.7, 0.7]))
-    figures = warehouse.read("labels").orderBy("position").select("dev_f1", "dev_ap", "training_positives").collect()
-    assert [tuple(row) for row in figures] == [(0.5, 0.25, 9), (None, None, 9)]
+def champion(warehouse: Warehouse) -> str:
+    return registry.find(warehouse, alias="champion")["model_id"]
 
 
-def test_registering_twice_changes_nothing_but_mends_a_broken_copy(
-    warehouse: Warehouse, keep: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (model_id,) = register(warehouse, keep, 1)
-    versions = [warehouse.version(table) for table in ("models", "labels")]
-    (keep / model_id / HEAD).write_bytes(b"broken")
-    assert registry.register(warehouse, keep.parent / "made" / "model-1", keep, "other name") == model_id
-    assert "is registered already, as 'model-1'" in capsys.readouterr().err
-    assert [warehouse.version(table) for table in ("models", "labels")] == versions
-    assert load_artifact(keep / model_id).model_id == model_id
+class TestRegister:
+    def test_copies_the_artifact_and_writes_rows(self, warehouse: Warehouse, keep: Path) -> None:
+        (model_id,) = register(warehouse, keep, 1)
+        row = registry.find(warehouse, model_id=model_id[:8])
+        assert load_artifact(row["location"]).model_id == model_id
+        assert [place.name for place in keep.iterdir()] == [model_id]
+        assert (row["name"], row["labels"], row["extract_version"]) == ("model-1", list(NAMES), 4)
+        assert registry.labels(warehouse, model_id) == (list(NAMES), pytest.approx([0.7, 0.7]))
+        figures = warehouse.read("labels").orderBy("position").select("dev_f1", "dev_ap", "training_positives")
+        assert [tuple(row) for row in figures.collect()] == [(0.5, 0.25, 9), (None, None, 9)]
+
+    def test_twice_only_repairs_a_broken_copy(
+        self, warehouse: Warehouse, keep: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (model_id,) = register(warehouse, keep, 1)
+        versions = [warehouse.version(table) for table in ("models", "labels")]
+        (keep / model_id / HEAD).write_bytes(b"broken")
+        assert registry.register(warehouse, keep.parent / "made" / "model-1", keep, "other name") == model_id
+        assert "is already registered as 'model-1'" in capsys.readouterr().err
+        assert [warehouse.version(table) for table in ("models", "labels")] == versions
+        assert load_artifact(keep / model_id).model_id == model_id
+
+    def test_refuses_a_changed_artifact(self, warehouse: Warehouse, keep: Path) -> None:
+        folder = make_artifact(keep.parent / "made")
+        (folder / METRICS).write_bytes(b"{}")
+        with pytest.raises(ArtifactError, match=r"metrics\.json"):
+            registry.register(warehouse, folder, keep, "changed")
+        assert not keep.exists()
+        assert warehouse.read("models").isEmpty()
 
 
-def test_a_changed_artifact_is_not_registered(warehouse: Warehouse, keep: Path) -> None:
-    folder = make_artifact(keep.parent / "made")
-    (folder / METRICS).write_bytes(b"{}")
-    with pytest.raises(ArtifactError, match=r"metrics\.json: file was changed"):
-        registry.register(warehouse, folder, keep, "changed")
-    assert not keep.exists()
-    assert warehouse.read("models").count() == 0
+class TestFind:
+    def test_names_the_missing_or_ambiguous_model(
+        self, warehouse: Warehouse, keep: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(RegistryError, match="no model has the alias 'champion'"):
+            registry.find(warehouse, alias="champion")
+        with pytest.raises(RegistryError, match="begins with 'abcabc'"):
+            registry.find(warehouse, model_id="abcabc")
+        for short in ("", "abcde"):
+            with pytest.raises(RegistryError, match="model_id must have at least 6 characters"):
+                promote(warehouse, short)
+        ids = register(warehouse, keep, 1, 2)
+        monkeypatch.setattr(registry, "MIN_ID", 0)  # as if both ids began alike
+        with pytest.raises(RegistryError) as caught:
+            registry.find(warehouse, model_id="")
+        assert all(model_id in str(caught.value) for model_id in ids)
 
-
-def test_find_says_what_is_missing_or_ambiguous(
-    warehouse: Warehouse, keep: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(RegistryError, match="no model has the alias 'champion'"):
-        registry.find(warehouse, alias="champion")
-    with pytest.raises(RegistryError, match="begins with 'abcabc'"):
-        registry.find(warehouse, model_id="abcabc")
-    ids = register(warehouse, keep, 1, 2)
-    monkeypatch.setattr(registry, "LEAST_ID", 0)  # as if the ids of both began alike
-    with pytest.raises(RegistryError) as caught:
-        registry.find(warehouse, model_id="")
-    assert all(model_id in str(caught.value) for model_id in ids)
-
-
-def test_nothing_moves_when_the_check_fails(warehouse: Warehouse, keep: Path) -> None:
-    (model_id,) = register(warehouse, keep, 1)
-    seen = []
-
-    def check(location: str, model_id: str) -> None:
-        seen.append(location)
-        raise BackboneError("the backbone is not there")
-
-    with pytest.raises(BackboneError):
-        promote(warehouse, model_id, check=check)
-    assert seen == [str(keep / model_id)]
-    assert warehouse.read("aliases").count() == 0
-
-
-@pytest.mark.parametrize("beginning", ["", "0", "abcde"])
-def test_a_model_is_named_by_enough_of_its_id(warehouse: Warehouse, keep: Path, beginning: str) -> None:
-    """Else a script whose variable is empty would promote the only model there is."""
-    register(warehouse, keep, 1)
-    with pytest.raises(RegistryError, match="model_id must have at least 6 characters"):
-        promote(warehouse, beginning)
-
-
-def test_rollback_goes_back_step_by_step_and_not_to_and_fro(warehouse: Warehouse, keep: Path) -> None:
-    a, b, c = register(warehouse, keep, 1, 2, 3)
-    for model_id in (a, b, a, c):
-        promote(warehouse, model_id)
-    assert [rollback(warehouse) for _ in range(2)] == [a, b]
-    assert promote(warehouse, c)["previous"] == b
-    assert [rollback(warehouse) for _ in range(2)] == [b, a]
-    assert registry.find(warehouse, alias="champion")["model_id"] == a
-    with pytest.raises(RegistryError, match="cannot go back"):
-        rollback(warehouse)
-
-    def check(location: str, model_id: str) -> None:
-        raise ArtifactError(f"{model_id} is broken")
-
-    promote(warehouse, b)
-    with pytest.raises(RegistryError, match=f"cannot go back to model {a}; promote one that loads: {a} is broken"):
-        rollback(warehouse, check)
-    assert registry.find(warehouse, alias="champion")["model_id"] == b
-    times = [row.at for row in warehouse.read("aliases").orderBy("at").collect()]
-    assert len(set(times)) == len(times) == 10
-
-
-def test_two_ways_back_at_once_go_back_once(warehouse: Warehouse, keep: Path) -> None:
-    a, b, c = register(warehouse, keep, 1, 2, 3)
-    for model_id in (a, b, c):
-        promote(warehouse, model_id)
-
-    def another_is_quicker(location: str, model_id: str) -> None:
-        rollback(warehouse)
-
-    with pytest.raises(RegistryError, match="must not move while a model is checked for it"):
-        rollback(warehouse, another_is_quicker)
-    assert registry.find(warehouse, alias="champion")["model_id"] == b
-    assert rollback(warehouse) == a
-
-
-def test_of_two_moves_at_once_the_second_is_refused(
-    warehouse: Warehouse, keep: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a, b, c = register(warehouse, keep, 1, 2, 3)
-    put = Warehouse.put_row
-
-    def another_is_quicker(self: Warehouse, *args: Any) -> None:
-        monkeypatch.setattr(Warehouse, "put_row", put)
-        promote(warehouse, c)
-        put(self, *args)
-
-    for before in (0, 2):
-        monkeypatch.setattr(Warehouse, "put_row", another_is_quicker)
-        with pytest.raises(RegistryError, match="must not move while a model is checked for it"):
-            promote(warehouse, b)
-        assert registry.find(warehouse, alias="champion")["model_id"] == c
-        assert warehouse.read("aliases").count() == before + 1
+    def test_list_has_aliases_and_figures(self, warehouse: Warehouse, keep: Path) -> None:
+        a, b = register(warehouse, keep, 1, 2)
         promote(warehouse, a)
+        promote(warehouse, a, alias="next")
+        rows = registry.list_models(warehouse)
+        assert [(row["model_id"], row["aliases"]) for row in rows] == [(b, []), (a, ["champion", "next"])]
+        assert (rows[0]["dev_macro_f1"], rows[0]["dev_map"], rows[0]["n_labels"]) == (0.5, 0.625, 2)
+        assert rows[0]["created"] == "2026-01-02T03:04:05+00:00"
 
 
-def test_ways_back_that_were_written_twice_do_no_harm(warehouse: Warehouse, keep: Path) -> None:
-    a, b = register(warehouse, keep, 1, 2)
-    for at, (model_id, move) in enumerate([(a, "promote"), (a, "rollback"), (a, "rollback")]):
-        moved = {"alias": "champion", "model_id": model_id, "move": move, "at": datetime(2026, 1, 2, at, tzinfo=UTC)}
-        warehouse.append_rows("aliases", [moved])
-    with pytest.raises(RegistryError, match="it points to no model"):
-        rollback(warehouse)
-    promote(warehouse, b)
-    with pytest.raises(RegistryError, match=f"stands at its first model, {b}"):
-        rollback(warehouse)
+class TestMoves:
+    def test_nothing_moves_when_the_check_fails(self, warehouse: Warehouse, keep: Path) -> None:
+        (model_id,) = register(warehouse, keep, 1)
+        seen = []
 
+        def check(location: str, model_id: str) -> None:
+            seen.append(location)
+            raise BackboneError("the backbone is missing")
 
-def test_a_move_is_later_than_one_that_a_fast_clock_wrote(warehouse: Warehouse, keep: Path) -> None:
-    a, b = register(warehouse, keep, 1, 2)
-    ahead = warehouse.spark.range(1).select(
-        F.lit("champion").alias("alias"), F.lit(a).alias("model_id"), F.lit("promote").alias("move"),
-        F.lit("2999-01-01 00:00:00").cast("timestamp").alias("at"),
-    )  # fmt: skip
-    warehouse.append("aliases", ahead)
-    assert promote(warehouse, b) == {"alias": "champion", "model_id": b, "previous": a, "gate": None}
-    assert registry.find(warehouse, alias="champion")["model_id"] == b
-    version = warehouse.version("aliases")
-    assert promote(warehouse, b)["previous"] == b
-    assert warehouse.version("aliases") == version
+        with pytest.raises(BackboneError):
+            promote(warehouse, model_id, check=check)
+        assert seen == [str(keep / model_id)]
+        assert warehouse.read("aliases").isEmpty()
 
+    def test_rollback_goes_back_step_by_step(self, warehouse: Warehouse, keep: Path) -> None:
+        a, b, c = register(warehouse, keep, 1, 2, 3)
+        for model_id in (a, b, a, c):
+            promote(warehouse, model_id)
+        assert [rollback(warehouse) for _ in range(2)] == [a, b]
+        assert promote(warehouse, c)["previous"] == b
+        assert [rollback(warehouse) for _ in range(2)] == [b, a]
+        with pytest.raises(RegistryError, match=f"it points to its first model, {a}"):
+            rollback(warehouse)
 
-def test_the_list_shows_aliases_and_figures_on_dev(warehouse: Warehouse, keep: Path) -> None:
-    a, b = register(warehouse, keep, 1, 2)
-    promote(warehouse, a)
-    promote(warehouse, a, alias="next")
-    rows = registry.list_models(warehouse)
-    assert [(row["model_id"], row["aliases"]) for row in rows] == [(b, []), (a, ["champion", "next"])]
-    assert (rows[0]["dev_macro_f1"], rows[0]["dev_map"], rows[0]["n_labels"]) == (0.5, 0.625, 2)
-    assert rows[0]["created"] == "2026-01-02T03:04:05+00:00"
+        def check(location: str, model_id: str) -> None:
+            raise ArtifactError(f"{model_id} is broken")
+
+        promote(warehouse, b)
+        with pytest.raises(RegistryError, match=f"cannot go back to model {a}; promote one that loads: {a} is broken"):
+            rollback(warehouse, check)
+        assert champion(warehouse) == b
+        times = [row.at for row in warehouse.read("aliases").orderBy("at").collect()]
+        assert len(set(times)) == len(times) == 10
+
+    def test_of_two_at_once_the_second_is_refused(
+        self, warehouse: Warehouse, keep: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        a, b, c = register(warehouse, keep, 1, 2, 3)
+        put = Warehouse.put_row
+
+        def another_is_quicker(self: Warehouse, *args: Any) -> None:
+            monkeypatch.setattr(Warehouse, "put_row", put)
+            promote(warehouse, c)
+            put(self, *args)
+
+        for before in (0, 2):
+            monkeypatch.setattr(Warehouse, "put_row", another_is_quicker)
+            with pytest.raises(RegistryError, match="was moved by another process"):
+                promote(warehouse, b)
+            assert champion(warehouse) == c
+            assert warehouse.read("aliases").count() == before + 1
+            promote(warehouse, a)
+
+        def another_rolls_back(location: str, model_id: str) -> None:
+            rollback(warehouse)
+
+        promote(warehouse, b)
+        with pytest.raises(RegistryError, match="was moved by another process"):
+            rollback(warehouse, another_rolls_back)
+        assert champion(warehouse) == a
+
+    def test_a_rollback_written_twice_does_no_harm(self, warehouse: Warehouse, keep: Path) -> None:
+        (a,) = register(warehouse, keep, 1)
+        for at, move in enumerate(("promote", "rollback", "rollback")):
+            moved = {"alias": "champion", "model_id": a, "move": move, "at": datetime(2026, 1, 2, at, tzinfo=UTC)}
+            warehouse.append_rows("aliases", [moved])
+        with pytest.raises(RegistryError, match="it points to no model"):
+            rollback(warehouse)
+
+    def test_is_later_than_a_move_of_a_fast_clock(self, warehouse: Warehouse, keep: Path) -> None:
+        a, b = register(warehouse, keep, 1, 2)
+        ahead = {"alias": "champion", "model_id": a, "move": "promote", "at": F.lit("2999-01-01").cast("timestamp")}
+        columns = [value.alias(name) if name == "at" else F.lit(value).alias(name) for name, value in ahead.items()]
+        warehouse.append("aliases", warehouse.spark.range(1).select(*columns))
+        assert promote(warehouse, b) == {"alias": "champion", "model_id": b, "previous": a, "gate": None}
+        version = warehouse.version("aliases")
+        assert promote(warehouse, b)["previous"] == b
+        assert warehouse.version("aliases") == version

@@ -7,6 +7,7 @@ and shuffles neither texts nor logits. Texts are read again for the keys that ne
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -16,7 +17,7 @@ from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.tasks import token_cost
 from ptec_udf.text.columns import quoted, text_hash
 from ptec_udf.warehouse.corrections import corrections_by_company
-from ptec_udf.warehouse.schemas import SCHEMAS, SCORES
+from ptec_udf.warehouse.schemas import SCORES
 
 NEW = "new"  # no score under this model, or the company had left the source
 TEXT = "text"  # the text changed
@@ -29,6 +30,8 @@ NO_KEY = "no_key"  # rows without a key: counted, never scored
 
 TO_SCORE = (NEW, TEXT, SOURCE, RETRY, CORRECTED)
 TO_WRITE = (*TO_SCORE, REMOVED)
+
+_MAX_BROADCAST = 1_000_000
 
 AMBIGUOUS_KEY = "the source has this key with several texts; make the key unique"
 
@@ -170,12 +173,35 @@ def read_by_key(run: ScoringRun, wanted: DataFrame, columns: tuple[str, ...]) ->
     return joined.select(*[F.col(alias).alias(name) for name, alias in prefixed.items()], run.text().alias("text"))
 
 
-def stage_rows(run: ScoringRun, changes: DataFrame) -> DataFrame:
-    """Write ``rows_to_write`` to ``diff_staging`` and return them: later steps need them several times."""
+@dataclass(frozen=True)
+class Difference:
+    """What a run writes.
+
+    Attributes:
+        counts: companies by change type.
+        rows: ``rows_to_write``, from ``diff_staging``: later steps need them several times.
+    """
+
+    counts: Mapping[str, int]
+    rows: DataFrame
+
+    @property
+    def n_to_score(self) -> int:
+        """Number of companies that get a new score."""
+        return sum(self.counts.get(change_type, 0) for change_type in TO_SCORE)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the hashes of the texts can be sent to all executors: about 100 MB."""
+        return self.n_to_score <= _MAX_BROADCAST
+
+
+def stage_difference(run: ScoringRun, changes: DataFrame, counts: Mapping[str, int]) -> Difference:
+    """Write ``rows_to_write`` to ``diff_staging``."""
     rows = rows_to_write(run, changes).withColumn("run_id", F.lit(run.run_id))
     run.warehouse.replace_run("diff_staging", rows, run.run_id)
     staged = run.warehouse.read("diff_staging").where(F.col("run_id") == run.run_id)
-    return staged.select(*[name for name in SCHEMAS["diff_staging"].names if name != "run_id"])
+    return Difference(counts, staged.drop("run_id"))
 
 
 def count_removals_on_screen(run: ScoringRun) -> Mapping[str, int]:

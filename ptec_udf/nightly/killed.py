@@ -10,7 +10,7 @@ from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
 
 
-def close_killed(run: ScoringRun, measure: Callable[[ScoringRun, RunRecord, int], None]) -> None:
+def close_killed(run: ScoringRun, measure: Callable[[ScoringRun, RunRecord, int], None]) -> bool:
     """Close each earlier run of this model or alias that is still ``running``.
 
     A run whose MERGE is found gets its changes and is ``done``; another one is ``interrupted``. A run that is in fact
@@ -19,8 +19,12 @@ def close_killed(run: ScoringRun, measure: Callable[[ScoringRun, RunRecord, int]
     Args:
         run: this run.
         measure: measures the drift of a run that wrote a version of ``scores``.
+
+    Returns:
+        Whether there was such a run.
     """
-    for row in run.history.running(alias=run.alias, model_id=run.model_id, except_for=run.run_id):
+    rows = run.history.running(alias=run.alias, model_id=run.model_id, except_for=run.run_id)
+    for row in rows:
         record = RunRecord.of_row(row)
         version = run.warehouse.version_of_run("scores", record.run_id)
         if version is None:
@@ -33,3 +37,4 @@ def close_killed(run: ScoringRun, measure: Callable[[ScoringRun, RunRecord, int]
             measure(run, record, version)
         record.close(run.warehouse, DONE)
         logger.info(f"run {record.run_id} was killed after its MERGE; its changes and its row are complete now")
+    return bool(rows)

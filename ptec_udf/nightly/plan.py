@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -39,6 +40,7 @@ class ScoringRun:
         scores_version: version of table ``scores`` that the source is compared with.
         corrections_version: version of table ``corrections``.
         dtype: of the backbone; None without one.
+        same_logits: models with the same logits, this one among them.
     """
 
     warehouse: Warehouse
@@ -54,6 +56,7 @@ class ScoringRun:
     scores_version: int
     corrections_version: int
     dtype: str | None
+    same_logits: Sequence[str]
 
     @property
     def model_id(self) -> str:
@@ -136,23 +139,23 @@ def pin_run(warehouse: Warehouse, config: ScoreConfig) -> ScoringRun:
         text_id=columns_id,
         started=datetime.now(UTC),
         history=history,
-        scores_version=0,
-        corrections_version=0,
+        scores_version=warehouse.version("scores"),
+        corrections_version=warehouse.version("corrections"),
         dtype=_dtype(warehouse, artifact, config.engine),
+        same_logits=registry.with_logits(warehouse, artifact.model_id),
     )
-    return repin(run)
+    return _next_attempt(run)
 
 
 def repin(run: ScoringRun) -> ScoringRun:
-    """Pin the newest versions of the tables; model, source and, once it is set, run_id stay."""
-    warehouse, history = run.warehouse, History.read(run.warehouse)
-    pinned = replace(
+    """Pin the newest versions of the tables; model, source and run_id stay."""
+    warehouse = run.warehouse
+    return replace(
         run,
-        history=history,
+        history=History.read(warehouse),
         scores_version=warehouse.version("scores"),
         corrections_version=warehouse.version("corrections"),
     )
-    return pinned if run.run_id else _next_attempt(pinned)
 
 
 def start_run(run: ScoringRun) -> tuple[ScoringRun, RunRecord]:

@@ -49,7 +49,7 @@ def score_rows(run: ScoringRun, rows: DataFrame, known: DataFrame) -> DataFrame:
 
     Args:
         run: the run.
-        rows: from ``diff.stage_rows``.
+        rows: of ``diff.Difference``.
         known: text_hash and the scored fields of every text that is needed.
     """
     manifest = run.artifact.manifest

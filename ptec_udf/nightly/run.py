@@ -12,6 +12,7 @@ from typing import Any
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import BudgetError, PtecError
@@ -56,8 +57,9 @@ def score_run(run: ScoringRun) -> dict[str, Any]:
     ensure_views(run.warehouse)
     run, record = start_run(run)
     try:
-        close_killed(run, _measure)
-        outcome = with_retries(lambda: _attempt(repin(run), record))
+        if close_killed(run, _measure):
+            run = repin(run)
+        outcome = _with_retries(run, record)
         result = record.close(run.warehouse, outcome)
     except (PySparkException, Py4JError) as error:
         reason = reason_of(error)
@@ -67,7 +69,7 @@ def score_run(run: ScoringRun) -> dict[str, Any]:
     except Exception as error:
         _record_failure(run, record, error, error.reason if isinstance(error, BudgetError) else type(error).__name__)
         raise
-    _best_effort("staging was not cleared; a later run does it", lambda: clear_staging(repin(run)))
+    _best_effort("staging was not cleared; a later run does it", lambda: clear_staging(run))
     return result
 
 
@@ -85,8 +87,14 @@ def _best_effort(message: str, action: Any) -> None:
         logger.warning(f"{message}: {type(error).__name__}")
 
 
+def _with_retries(run: ScoringRun, record: RunRecord) -> str:
+    """Do the run's work; after a conflict with another run compare with the newest versions again."""
+    attempts = iter([run])
+    return with_retries(lambda: _attempt(next(attempts, None) or repin(run), record))
+
+
 def _attempt(run: ScoringRun, record: RunRecord) -> str:
-    """Do the run's work on the pinned versions and return its outcome; a conflict with another run calls it again."""
+    """Do the run's work on the pinned versions and return its outcome."""
     record.corrections_version = run.corrections_version
     for outcome, reason in ((NOTHING, nothing_to_do(run)), (SUPERSEDED, superseded(run))):
         if reason:
@@ -121,15 +129,15 @@ def _write(run: ScoringRun, record: RunRecord, counts: dict[str, int]) -> int | 
     """Score and merge what differs; return the version of ``scores`` that the MERGE made, None without one."""
     if not any(counts.get(change_type) for change_type in diff.TO_WRITE):
         return None
-    rows = diff.stage_rows(run, diff.changes_of(run))
-    n_texts = rows.where(rows["cost"].isNotNull()).count()
+    difference = diff.stage_difference(run, diff.changes_of(run), counts)
+    n_texts = difference.rows.where(F.col("cost").isNotNull()).count()
     if n_texts:
-        staged = stage(run, rows)
+        staged = stage(run, difference)
         record.reused, record.dtype = n_texts - staged.texts, run.dtype
         if staged.texts:
             record.rows_per_second = round(staged.texts / staged.seconds, 2)
-    judge_errors(run, record, rows, counts)
-    return merge(run, rows)
+    judge_errors(run, record, difference)
+    return merge(run, difference)
 
 
 def _is_new_to_screen(run: ScoringRun) -> bool:

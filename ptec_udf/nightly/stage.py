@@ -20,16 +20,14 @@ from pyspark.sql import functions as F
 from ptec_udf.engine.result import ERROR, OK, TRUNCATED, WORKER_DIED
 from ptec_udf.engine.udf import scoring_udf
 from ptec_udf.log import logger, seconds_left, watched
-from ptec_udf.nightly.diff import read_by_key
+from ptec_udf.nightly.diff import Difference, read_by_key
 from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.reason import worker_died
 from ptec_udf.nightly.tasks import CommitCursor, TaskPlan, assign_tasks
 from ptec_udf.text.columns import text_hash
-from ptec_udf.warehouse import registry
 
 _FIELDS = ("status", "n_tokens", "n_truncated", "error", "logits")
 _COMMITS_AT_ONCE = 2  # the next commit's tasks fill the slots that the last tasks of a commit leave idle
-_MAX_BROADCAST = 1_000_000  # hashes: about 100 MB in each executor
 _MAX_KILLERS = 5
 
 
@@ -41,7 +39,9 @@ class Staged:
     seconds: float = 0.0
 
 
-def known_texts(run: ScoringRun, wanted: DataFrame, fields: Sequence[str] = _FIELDS) -> DataFrame:
+def known_texts(
+    run: ScoringRun, wanted: DataFrame, fields: Sequence[str] = _FIELDS, *, broadcast: bool = True
+) -> DataFrame:
     """Return what is known of texts: text_hash and the scored fields, each text once.
 
     Existing scores of models with the same logits and staged scores serve alike, since equal texts have equal logits.
@@ -51,31 +51,33 @@ def known_texts(run: ScoringRun, wanted: DataFrame, fields: Sequence[str] = _FIE
         run: the run.
         wanted: text_hash, each once; only these texts are looked up, so that no other logits are shuffled.
         fields: of the result.
+        broadcast: send the hashes to all executors; not for millions of them.
     """
     has_logits = F.col("status").isin(OK, TRUNCATED)  # cheaper to read than logits
-    same_model = F.col("model_id").isin(registry.with_logits(run.warehouse, run.model_id))
+    same_model = F.col("model_id").isin(*run.same_logits)
     scores = run.warehouse.read("scores", run.scores_version).where(same_model & has_logits)
     staged = run.warehouse.read("score_staging").where(has_logits | (F.col("run_id") == run.run_id))
     columns = [F.col(name) for name in ("text_hash", *fields)]
     same_logits = F.col("logits_id") == run.logits_id
     found = [frame.where(same_logits).select(*columns, has_logits.alias("has_logits")) for frame in (scores, staged)]
     texts = wanted.select("text_hash")
-    if texts.count() <= _MAX_BROADCAST:
-        texts = F.broadcast(texts)
-    needed = found[0].unionByName(found[1]).join(texts, on="text_hash", how="left_semi")
+    needed = (
+        found[0].unionByName(found[1]).join(F.broadcast(texts) if broadcast else texts, on="text_hash", how="left_semi")
+    )
     best = F.max_by(F.struct(F.lit(True).alias("is_known"), *fields), "has_logits").alias("best")
     return needed.groupBy("text_hash").agg(best).select("text_hash", *[f"best.{name}" for name in fields])
 
 
-def texts_to_score(run: ScoringRun, rows: DataFrame) -> DataFrame:
+def texts_to_score(run: ScoringRun, rows: DataFrame, *, broadcast: bool = True) -> DataFrame:
     """Return the unknown texts, each once: text_hash, cost and the key of a company that has the text.
 
     Args:
         run: the run.
         rows: from ``diff.rows_to_write``.
+        broadcast: see ``known_texts``.
     """
     by_text = rows.where(F.col("cost").isNotNull()).groupBy("text_hash", "cost").agg(F.min("key").alias("key"))
-    return by_text.join(known_texts(run, by_text, ()), on="text_hash", how="left_anti")
+    return by_text.join(known_texts(run, by_text, (), broadcast=broadcast), on="text_hash", how="left_anti")
 
 
 def read_texts(run: ScoringRun, texts: DataFrame, columns: Sequence[str] = ()) -> DataFrame:
@@ -85,10 +87,10 @@ def read_texts(run: ScoringRun, texts: DataFrame, columns: Sequence[str] = ()) -
     return rows.where(F.col("text_hash") == text_hash("text")).select(*names, "text").dropDuplicates(["text_hash"])
 
 
-def stage(run: ScoringRun, rows: DataFrame) -> Staged:
-    """Score the texts of rows of ``diff.stage_rows`` that are not known into staging."""
+def stage(run: ScoringRun, difference: Difference) -> Staged:
+    """Score the unknown texts of a run into staging."""
     started, config = time.monotonic(), run.config.run
-    texts = texts_to_score(run, rows)
+    texts = texts_to_score(run, difference.rows, broadcast=difference.is_small)
     counts = {row["cost"]: row["count"] for row in texts.groupBy("cost").count().collect()}
     plan = TaskPlan.of(counts, task_cost=config.tokens_per_second * config.task_seconds)
     if not plan.n_texts:

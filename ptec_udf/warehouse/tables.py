@@ -69,9 +69,16 @@ class Warehouse:
         """Return the newest Delta version of a table; reads the log only."""
         return table_version(self.spark, self.name(table))
 
-    def version_of_run(self, table: str, run_id: str) -> int | None:
-        """Return the version that a run committed, by the commit's user metadata; None without one."""
-        history = self.spark.sql(f"DESCRIBE HISTORY {self.name(table)}")
+    def version_of_run(self, table: str, run_id: str, newest: int | None = None) -> int | None:
+        """Return the version that a run committed, by the commit's user metadata; None without one.
+
+        Args:
+            table: the table.
+            run_id: the run.
+            newest: number of commits to look at; None: all.
+        """
+        limit = "" if newest is None else f" LIMIT {newest}"
+        history = self.spark.sql(f"DESCRIBE HISTORY {self.name(table)}{limit}")
         row = history.where(F.col("userMetadata") == F.lit(run_id)).agg(F.max("version")).first()
         return None if row is None else row[0]
 

@@ -52,12 +52,10 @@ class Warehouse:
         Raises:
             ConfigError: if existing tables lack columns or have other types; names them all.
         """
-        make_database(self.spark, self.database)
-        errors = []
-        for table in SCHEMAS:
-            if not self.spark.catalog.tableExists(self.name(table)):
-                with_retries(partial(self._create, table), retry_if=_is_creation_race)
-            errors += schema_errors(table, self.spark.table(self.name(table)).schema)
+        with_retries(self._create_missing, retry_if=_is_creation_race)
+        errors = [
+            error for table in SCHEMAS for error in schema_errors(table, self.spark.table(self.name(table)).schema)
+        ]
         if errors:
             raise ConfigError([f"database {self.database}: {error}" for error in errors])
 
@@ -151,6 +149,12 @@ class Warehouse:
     def old(self, table: str, column: str) -> Column:
         """Name a column of a table in a MERGE."""
         return F.col(f"{self.name(table)}.{quote(column)}")
+
+    def _create_missing(self) -> None:
+        make_database(self.spark, self.database)  # registers what other processes have created
+        for table in SCHEMAS:
+            if not self.spark.catalog.tableExists(self.name(table)):
+                self._create(table)
 
     def _create(self, table: str) -> None:
         # SQL: a Connect server has no handler for the commands of Delta's Python builder.

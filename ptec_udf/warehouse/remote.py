@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 from delta.tables import DeltaTable
-from pyspark import SparkContext, StorageLevel
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import PtecError
 
 _DEFAULT_PORT = 15002
 _TIMEOUT_S = 10.0
-
-ValueT = TypeVar("ValueT")
 
 
 def is_remote(spark: SparkSession) -> bool:
@@ -67,58 +61,9 @@ def connect(address: str, app_name: str) -> SparkSession:
         ) from None
 
 
-@dataclass(frozen=True)
-class InlineBroadcast(Generic[ValueT]):
-    """Value that travels with the function that uses it; Connect has no broadcasts."""
-
-    value: ValueT
-
-
-def broadcast_or_inline(spark: SparkSession, value: ValueT) -> Any:
-    """Return an object whose ``value`` tasks can read."""
-    return InlineBroadcast(value) if is_remote(spark) else spark.sparkContext.broadcast(value)
-
-
-def describe_jobs(spark: SparkSession, text: str) -> None:
-    """Set the description of the jobs that this thread starts."""
-    if is_remote(spark):
-        spark.clearTags()
-        spark.addTag(re.sub(r"[^\w-]+", "_", text))
-    else:
-        spark.sparkContext.setJobDescription(text)
-
-
-@contextmanager
-def report_tasks(spark: SparkSession, report: Callable[[int, int], None]) -> Iterator[None]:
-    """Report tasks of this thread's newest stage on Connect, as (completed, total); a classic session has counters."""
-    if not is_remote(spark):
-        yield
-        return
-    thread = threading.get_ident()
-
-    def handle(stages: Iterable[Any] | None, **_: Any) -> None:
-        known = list(stages or ())
-        if threading.get_ident() == thread and known:  # Spark calls it in the waiting thread
-            newest = max(known, key=lambda stage: stage.stage_id)
-            report(newest.num_completed_tasks, newest.num_tasks)
-
-    spark.registerProgressHandler(handle)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        spark.removeProgressHandler(handle)  # type: ignore[arg-type]
-
-
-def cut_lineage(frame: DataFrame) -> DataFrame:
-    """Return the frame's rows without its plan: Spark drops what it caches of a table when the table is written.
-
-    On Connect all stages but the last run at this call.
-    """
-    if is_remote(frame.sparkSession):
-        return frame.localCheckpoint(eager=True, storageLevel=StorageLevel.MEMORY_AND_DISK)
-    rows = frame._jdf.queryExecution().toRdd()
-    made = frame.sparkSession._jsparkSession.internalCreateDataFrame(rows, frame._jdf.schema(), False)
-    return DataFrame(made, frame.sparkSession)
+def broadcast_or_inline(spark: SparkSession, value: Any) -> Any:
+    """Return an object whose ``value`` tasks can read; Connect has no broadcasts."""
+    return SimpleNamespace(value=value) if is_remote(spark) else spark.sparkContext.broadcast(value)
 
 
 def table_version(spark: SparkSession, table: str) -> int:

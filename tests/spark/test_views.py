@@ -125,7 +125,6 @@ def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
         "padding": 0.125,
         "rows_per_second": 14.5,
         "dtype": "float32",
-        "estimated_seconds": 43200.0,
         "drifted": ["a figure"],
         "retrain": True,
         "started": EARLY,

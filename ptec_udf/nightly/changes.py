@@ -46,14 +46,15 @@ def write_changes(warehouse: Warehouse, history: History, record: RunRecord, ver
         before = earlier.join(after.select("key"), on="key", how="left_semi")
     else:
         before = warehouse.read("scores", version).where(F.col("model_id") == F.lit(old_id))
-    old, new = (ModelLabels(one, *registry.labels(warehouse, one)) for one in (old_id, record.model_id))
+    new = ModelLabels(record.model_id, *registry.labels(warehouse, record.model_id))
+    old = new if old_id == record.model_id else ModelLabels(old_id, *registry.labels(warehouse, old_id))
     found = derive_changes(
         before,
         after,
         old=old,
         new=new,
         same_template=last is None or last["text_id"] == record.text_id,
-        same_logits=old_id in registry.with_logits(warehouse, record.model_id),
+        same_logits=old is new or old_id in registry.with_logits(warehouse, record.model_id),
     )
     origin = {
         "run_id": F.lit(record.run_id),

@@ -14,7 +14,7 @@ from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import ConfigError, UserError, collect_errors
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.nightly.runs import History, RunRecord, run_name
+from ptec_udf.nightly.runs import History, RunRecord, name_attempt, run_name
 from ptec_udf.text.columns import column_errors, text_column
 from ptec_udf.text.template import parse_template, text_id
 from ptec_udf.warehouse import registry
@@ -126,25 +126,26 @@ def pin_run(warehouse: Warehouse, config: ScoreConfig) -> ScoringRun:
         raise error if errors == error.errors else ConfigError(errors) from None
     history = History.read(warehouse)
     source = pin(warehouse.spark, config.source)
-    columns_id = text_id(artifact.manifest.template, config.source.columns, config.source.key)
+    table_id, source = source.source_id, _with_known_id(source, history)
     alias = None if choice.id else choice.alias
-    run = ScoringRun(
+    columns_id = text_id(artifact.manifest.template, config.source.columns, config.source.key)
+    name = run_name(artifact.model_id, source.source_id, source.version, alias=alias, text_id=columns_id)
+    return ScoringRun(
         warehouse=warehouse,
         config=config,
         artifact=artifact,
-        source=_with_known_id(source, history),
-        table_id=source.source_id,
+        source=source,
+        table_id=table_id,
         alias=alias,
-        run_id="",
+        run_id=name_attempt(name),
         text_id=columns_id,
-        started=datetime.now(UTC),
+        started=history.next_start(datetime.now(UTC)),
         history=history,
         scores_version=warehouse.version("scores"),
         corrections_version=warehouse.version("corrections"),
         dtype=_dtype(warehouse, artifact, config.engine),
         same_logits=registry.with_logits(warehouse, artifact.model_id),
     )
-    return _next_attempt(run)
 
 
 def repin(run: ScoringRun) -> ScoringRun:
@@ -156,24 +157,6 @@ def repin(run: ScoringRun) -> ScoringRun:
         scores_version=warehouse.version("scores"),
         corrections_version=warehouse.version("corrections"),
     )
-
-
-def start_run(run: ScoringRun) -> tuple[ScoringRun, RunRecord]:
-    """Insert the run's row; if another process takes the same attempt, take the next one."""
-    while not (record := run.record()).insert(run.warehouse):
-        run = _next_attempt(replace(run, history=History.read(run.warehouse)))
-    return run, record
-
-
-def _next_attempt(run: ScoringRun) -> ScoringRun:
-    name = run_name(
-        model_id=run.model_id,
-        alias=run.alias,
-        source_id=run.source.source_id,
-        source_version=run.source.version,
-        text_id=run.text_id,
-    )
-    return replace(run, run_id=run.history.next_id(name), started=run.history.next_start(datetime.now(UTC)))
 
 
 def _with_known_id(source: PinnedSource, history: History) -> PinnedSource:

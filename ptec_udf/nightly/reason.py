@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -13,27 +15,27 @@ from ptec_udf.errors import PtecError, hide_partitions, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
 _QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
-"""Spark's conditions that name a file, or are told around another error."""
+"""Spark's conditions that name a file, or wrap another error."""
 
 
 def reason_of(error: PySparkException | Py4JError) -> str:
-    """Say why Spark failed. Its own message may quote a company's text, so only its kind is told; ours may not."""
+    """Return why Spark failed: only the kind of its own message, which may quote a company's text."""
     if STAGING_LOST in str(error):
         return STAGING_LOST
-    said = _before_a_quote(str(error))
-    ours = re.search(r"^ptec_udf\.errors\.(\w+: .*)", said, re.MULTILINE)  # the end of a worker's traceback
+    message = _before_a_quote(str(error))
+    ours = re.search(r"^ptec_udf\.errors\.(\w+: .*)", message, re.MULTILINE)  # the end of a worker's traceback
     if ours:
         return str(ours[1])
-    if says_full_disk(said):
+    if says_full_disk(message):
         return "no room left on a disk"
-    if re.search(r"java\.lang\.OutOfMemoryError(?!: unable to create)", said):  # a thread, which takes no heap
+    if re.search(r"java\.lang\.OutOfMemoryError(?!: unable to create)", message):  # a thread, which takes no heap
         return "too little memory for Java (spark.driver.memory, spark.executor.memory), by a text of many MB, say"
-    lacking = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", said, re.MULTILINE)
-    if lacking:
-        return f"workers that lack the Python module {lacking[1]!r} (docs/data-engineer.md, what executors need)"
-    unread = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (.+?)\.(?:\s|$)", said)
-    if unread:
-        return f"a file that cannot be read, {hide_partitions(unread[1])}"
+    missing = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", message, re.MULTILINE)
+    if missing:
+        return f"workers that lack the Python module {missing[1]!r} (docs/data-engineer.md, what executors need)"
+    unreadable = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (.+?)\.(?:\s|$)", message)
+    if unreadable:
+        return f"a file that cannot be read, {hide_partitions(unreadable[1])}"
     return (error.getCondition() if isinstance(error, PySparkException) else None) or type(error).__name__
 
 
@@ -62,5 +64,11 @@ def failures_of(command: str) -> Iterator[None]:
 
 
 def worker_died(error: PySparkException | Py4JError) -> bool:
-    """Tell whether a job ended since workers or executors died, each time that Spark tried a task of it."""
+    """Return whether a job ended since workers or executors died, each time that Spark tried a task of it."""
     return bool(re.search(r"Python worker exited unexpectedly|ExecutorLostFailure", str(error)))
+
+
+def locate(error: Exception) -> str:
+    """Return the type of an error and the line that raised it; its message may quote a company's text."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}"

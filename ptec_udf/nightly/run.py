@@ -6,26 +6,25 @@ commit that names its run, and all that explains it is derived from the two vers
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import BudgetError, PtecError
 from ptec_udf.log import logger
-from ptec_udf.monitor.drift import measure_drift
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.budget import check_removed
-from ptec_udf.nightly.changes import write_changes
-from ptec_udf.nightly.killed import close_killed
-from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, repin, start_run, superseded
+from ptec_udf.nightly.finish import close_killed, finish
+from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, repin, superseded
 from ptec_udf.nightly.publish import judge_errors, merge
-from ptec_udf.nightly.reason import reason_of
-from ptec_udf.nightly.runs import DONE, NOTHING, NULL_KEY, SUPERSEDED, RunRecord
+from ptec_udf.nightly.reason import locate, reason_of
+from ptec_udf.nightly.runs import FAILED, NOTHING, NULL_KEY, SUPERSEDED, RunRecord
 from ptec_udf.nightly.shadows import score_shadows
 from ptec_udf.nightly.stage import clear_staging, stage
 from ptec_udf.warehouse.retries import with_retries
@@ -55,66 +54,80 @@ def score_run(run: ScoringRun) -> dict[str, Any]:
     """Score with one model; returns and raises as ``score``."""
     check(run)
     ensure_views(run.warehouse)
-    run, record = start_run(run)
-    try:
-        if close_killed(run, _measure):
+    record = run.record()
+    record.insert(run.warehouse)
+    with _failure_recorded(run, record):
+        if close_killed(run):
             run = repin(run)
-        outcome = _with_retries(run, record)
-        result = record.close(run.warehouse, outcome)
-    except (PySparkException, Py4JError) as error:
-        reason = reason_of(error)
-        failure = PtecError(f"the run failed: {reason}; see Spark's log. A rerun continues where it stopped")
-        _record_failure(run, record, failure, reason)
-        raise failure from error
-    except Exception as error:
-        _record_failure(run, record, error, error.reason if isinstance(error, BudgetError) else type(error).__name__)
-        raise
-    _best_effort("staging was not cleared; a later run does it", lambda: clear_staging(run))
+        for outcome, reason in ((NOTHING, nothing_to_do(run)), (SUPERSEDED, superseded(run))):
+            if reason:
+                logger.info(reason)
+                return record.close(run.warehouse, outcome)
+        logger.info(f"run {run.run_id}: version {run.source.version} of {run.source.name}, model {run.model_id[:12]}")
+        run, version = _publish(run, record)
+        result = finish(run, record, version, run.history)
+    _log_result(record)
+    _clear_staging(run)
     return result
 
 
-def _record_failure(run: ScoringRun, record: RunRecord, error: Exception, reason: str) -> None:
-    """Write the row of a run that failed, and name the run in its error."""
-    record.close_failed(run.warehouse, reason)
-    error.run_id = run.run_id  # type: ignore[attr-defined]
-
-
-def _best_effort(message: str, action: Any) -> None:
-    """Do what follows the run's result: its failure is logged and is no failure of the run."""
+@contextmanager
+def _failure_recorded(run: ScoringRun, record: RunRecord) -> Iterator[None]:
+    """Close the row of a run that fails, and name the run in its error."""
     try:
-        action()
+        yield
     except Exception as error:
-        logger.warning(f"{message}: {type(error).__name__}")
+        failure, reason = error, type(error).__name__
+        if isinstance(error, BudgetError):
+            reason = error.reason
+        elif isinstance(error, PySparkException | Py4JError):
+            reason = reason_of(error)
+            failure = PtecError(f"the run failed: {reason}; see Spark's log. A rerun continues where it stopped")
+        _close_failed(run, record, reason)
+        failure.run_id = run.run_id  # type: ignore[attr-defined]
+        raise failure from (None if failure is error else error)
 
 
-def _with_retries(run: ScoringRun, record: RunRecord) -> str:
-    """Do the run's work; after a conflict with another run compare with the newest versions again."""
+def _close_failed(run: ScoringRun, record: RunRecord, reason: str) -> None:
+    """Record a failure before the MERGE; after it the row stays ``running``, and the next run finishes it."""
+    try:
+        if run.warehouse.version_of_run("scores", run.run_id) is None:
+            record.close(run.warehouse, FAILED, reason)
+    except (PySparkException, Py4JError, OSError):  # the run's own error says more
+        logger.warning(f"run {run.run_id} failed and its row could not be written")
+
+
+def _publish(run: ScoringRun, record: RunRecord) -> tuple[ScoringRun, int | None]:
+    """Diff, score and merge; return the run as it was pinned, and the version that its MERGE made, None without one.
+
+    After a conflict with another run, compare with the newest versions again.
+    """
     attempts = iter([run])
-    return with_retries(lambda: _attempt(next(attempts, None) or repin(run), record))
+
+    def attempt() -> tuple[ScoringRun, int | None]:
+        pinned = next(attempts, None) or repin(run)
+        return pinned, _diff_and_merge(pinned, record)
+
+    return with_retries(attempt)
 
 
-def _attempt(run: ScoringRun, record: RunRecord) -> str:
-    """Do the run's work on the pinned versions and return its outcome."""
+def _diff_and_merge(run: ScoringRun, record: RunRecord) -> int | None:
     record.corrections_version = run.corrections_version
-    for outcome, reason in ((NOTHING, nothing_to_do(run)), (SUPERSEDED, superseded(run))):
-        if reason:
-            logger.info(reason)
-            return outcome
-    logger.info(f"run {run.run_id}: version {run.source.version} of {run.source.name}, model {run.model_id[:12]}")
-    counts = _compare(run, record)
-    version = _write(run, record, counts)
-    if version is not None or _is_new_to_screen(run):
-        write_changes(run.warehouse, run.history, record, run.scores_version if version is None else version)
-    if version is not None:
-        record.count_written(run.warehouse, version)
-        _measure(run, record, version)
-    _summarise(record)
-    return DONE
+    changes = diff.changes_of(run)
+    counts = _compare(run, record, diff.count_change_types(changes))
+    if not any(counts.get(change_type) for change_type in diff.TO_WRITE):
+        return None
+    difference = diff.stage_difference(run, changes, counts)
+    staged = stage(run, difference)
+    record.reused, record.dtype = staged.reused, run.dtype
+    if staged.texts:
+        record.rows_per_second = round(staged.texts / staged.seconds, 2)
+    judge_errors(run, record, difference)
+    return merge(run, difference)
 
 
-def _compare(run: ScoringRun, record: RunRecord) -> dict[str, int]:
-    """Count companies by change type, and refuse a source that lacks too many."""
-    counts = diff.count_change_types(diff.changes_of(run))
+def _compare(run: ScoringRun, record: RunRecord, counts: dict[str, int]) -> dict[str, int]:
+    """Record companies by change type, and refuse a source that lacks too many."""
     record.skipped = counts.get(diff.SAME, 0)
     if null_keys := counts.get(diff.NO_KEY):
         record.counts[NULL_KEY] = null_keys
@@ -125,38 +138,15 @@ def _compare(run: ScoringRun, record: RunRecord) -> dict[str, int]:
     return counts
 
 
-def _write(run: ScoringRun, record: RunRecord, counts: dict[str, int]) -> int | None:
-    """Score and merge what differs; return the version of ``scores`` that the MERGE made, None without one."""
-    if not any(counts.get(change_type) for change_type in diff.TO_WRITE):
-        return None
-    difference = diff.stage_difference(run, diff.changes_of(run), counts)
-    n_texts = difference.rows.where(F.col("cost").isNotNull()).count()
-    if n_texts:
-        staged = stage(run, difference)
-        record.reused, record.dtype = n_texts - staged.texts, run.dtype
-        if staged.texts:
-            record.rows_per_second = round(staged.texts / staged.seconds, 2)
-    judge_errors(run, record, difference)
-    return merge(run, difference)
-
-
-def _is_new_to_screen(run: ScoringRun) -> bool:
-    """Return whether the run's alias showed another model, or none, before."""
-    last = run.last_done
-    return run.alias is not None and (last is None or last["model_id"] != run.model_id)
-
-
-def _measure(run: ScoringRun, record: RunRecord, version: int) -> None:
-    """Measure the drift of a run that wrote a version of ``scores``."""
-    if run.config.drift.measure:
-        _best_effort("drift was not measured", lambda: _set_drift(run, record, version))
-
-
-def _set_drift(run: ScoringRun, record: RunRecord, version: int) -> None:
-    record.drifted, record.retrain = measure_drift(run, record, version)
-
-
-def _summarise(record: RunRecord) -> None:
+def _log_result(record: RunRecord) -> None:
     seconds = (datetime.now(UTC) - record.started).total_seconds()
     counts = ", ".join(f"{status} {n}" for status, n in sorted(record.counts.items())) or "nothing"
     logger.info(f"written: {counts}; {record.reused} texts reused, {seconds:.0f} s")
+
+
+def _clear_staging(run: ScoringRun) -> None:
+    """Remove staged rows; the run is complete, so a failure here is logged and is none of the run."""
+    try:
+        clear_staging(run)
+    except Exception as error:
+        logger.warning(f"staging was not cleared, a later run does it: {locate(error)}")

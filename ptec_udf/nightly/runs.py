@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
 
 COMMAND = "score"
@@ -24,10 +22,15 @@ NULL_KEY = "null_key"
 """Rows without a key, in the counts of a run."""
 
 
-def run_name(*, model_id: str, alias: str | None, source_id: str, source_version: int | None, text_id: str) -> str:
-    """Hash what a run does: the first part of its run_id, before the number of the attempt."""
+def run_name(model_id: str, source_id: str, source_version: int | None, *, alias: str | None, text_id: str) -> str:
+    """Hash what a run does: the first part of its run_id; all attempts share it."""
     facts = "|".join([model_id, alias or "", source_id, str(source_version), text_id])
     return hashlib.sha256(facts.encode()).hexdigest()[:12]
+
+
+def name_attempt(name: str) -> str:
+    """Return the run_id of a new attempt; a random part keeps attempts at the same moment apart."""
+    return f"{name}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,6 @@ class History:
         """Return ``now``, or a moment after the last start if another machine's clock is ahead."""
         newest = max((row["started"].timestamp() for row in self.rows), default=0)
         return max(now, datetime.fromtimestamp(newest, UTC) + timedelta(microseconds=1))
-
-    def next_id(self, name: str) -> str:
-        """Return the run_id of the next attempt of a run."""
-        attempts = [row["run_id"] for row in self.rows if row["run_id"].startswith(f"{name}-")]
-        return f"{name}-{max((int(run_id.rpartition('-')[2]) for run_id in attempts), default=0) + 1}"
 
     def running(self, *, alias: str | None, model_id: str, except_for: str) -> list[Row]:
         """Return the runs of a model or alias that have not ended, but one."""
@@ -158,11 +156,9 @@ class RunRecord:
         values = row.asDict() | {"started": row["started"].astimezone(UTC), "counts": dict(row["counts"] or {})}
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
-    def insert(self, warehouse: Warehouse) -> bool:
-        """Insert the row unless another process has inserted this run_id; return whether it was inserted."""
-        warehouse.put_row("runs", asdict(self), warehouse.old("runs", "run_id") == F.lit(self.run_id))
-        row = warehouse.read("runs").where(F.col("run_id") == F.lit(self.run_id)).select("started").first()
-        return row is not None and row["started"].timestamp() == self.started.timestamp()
+    def insert(self, warehouse: Warehouse) -> None:
+        """Insert the row."""
+        warehouse.append_rows("runs", [asdict(self)])
 
     def count_written(self, warehouse: Warehouse, version: int) -> None:
         """Count the rows that the run wrote, in a version of ``scores``, and the tokens that its attempts scored."""
@@ -184,10 +180,3 @@ class RunRecord:
         warehouse.replace_run_rows("runs", [values], self.run_id)
         values.pop("config")
         return values | {name: values[name].isoformat(timespec="seconds") for name in ("started", "ended")}
-
-    def close_failed(self, warehouse: Warehouse, error: str) -> None:
-        """Write that the run failed; if Spark itself fails, the run's own error is more useful."""
-        try:
-            self.close(warehouse, FAILED, error)
-        except (PySparkException, Py4JError, OSError):
-            logger.warning(f"run {self.run_id} failed and its row could not be written")

@@ -6,7 +6,6 @@ No view shows them. A shadow's failure is logged and recorded, and does not fail
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from ptec_udf.config import ModelChoice, ScoreConfig, ShadowConfig
 from ptec_udf.errors import PtecError, RegistryError, UserError
 from ptec_udf.log import logger
 from ptec_udf.nightly.plan import ScoringRun, pin_run
+from ptec_udf.nightly.reason import locate
 from ptec_udf.nightly.runs import FAILED, SKIPPED
 from ptec_udf.text.template import fields_in
 from ptec_udf.warehouse import registry
@@ -64,9 +64,6 @@ def _score(
         config = _config(champion, choice, model["template"], champion_run_id)
         return score_run(pin_run(champion.warehouse, config))
     except Exception as error:
-        if not isinstance(error, PtecError):
-            # Only the frames: the message may quote a company's text.
-            logger.info("".join(traceback.format_tb(error.__traceback__)))
         message = describe_error(error)
         logger.warning(f"shadow {name} failed; the champion's run is done: {message}")
         run_id = getattr(error, "run_id", None)
@@ -101,4 +98,4 @@ def describe_error(error: Exception) -> str:
     """Return what went wrong, without quoting messages of other libraries."""
     if isinstance(error, UserError):
         return "; ".join(error.errors)
-    return str(error) if isinstance(error, PtecError) else type(error).__name__
+    return str(error) if isinstance(error, PtecError) else locate(error)

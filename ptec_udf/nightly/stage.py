@@ -23,6 +23,7 @@ from ptec_udf.log import logger, seconds_left, watched
 from ptec_udf.nightly.diff import Difference, read_by_key
 from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.reason import worker_died
+from ptec_udf.nightly.runs import History
 from ptec_udf.nightly.tasks import CommitCursor, TaskPlan, assign_tasks
 from ptec_udf.text.columns import text_hash
 
@@ -33,8 +34,9 @@ _MAX_KILLERS = 5
 
 @dataclass(frozen=True)
 class Staged:
-    """What scoring did in this process: number of texts and seconds."""
+    """What scoring did in this process: companies whose text was known, texts that were scored, and seconds."""
 
+    reused: int
     texts: int = 0
     seconds: float = 0.0
 
@@ -68,20 +70,23 @@ def known_texts(
     return needed.groupBy("text_hash").agg(best).select("text_hash", *[f"best.{name}" for name in fields])
 
 
-def texts_to_score(run: ScoringRun, rows: DataFrame, *, broadcast: bool = True) -> DataFrame:
-    """Return the unknown texts, each once: text_hash, cost and the key of a company that has the text.
+def group_by_text(run: ScoringRun, rows: DataFrame, *, broadcast: bool = True) -> DataFrame:
+    """Return each text once: text_hash, cost, the key of a company that has it, n_companies and is_known.
 
     Args:
         run: the run.
         rows: from ``diff.rows_to_write``.
         broadcast: see ``known_texts``.
     """
-    by_text = rows.where(F.col("cost").isNotNull()).groupBy("text_hash", "cost").agg(F.min("key").alias("key"))
-    return by_text.join(known_texts(run, by_text, (), broadcast=broadcast), on="text_hash", how="left_anti")
+    companies = F.min("key").alias("key"), F.count("*").alias("n_companies")
+    by_text = rows.where(F.col("cost").isNotNull()).groupBy("text_hash", "cost").agg(*companies)
+    known = known_texts(run, by_text, (), broadcast=broadcast).withColumn("is_known", F.lit(True))
+    joined = by_text.join(known, on="text_hash", how="left")
+    return joined.withColumn("is_known", F.coalesce("is_known", F.lit(False)))
 
 
 def read_texts(run: ScoringRun, texts: DataFrame, columns: Sequence[str] = ()) -> DataFrame:
-    """Read the texts of ``texts_to_score`` from the source: text_hash, text and ``columns``, each text once."""
+    """Read texts of ``group_by_text`` from the source: text_hash, text and ``columns``, each text once."""
     names = ("text_hash", *columns)
     rows = read_by_key(run, F.broadcast(texts), names)
     return rows.where(F.col("text_hash") == text_hash("text")).select(*names, "text").dropDuplicates(["text_hash"])
@@ -90,16 +95,19 @@ def read_texts(run: ScoringRun, texts: DataFrame, columns: Sequence[str] = ()) -
 def stage(run: ScoringRun, difference: Difference) -> Staged:
     """Score the unknown texts of a run into staging."""
     started, config = time.monotonic(), run.config.run
-    texts = texts_to_score(run, difference.rows, broadcast=difference.is_small)
-    counts = {row["cost"]: row["count"] for row in texts.groupBy("cost").count().collect()}
-    plan = TaskPlan.of(counts, task_cost=config.tokens_per_second * config.task_seconds)
+    texts = group_by_text(run, difference.rows, broadcast=difference.is_small)
+    counts = texts.groupBy("cost", "is_known").agg(F.count("*").alias("n"), F.sum("n_companies").alias("companies"))
+    rows = counts.collect()
+    unknown = {row["cost"]: row["n"] for row in rows if not row["is_known"]}
+    plan = TaskPlan.of(unknown, task_cost=config.tokens_per_second * config.task_seconds)
+    reused = sum(row["companies"] for row in rows) - plan.n_texts
     if not plan.n_texts:
-        return Staged()
+        return Staged(reused)
     logger.info(f"{plan.n_texts} texts to score, about {plan.total} tokens, in {plan.n_tasks} tasks")
     seconds = config.commit_minutes * 60
     cursor = CommitCursor(plan, seconds, max(1, round(seconds * config.tokens_per_second / plan.task_cost)))
     scorer = _Scorer(run, scoring_udf(run.warehouse.spark, run.artifact, run.config.engine))
-    assigned = assign_tasks(texts, plan)
+    assigned = assign_tasks(texts.where(~F.col("is_known")).select("text_hash", "cost", "key"), plan)
 
     def score_commits() -> None:
         while (tasks := cursor.take()) is not None:
@@ -110,7 +118,7 @@ def stage(run: ScoringRun, difference: Difference) -> Staged:
 
     with watched(lambda elapsed: _progress(cursor, elapsed)):
         _in_threads(run, score_commits, cursor.stop)
-    return Staged(plan.n_texts, time.monotonic() - started)
+    return Staged(reused, plan.n_texts, time.monotonic() - started)
 
 
 def _in_threads(run: ScoringRun, action: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -190,7 +198,7 @@ class _Scorer:
 
 def clear_staging(run: ScoringRun) -> None:
     """Remove what this run and ended runs with the same logits have staged, and what is too old for reuse."""
-    running = {row["run_id"] for row in run.history.rows if row["ended"] is None} - {run.run_id}
+    running = {row["run_id"] for row in History.read(run.warehouse).rows if row["ended"] is None} - {run.run_id}
     staged = run.warehouse.read("score_staging").groupBy("run_id", "logits_id")
     days = F.datediff(F.current_timestamp(), F.max("staged_at")).alias("days")
     removed = [
@@ -199,5 +207,6 @@ def clear_staging(run: ScoringRun) -> None:
         if row["days"] > run.config.run.keep_staged_days
         or (row["logits_id"] == run.logits_id and row["run_id"] not in running)
     ]
-    run.warehouse.delete("score_staging", F.col("run_id").isin(removed))
+    if removed:
+        run.warehouse.delete("score_staging", F.col("run_id").isin(removed))
     run.warehouse.delete("diff_staging", ~F.col("run_id").isin([*running]))

@@ -17,7 +17,7 @@ from ptec_udf.log import logger
 from ptec_udf.nightly.diff import TO_WRITE, changes_of, count_change_types, rows_to_write
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, superseded
 from ptec_udf.nightly.reason import failures_of
-from ptec_udf.nightly.stage import read_texts, texts_to_score
+from ptec_udf.nightly.stage import group_by_text, read_texts
 from ptec_udf.warehouse.tables import Warehouse
 
 _TEXTS_PER_SLOT = 8  # of the first pass; with fewer, slots wait for each other
@@ -54,7 +54,7 @@ def _estimate(run: ScoringRun, started: float) -> dict[str, Any]:
     changes = changes_of(run)
     counts = count_change_types(changes)
     n_companies = sum(counts.get(change_type, 0) for change_type in TO_WRITE)
-    texts = texts_to_score(run, rows_to_write(run, changes))
+    texts = group_by_text(run, rows_to_write(run, changes)).where(~F.col("is_known"))
     work = texts.agg(F.count("*").alias("texts"), F.coalesce(F.sum("cost"), F.lit(0)).alias("tokens")).collect()[0]
     reading = time.monotonic() - started
     logger.info(f"{n_companies} companies to write, {work['texts']} texts to score")

@@ -133,8 +133,7 @@ class Warehouse:
 
     def delete(self, table: str, condition: Column) -> None:
         """Remove the rows that fulfil ``condition``; without such rows nothing is committed."""
-        if not self.read(table).where(condition).isEmpty():
-            self._replace(table, self._frame(table, []), condition)
+        with_retries(lambda: DeltaTable.forName(self.spark, self.name(table)).delete(condition))
 
     def put_row(self, table: str, row: dict[str, Any], is_there: Column) -> None:
         """Insert a row unless one fulfils ``is_there``, whose columns are named by ``old``; atomic among writers."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyspark.sql import Row
 
-from ptec_udf.nightly.runs import DONE, FAILED, RUNNING, History, run_name
+from ptec_udf.nightly.runs import DONE, FAILED, RUNNING, History, name_attempt, run_name
 
 NOW = datetime(2026, 5, 1, 2, 3, tzinfo=UTC)
 
@@ -63,8 +63,9 @@ def test_a_run_starts_after_all_others_whatever_the_clock_says() -> None:
     assert History([run("ahead", started=ahead)]).next_start(NOW) == ahead + timedelta(microseconds=1)
 
 
-def test_each_attempt_has_its_own_id() -> None:
-    name = run_name(model_id="m", alias="champion", source_id="s", source_version=1, text_id="t")
-    assert History([]).next_id(name) == f"{name}-1"
-    # Housekeeping removes rows, and no id is used twice.
-    assert History([run(f"{name}-11", outcome=FAILED), run("another-70")]).next_id(name) == f"{name}-12"
+def test_attempts_of_a_run_share_the_first_part_of_their_ids() -> None:
+    name = run_name("m", "s", 1, alias="champion", text_id="t")
+    first, second = name_attempt(name), name_attempt(name)
+    assert first != second
+    assert first.partition("-")[0] == second.partition("-")[0] == name
+    assert run_name("m", "s", 2, alias="champion", text_id="t") != name

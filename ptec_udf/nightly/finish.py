@@ -1,0 +1,69 @@
+"""Finish a run after its MERGE: explain it, count it, measure its drift and close its row.
+
+All of it follows from the version of table ``scores`` that the MERGE made, so a later run can do it for a killed one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptec_udf.log import logger
+from ptec_udf.monitor.drift import measure_drift
+from ptec_udf.nightly.changes import write_changes
+from ptec_udf.nightly.plan import ScoringRun
+from ptec_udf.nightly.reason import locate
+from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
+
+
+def finish(run: ScoringRun, record: RunRecord, version: int | None, history: History) -> dict[str, Any]:
+    """Write the changes, counts and drift of a run and close its row.
+
+    Args:
+        run: has the record's model or alias.
+        record: the run to finish, this one or an earlier one.
+        version: version of ``scores`` that its MERGE made; None without a MERGE.
+        history: earlier runs.
+
+    Returns:
+        The run's row.
+    """
+    if version is not None or _is_new_to_screen(record, history):
+        write_changes(run.warehouse, history, record, run.scores_version if version is None else version)
+    if version is not None:
+        record.count_written(run.warehouse, version)
+        if run.config.drift.measure and record.model_id == run.model_id:
+            _measure(run, record, version)
+    return record.close(run.warehouse, DONE)
+
+
+def close_killed(run: ScoringRun) -> bool:
+    """Close each earlier run of this model or alias that is still ``running``; return whether there was one.
+
+    A run whose MERGE is in the history of ``scores`` is finished; another one is ``interrupted``. A run that is in fact
+    still working writes its own row when it ends.
+    """
+    rows = run.history.running(alias=run.alias, model_id=run.model_id, except_for=run.run_id)
+    for row in rows:
+        record = RunRecord.of_row(row)
+        version = run.warehouse.version_of_run("scores", record.run_id)
+        if version is None:
+            record.close(run.warehouse, INTERRUPTED)
+            logger.info(f"run {record.run_id} did not end; this run continues from the texts that it staged")
+        else:
+            finish(run, record, version, History.read(run.warehouse))
+            logger.info(f"run {record.run_id} did not end after its MERGE; its changes and its row are complete now")
+    return bool(rows)
+
+
+def _is_new_to_screen(record: RunRecord, history: History) -> bool:
+    """Return whether the run's alias showed another model, or none, before."""
+    last = history.last_done(alias=record.alias, model_id=record.model_id)
+    return record.alias is not None and (last is None or last["model_id"] != record.model_id)
+
+
+def _measure(run: ScoringRun, record: RunRecord, version: int) -> None:
+    """Measure drift; the scores are written, so a failure here is logged and is none of the run."""
+    try:
+        record.drifted, record.retrain = measure_drift(run, record, version)
+    except Exception as error:
+        logger.warning(f"drift was not measured: {locate(error)}")

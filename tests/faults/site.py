@@ -58,8 +58,7 @@ class FaultSite:
 
     def table(self, name: str, warehouse: str = "warehouse") -> Path:
         """Folder of a table."""
-        embedded = self.folder / warehouse / "tables" / "ptec.db"
-        return (embedded if embedded.exists() else self.folder / warehouse / "ptec") / name
+        return self.folder / warehouse / "ptec" / name
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of a table, read without Spark."""

@@ -160,7 +160,7 @@ SCORE_CHANGES = _table(
 )
 
 RUNS = _table(
-    ("run_id", _STRING, "run: hash of model, source, version and columns, then the number of the attempt"),
+    ("run_id", _STRING, "run: hash of model, source, version and columns, then a random part for the attempt"),
     ("command", _STRING, "command, for instance score"),
     ("config", _STRING, "configuration as JSON"),
     ("source_id", _STRING, "identity of the source"),

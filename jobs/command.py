@@ -30,7 +30,6 @@ Judge = Callable[[Result], tuple[str, int] | None]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
-_ROOT = Path(__file__).resolve().parents[1]
 _EXTRAS = "pip install 'ptec-batch-scoring[train]', or one of the extras connect, openvino, report, demo"
 
 
@@ -128,10 +127,10 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
         return [f"{PtecError.code} a disk is full; free some space and run the same command again"], FAILED
     what = f"unexpected {type(error).__name__}"
     if type(error).__module__.partition(".")[0] in ("pyspark", "py4j"):
-        from ptec_udf.nightly.reason import reason_of  # loads Spark
+        from ptec_udf.nightly.reason import location_of, reason_of  # loads Spark
 
         what = f"Spark failed with {reason_of(error)},"
-    return [f"{PtecError.code} {what} in {_location_of(error)} (run with --debug for the stack frames)"], FAILED
+    return [f"{PtecError.code} {what} in {location_of(error)} (run with --debug for the stack frames)"], FAILED
 
 
 def account() -> str:
@@ -140,15 +139,6 @@ def account() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # which of them depends on Python's version
         return f"uid {os.getuid()}"
-
-
-def _location_of(error: Exception) -> str:
-    """Return file and line of the innermost frame of our code, below ``run_command``."""
-    frames = traceback.extract_tb(error.__traceback__)[1:] or traceback.extract_tb(error.__traceback__)
-    ours = [one for one in frames if Path(one.filename).is_relative_to(_ROOT) and "site-packages" not in one.filename]
-    frame = (ours or frames)[-1]
-    path = Path(frame.filename)
-    return f"{path.relative_to(_ROOT) if ours else path.name}:{frame.lineno}"
 
 
 def _is_full_disk(error: BaseException | None) -> bool:

@@ -199,7 +199,6 @@ class Difference:
 def stage_difference(run: ScoringRun, changes: DataFrame, counts: Mapping[str, int]) -> Difference:
     """Write ``rows_to_write`` to ``diff_staging``."""
     rows = rows_to_write(run, changes).withColumn("run_id", F.lit(run.run_id))
-    run.warehouse.delete("diff_staging", F.col("run_id") == F.lit(run.run_id))  # of an attempt that met a conflict
     run.warehouse.append("diff_staging", rows)
     staged = run.warehouse.read("diff_staging").where(F.col("run_id") == run.run_id)
     return Difference(counts, staged.drop("run_id"))

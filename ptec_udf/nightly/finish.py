@@ -11,7 +11,7 @@ from ptec_udf.log import logger
 from ptec_udf.monitor.drift import measure_drift
 from ptec_udf.nightly.changes import write_changes
 from ptec_udf.nightly.plan import ScoringRun
-from ptec_udf.nightly.reason import locate
+from ptec_udf.nightly.reason import location_of
 from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
 
 
@@ -66,4 +66,4 @@ def _measure(run: ScoringRun, record: RunRecord, version: int) -> None:
     try:
         record.drifted, record.retrain = measure_drift(run, record, version)
     except Exception as error:
-        logger.warning(f"drift was not measured: {locate(error)}")
+        logger.warning(f"drift was not measured: {type(error).__name__} in {location_of(error)}")

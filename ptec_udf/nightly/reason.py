@@ -14,6 +14,7 @@ from pyspark.errors import PySparkException
 from ptec_udf.errors import PtecError, hide_partitions, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
+_ROOT = Path(__file__).resolve().parents[2]
 _QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
 """Spark's conditions that name a file, or wrap another error."""
 
@@ -68,7 +69,10 @@ def worker_died(error: PySparkException | Py4JError) -> bool:
     return bool(re.search(r"Python worker exited unexpectedly|ExecutorLostFailure", str(error)))
 
 
-def locate(error: Exception) -> str:
-    """Return the type of an error and the line that raised it; its message may quote a company's text."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}"
+def location_of(error: Exception) -> str:
+    """Return file and line of the innermost frame of our code, without a message that may quote a text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [one for one in frames if Path(one.filename).is_relative_to(_ROOT) and "site-packages" not in one.filename]
+    frame = (ours or frames)[-1]
+    path = Path(frame.filename)
+    return f"{path.relative_to(_ROOT) if ours else path.name}:{frame.lineno}"

@@ -14,6 +14,7 @@ from typing import Any
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import BudgetError, PtecError
@@ -23,7 +24,7 @@ from ptec_udf.nightly.budget import check_removed
 from ptec_udf.nightly.finish import close_killed, finish
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, repin, superseded
 from ptec_udf.nightly.publish import judge_errors, merge
-from ptec_udf.nightly.reason import locate, reason_of
+from ptec_udf.nightly.reason import location_of, reason_of
 from ptec_udf.nightly.runs import FAILED, NOTHING, NULL_KEY, SUPERSEDED, RunRecord
 from ptec_udf.nightly.shadows import score_shadows
 from ptec_udf.nightly.stage import clear_staging, stage
@@ -105,7 +106,10 @@ def _publish(run: ScoringRun, record: RunRecord) -> tuple[ScoringRun, int | None
     attempts = iter([run])
 
     def attempt() -> tuple[ScoringRun, int | None]:
-        pinned = next(attempts, None) or repin(run)
+        pinned = next(attempts, None)
+        if pinned is None:
+            run.warehouse.delete("diff_staging", F.col("run_id") == F.lit(run.run_id))
+            pinned = repin(run)
         return pinned, _diff_and_merge(pinned, record)
 
     return with_retries(attempt)
@@ -149,4 +153,4 @@ def _clear_staging(run: ScoringRun) -> None:
     try:
         clear_staging(run)
     except Exception as error:
-        logger.warning(f"staging was not cleared, a later run does it: {locate(error)}")
+        logger.warning(f"staging was not cleared, a later run does it: {type(error).__name__} in {location_of(error)}")

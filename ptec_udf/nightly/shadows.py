@@ -13,7 +13,7 @@ from ptec_udf.config import ModelChoice, ScoreConfig, ShadowConfig
 from ptec_udf.errors import PtecError, RegistryError, UserError
 from ptec_udf.log import logger
 from ptec_udf.nightly.plan import ScoringRun, pin_run
-from ptec_udf.nightly.reason import locate
+from ptec_udf.nightly.reason import location_of
 from ptec_udf.nightly.runs import FAILED, SKIPPED
 from ptec_udf.text.template import fields_in
 from ptec_udf.warehouse import registry
@@ -98,4 +98,4 @@ def describe_error(error: Exception) -> str:
     """Return what went wrong, without quoting messages of other libraries."""
     if isinstance(error, UserError):
         return "; ".join(error.errors)
-    return str(error) if isinstance(error, PtecError) else locate(error)
+    return str(error) if isinstance(error, PtecError) else f"{type(error).__name__} in {location_of(error)}"

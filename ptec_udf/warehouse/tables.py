@@ -132,8 +132,8 @@ class Warehouse:
             merge.merge()
 
     def delete(self, table: str, condition: Column) -> None:
-        """Remove the rows that fulfil ``condition``; without such rows nothing is committed."""
-        with_retries(lambda: DeltaTable.forName(self.spark, self.name(table)).delete(condition))
+        """Remove the rows that fulfil ``condition``."""
+        self._replace(table, self._frame(table, []), condition)
 
     def put_row(self, table: str, row: dict[str, Any], is_there: Column) -> None:
         """Insert a row unless one fulfils ``is_there``, whose columns are named by ``old``; atomic among writers."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from jobs.output import print_result
-from ptec_udf.errors import PtecError, UserError, says_full_disk
+from ptec_udf.errors import PtecError, UserError, location_of, says_full_disk
 from ptec_udf.log import configure_log, logger
 
 FAILED, RETRAIN = 1, 3
@@ -127,7 +127,7 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
         return [f"{PtecError.code} a disk is full; free some space and run the same command again"], FAILED
     what = f"unexpected {type(error).__name__}"
     if type(error).__module__.partition(".")[0] in ("pyspark", "py4j"):
-        from ptec_udf.nightly.reason import location_of, reason_of  # loads Spark
+        from ptec_udf.nightly.reason import reason_of  # loads Spark
 
         what = f"Spark failed with {reason_of(error)},"
     return [f"{PtecError.code} {what} in {location_of(error)} (run with --debug for the stack frames)"], FAILED

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
+
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 class PtecError(Exception):
@@ -94,6 +98,15 @@ def says_full_disk(message: str) -> bool:
 def hide_partitions(message: str) -> str:
     """Remove the values from partition folders such as ``/name=value``: they may be companies' texts."""
     return re.sub(r"(/[^/=\n]*)=[^/\n]*", r"\1=...", message)
+
+
+def location_of(error: Exception) -> str:
+    """Return file and line of the innermost frame of our code, without a message that may quote a text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [one for one in frames if Path(one.filename).is_relative_to(_ROOT) and "site-packages" not in one.filename]
+    frame = (ours or frames)[-1]
+    path = Path(frame.filename)
+    return f"{path.relative_to(_ROOT) if ours else path.name}:{frame.lineno}"
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ptec_udf.errors import location_of
 from ptec_udf.log import logger
 from ptec_udf.monitor.drift import measure_drift
 from ptec_udf.nightly.changes import write_changes
 from ptec_udf.nightly.plan import ScoringRun
-from ptec_udf.nightly.reason import location_of
 from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -14,7 +12,6 @@ from pyspark.errors import PySparkException
 from ptec_udf.errors import PtecError, hide_partitions, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
-_ROOT = Path(__file__).resolve().parents[2]
 _QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
 """Spark's conditions that name a file, or wrap another error."""
 
@@ -67,12 +64,3 @@ def failures_of(command: str) -> Iterator[None]:
 def worker_died(error: PySparkException | Py4JError) -> bool:
     """Return whether a job ended since workers or executors died, each time that Spark tried a task of it."""
     return bool(re.search(r"Python worker exited unexpectedly|ExecutorLostFailure", str(error)))
-
-
-def location_of(error: Exception) -> str:
-    """Return file and line of the innermost frame of our code, without a message that may quote a text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [one for one in frames if Path(one.filename).is_relative_to(_ROOT) and "site-packages" not in one.filename]
-    frame = (ours or frames)[-1]
-    path = Path(frame.filename)
-    return f"{path.relative_to(_ROOT) if ours else path.name}:{frame.lineno}"

@@ -17,14 +17,14 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.errors import BudgetError, PtecError
+from ptec_udf.errors import BudgetError, PtecError, location_of
 from ptec_udf.log import logger
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.budget import check_removed
 from ptec_udf.nightly.finish import close_killed, finish
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, repin, superseded
 from ptec_udf.nightly.publish import judge_errors, merge
-from ptec_udf.nightly.reason import location_of, reason_of
+from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.runs import FAILED, NOTHING, NULL_KEY, SUPERSEDED, RunRecord
 from ptec_udf.nightly.shadows import score_shadows
 from ptec_udf.nightly.stage import clear_staging, stage

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ptec_udf.config import ModelChoice, ScoreConfig, ShadowConfig
-from ptec_udf.errors import PtecError, RegistryError, UserError
+from ptec_udf.errors import PtecError, RegistryError, UserError, location_of
 from ptec_udf.log import logger
 from ptec_udf.nightly.plan import ScoringRun, pin_run
-from ptec_udf.nightly.reason import location_of
 from ptec_udf.nightly.runs import FAILED, SKIPPED
 from ptec_udf.text.template import fields_in
 from ptec_udf.warehouse import registry

@@ -68,7 +68,7 @@ def _executor_has_bfloat16(spark: SparkSession) -> bool:
 
 
 def task_slots(spark: SparkSession) -> int:
-    """Return how many tasks run at once: cores by those of a task. GPUs, which may allow fewer, are not counted."""
+    """Return how many tasks run at once by their cores; GPUs may allow fewer."""
     return max(1, count_cores(spark) // _cores_of_a_task(spark))
 
 

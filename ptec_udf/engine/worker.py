@@ -70,7 +70,7 @@ def windows(batches: Iterable[Iterable[str | None]], max_rows: int, max_bytes: i
 def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineConfig) -> Scorer | TfidfScorer:
     """Return this process's scorer of a model on the running task's device; load it at most once.
 
-    ``settings`` are those of ``engine_settings``; the size of windows is no part of the cache's key.
+    ``settings`` come from ``engine_settings``; the size of windows is no part of the cache's key.
 
     Raises:
         ArtifactError: if the bytes are not the artifact's.

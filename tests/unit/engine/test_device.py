@@ -1,4 +1,4 @@
-"""Device and dtype of a task; a fake device stands in for a GPU."""
+"""Device and dtype of a task; a fake device replaces a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts become ids that keep special tokens; what is cut is counted."""
+"""Texts become ids that keep special tokens; cut tokens are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text's logits depend on the text alone, and the forward pass is the one that PEFT defines."""
+"""A text's logits depend on the text alone, and the forward pass is PEFT's."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TestLogits:
             assert (network(*pad(ids)) - before).abs().max() > 0.01
 
     def test_are_equal_in_each_pass(self, make):
-        """A cache that grows would give others in the second pass."""
+        """A cache that grows would change the second pass."""
         network, ids = make("llama", "deep")
         network.freeze_prompt()
         with torch.inference_mode():
@@ -130,7 +130,7 @@ class TestCachedPrompt:
 
 
 class TestPeft:
-    """PEFT loads the artifact and gives the same hidden states."""
+    """PEFT loads the artifact and computes the same hidden states."""
 
     def check(self, network, wrapped, tokenizer):
         for text in Encoder(tokenizer, 48).encode(TEXTS[:4]):

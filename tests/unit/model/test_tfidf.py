@@ -1,4 +1,4 @@
-"""TF-IDF gives what scikit-learn gives."""
+"""TF-IDF has the values of scikit-learn."""
 
 from __future__ import annotations
 

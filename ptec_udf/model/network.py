@@ -166,7 +166,7 @@ class PtecNetwork(nn.Module):
         if self.prompt is None:
             return self.backbone(input_ids=text, attention_mask=mask).last_hidden_state
         tokens, n_prompt = self.backbone.get_input_embeddings()(text), len(self.prompt)
-        prompt = self.prompt.to(tokens.dtype).expand(len(tokens), -1, -1)
+        prompt = self.prompt.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         embeddings = torch.cat([prompt, tokens], dim=1)
         outputs = self.backbone(inputs_embeds=embeddings, attention_mask=_with_prompt(mask, n_prompt))
         return outputs.last_hidden_state[:, n_prompt:]
@@ -182,7 +182,7 @@ class PtecNetwork(nn.Module):
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     """Pool hidden states, *Shape:* ``(batch, length, width)``, to ``(batch, width)``: the last position or the mean."""
     if pooling == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), mask.sum(dim=1) - 1]
     weights = mask.unsqueeze(-1).float()
     return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 

@@ -69,7 +69,7 @@ class PrefixLayer(DynamicLayer):
 def prepend(prefix: LayerKeysValues, states: LayerKeysValues) -> LayerKeysValues:
     """Put a prompt's keys and values before the keys and values of each text of a batch."""
     keys, values = (
-        torch.cat([part.to(own.dtype).expand(len(own), -1, -1, -1), own], dim=-2)
+        torch.cat([part.to(own.dtype).expand(own.shape[0], -1, -1, -1), own], dim=-2)
         for part, own in zip(prefix, states, strict=True)
     )
     return keys, values

@@ -77,7 +77,8 @@ def register(
     template = parse_template(load_artifact(artifact).manifest.template)  # before Spark starts
     warehouse = site.open_warehouse("ptec register")
     folder = site.warehouse.artifact_folder.resolve()
-    model_id = registry.register(warehouse, artifact, folder, name or artifact.resolve().name)
+    converts = site.section("engine").kind == "openvino"
+    model_id = registry.register(warehouse, artifact, folder, name or artifact.resolve().name, converts=converts)
     return {"model_id": model_id, "reads": list(template.fields)}
 
 

@@ -100,6 +100,11 @@ class ModelChoice(Section):
 class EngineConfig(Section):
     """How texts become logits on an executor."""
 
+    kind: Literal["torch", "openvino"] = Field(
+        "torch",
+        description="openvino: executors need neither torch nor the backbone, but must read warehouse.artifacts; "
+        "CPUs only",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="dtype of the backbone; auto: bfloat16 if the driver's CPU, or the GPU of a task, has it"
     )
@@ -115,6 +120,13 @@ class EngineConfig(Section):
     window_rows: int = Field(4096, ge=1, description="rows that are read ahead and sorted by length")
     window_bytes: int = Field(32_000_000, ge=1, description="maximum bytes of text that are read ahead")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a worker; null: spark.task.cpus")
+
+    @field_validator("device")
+    @classmethod
+    def _openvino_needs_the_cpu(cls, device: str, info: ValidationInfo) -> str:
+        if device == "cuda" and info.data.get("kind") == "openvino":
+            raise ValueError("must be auto or cpu with kind openvino")
+        return device
 
 
 class VerifyConfig(Section):

@@ -15,22 +15,23 @@ import pyarrow  # noqa: F401
 import pyspark.worker  # noqa: F401
 from pyspark import daemon
 
-import ptec_udf.engine.torch_engine
 import ptec_udf.engine.udf  # noqa: F401
 
-# Modules that common families of backbones import when they are loaded.
+# The engines, and modules that common families of backbones import when they are loaded.
 for _module in (
-    "tokenization_utils_tokenizers",
-    "models.auto.modeling_auto",
-    "models.auto.tokenization_auto",
-    "models.bert.modeling_bert",
-    "models.bert.tokenization_bert",
-    "models.llama.modeling_llama",
-    "models.mpnet.modeling_mpnet",
-    "models.mpnet.tokenization_mpnet",
+    "openvino",
+    "ptec_udf.engine.torch_engine",
+    "transformers.tokenization_utils_tokenizers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.mpnet.modeling_mpnet",
+    "transformers.models.mpnet.tokenization_mpnet",
 ):
-    with suppress(ImportError):  # another release of transformers
-        importlib.import_module(f"transformers.{_module}")
+    with suppress(ImportError):  # of an engine that is not installed, or in another release of transformers
+        importlib.import_module(_module)
 
 if __name__ == "__main__":
     # A garbage collection in a worker writes into each page that it visits, and so copies it.

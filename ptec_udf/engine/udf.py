@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.result import ScoredText
-from ptec_udf.engine.worker import score_batches
+from ptec_udf.engine.worker import WorkerModel, score_batches
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse.remote import broadcast_or_inline, count_cores
 
@@ -27,12 +27,11 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -
     Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs. Arrow batches are read
     ahead up to a window, sorted by length, scored, and returned in order.
     """
-    broadcast = broadcast_or_inline(spark, artifact.scoring_files)
-    model_id, settings = artifact.model_id, engine_settings(spark, engine)
+    broadcast, settings = broadcast_or_inline(spark, WorkerModel.of(artifact)), engine_settings(spark, engine)
 
     @F.pandas_udf(SCORED)  # type: ignore[call-overload]
     def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        yield from map(to_frame, score_batches(batches, model_id, broadcast.value, settings))
+        yield from map(to_frame, score_batches(batches, broadcast.value, settings))
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
@@ -52,7 +51,7 @@ def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineConfig:
     """
     dtype, gpus = engine.dtype, float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
     if dtype == "auto":
-        on_gpu = engine.device == "cuda" or (engine.device == "auto" and gpus > 0)
+        on_gpu = engine.kind == "torch" and (engine.device == "cuda" or (engine.device == "auto" and gpus > 0))
         dtype = "bfloat16" if (_executor_has_bfloat16(spark) if on_gpu else has_bfloat16("cpu")) else "float32"
     return engine.model_copy(update={"dtype": dtype, "threads": engine.threads or _cores_of_a_task(spark)})
 

@@ -13,19 +13,33 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import task_device
 from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.scorer import Scorer, TfidfScorer
-from ptec_udf.model.artifact import read_artifact
+from ptec_udf.model.artifact import Artifact, read_artifact
 
 if TYPE_CHECKING:
     from ptec_udf.engine.torch_engine import LoadedBackbone
 
 MAX_MODELS = 2
 """Models that a worker keeps, such as the champion and a shadow."""
+
+
+class WorkerModel(NamedTuple):
+    """What a worker needs of a model: its id, its scoring files, and the folder of its artifact."""
+
+    model_id: str
+    files: Mapping[str, bytes]
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> WorkerModel:
+        """Take the parts of an artifact."""
+        return cls(artifact.model_id, artifact.scoring_files, artifact.folder)
 
 
 class _Loaded(NamedTuple):
@@ -35,11 +49,11 @@ class _Loaded(NamedTuple):
 
 
 _lock = threading.Lock()
-_models: dict[tuple[str, str, int | None], _Loaded] = {}
+_models: dict[tuple[Any, ...], _Loaded] = {}
 
 
 def score_batches(
-    batches: Iterable[Iterable[str | None]], model_id: str, files: Mapping[str, bytes], settings: EngineConfig
+    batches: Iterable[Iterable[str | None]], model: WorkerModel, settings: EngineConfig
 ) -> Iterator[list[ScoredText]]:
     """Score batches of texts, in order; an empty partition loads no model. For the arguments see ``scorer_for``.
 
@@ -48,7 +62,7 @@ def score_batches(
     read_ahead = windows(batches, settings.window_rows, settings.window_bytes)
     first = next(read_ahead, None)
     if first is not None:
-        yield from scorer_for(model_id, files, settings).score_windows(chain([first], read_ahead))
+        yield from scorer_for(model, settings).score_windows(chain([first], read_ahead))
     with suppress(OSError, AttributeError):  # glibc would keep freed memory for this process
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -67,7 +81,7 @@ def windows(batches: Iterable[Iterable[str | None]], max_rows: int, max_bytes: i
         yield window
 
 
-def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineConfig) -> Scorer | TfidfScorer:
+def scorer_for(model: WorkerModel, settings: EngineConfig) -> Scorer | TfidfScorer:
     """Return this process's scorer of a model on the running task's device; load it at most once.
 
     ``settings`` come from ``engine_settings``; the size of windows is no part of the cache's key.
@@ -78,31 +92,36 @@ def scorer_for(model_id: str, files: Mapping[str, bytes], settings: EngineConfig
         PtecError: if the task's GPU is not there.
     """
     with _lock:
-        key, device = (model_id, settings.dtype, settings.batch_tokens), task_device(settings.device)
+        device = "cpu" if settings.kind == "openvino" else task_device(settings.device)
+        key = (model.model_id, settings.kind, settings.dtype, settings.batch_tokens)
         if key not in _models:
-            _models[key] = _load(files, settings, device)
+            _models[key] = _load(model, settings, device)
         scorer = _models[key].scorer
         if isinstance(scorer, Scorer):
             scorer.engine.prepare(device, settings.threads or 1)
         return scorer
 
 
-def _load(files: Mapping[str, bytes], settings: EngineConfig, device: str) -> _Loaded:
+def _load(model: WorkerModel, settings: EngineConfig, device: str) -> _Loaded:
     """Load a model in place of the oldest one; it shares the backbone of another model unless LoRA changes it."""
-    artifact = read_artifact(files)
+    artifact = read_artifact(model.files)
     named = artifact.manifest.backbone
+    options: dict[str, Any] = {"dtype": settings.dtype, "batch_tokens": settings.batch_tokens}
+    key = named and (named.content_hash, settings.dtype, artifact.model_id if artifact.manifest.lora else None)
+    backbone = next((loaded.backbone for loaded in _models.values() if key and loaded.backbone_key == key), None)
+    if len(_models) >= MAX_MODELS:
+        del _models[next(iter(_models))]
     if named is None:
         return _Loaded(TfidfScorer(artifact.build_tfidf_head()), None, None)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
-    from ptec_udf.engine.torch_engine import load_backbone, load_scorer, release_memory
+    if settings.kind == "openvino":
+        from ptec_udf.engine import openvino_engine
 
-    key = (named.content_hash, settings.dtype, artifact.model_id if artifact.manifest.lora else None)
-    backbone = next((loaded.backbone for loaded in _models.values() if loaded.backbone_key == key), None)
-    if len(_models) >= MAX_MODELS:
-        del _models[next(iter(_models))]
-        release_memory()
-    backbone = backbone or load_backbone(named, settings.dtype)
-    scorer = load_scorer(
-        artifact, dtype=settings.dtype, batch_tokens=settings.batch_tokens, device=device, backbone=backbone
-    )
+        folder = openvino_engine.converted_folder(artifact, model.folder or Path())
+        return _Loaded(openvino_engine.load_scorer(artifact, folder, **options), None, None)
+    from ptec_udf.engine import torch_engine
+
+    torch_engine.release_memory()  # of the oldest model
+    backbone = backbone or torch_engine.load_backbone(named, settings.dtype)
+    scorer = torch_engine.load_scorer(artifact, device=device, backbone=backbone, **options)
     return _Loaded(scorer, key, backbone)

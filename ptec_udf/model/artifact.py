@@ -23,7 +23,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,13 +84,14 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A checked artifact in memory: its manifest, its tensors and terms, and the bytes of the files they are from."""
+    """A checked artifact in memory: its manifest, tensors and terms, the bytes of their files, and their folder."""
 
     manifest: Manifest
     adapter: Mapping[str, Array]
     head: Mapping[str, Array]
     tfidf: Tfidf | None
     files: Mapping[str, bytes]
+    folder: Path | None = None
 
     @cached_property
     def model_id(self) -> str:
@@ -150,10 +151,11 @@ def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
     if not (folder / SUMS).is_file():
         raise ArtifactError(f"{folder / SUMS}: file is missing; use the folder of an artifact")
     sums = (folder / SUMS).read_bytes()
-    names = _read_sums(sums, str(folder))
+    names = read_sums(sums, str(folder))
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise ArtifactError([f"{folder / name}: file of {SUMS} is missing; copy it again" for name in missing])
-    artifact = read_artifact({SUMS: sums} | {name: (folder / name).read_bytes() for name in names}, str(folder))
+    files = {SUMS: sums} | {name: (folder / name).read_bytes() for name in names}
+    artifact = replace(read_artifact(files, str(folder)), folder=folder.absolute())
     if model_id not in (None, artifact.model_id):
         raise ArtifactError(f"{folder}: must be model {model_id}, was {artifact.model_id}; register the former again")
     return artifact
@@ -165,7 +167,7 @@ def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifa
     Raises:
         ArtifactError: naming each changed file, an unknown format, or files and tensors that do not fit the manifest.
     """
-    sums = _read_sums(files[SUMS], where)
+    sums = read_sums(files[SUMS], where)
     changed = [name for name, data in files.items() if name != SUMS and _sha256(data) != sums.get(name)]
     if changed:
         raise ArtifactError([f"{where}/{name}: does not fit {SUMS}; copy the artifact again" for name in changed])
@@ -203,8 +205,12 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_sums(data: bytes, where: str) -> dict[str, str]:
-    """Parse the hashes by file name; a name has no folder."""
+def read_sums(data: bytes, where: str) -> dict[str, str]:
+    """Parse the hashes by file name; a name has no folder.
+
+    Raises:
+        ArtifactError: for lines of another form.
+    """
     text = data.decode("ascii", "replace")
     if not re.fullmatch(r"([0-9a-f]{64}  [\w.]+\n)+", text, re.ASCII):
         raise ArtifactError(f"{where}/{SUMS}: must have lines of sha256sum; copy the artifact again")

@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig, ScoreConfig, ShadowConfig
+from ptec_udf.engine.openvino_engine import convert_artifact
 from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import ConfigError, UserError, collect_errors
 from ptec_udf.model.artifact import Artifact, load_artifact
@@ -71,7 +72,7 @@ class ScoringRun:
     @property
     def logits_id(self) -> str:
         """Name what gives a text its logits, calibration and thresholds left out: equal texts have equal logits."""
-        return self.artifact.logits_id(self.dtype or "float32")
+        return self.artifact.logits_id(self.dtype or "float32", self.config.engine.kind)
 
     @property
     def last_done(self) -> Row | None:
@@ -201,8 +202,10 @@ def check(run: ScoringRun) -> None:
     """
     if errors := source_errors(run):
         raise ConfigError(errors)
-    backbone = run.artifact.manifest.backbone
-    if backbone is not None:
+    backbone, location = run.artifact.manifest.backbone, run.artifact.folder
+    if backbone is not None and run.config.engine.kind == "openvino" and location is not None:
+        convert_artifact(run.artifact, location)
+    elif backbone is not None:
         resolve(backbone.name).check(backbone.content_hash)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from ptec_udf.engine.openvino_engine import convert_artifact
 from ptec_udf.errors import RegistryError, UserError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
@@ -30,7 +31,7 @@ Check = Callable[[str, str], None]
 """Loads the artifact of a location and a model_id, and its backbone; raises if an alias must not point to it."""
 
 
-def register(warehouse: Warehouse, artifact_folder: Path, folder: Path, name: str) -> str:
+def register(warehouse: Warehouse, artifact_folder: Path, folder: Path, name: str, *, converts: bool = False) -> str:
     """Copy an artifact and write its rows; of a registered model only a broken copy is repaired.
 
     Args:
@@ -38,17 +39,21 @@ def register(warehouse: Warehouse, artifact_folder: Path, folder: Path, name: st
         artifact_folder: a trained artifact.
         folder: has one folder for each registered model.
         name: for people.
+        converts: convert the network for the engine openvino.
 
     Returns:
         The model_id.
 
     Raises:
         ArtifactError: if the artifact is broken, or another one is where it was registered before.
+        BackboneError: if the network cannot be converted.
     """
     artifact = load_artifact(artifact_folder)
     known = warehouse.read("models").where(F.col("model_id") == F.lit(artifact.model_id)).first()
     location = Path(known["location"]) if known else folder.absolute() / artifact.model_id
     copy_artifact(artifact, location)
+    if converts and artifact.manifest.backbone:
+        convert_artifact(artifact, location)
     if known:
         logger.info(f"model {artifact.model_id} is already registered as {known['name']!r}; its rows are unchanged")
     else:

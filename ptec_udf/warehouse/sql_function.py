@@ -21,7 +21,7 @@ from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.udf import engine_settings
-from ptec_udf.engine.worker import score_batches
+from ptec_udf.engine.worker import WorkerModel, score_batches
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.calibration import probabilities
 from ptec_udf.warehouse import registry
@@ -43,9 +43,9 @@ def register_ptec_score(
     """
     model = registry.find(Warehouse(spark, database), alias=alias)
     artifact = load_artifact(model["location"], model["model_id"])
-    broadcast = broadcast_or_inline(spark, artifact.scoring_files)
+    broadcast = broadcast_or_inline(spark, WorkerModel.of(artifact))
     settings = engine_settings(spark, engine or EngineConfig())
-    model_id, labels, curve = artifact.model_id, artifact.manifest.labels, artifact.manifest.curve
+    labels, curve = artifact.manifest.labels, artifact.manifest.curve
     names = [label.name for label in labels]
 
     def to_map(logits: np.ndarray | None) -> dict[str, float] | None:
@@ -57,7 +57,7 @@ def register_ptec_score(
 
     @F.pandas_udf(T.MapType(T.StringType(), T.DoubleType()))  # type: ignore[call-overload]
     def ptec_score(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        for scored in score_batches(batches, model_id, broadcast.value, settings):
+        for scored in score_batches(batches, broadcast.value, settings):
             yield pd.Series([to_map(result.logits) for result in scored], dtype=object)
 
     spark.udf.register("ptec_score", ptec_score)

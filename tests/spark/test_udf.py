@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.engine.udf import engine_settings, scoring_udf
-from ptec_udf.engine.worker import scorer_for
+from ptec_udf.engine.worker import WorkerModel, scorer_for
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.tiny import tiny_artifact, tiny_companies, tiny_text
@@ -53,13 +53,13 @@ def test_logits_do_not_depend_on_the_arrangement(
 
 def test_three_arrow_batches_load_one_model_per_process(spark: SparkSession, tmp_path: Path) -> None:
     artifact = load_artifact(tiny_artifact(tmp_path, "bert", "deep", seed=5))
-    files, model_id = artifact.scoring_files, artifact.model_id
+    model = WorkerModel.of(artifact)
     settings = engine_settings(spark, EngineConfig(window_rows=10))
 
     @F.pandas_udf("pid long, scorer long, batches long")  # type: ignore[call-overload]
     def probe(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         for n_batches, batch in enumerate(batches, start=1):
-            scorer = scorer_for(model_id, files, settings)
+            scorer = scorer_for(model, settings)
             scorer.score(list(batch))
             found = {"pid": os.getpid(), "scorer": id(scorer), "batches": n_batches}
             yield pd.DataFrame(found, index=range(len(batch)))

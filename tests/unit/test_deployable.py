@@ -19,7 +19,7 @@ from ptec_udf.config import EngineConfig
 from ptec_udf.engine import worker
 from ptec_udf.engine.scorer import TfidfScorer
 from ptec_udf.engine.torch_engine import load_scorer
-from ptec_udf.engine.worker import scorer_for
+from ptec_udf.engine.worker import WorkerModel, scorer_for
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.artifact import HEAD, MANIFEST, METRICS, SEEN, SUMS, TFIDF, load_artifact, read_artifact, seal
 from ptec_udf.monitor.training import training_reference
@@ -83,7 +83,7 @@ class TestArtifact:
     def test_scores_as_was_measured(self, learned, folder, kind, companies, monkeypatch) -> None:
         monkeypatch.setattr(worker, "_models", {})
         made, texts = load_artifact(folder), read_splits(companies, validation_share=0.2, others=("dev",))["dev"].texts
-        scorer = scorer_for(made.model_id, made.scoring_files, SETTINGS)
+        scorer = scorer_for(WorkerModel.of(made), SETTINGS)
         assert_logits_close([result.logits for result in scorer.score(texts)], learned[kind][0].score(texts))
         check_loads(str(folder), made.model_id)
 

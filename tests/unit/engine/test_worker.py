@@ -11,7 +11,7 @@ import torch
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine import worker
-from ptec_udf.engine.worker import score_batches, scorer_for, windows
+from ptec_udf.engine.worker import WorkerModel, score_batches, scorer_for, windows
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model.artifact import HEAD, load_artifact, seal
 from tests.tiny import tiny_artifact
@@ -28,7 +28,7 @@ def models(tiny_folder):
 
 
 def scorer_of(model, settings=SETTINGS):
-    return scorer_for(model.model_id, model.scoring_files, settings)
+    return scorer_for(WorkerModel.of(model), settings)
 
 
 def backbone_of(model, settings=SETTINGS):
@@ -50,13 +50,13 @@ class TestWindows:
 class TestScoreBatches:
     def test_scores_each_text_in_order(self, models):
         texts = ["solar", None, "wind grid", "film"]
-        found = score_batches([texts[:1], texts[1:]], models[0].model_id, models[0].scoring_files, SETTINGS)
+        found = score_batches([texts[:1], texts[1:]], WorkerModel.of(models[0]), SETTINGS)
         logits = [result.logits for results in found for result in results]
         for one, expected in zip(logits, scorer_of(models[0]).score(texts), strict=True):
             assert one is expected.logits is None or abs(one - expected.logits).max() < 1e-4
 
     def test_without_texts_needs_no_model(self):
-        assert list(score_batches([[], []], "id", {}, SETTINGS)) == []
+        assert list(score_batches([[], []], WorkerModel("id", {}), SETTINGS)) == []
 
     def test_returns_freed_memory_to_the_system(self):
         def resident():
@@ -67,7 +67,7 @@ class TestScoreBatches:
         kept = made[::100]
         del made
         before = resident()
-        assert list(score_batches([], "id", {}, SETTINGS)) == []
+        assert list(score_batches([], WorkerModel("id", {}), SETTINGS)) == []
         assert before - resident() > 100
         assert len(kept) == 100
 
@@ -105,8 +105,8 @@ class TestCache:
 
     def test_keeps_nothing_of_a_model_that_fails(self, models):
         with pytest.raises(ArtifactError, match=HEAD):
-            scorer_for("new", models[0].scoring_files | {HEAD: b""}, SETTINGS)
-        assert scorer_for("new", models[0].scoring_files, SETTINGS).score(TEXT)[0].logits is not None
+            scorer_for(WorkerModel("new", models[0].scoring_files | {HEAD: b""}), SETTINGS)
+        assert scorer_for(WorkerModel("new", models[0].scoring_files), SETTINGS).score(TEXT)[0].logits is not None
 
     @pytest.mark.parametrize(
         ("change", "rule"),
@@ -117,7 +117,7 @@ class TestCache:
         manifest = models[0].manifest
         other = manifest.model_copy(update={"backbone": manifest.backbone.model_copy(update=change)})
         with pytest.raises(BackboneError, match=rule):
-            scorer_for("other", seal(other, models[0].files), SETTINGS)
+            scorer_for(WorkerModel("other", seal(other, models[0].files)), SETTINGS)
 
 
 class TestDevice:

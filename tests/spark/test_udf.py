@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
+from ptec_udf.engine.openvino_engine import convert_artifact
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.engine.udf import engine_settings, scoring_udf
 from ptec_udf.engine.worker import WorkerModel, scorer_for
@@ -81,3 +82,14 @@ def test_null_and_blank_texts_and_empty_partitions(spark: SparkSession, tmp_path
     rows = frame.select("text", scoring_udf(spark, artifact, EngineConfig())("text").alias("s")).select("text", "s.*")
     statuses = {row["text"]: row["status"] for row in rows.collect()}
     assert statuses == {None: "empty", " \t": "empty", "solar panels": "ok"}
+
+
+def test_openvino_scores_as_torch(spark: SparkSession, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    artifact = load_artifact(tiny_artifact(tmp_path, "bert", "deep"))
+    convert_artifact(artifact, tmp_path / "bert_deep_0")
+    frame = spark.createDataFrame(list(enumerate(TEXTS)), "at int, text string").repartition(3)
+    score = scoring_udf(spark, artifact, EngineConfig(kind="openvino", dtype="float32", window_rows=20))
+    scored = frame.select("at", score("text").alias("s")).select("at", "s.*").collect()
+    found = np.array([row["logits"] for row in sorted(scored, key=lambda row: row["at"])])
+    np.testing.assert_allclose(found, _alone(artifact), rtol=1e-4, atol=2e-4)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 
 from benchmarks.common import (
@@ -37,17 +36,14 @@ from benchmarks.common import (
     table,
 )
 from benchmarks.machine import write_results
+from ptec_udf.engine import openvino_engine, torch_engine
 from ptec_udf.engine.batching import length_sorted_batches, pad_batch
 from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer
-from ptec_udf.engine.torch_engine import TorchEngine, load_scorer
 from ptec_udf.log import logger
-from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.artifact import Artifact, load_artifact
 
 TORCH, OPENVINO = "torch SDPA", "OpenVINO"
 REFERENCE = f"{TORCH}, float32"
-
-Network = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From ids and mask, each *Shape:* ``(batch, length)``, to logits, *Shape:* ``(batch, n_labels)``."""
 
 app = typer.Typer(add_completion=False)
 
@@ -93,41 +89,27 @@ def _engines() -> list[str]:
 
 def _score(name: str, artifact: str, texts: Sequence[str]) -> tuple[float, np.ndarray]:
     """Score texts with one thread; return the seconds of a warm pass, and logits in the order of the batches."""
-    torch.set_num_threads(1)
     engine, _, dtype = name.partition(", ")
-    scorer = load_scorer(load_artifact(artifact), dtype=torch.float32 if engine == OPENVINO else getattr(torch, dtype))
-    if not isinstance(scorer, Scorer) or not isinstance(scorer.engine, TorchEngine):
-        raise TypeError("a model with a backbone is needed, this one scores by TF-IDF alone")
-    network = _openvino(scorer.engine.networks[0], dtype) if engine == OPENVINO else scorer.engine.logits
+    scorer = _load(load_artifact(artifact), engine, dtype)
+    scorer.engine.prepare("cpu", 1)
     encoded = [text.ids for text in scorer.encoder.encode(texts) if text.ids]
     groups = list(length_sorted_batches([len(ids) for ids in encoded], BATCH_TOKENS))
     batches = [pad_batch([encoded[row] for row in group], scorer.encoder.pad_id) for group in groups]
-    with torch.inference_mode():
-        for ids, mask in batches:  # a whole pass, so that no shape is new in the timed one
-            network(ids, mask)
-        started = time.perf_counter()
-        logits = [network(ids, mask) for ids, mask in batches]
-        return time.perf_counter() - started, np.concatenate(logits)
+    for batch in batches:  # a whole pass, so that no shape is new in the timed one
+        scorer.engine.logits(*batch)
+    started = time.perf_counter()
+    logits = [scorer.engine.logits(*batch) for batch in batches]
+    return time.perf_counter() - started, np.concatenate(logits)
 
 
-def _openvino(network: Any, dtype: str) -> Network:
-    """Convert the network with any batch size and length, and run it with one thread."""
-    import openvino
-
-    network.requires_grad_(False)
-    example = torch.randint(5, 100, (3, 17), generator=torch.Generator().manual_seed(0))
-    any_size = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    shapes = (any_size, any_size)
-    exported = torch.export.export(network, (example, torch.ones_like(example)), dynamic_shapes=shapes, strict=False)
-    options = {
-        "INFERENCE_PRECISION_HINT": "bf16" if dtype == "bfloat16" else "f32",
-        "INFERENCE_NUM_THREADS": 1,
-        "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,  # or all processes share one core
-    }
-    compiled = openvino.Core().compile_model(openvino.convert_model(exported), "CPU", options)
-    request = compiled.create_infer_request()
-    return lambda ids, mask: request.infer([ids, mask])[0].copy()
+def _load(artifact: Artifact, engine: str, dtype: str) -> Scorer:
+    if engine == OPENVINO:
+        folder = openvino_engine.convert_artifact(artifact, artifact.folder or Path())
+        return openvino_engine.load_scorer(artifact, folder, dtype=dtype)
+    scorer = torch_engine.load_scorer(artifact, dtype=dtype)
+    if not isinstance(scorer, Scorer):
+        raise TypeError("a model with a backbone is needed, this one scores by TF-IDF alone")
+    return scorer
 
 
 def _table(found: dict[str, dict[str, Any]], processes: int) -> list[str]:

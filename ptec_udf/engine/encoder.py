@@ -45,16 +45,15 @@ class Encoder:
     pad_id = 0  # any id serves: padding is masked
 
     def __init__(self, tokenizer: Any, max_tokens: int, template: str | None = None) -> None:
-        """Find the special tokens.
+        """Take a ``tokenizers.Tokenizer``, or a transformers tokenizer backed by one; find its special tokens.
 
         Args:
-            tokenizer: a ``tokenizers.Tokenizer``, or a transformers tokenizer that is backed by one.
+            tokenizer: see above.
             max_tokens: maximum length, special tokens included.
             template: of the texts; None: cut any text at its end.
 
         Raises:
             BackboneError: for a tokenizer without a ``tokenizers`` backend.
-            ConfigError: for a template that cannot be parsed.
         """
         self.tokenizer = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", tokenizer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import uuid
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +112,19 @@ def convert_artifact(artifact: Artifact, location: Path) -> Path:
         check_converted(out)
         return out
     except ArtifactError:
-        shutil.rmtree(out, ignore_errors=True)
+        if out.exists():
+            shutil.rmtree(out)
     draft = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     draft.mkdir(parents=True)
     try:
         _convert(artifact, draft)
         digests = {name: cached_digest(draft / name) for name in (NETWORK, WEIGHTS, TOKENIZER)}
         (draft / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()), "ascii")
-        draft.rename(out)
+        with suppress(OSError):  # another process was faster
+            draft.rename(out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    check_converted(out)
     return out
 
 

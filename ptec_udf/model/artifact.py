@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -49,8 +49,8 @@ SEEN = "seen.safetensors"
 SUMS = "SHA256SUMS"
 
 ALL_FILES = (MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, SEEN, SUMS)
-SCORING_FILES = (ADAPTER, HEAD, TFIDF)
-"""Files that decide a score, besides the manifest."""
+SCORING_FILES = (MANIFEST, ADAPTER, HEAD, TFIDF)
+"""Files that decide a score."""
 
 PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"  # ends of PEFT's names of the two matrices of a layer
@@ -106,7 +106,7 @@ class Artifact:
     def _content_id(self, excluded: dict[str, Any]) -> str:
         """Hash the manifest without some fields, and the files that decide a score."""
         content = self.manifest.model_dump(mode="json", exclude=excluded, exclude_none=True)
-        content["tensors"] = [_sha256(self.files[name]) for name in SCORING_FILES if name in self.files]
+        content["tensors"] = [_sha256(self.files[name]) for name in (ADAPTER, HEAD, TFIDF) if name in self.files]
         return _sha256(json.dumps(content, sort_keys=True).encode())[:32]
 
     def logits_id(self, dtype: str, engine: str = "torch") -> str:
@@ -116,13 +116,10 @@ class Artifact:
     @property
     def members(self) -> list[Member]:
         """Prompt and head of each member; most models have one."""
-        weight, bias, queries = self.head["weight"], self.head["bias"], self.head.get("queries")
-        if self.manifest.members is None:
-            return [Member(self.adapter.get(PROMPT), weight, bias, queries)]
-        return [
-            Member(self.adapter[name], weight[at], bias[at], None if queries is None else queries[at])
-            for at, name in enumerate(prompt_names(self.manifest.members))
-        ]
+        names = prompt_names(self.manifest.members or 1)
+        heads = {name: part if self.manifest.members else part[None] for name, part in self.head.items()}
+        prompts, queries = map(self.adapter.get, names), heads.get("queries", [None] * len(names))
+        return [Member(*of) for of in zip(prompts, heads["weight"], heads["bias"], queries, strict=True)]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -132,7 +129,7 @@ class Artifact:
     @property
     def scoring_files(self) -> dict[str, bytes]:
         """The bytes that executors need."""
-        return {name: self.files[name] for name in (SUMS, MANIFEST, *SCORING_FILES) if name in self.files}
+        return {name: self.files[name] for name in (SUMS, *SCORING_FILES) if name in self.files}
 
     def build_tfidf_head(self) -> TfidfHead:
         """Build the linear layer on TF-IDF terms; the model must have TF-IDF."""
@@ -148,34 +145,35 @@ def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
         ArtifactError: naming each missing or changed file, an unknown format, or another model.
     """
     folder = Path(folder)
-    if not (folder / SUMS).is_file():
-        raise ArtifactError(f"{folder / SUMS}: file is missing; use the folder of an artifact")
-    sums = (folder / SUMS).read_bytes()
-    names = read_sums(sums, str(folder))
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ArtifactError([f"{folder / name}: file of {SUMS} is missing; copy it again" for name in missing])
-    files = {SUMS: sums} | {name: (folder / name).read_bytes() for name in names}
-    artifact = replace(read_artifact(files, str(folder)), folder=folder.absolute())
+    files = {name: (folder / name).read_bytes() for name in ALL_FILES if (folder / name).is_file()}
+    artifact = replace(read_artifact(files, str(folder), needed=ALL_FILES), folder=folder.absolute())
     if model_id not in (None, artifact.model_id):
         raise ArtifactError(f"{folder}: must be model {model_id}, was {artifact.model_id}; register the former again")
     return artifact
 
 
-def read_artifact(files: Mapping[str, bytes], where: str = "artifact") -> Artifact:
+def read_artifact(
+    files: Mapping[str, bytes], where: str = "artifact", needed: Sequence[str] = SCORING_FILES
+) -> Artifact:
     """Check the bytes of an artifact's files and parse them; ``where`` names the artifact in errors.
 
     Raises:
-        ArtifactError: naming each changed file, an unknown format, or files and tensors that do not fit the manifest.
+        ArtifactError: naming each missing or changed file, an unknown format, or tensors that do not fit the manifest.
     """
-    sums = read_sums(files[SUMS], where)
-    changed = [name for name, data in files.items() if name != SUMS and _sha256(data) != sums.get(name)]
-    if changed:
-        raise ArtifactError([f"{where}/{name}: does not fit {SUMS}; copy the artifact again" for name in changed])
+    sums = read_sums(files.get(SUMS, b""), where)
+    missing = [f"{where}/{name}: file of {SUMS} is missing" for name in sums if name not in files and name in needed]
+    changed = [
+        f"{where}/{name}: does not fit {SUMS}"
+        for name, data in files.items()
+        if name != SUMS and _sha256(data) != sums.get(name)
+    ]
+    if errors := missing + changed:
+        raise ArtifactError([f"{error}; copy the artifact again" for error in errors])
     manifest = _read_manifest(files[MANIFEST], f"{where}/{MANIFEST}")
-    needed = {MANIFEST, HEAD, METRICS, *([ADAPTER, ADAPTER_CONFIG] if manifest.has_adapter else [])}
-    needed |= {TFIDF} if manifest.tfidf else set()
-    if sums.keys() - {SEEN} != needed:
-        raise ArtifactError(f"{where}/{SUMS}: must name {', '.join(sorted(needed))}; copy the artifact again")
+    names = {MANIFEST, HEAD, METRICS, *([ADAPTER, ADAPTER_CONFIG] if manifest.has_adapter else [])}
+    names |= {TFIDF} if manifest.tfidf else set()
+    if sums.keys() - {SEEN} != names:
+        raise ArtifactError(f"{where}/{SUMS}: must name {', '.join(sorted(names))}; copy the artifact again")
     try:
         head, adapter = load(files[HEAD]), load(files[ADAPTER]) if manifest.has_adapter else {}
         tfidf = Tfidf.from_json(files[TFIDF], manifest.tfidf) if manifest.tfidf else None
@@ -213,7 +211,7 @@ def read_sums(data: bytes, where: str) -> dict[str, str]:
     """
     text = data.decode("ascii", "replace")
     if not re.fullmatch(r"([0-9a-f]{64}  [\w.]+\n)+", text, re.ASCII):
-        raise ArtifactError(f"{where}/{SUMS}: must have lines of sha256sum; copy the artifact again")
+        raise ArtifactError(f"{where}/{SUMS}: must have the lines of sha256sum; use the folder of an artifact")
     return {name: digest for digest, name in (line.split("  ") for line in text.split("\n")[:-1])}
 
 

@@ -92,10 +92,10 @@ def load_scorer(
     device: str = "cpu",
     backbone: LoadedBackbone | None = None,
 ) -> Scorer | TfidfScorer:
-    """Load a model for scoring.
+    """Load a model of any kind for scoring.
 
     Args:
-        artifact: of any kind.
+        artifact: the model.
         dtype: of the backbone.
         batch_tokens: maximum positions of a batch, padding included; None: a default of the device.
         device: where the backbone computes.

@@ -3,11 +3,10 @@
 ========================== ==========================================================================================
 manifest.json              what the model is and how its parts are used, see manifest.py
 adapter_config.json        PEFT's file; only with a prompt or LoRA
-adapter_model.safetensors  PEFT's file: the prompt as ``prompt_embeddings`` (of further members
-                           ``prompt_embeddings.1`` and so on), or LoRA's matrices
-head.safetensors           ``weight`` (n_labels, width or n_terms) and ``bias`` (n_labels,), float32; of several members
-                           stacked in the first dimension. With label attention, ``queries`` like ``weight``. With
-                           TF-IDF added to a backbone, ``tfidf.weight`` (n_labels, n_terms) and ``tfidf.bias``
+adapter_model.safetensors  PEFT's file: ``prompt_embeddings`` (then ``prompt_embeddings.1`` ...) or LoRA's matrices
+head.safetensors           ``weight`` (n_labels, width or n_terms) and ``bias`` (n_labels,), float32; members stacked in
+                           the first dimension; with label attention ``queries`` like ``weight``; with TF-IDF added to a
+                           backbone ``tfidf.weight`` (n_labels, n_terms) and ``tfidf.bias``
 tfidf.json                 the terms of TF-IDF, see tfidf.py; only with TF-IDF
 metrics.json               what training measured
 seen.safetensors           hashes of the rows that training used, see training/data/provenance.py; optional

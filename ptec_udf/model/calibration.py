@@ -25,10 +25,7 @@ def probabilities(
 def apply_curve(log_odds: Any, points: Sequence[Point] | None, clamp: Callable[[Any, float, float], Any]) -> Any:
     """Interpolate log-odds linearly between the points of an isotonic curve; beyond an end, shift by its offset.
 
-    Args:
-        log_odds: a NumPy array or a Spark column.
-        points: ``(x, y)``, rising in both; None: nothing changes.
-        clamp: limits such values to the range between two numbers (``np.clip``, or the same in Spark).
+    ``clamp`` limits the log-odds, a NumPy array or a Spark column, to the range between two numbers.
     """
     if points is None:
         return log_odds

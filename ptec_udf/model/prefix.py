@@ -96,5 +96,5 @@ def split_deep_prompt(weight: torch.Tensor, shape: BackboneShape) -> list[LayerK
 
 def join_deep_prompt(layers: list[LayerKeysValues]) -> torch.Tensor:
     """Put keys and values per layer into PEFT's layout; the inverse of ``split_deep_prompt``."""
-    parts = torch.stack([part for pair in layers for part in pair])  # (n_layers * 2, 1, n_heads, n_prompt, head_width)
+    parts = torch.stack([part for pair in layers for part in pair])
     return parts.permute(1, 3, 0, 2, 4).flatten(2).squeeze(0).contiguous()

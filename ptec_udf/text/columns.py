@@ -22,7 +22,7 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
 
     Args:
         schema: of the source's rows.
-        template: what the text is made of.
+        template: of the text.
         columns: template field -> column of the source if the names differ; None: the field is null in every row.
 
     Raises:
@@ -115,15 +115,7 @@ def _joined(parts: Sequence[tuple[str, Column]]) -> Column:
 
 
 def column_errors(schema: T.StructType, wanted: Mapping[str, str | None]) -> list[str]:
-    """List wanted columns that are missing, or whose text differs from query to query.
-
-    Args:
-        schema: of the source's rows.
-        wanted: use -> column; a column of None is never missing.
-
-    Returns:
-        An error for each such column, after missing ones also a list of the columns present.
-    """
+    """List the columns of ``wanted`` (use -> column or None) that are missing, or whose text differs in each query."""
     errors, present = [], schema.names
     for use, source in wanted.items():
         if source is not None and source not in present:

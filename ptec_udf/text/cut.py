@@ -30,10 +30,9 @@ def cuts_at_end(template: Template) -> bool:
 
 
 def find_spans(text: str, template: Template) -> list[Span]:
-    """Find the segments of a text from left to right, in the template's order; segments that are absent are skipped.
+    """Find the segments that a text has, in the template's order, from 0 to the template's tail.
 
-    The first span starts at 0; its opening is empty if the text does not start with a heading. The last span ends
-    where the template's tail starts, or at the end of the text.
+    The first opening is empty if the text does not start with a heading.
     """
     end = len(text) - len(template.tail) if text.endswith(template.tail) else len(text)
     named = [segment for segment in template.segments if segment.heading]  # only the first one may lack a heading
@@ -58,16 +57,10 @@ def limit_characters(text: str, template: Template | None, max_characters: int) 
 
 
 def select_tokens(text: str, starts: Sequence[int], template: Template, room: int) -> list[int]:
-    """Choose the ``room`` tokens of a text that are kept; return their indices in order.
+    """Choose the ``room`` tokens of a text that are kept, fewer than it has; return their indices in order.
 
-    If openings and tail alone are too many, the part before the tail is cut at its end; if the tail alone is, the whole
-    text.
-
-    Args:
-        text: made by the template, or any other.
-        starts: the character at which each token starts, *Shape:* ``(n_tokens,)``.
-        template: of the text.
-        room: fewer than there are tokens.
+    ``starts`` are the characters at which its tokens start. If openings and tail alone are too many, the part before
+    the tail is cut at its end; if the tail alone is, the whole text.
     """
     starts = list(accumulate(starts, max))  # a normaliser may swap characters; segments stay runs of tokens
     spans = find_spans(text, template)
@@ -85,13 +78,7 @@ def select_tokens(text: str, starts: Sequence[int], template: Template, room: in
 
 
 def share_budget(lengths: Sequence[int], minimums: Sequence[int], room: int) -> list[int]:
-    """Shorten the longest segments to a common level, but none below its minimum, so that all fill the room.
-
-    Args:
-        lengths: of each segment.
-        minimums: of each segment, in sum at most ``room``.
-        room: less than the sum of ``lengths``.
-    """
+    """Shorten the longest segments to a common level, but none below its minimum, so that all fill the room."""
 
     def at_level(level: int) -> list[int]:
         return [max(minimum, min(length, level)) for length, minimum in zip(lengths, minimums, strict=True)]

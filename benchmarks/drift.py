@@ -146,7 +146,7 @@ def compare(
 
 
 def _kinds(rows: Sequence[Row], fields: Sequence[str], before: int, quiet: int) -> dict[str, Kind]:
-    """Return the kinds of newcomers; the quiet ones are those of the runs before."""
+    """Return the kinds of newcomers; the quiet ones equal the earlier runs."""
     longest = max(fields, key=lambda name: sum(len(str(row[name] or "")) for row in rows))
     draw = random.Random(1)
     counts = Counter(industry for row in rows for industry in row["industries"] or ())

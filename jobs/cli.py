@@ -6,12 +6,13 @@ spark-submit --properties-file conf/spark-defaults.conf jobs/cli.py COMMAND --co
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from jobs import cli_data, cli_model, cli_nightly  # noqa: F401 (they add their commands)
-from jobs.command import app
+from jobs import cli_data, cli_model, cli_nightly  # noqa: F401 (two only add their commands)
+from jobs.command import app, command
 from ptec_udf import __version__
 
 
@@ -31,6 +32,18 @@ def _main(
     ] = False,
 ) -> None:
     """Train PTEC models from warehouse tables and score every company in a nightly run."""
+
+
+@command(cli_data.PANEL)
+def demo(
+    folder: Annotated[Path, typer.Option(help="Folder of the demo; an earlier demo in it is removed.")] = Path(
+        "ptec-demo"
+    ),
+) -> dict[str, Any]:
+    """Go from a table of fictional companies to a screen: extract, train, promote, score twice, query."""
+    from jobs.demo.run import run
+
+    return run(folder)
 
 
 def main(*arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands about data: the site file, the training extract, SQL and the demo."""
+"""Commands about data: the site file, the training extract and SQL."""
 
 from __future__ import annotations
 
@@ -64,15 +64,3 @@ def sql(
     from jobs.sql import run
 
     return run(site, query, limit)
-
-
-@command(PANEL)
-def demo(
-    folder: Annotated[Path, typer.Option(help="Folder of the demo; an earlier demo in it is removed.")] = Path(
-        "ptec-demo"
-    ),
-) -> dict[str, Any]:
-    """Go from a table of fictional companies to a screen: extract, train, promote, score twice, query."""
-    from jobs.demo.run import run
-
-    return run(folder)

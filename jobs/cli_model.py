@@ -93,7 +93,7 @@ def promote(
     """Promote a model to an alias; requires a passing gate, and an artifact and a backbone that load."""
     from ptec_udf.errors import ConfigError
     from ptec_udf.warehouse import registry
-    from ptec_udf.warehouse.views import ensure_views
+    from ptec_udf.warehouse.views import create_views
     from training.evaluate.record import check_gate
 
     gate = site.section("evaluate.gate")
@@ -117,7 +117,7 @@ def promote(
         check=check_loads,
         gate=check if alias in gate.aliases else None,
     )
-    ensure_views(warehouse)
+    create_views(warehouse.spark, warehouse.database)
     return moved
 
 

@@ -91,7 +91,7 @@ def run_command(
     Raises:
         SystemExit: with the exit code, unless that is 0.
     """
-    # Spark returns times in the local zone, whose hours may repeat; in UTC they are also those of SQL.
+    # Spark returns times in the local zone, whose hours may repeat; in UTC they equal the times of SQL.
     os.environ["TZ"] = "UTC"
     time.tzset()
     configure_log("text", "")  # a scheduler may run several commands in one process

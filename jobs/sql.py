@@ -11,7 +11,7 @@ from jobs.site import Site
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
-from ptec_udf.warehouse.views import ensure_views
+from ptec_udf.warehouse.views import create_views
 
 _QUOTES_A_ROW = "DELTA_REPLACE_WHERE_MISMATCH"
 
@@ -49,7 +49,7 @@ def _prepare(warehouse: Warehouse) -> None:
     """Create missing tables and views; where that fails only warn, since the statement may be the repair."""
     try:
         warehouse.ensure()
-        ensure_views(warehouse)
+        create_views(warehouse.spark, warehouse.database)
     except ConfigError as error:
         logger.warning("; ".join(error.errors))
     except PySparkException as error:  # of a user who may only read, for one

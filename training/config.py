@@ -173,7 +173,7 @@ class _TrainFiles(Section):
     out: str = Field(min_length=1, description="folder of the artifact; must be absent or empty")
     overwrite: bool = Field(False, description="replace an earlier artifact in the folder")
     max_rows: int | None = Field(None, ge=10, description="train on a hash sample of this many rows; null: all")
-    seed: Seed = Field(42, description="decides initial values, the order of rows and what is dropped")
+    seed: Seed = Field(42, description="decides initial values, the order of rows and dropout")
 
 
 class TrainConfig(Recipe, _TrainFiles):

@@ -139,7 +139,7 @@ def _fingerprint(config: SearchConfig) -> str:
     from training.fit.inputs import package_versions
 
     facts = config.model_dump(mode="json", exclude={"extract", "out", "trials"})
-    facts["space"] = list(facts["space"].items())  # the order decides what is drawn
+    facts["space"] = list(facts["space"].items())  # the order decides the draws
     searched = config.space["backbone"].examples if "backbone" in config.space else []
     facts["backbones"] = {name: resolve(name).content_hash() for name in sorted({config.recipe.backbone, *searched})}
     facts["extract"] = read_extract_record(config.extract)["fingerprint"]

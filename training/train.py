@@ -102,7 +102,7 @@ def _train(config: TrainConfig, evaluated: Sequence[str], folder: Path) -> dict[
 def _fit(inputs: TrainingInputs, folder: Path) -> tuple[Ensemble, Decisions, dict[str, Any]]:
     """Train on train, fit decisions to validation, and refit on both if that is set.
 
-    After a refit, calibration and thresholds are those of the first fit, on logits that it did not learn from, adjusted
+    After a refit, calibration and thresholds come from the first fit, on logits that it did not learn from, adjusted
     for the new weights of positives. Out-of-fold logits of the refit would take as many trainings as folds.
 
     Returns:

@@ -69,7 +69,7 @@ def judge(
     earlier: Mapping[Key, Distribution],
     config: DriftConfig,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Compare a run's distributions with those of held-out training rows, by figure and label, and of earlier runs.
+    """Compare a run's distributions, by figure and label, with held-out training rows and with earlier runs.
 
     Returns:
         Rows of table ``drift`` without the columns of the run, and the violations, the largest excess first.

@@ -17,7 +17,7 @@ PROBABILITIES, PREDICTED = "probabilities", "predicted"
 def figures_by_label(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return for each label its probabilities by bin, and the number of rows that have the label.
 
-    The rows are those of the recalibration, else of dev, else of validation. The number is None if a threshold was set
+    The rows come from the recalibration, else from dev, else from validation. The number is None if a threshold was set
     without rows; the result is empty if the metrics have no figures of rows that the model has not learned from.
     """
     if REFERENCE in metrics:

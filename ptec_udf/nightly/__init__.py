@@ -1,1 +1,1 @@
-"""The night: what is new, scored into staging, merged, explained and recorded."""
+"""A scoring run: diff, score into staging, merge, explain, record."""

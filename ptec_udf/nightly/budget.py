@@ -9,7 +9,7 @@ from ptec_udf.monitor.failures import ErrorKind
 from ptec_udf.nightly.diff import NEW, NO_KEY, REMOVED
 
 _MIN_COMPANIES = 100
-"""Limits count at least so many companies: a share of three says nothing."""
+"""Smallest number of companies that a limit counts: a share of three companies is noise."""
 
 
 def check_errors(kinds: Sequence[ErrorKind], n_companies: int, max_fraction: float) -> None:

@@ -24,7 +24,7 @@ class ModelLabels:
 
 
 def write_changes(warehouse: Warehouse, history: History, record: RunRecord, version: int) -> None:
-    """Derive the changes of a run and replace those that it wrote before; the same result at any time.
+    """Derive the changes of a run and replace its earlier ones; the result is the same at any time.
 
     Args:
         warehouse: the tables.
@@ -137,7 +137,7 @@ def _moves(labels: Column, others: Column, *, entered: bool) -> Column:
 
 def _reason(model_changed: bool, same_template: bool, corrected: Column) -> Column:
     """Return the first reason that applies."""
-    # Another template gives every company another text, which says nothing about the company.
+    # With another template every text differs, although no company changed.
     is_other_text = ~F.col("old_text_hash").eqNullSafe(F.col("new_text_hash"))
     text_changed = F.lit(same_template or not model_changed) & is_other_text
     return (

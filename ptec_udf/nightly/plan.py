@@ -220,7 +220,7 @@ def source_errors(run: ScoringRun) -> list[str]:
         )
     if config.version is None and (reason := superseded(run)):
         errors.append(
-            f"source: {source.name!r} has gone back in its versions, as a restored copy does ({reason}); "
+            f"source: {source.name!r} went back in its versions, as a restored copy does ({reason}); "
             "write it as a new table and set --accept-new-source"
         )
     template = parse_template(run.artifact.manifest.template)

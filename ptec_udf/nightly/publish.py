@@ -62,7 +62,7 @@ def merge(run: ScoringRun, difference: Difference) -> int:
 
 
 def check_unchanged(run: ScoringRun) -> None:
-    """Refuse to go on if the model's scores are not those that the run has compared with its source.
+    """Refuse to merge if the model's scores changed since the run compared them with its source.
 
     A commit during the MERGE itself is Delta's own conflict.
 

@@ -30,7 +30,7 @@ from ptec_udf.nightly.shadows import score_shadows
 from ptec_udf.nightly.stage import clear_staging, stage
 from ptec_udf.warehouse.retries import with_retries
 from ptec_udf.warehouse.tables import Warehouse
-from ptec_udf.warehouse.views import ensure_views
+from ptec_udf.warehouse.views import create_views
 
 
 def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 def score_run(run: ScoringRun) -> dict[str, Any]:
     """Score with one model; returns and raises as ``score``."""
     check(run)
-    ensure_views(run.warehouse)
+    create_views(run.warehouse.spark, run.warehouse.database)
     record = run.record()
     record.insert(run.warehouse)
     with _failure_recorded(run, record):

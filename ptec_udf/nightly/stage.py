@@ -44,7 +44,7 @@ class Staged:
 def known_texts(
     run: ScoringRun, wanted: DataFrame, fields: Sequence[str] = _FIELDS, *, broadcast: bool = True
 ) -> DataFrame:
-    """Return what is known of texts: text_hash and the scored fields, each text once.
+    """Return the texts that have a score: text_hash and the scored fields, each text once.
 
     Existing scores of models with the same logits and staged scores serve alike, since equal texts have equal logits.
     A text that failed in another run is not known: it may succeed now.
@@ -158,7 +158,7 @@ class _Scorer:
     n_killers: int = 0
 
     def score(self, texts: DataFrame, n_tasks: int) -> None:
-        """Score texts with task and cost in one commit; those of a task are of like length."""
+        """Score texts with task and cost in one commit; the texts of a task have similar lengths."""
         rows = read_texts(self.run, texts, ("task", "cost")).repartitionById(n_tasks, "task")
         rows = rows.sortWithinPartitions(F.desc("cost"), "text_hash")
         self._append(rows.select("text_hash", self.udf("text").alias("scored")).select("text_hash", "scored.*"))
@@ -197,7 +197,7 @@ class _Scorer:
 
 
 def clear_staging(run: ScoringRun) -> None:
-    """Remove what this run and ended runs with the same logits have staged, and what is too old for reuse."""
+    """Remove the staged rows of this run, of ended runs with the same logits, and rows too old for reuse."""
     running = {row["run_id"] for row in History.read(run.warehouse).rows if row["ended"] is None} - {run.run_id}
     staged = run.warehouse.read("score_staging").groupBy("run_id", "logits_id")
     days = F.datediff(F.current_timestamp(), F.max("staged_at")).alias("days")

@@ -27,7 +27,7 @@ from ptec_udf.warehouse.tables import Warehouse
 
 _N_LONGEST = 4  # they are cut, or fill the largest batches
 _MAX_WITHOUT_LOGITS = 0.1  # share of the sample
-# float32: sums in another order differ by so much.
+# float32: sums in another order differ by this.
 _MAX_LOGIT, _MAX_LOGIT_SHARE = 5e-5, 1e-5
 # bfloat16 keeps 8 bits of each value: limits of the probabilities' 99.9 % quantile and maximum.
 _MAX_P999, _MAX_PROBABILITY = 1e-2, 5e-2
@@ -134,7 +134,7 @@ def _score(run: ScoringRun, texts: list[str], engine: EngineConfig, *, is_shuffl
 
 
 def compare(name: str, dtype: str, expected: Logits, found: Logits, manifest: Manifest) -> Variant:
-    """Compare logits with those of each text alone, both in the order of the texts."""
+    """Compare logits with the logits of each text alone, both in the order of the texts."""
     both = [(a, b) for a, b in zip(expected, found, strict=True) if a is not None and b is not None]
     is_complete = all((a is None) == (b is None) for a, b in zip(expected, found, strict=True))
     sides = [np.array(side, np.float32).reshape(-1, len(manifest.labels)) for side in zip(*both, strict=True)]

@@ -68,7 +68,7 @@ def make_folder(folder: Path, setting: str) -> None:
 
 
 def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
-    """Create ``database``, and register the tables and views that the catalog lacks, also those of other processes."""
+    """Create ``database``, and register the tables and views that the catalog lacks, also of other processes."""
     found = {database: folder / database} | {name: place for name, (place, _) in find_tables(folder).items()}
     for name, place in found.items():
         if not spark.catalog.databaseExists(quote(name)):  # or Spark warns
@@ -78,7 +78,7 @@ def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
         for table in sorted(set(tables) - registered):
             spark.sql(f"CREATE TABLE IF NOT EXISTS {quote(name, table)} USING delta LOCATION {_literal(place / table)}")
         if name == database and SCHEMAS.keys() <= {*tables}:
-            with suppress(AnalysisException):  # Warehouse.ensure names what is wrong with the tables
+            with suppress(AnalysisException):  # Warehouse.ensure names the errors of the tables
                 create_views(spark, name)
     write_views_sql(folder)
 
@@ -88,7 +88,7 @@ def find_tables(folder: Path) -> dict[str, tuple[Path, list[str]]]:
     found: dict[str, tuple[Path, list[str]]] = {}
     for log in sorted([*folder.glob("*/_delta_log"), *folder.glob("*/*/_delta_log")]):
         table, place = log.parent, log.parent.parent
-        # Spark puts the tables of `default` into the folder itself, and those of CREATE DATABASE x into x.db.
+        # Spark puts the tables of `default` into the folder itself, the tables of CREATE DATABASE x into x.db.
         name = "default" if place == folder else place.name.removesuffix(".db")
         if re.fullmatch(r"\w+", table.name) and re.fullmatch(r"\w+", name):
             found.setdefault(name, (place, []))[1].append(table.name)

@@ -20,7 +20,7 @@ def copy_artifact(artifact: Artifact, location: Path) -> None:
             load_artifact(location, artifact.model_id)
             return
         except ArtifactError:
-            if location.name != artifact.model_id:  # the table models must not choose what is removed
+            if location.name != artifact.model_id:  # the table models must not choose a folder to remove
                 raise
             shutil.rmtree(location)
     draft = location.with_name(f".{location.name}.{uuid.uuid4().hex}")

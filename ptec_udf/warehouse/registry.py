@@ -162,7 +162,7 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Check)
     try:
         check(earlier["location"], earlier["model_id"])
     except UserError as error:
-        prefix = f"alias {alias!r} cannot go back to model {earlier['model_id']}; promote one that loads: "
+        prefix = f"alias {alias!r} cannot go back to model {earlier['model_id']}; promote another model: "
         raise RegistryError([prefix + one for one in error.errors]) from None
     return _move(warehouse, {"move": ROLLBACK, "alias": alias, "who": who, "why": why}, promoted[-2], moves)
 
@@ -208,7 +208,7 @@ def _summary(row: Row, aliases: list[str]) -> dict[str, Any]:
 
 
 def _move(warehouse: Warehouse, facts: Mapping[str, Any], model_id: str, moves: Sequence[Row]) -> dict[str, Any]:
-    """Append a move to those that were read; it is later than all of them, whatever the clock says."""
+    """Append a move; it is later than ``moves``, whatever the clock shows."""
     alias, last = facts["alias"], moves[-1] if moves else None
     at = datetime.now(UTC)
     is_known = warehouse.old("aliases", "alias") == F.lit(alias)

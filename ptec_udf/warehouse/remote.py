@@ -49,7 +49,7 @@ def connect(address: str, app_name: str) -> SparkSession:
     try:
         # Spark's own client tries for many minutes.
         socket.create_connection((str(place.hostname), place.port or _DEFAULT_PORT), _TIMEOUT_S).close()
-        import delta.connect.exceptions  # noqa: F401 (gives conflicts their types, so that they are retried)
+        import delta.connect.exceptions  # noqa: F401 (conflicts get their types, so that they are retried)
 
         return SparkSession.builder.remote(address).appName(app_name).getOrCreate()
     except ImportError as error:

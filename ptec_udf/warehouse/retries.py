@@ -51,7 +51,7 @@ def with_retries(
         retry_if: decides by the error whether another call may succeed.
 
     Raises:
-        Exception: the error of the last call, or the first one that ``retry_if`` refuses.
+        Exception: the error of the last call, or the first that ``retry_if`` refuses.
     """
     for attempt in range(1, max_attempts):
         try:

@@ -17,7 +17,7 @@ def _table(*columns: tuple[str, T.DataType, str]) -> T.StructType:
 MODELS = _table(
     ("model_id", _STRING, "content hash of the artifact; names the model everywhere"),
     ("name", _STRING, "name given at registration"),
-    ("location", _STRING, "folder that holds the artifact"),
+    ("location", _STRING, "folder of the artifact"),
     ("backbone", _STRING, "frozen language model, as hf:, path: or pypi:; null: none, TF-IDF"),
     ("backbone_hash", _STRING, "content hash of the backbone; null where there is none"),
     ("template", _STRING, "how a text is made of a company's columns"),
@@ -29,7 +29,7 @@ MODELS = _table(
     ("format_version", _INT, "format of the artifact"),
     ("created", _TIMESTAMP, "end of training"),
     ("registered", _TIMESTAMP, "registration"),
-    ("logits_id", _STRING, "content hash that models share which give a text the same logits"),
+    ("logits_id", _STRING, "content hash; models with the same hash produce the same logits"),
 )
 
 LABELS = _table(
@@ -48,7 +48,7 @@ _RULE = _table(
     ("rule", _STRING, "name of the rule"),
     ("passed", T.BooleanType(), "whether it lets the challenger through"),
     ("value", _DOUBLE, "what was found; null if not measured"),
-    ("limit", _DOUBLE, "what it was held against"),
+    ("limit", _DOUBLE, "limit of the rule"),
     ("message", _STRING, "both in a sentence"),
 )
 
@@ -62,7 +62,7 @@ ALIASES = _table(
     ("why", _STRING, "reason given"),
     ("gate", _STRING, "first, passed, or forced with the rules that were broken; null for a rollback"),
     ("evaluation_id", _STRING, "comparison that the gate was applied to; null where there was none"),
-    ("rules", T.ArrayType(_RULE), "what each rule of the gate said at the move; null where none was asked"),
+    ("rules", T.ArrayType(_RULE), "results of the gate's rules at the move; null without a gate"),
 )
 
 _DIFFERENCE = _table(
@@ -94,7 +94,7 @@ EVALUATIONS = _table(
     ("champion", T.MapType(_STRING, _DOUBLE), "figures of the champion"),
     ("challenger", T.MapType(_STRING, _DOUBLE), "figures of the challenger"),
     ("differences", T.ArrayType(_DIFFERENCE), "challenger minus champion, over all labels and of each"),
-    ("rules", T.ArrayType(_RULE), "what each rule of the gate said"),
+    ("rules", T.ArrayType(_RULE), "results of the gate's rules"),
     ("passed", T.BooleanType(), "whether all rules let the challenger through; null if there was no champion"),
 )
 
@@ -106,7 +106,7 @@ SCORES = _table(
     ("n_tokens", _INT, "tokens of the text that the model read"),
     ("n_truncated", _INT, "tokens that were cut off"),
     ("error", _STRING, "why there is no score; never contains the text"),
-    ("logits_id", _STRING, "model content and dtype that give a text these logits"),
+    ("logits_id", _STRING, "hash of model content, engine and dtype, which determine the logits"),
     ("logits", T.ArrayType(_FLOAT), "raw score of each label, in the model's order"),
     ("probabilities", T.ArrayType(_FLOAT), "calibrated probability of each label, in the model's order"),
     ("labels", T.ArrayType(_STRING), "labels at or over their threshold, corrections applied"),
@@ -119,7 +119,7 @@ SCORES = _table(
 )
 
 SCORE_STAGING = _table(
-    ("logits_id", _STRING, "model content and dtype that give a text these logits"),
+    ("logits_id", _STRING, "hash of model content, engine and dtype, which determine the logits"),
     ("run_id", _STRING, "run that scored the text"),
     ("text_hash", _STRING, "SHA-256 of the text"),
     ("status", _STRING, "ok, truncated, empty or error"),

@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from ptec_udf.text.columns import quote
 from ptec_udf.warehouse.retries import with_retries
-
-if TYPE_CHECKING:
-    from ptec_udf.warehouse.tables import Warehouse
 
 VIEWS = ("current_scores", "label_scores", "why_changed", "label_drift", "drift_summary", "run_summary")
 FUNCTIONS = ("screen", "why_changed_of")
@@ -24,17 +20,8 @@ _FILES = (*VIEWS[:-1], *FUNCTIONS, VIEWS[-1])
 _REPLACED = ("_ALREADY_EXISTS", "_NOT_FOUND", "UNRESOLVED_ROUTINE", "AlreadyExistsException", "NoSuchObjectException")
 
 
-def ensure_views(warehouse: Warehouse) -> bool:
-    """Create all views and functions, unless those of the database have the current text.
-
-    Returns:
-        Whether they were created.
-    """
-    return create_views(warehouse.spark, warehouse.database)
-
-
 def create_views(spark: SparkSession, database: str) -> bool:
-    """As ``ensure_views``, by the name of the database."""
+    """Create all views and functions, unless the database has their current text; return whether they were created."""
     if _definition(database) in _recorded_definition(spark, database):
         return False
     for statement in view_statements(database):

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from ptec_udf.warehouse import views
 from ptec_udf.warehouse.tables import Warehouse
-from ptec_udf.warehouse.views import ensure_views
+from ptec_udf.warehouse.views import create_views
 
 QUOTED = 'it\'s "a\\b" `Ж`'
 EARLY, LATE = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
@@ -32,7 +32,7 @@ def filled(spark: SparkSession) -> Iterator[Warehouse]:
     scored += [("empty", "new", None, None), ("a", "old", [0.9], None)]
     rows = [{"key": k, "model_id": m, "probabilities": p, "removed_in": gone} for k, m, p, gone in scored]
     warehouse.append_rows("scores", rows)
-    ensure_views(warehouse)
+    create_views(warehouse.spark, warehouse.database)
     yield warehouse
     spark.sql("DROP DATABASE test_views CASCADE")
 
@@ -49,7 +49,7 @@ def test_only_companies_of_the_champion_that_are_still_there_are_current(filled:
 
 
 def test_current_scores_is_empty_without_a_champion(warehouse: Warehouse) -> None:
-    ensure_views(warehouse)
+    create_views(warehouse.spark, warehouse.database)
     warehouse.append_rows("scores", [{"key": "a", "model_id": "m"}])
     assert warehouse.spark.table(warehouse.name("current_scores")).count() == 0
 
@@ -185,14 +185,14 @@ def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
 def test_views_are_created_again_if_their_text_changed(
     filled: Warehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert not ensure_views(filled)
+    assert not create_views(filled.spark, filled.database)
     (tmp_path / "sql").mkdir()
     for file in (views.files("ptec_udf.warehouse") / "sql").iterdir():
         more = "-- changed\n" if file.name == "screen.sql" else ""
         (tmp_path / "sql" / file.name).write_text(more + file.read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(views, "files", lambda _: tmp_path)
-    assert ensure_views(filled)
-    assert not ensure_views(filled)
+    assert create_views(filled.spark, filled.database)
+    assert not create_views(filled.spark, filled.database)
 
 
 def test_every_view_column_says_what_it_holds(spark: SparkSession, filled: Warehouse) -> None:

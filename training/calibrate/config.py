@@ -28,7 +28,7 @@ class RecalibrateConfig(Section):
         "common", description="as in training; keep: thresholds stay on the same logits"
     )
     set_thresholds: dict[str, Probability] = Field(
-        default_factory=dict, description="label: threshold as a probability; overrides what is fitted"
+        default_factory=dict, description="label: threshold as a probability; overrides the fitted one"
     )
     out: str = Field(min_length=1, description="folder of the new artifact; must be absent or empty")
     overwrite: bool = Field(False, description="replace an earlier artifact in the folder")

@@ -41,7 +41,7 @@ def fit_platt(
     raw, positive = check_cells(logits, targets)
     line = _fit_line((raw - log_pos_weight).ravel(), positive.ravel())
     if line is None:
-        logger.warning("calibration only undoes pos_weight: these rows give no rising line from logits to targets")
+        logger.warning("calibration only undoes pos_weight: on these rows the targets do not rise with the logits")
     slope, intercept = line or (1.0, 0.0)
     return Calibration(np.full(raw.shape[1], slope), intercept - slope * np.asarray(log_pos_weight, np.float64))
 

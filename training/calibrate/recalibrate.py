@@ -1,4 +1,4 @@
-"""From a registered model to one that makes other probabilities and labels of the same logits.
+"""Derive a model with other probabilities and labels from the logits of a registered model.
 
 The new artifact has the same backbone, adapter and head, and so the same ``logits_id``. Its first run takes the stored
 logits and does not run the model.

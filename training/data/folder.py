@@ -58,7 +58,7 @@ class _Record(BaseModel):
 
 
 def read_extract_record(folder: str | Path) -> dict[str, Any]:
-    """Read the record of an extract (a path or URI); raise a SourceError for one that is missing or incomplete."""
+    """Read the record of an extract (a path or URI); raise a SourceError if it is missing or incomplete."""
     files, path = locate(folder)
     if files.get_file_info(f"{path}/{RECORD}").type != pafs.FileType.File:
         raise SourceError(f"an extract must contain {RECORD}, found none in {str(folder)!r}; run ptec extract")

@@ -44,7 +44,7 @@ def fitted_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
 
 
 def with_fitted(artifact: Artifact, rows: Seen, *, keep_earlier: bool) -> bytes:
-    """Return the file of an artifact that was fitted to rows, which replace or extend those of earlier fits."""
+    """Return the file of an artifact that was fitted to rows, which replace or extend the rows of earlier fits."""
     parts = [rows, *([fitted_by(artifact) or {}] if keep_earlier else [])]
     fitted = {name: _distinct([part[name].numpy() for part in parts if part]) for name in rows}
     return save({**(seen_by(artifact) or {}), **{f"{_FITTED}{name}": values for name, values in fitted.items()}})

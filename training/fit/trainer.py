@@ -61,7 +61,7 @@ class Trainer:
             rows: to learn from.
             validation: rows that decide when to stop; None: the last epoch is kept.
             folder: gets a checkpoint after each epoch.
-            seed: decides initial values, the order of rows and what is dropped.
+            seed: decides initial values, the order of rows and dropout.
             n_epochs: number of epochs; None: the configuration's, over which the schedule is always laid out.
         """
         self.inputs, self.config, self.rows, self.validation = inputs, inputs.config, rows, validation
@@ -122,7 +122,7 @@ class Trainer:
         """Pass once over the training rows; return the mean loss of an example."""
         self.network.train()
         seed = self.seed * 1_000_003 + self.state.epoch
-        torch.manual_seed(seed + process_state().process_index)  # what is dropped comes from the global generator
+        torch.manual_seed(seed + process_state().process_index)  # dropout uses the global generator
         generator = torch.Generator().manual_seed(seed)
         lengths = [len(text) for text in self.rows.inputs]
         total, n_skipped = 0.0, 0
@@ -188,7 +188,7 @@ def _optimiser(trained: dict[str, torch.nn.Parameter], config: TrainConfig) -> A
 
 
 def one_cycle(optimiser: torch.optim.Optimizer, n_steps: int, n_done: int = 0) -> OneCycleLR:
-    """Make learning rates rise from and fall to nearly 0 over ``n_steps``, of which ``n_done`` are done.
+    """Make learning rates rise from and fall to nearly 0 over ``n_steps``; ``n_done`` of them are done.
 
     Smith and Topin, "Super-convergence", 2017 (arXiv 1708.07120).
     """

@@ -72,7 +72,7 @@ class Method(Section):
     deployable: ClassVar[bool] = False
     """Whether ``ptec score`` can run the model."""
     seeded: ClassVar[bool] = False
-    """Whether another seed gives another model."""
+    """Whether the model depends on the seed."""
 
     n_seeds: int | None = Field(None, ge=1, description="use this many of the benchmark's seeds; null: all")
 

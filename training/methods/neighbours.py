@@ -38,13 +38,13 @@ class _NearestRows(EmbeddingMethod):
 
         def fit(rows: Examples, regressor: Any) -> Score:
             regressor.fit(self.embed(rows.texts, task.template), rows.targets)
-            most_frequent = np.eye(len(task.names))[rows.targets.sum(axis=0).argmax()]
+            frequent = np.eye(len(task.names))[rows.targets.sum(axis=0).argmax()]
 
             def score(texts: Sequence[str]) -> NDArray[np.floating]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # a text without neighbours, whose shares are NaN
                     shares = regressor.predict(self.embed(texts, task.template))
-                return log_odds(np.where(np.isnan(shares), most_frequent, shares))
+                return log_odds(np.where(np.isnan(shares), frequent, shares))
 
             return score
 

@@ -65,7 +65,7 @@ class Trained(Recipe, Method):
 
 
 def load_learned(folder: Path) -> Learned:
-    """Return an artifact as a method that has learned; raise a UserError for one that cannot be loaded."""
+    """Return an artifact as a method that has learned; raise a UserError if it cannot be loaded."""
     artifact = load_artifact(folder)
     seconds = artifact.metrics["learning"]["seconds"]
     return Learned(artifact_score(artifact), Decisions.of(artifact.manifest), seconds)

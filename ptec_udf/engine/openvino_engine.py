@@ -180,4 +180,4 @@ def _random_batches() -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
 
 def _refusal(artifact: Artifact, reason: str) -> str:
     named = artifact.manifest.backbone and artifact.manifest.backbone.name
-    return f"backbone {named!r} must be one that OpenVINO can run ({reason}); set engine.kind: torch"
+    return f"backbone {named!r} must run on OpenVINO ({reason}); set engine.kind: torch"

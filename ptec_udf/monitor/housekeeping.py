@@ -92,7 +92,9 @@ def _unused_models(warehouse: Warehouse, since: datetime) -> list[str]:
         moves.where(F.col("at") >= moment).select(F.col("previous").alias("model_id")),
         runs.where((F.col("ended") >= moment) | F.col("ended").isNull()),
         # The next run of an alias derives its changes from the scores of the last one.
-        runs.where(F.col("outcome") == DONE).groupBy("alias").agg(F.max_by("model_id", "started").alias("model_id")),
+        runs.where((F.col("outcome") == DONE) & F.col("alias").isNotNull())
+        .groupBy("alias")
+        .agg(F.max_by("model_id", "started").alias("model_id")),
     ]
     known = warehouse.read("scores").select("model_id").distinct()
     for frame in used:

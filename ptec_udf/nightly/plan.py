@@ -71,7 +71,7 @@ class ScoringRun:
 
     @property
     def logits_id(self) -> str:
-        """Name what gives a text its logits, calibration and thresholds left out: equal texts have equal logits."""
+        """Hash of all that determines logits; calibration and thresholds do not."""
         return self.artifact.logits_id(self.dtype or "float32", self.config.engine.kind)
 
     @property

@@ -163,7 +163,7 @@ class TestMoves:
             raise ArtifactError(f"{model_id} is broken")
 
         promote(warehouse, b)
-        with pytest.raises(RegistryError, match=f"cannot go back to model {a}; promote one that loads: {a} is broken"):
+        with pytest.raises(RegistryError, match=f"cannot go back to model {a}; promote another model: {a} is broken"):
             rollback(warehouse, check)
         assert champion(warehouse) == b
         times = [row.at for row in warehouse.read("aliases").orderBy("at").collect()]

@@ -31,7 +31,7 @@ SECTIONS = {
     "train": "training.config:TrainConfig",
     "search": "training.search:SearchConfig",
     "benchmark": "training.benchmark:BenchmarkConfig",
-    "evaluate": "training.evaluate.config:EvaluateConfig",
+    "evaluate": "training.evaluate.gate:EvaluateConfig",
     "recalibrate": "training.calibrate.config:RecalibrateConfig",
 }
 """Class of each section that a command has for itself; the other sections are the fields of ``ScoreConfig``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 import time
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, StringConstraints, model_validator
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 from ptec_udf.errors import ConfigError, SourceError, collect_errors
@@ -63,13 +62,11 @@ class BenchmarkConfig(Section):
     def _share_the_backbone(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not isinstance(values.get("methods"), dict):
             return values
-        backbone = values.get("backbone", cls.model_fields["backbone"].default)
-
-        def shared(method: Any) -> Any:
-            needs_one = isinstance(method, dict) and method.get("method") in _ENCODER_METHODS
-            return {"backbone": backbone, **method} if needs_one else method
-
-        return values | {"methods": {name: shared(method) for name, method in values["methods"].items()}}
+        backbone, methods = values.get("backbone", cls.model_fields["backbone"].default), dict(values["methods"])
+        for name, method in methods.items():
+            if isinstance(method, dict) and method.get("method") in _ENCODER_METHODS:
+                methods[name] = {"backbone": backbone, **method}
+        return values | {"methods": methods}
 
     @model_validator(mode="after")
     def _reference_exists(self) -> BenchmarkConfig:
@@ -81,9 +78,7 @@ class BenchmarkConfig(Section):
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Carry out the missing runs, compare all runs, and write ``results.json`` and ``table.md``; return both.
 
-    Raises:
-        UserError: for an extract, artifact, backbone, setting or folder that cannot be used, before a method learns.
-        TrainingError: when a method cannot learn.
+    Raises a UserError for an extract, backbone, setting or folder that cannot be used, before a method learns.
     """
     record = read_extract_record(config.extract)
     splits = read_splits(config.extract, validation_share=config.validation_share, others=(config.evaluated,))
@@ -112,51 +107,35 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
 
 
 def _run_all(config: BenchmarkConfig, record: dict[str, Any], splits: dict[str, Examples], folder: Path) -> list[Run]:
-    """Read the runs that exist, and let the other methods learn."""
-    fingerprints = _fingerprints(config, record)
-    tasks = {
-        (name, seed): Task(
-            extract=Path(config.extract),
-            record=record,
-            train=splits["train"],
-            validation=splits["validation"],
-            validation_share=config.validation_share,
-            seed=seed,
-            folder=folder / "models" / f"{name}-{seed}",
-        )
-        for name, seed in fingerprints
-    }
-    files = {key: folder / "runs" / f"{key[0]}-{key[1]}.safetensors" for key in tasks}
-    runs = {key: _read(file, fingerprints[key]) for key, file in files.items()}
+    """Read the runs that exist, check the methods of the others, and let these learn."""
+    runs: dict[tuple[str, int], Run | None] = {}
+    fingerprints: dict[tuple[str, int], str] = {}
     errors: list[str] = []
-    for name in dict.fromkeys(name for (name, _), run in runs.items() if run is None):
-        with collect_errors(errors, f"methods.{name}: "):
-            config.methods[name].check(tasks[name, config.seeds[0]])  # before the first method takes its hours
-    if errors:
-        raise ConfigError(errors)
-    for at, (key, task) in enumerate(tasks.items(), 1):
-        if runs[key] is None:
-            logger.info(f"run {at} of {len(tasks)}: {key[0]}, seed {key[1]}")
-            run = _learn_and_score(key[0], config.methods[key[0]], task, splits[config.evaluated])
-            _write(files[key], run, fingerprints[key])
-            runs[key] = run
-    return [run for run in runs.values() if run is not None]
 
+    def task_of(name: str, seed: int) -> Task:
+        rows, share = (splits["train"], splits["validation"]), config.validation_share
+        return Task(Path(config.extract), record, *rows, share, seed, folder / "models" / f"{name}-{seed}")
 
-def _fingerprints(config: BenchmarkConfig, record: dict[str, Any]) -> dict[tuple[str, int], str]:
-    """Return a hash of everything that decides a run, by name and seed; a method without chance has one seed."""
-    versions = package_versions() | {"scikit-learn": importlib.metadata.version("scikit-learn")}
-    errors: list[str] = []
-    found: dict[tuple[str, int], str] = {}
     for name, method in config.methods.items():
         with collect_errors(errors, f"methods.{name}: "):
-            facts = [record["fingerprint"], config.validation_share, method.facts(), versions]
-            for seed in config.seeds[: method.n_seeds if method.seeded else 1]:
+            facts = [record["fingerprint"], config.validation_share, method.facts(), package_versions()]
+            seeds = config.seeds[: method.n_seeds if method.seeded else 1]
+            for seed in seeds:
                 whole = json.dumps([*facts, method.seeded and seed], sort_keys=True)
-                found[name, seed] = hashlib.sha256(whole.encode()).hexdigest()
+                fingerprints[name, seed] = hashlib.sha256(whole.encode()).hexdigest()
+                runs[name, seed] = _read(_file(folder, name, seed), fingerprints[name, seed])
+            if None in [runs[name, seed] for seed in seeds]:
+                method.check(task_of(name, seeds[0]))  # before the first method takes its hours
     if errors:
         raise ConfigError(errors)
-    return found
+    done: list[Run] = []
+    for (name, seed), run in runs.items():
+        if run is None:
+            logger.info(f"run {len(done) + 1} of {len(runs)}: {name}, seed {seed}")
+            run = _learn_and_score(name, config.methods[name], task_of(name, seed), splits[config.evaluated])
+            _write(_file(folder, name, seed), run, fingerprints[name, seed])
+        done.append(run)
+    return done
 
 
 def _learn_and_score(name: str, method: Method, task: Task, evaluated: Examples) -> Run:
@@ -192,8 +171,12 @@ def _learn_and_score(name: str, method: Method, task: Task, evaluated: Examples)
 def _machine() -> str:
     """Describe what computes, without the machine's name."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
-    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}{gpu}"
+    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return f"{cpu}, torch {torch.__version__}{gpu}"
+
+
+def _file(folder: Path, name: str, seed: int) -> Path:
+    return folder / "runs" / f"{name}-{seed}.safetensors"
 
 
 def _write(file: Path, run: Run, fingerprint: str) -> None:
@@ -210,11 +193,8 @@ def _read(file: Path, fingerprint: str) -> Run | None:
     """Read a run; None where there is none, or one of other settings."""
     if not file.exists():
         return None
-    try:
-        with safe_open(file, "numpy") as opened:
-            metadata = opened.metadata()
-            logits = opened.get_tensor("logits") if "logits" in opened.keys() else None  # noqa: SIM118
-            run = Run(json.loads(metadata["facts"]), opened.get_tensor("decided"), logits)
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError):
-        raise SourceError(f"a kept run must be whole, {str(file)!r} is not; remove it to run it again") from None
+    with safe_open(file, "numpy") as opened:
+        metadata = opened.metadata()
+        logits = opened.get_tensor("logits") if "logits" in opened.keys() else None  # noqa: SIM118
+        run = Run(json.loads(metadata["facts"]), opened.get_tensor("decided"), logits)
     return run if metadata["fingerprint"] == fingerprint else None

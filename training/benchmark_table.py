@@ -16,8 +16,6 @@ FIGURES = ("macro_f1", "map", "micro_f1", "brier_skill", "ece", "ece_by_chance")
 _COMPARED = ("macro_f1", "map")
 _SECONDS = ("learning_seconds", "scoring_seconds")
 
-Samples = dict[str, NDArray[np.float64]]
-
 
 @dataclass(frozen=True)
 class Run:
@@ -44,15 +42,15 @@ def compare(runs: Sequence[Run], targets: NDArray[np.floating], reference: str) 
     samples = {name: _samples(those, targets) for name, those in by_name.items()}
     methods = {name: _summary(those, samples[name]) for name, those in by_name.items()}
     differences: dict[str, dict[str, Any]] = {name: {} for name in methods if name != reference}
-    for name in differences:
+    for name, of_figures in differences.items():
         for figure in samples[name].keys() & samples[reference].keys():
             difference = methods[reference][figure] - methods[name][figure]
             ends = _ends(samples[reference][figure] - samples[name][figure], difference)
-            differences[name][figure] = {"difference": round(difference, 6), **ends}
+            of_figures[figure] = {"difference": round(difference, 6), **ends}
     return {"reference": reference, "methods": methods, "differences": differences}
 
 
-def _samples(runs: Sequence[Run], targets: NDArray[np.floating]) -> Samples:
+def _samples(runs: Sequence[Run], targets: NDArray[np.floating]) -> dict[str, NDArray[np.float64]]:
     """Bootstrap the compared figures of one method, averaged over its seeds."""
     measures = {"macro_f1": [f1(run.decided, targets) for run in runs]}
     if of_logits := [average_precision(run.logits, targets) for run in runs if run.logits is not None]:
@@ -63,20 +61,22 @@ def _samples(runs: Sequence[Run], targets: NDArray[np.floating]) -> Samples:
     }
 
 
-def _summary(runs: Sequence[Run], samples: Samples) -> dict[str, Any]:
-    """Average the runs of one method."""
+def _summary(runs: Sequence[Run], samples: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Average the runs of one method; figures that it does not have are None."""
     facts = [run.facts for run in runs]
-    values = {name: [one["figures"][name] for one in facts] for name in FIGURES}
-    values = {name: those for name, those in values.items() if None not in those}
-    found = dict.fromkeys(FIGURES) | {name: round(float(np.mean(those)), 6) for name, those in values.items()}
-    spread = {name: round(float(np.std(those)), 6) for name, those in values.items() if len(those) > 1}
+    means, spread = dict.fromkeys(FIGURES), dict.fromkeys(FIGURES)
+    for name in FIGURES:
+        values = [one["figures"][name] for one in facts]
+        if None not in values:
+            means[name] = round(float(np.mean(values)), 6)
+            spread[name] = round(float(np.std(values)), 6) if len(values) > 1 else None
     return {
         "seeds": [one["seed"] for one in facts],
         "deployable": facts[0]["deployable"],
-        **found,
+        **means,
         **{name: round(float(np.mean([one[name] for one in facts])), 2) for name in _SECONDS},
-        "spread": dict.fromkeys(FIGURES) | spread,
-        "interval": {name: _ends(those, found[name]) for name, those in samples.items()},
+        "spread": spread,
+        "interval": {name: _ends(those, means[name]) for name, those in samples.items()},
     }
 
 

@@ -47,29 +47,18 @@ def export(
     seen: Seen | None = None,
     tfidf: FittedTfidf | None = None,
 ) -> None:
-    """Write the artifact.
+    """Write the artifact of trained members, each with a ``StandardisedHead``; an earlier artifact there is replaced.
 
-    Args:
-        networks: the trained members, each with a ``StandardisedHead``, whose scaling is fused into the written head.
-        manifest: of the model.
-        metrics: measured in training, JSON-ready.
-        out: the folder; an earlier artifact there is replaced.
-        seen: hashes of the rows that the model learned from.
-        tfidf: added to the network's logits.
+    ``metrics`` are JSON-ready; ``seen`` are hashes of the rows that the model learned from.
     """
     head = fused_head(networks)
     if tfidf is not None:
         head[TFIDF_WEIGHT], head[TFIDF_BIAS] = (torch.from_numpy(part).float().contiguous() for part in tfidf.models)
-    files = adapter_files(networks, manifest) | head_files(head, metrics)
+    files = _adapter_files(networks, manifest) | head_files(head, metrics)
     if tfidf is not None:
         files[TFIDF] = tfidf.vectorizer.to_json()
     if seen is not None:
         files[SEEN] = save(dict(seen))
-    write_artifact(manifest, files, out)
-
-
-def write_artifact(manifest: Manifest, files: dict[str, bytes], out: Path) -> None:
-    """Write a manifest, its files by name, and their hashes in one rename; an earlier artifact there is replaced."""
     write_artifact_files(seal(manifest, files), out)
 
 
@@ -78,7 +67,7 @@ def head_files(head: dict[str, torch.Tensor], metrics: dict[str, Any]) -> dict[s
     return {HEAD: save(head), METRICS: (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()}
 
 
-def adapter_files(networks: Sequence[PtecNetwork], manifest: Manifest) -> dict[str, bytes]:
+def _adapter_files(networks: Sequence[PtecNetwork], manifest: Manifest) -> dict[str, bytes]:
     """Make PEFT's two files of the prompt or LoRA, if any; the backbone is named and not located."""
     if not manifest.has_adapter:
         return {}
@@ -117,11 +106,7 @@ def _prompt_config(network: PtecNetwork) -> PeftConfig:
 def common_fields(record: dict[str, Any], names: list[str], decisions: Decisions, targets: NDArray) -> dict[str, Any]:
     """Return the fields of a manifest that every kind of model has.
 
-    Args:
-        record: of the extract.
-        names: the labels, in order.
-        decisions: the model's calibration and thresholds.
-        targets: of the rows that it learned from, *Shape:* ``(n_rows, n_labels)``.
+    ``record`` is of the extract, ``targets`` of the rows that the model learned from, *Shape:* ``(n_rows, n_labels)``.
     """
     calibration = decisions.calibration
     columns = (decisions.thresholds, calibration.scale, calibration.offset, targets.sum(axis=0).astype(int))

@@ -35,25 +35,23 @@ def write_artifact_files(files: Mapping[str, bytes], out: Path) -> None:
 
 
 def check_artifact_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder before any work.
-
-    Raises:
-        ConfigError: if it cannot be written, or is not empty, unless ``overwrite`` and it contains an artifact.
-    """
+    """Raise a ConfigError if ``out`` cannot be written, or is in use, unless ``overwrite`` and it is an artifact."""
     check_replaceable(out)
     present = {file.name for file in out.iterdir()} if out.exists() else set()
-    if not present or (overwrite and MANIFEST in present and present <= {*ALL_FILES}):
+    is_artifact = MANIFEST in present and present <= {*ALL_FILES}
+    check_unused(out, present, overwrite, is_replaceable=is_artifact)
+
+
+def check_unused(out: str | Path, present: set[str], overwrite: bool, *, is_replaceable: bool) -> None:
+    """Refuse, with a ConfigError, a folder with files, unless they may be replaced and ``overwrite`` is set."""
+    if not present or (overwrite and is_replaceable):
         return
-    remedy = "it contains other files than an artifact's, choose another" if overwrite else "set overwrite to true"
+    remedy = "it contains files of another kind, choose another folder" if overwrite else "set overwrite to true"
     raise ConfigError(f"out must be absent or empty, was in use: {str(out)!r}; {remedy}")
 
 
 def check_replaceable(out: Path) -> None:
-    """Refuse a folder that cannot be renamed.
-
-    Raises:
-        ConfigError: for a mount point, or a folder that cannot be written.
-    """
+    """Raise a ConfigError for a folder that cannot be renamed: a mount point, or in a folder that cannot be written."""
     if os.path.ismount(out):
         raise ConfigError(f"out must not be a mount point, since it is renamed, was: {str(out)!r}; use a folder in it")
     check_writable(out)
@@ -61,11 +59,7 @@ def check_replaceable(out: Path) -> None:
 
 
 def check_writable(out: Path) -> None:
-    """Refuse a folder that cannot be made or written.
-
-    Raises:
-        ConfigError: with the path that cannot be written.
-    """
+    """Raise a ConfigError for a folder that cannot be made or written, with the path that cannot be written."""
     path = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if path == out.absolute() and not path.is_dir():
         raise ConfigError(f"out must be a folder, was a file: {str(out)!r}")
@@ -75,11 +69,7 @@ def check_writable(out: Path) -> None:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder while the block runs.
-
-    Raises:
-        ConfigError: if another process has locked it.
-    """
+    """Lock a folder while the block runs; raise a ConfigError if another process has locked it."""
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,6 @@ from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.log import logger
 from ptec_udf.section import Section, messages_of, refuse
 from training.config import Recipe, Seed, TrainConfig
-from training.search_space import PAPER, Range
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -31,6 +31,58 @@ _HEADER = "# Settings that ptec search chose on validation. Use: ptec train --co
 # A trial is the first training of one network, measured by its logits.
 _NOT_IN_A_TRIAL = {"ensemble_size", "tfidf", "calibrator", "thresholds", "stopping.refit"}
 _DEFINES_THE_MEASURE = {"stopping.validation_share", "stopping.metric"}
+
+
+class Range(Section):
+    """The values of a setting: numbers from ``low`` to ``high``, whole where both are whole, or ``choices``."""
+
+    low: float | int | None = Field(None, description="lowest value")
+    high: float | int | None = Field(None, description="highest value")
+    log: bool = Field(False, description="draw evenly on a logarithmic scale")
+    choices: list[str | bool | int | float | None] | None = Field(
+        None, min_length=2, description="values, in place of low and high"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Range:
+        ends = (self.low, self.high)
+        if (self.choices is None) == (None in ends) or (self.choices is not None and ends != (None, None)):
+            raise ValueError("low and high must be set, or choices in their place")
+        if self.low is not None and self.high is not None:
+            if self.low >= self.high:
+                raise ValueError(f"low must be below high, was: {self.low} and {self.high}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"low must be above 0 on a logarithmic scale, was: {self.low}")
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether whole numbers are drawn."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def examples(self) -> list[Any]:
+        """Values that must be allowed: the ends or all choices, and a fraction where fractions are drawn."""
+        if self.choices is not None or self.low is None or self.high is None:
+            return self.choices or []
+        return [self.low, self.high, *([] if self.is_whole else [self.low + (self.high - self.low) / math.pi])]
+
+    def suggest(self, trial: Trial, name: str) -> Any:
+        """Let the sampler choose a value."""
+        if self.choices is not None:
+            return trial.suggest_categorical(name, self.choices)
+        suggest: Any = trial.suggest_int if self.is_whole else trial.suggest_float
+        return suggest(name, self.low, self.high, log=self.log)
+
+
+PAPER = {
+    "optimiser.head_lr": Range(low=1e-9, high=1e-1, log=True),
+    "optimiser.prompt_lr": Range(low=1e-9, high=1.0, log=True),
+    "optimiser.prompt_weight_decay": Range(low=1e-9, high=0.5, log=True),
+    "prompt.n_tokens": Range(low=50, high=200),
+    "stopping.epochs": Range(low=5, high=18),
+}
+"""Ranges of the paper's search (arXiv 2309.12075, appendix)."""
 
 
 class SearchConfig(Section):
@@ -90,9 +142,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
         ``trials``: their number, ``config``: the file for ``ptec train``.
 
     Raises:
-        ConfigError: for a folder that is in use, or settings that suit no backbone.
-        SourceError: for an extract that cannot be used.
-        BackboneError: for a backbone that is missing.
+        UserError: for a folder, an extract, a backbone or a recipe that cannot be used.
         TrainingError: when no trial is worth more than 0.
     """
     import optuna
@@ -103,13 +153,13 @@ def search(config: SearchConfig) -> dict[str, Any]:
 
     folder = Path(config.out)
     check_writable(folder)
-    load_inputs(_train_config(config, {}), ())  # a recipe that suits no backbone is refused at once
+    study_name = _fingerprint(config, load_inputs(_train_config(config, {}), ()).record["fingerprint"])
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with lock_folder(folder):
         study = optuna.create_study(
             storage=f"sqlite:///{folder / _STUDY}",
-            study_name=_fingerprint(config),  # another configuration in the folder is another study
+            study_name=study_name,  # another configuration in the folder is another study
             direction="maximize",
             load_if_exists=True,
         )
@@ -125,25 +175,21 @@ def search(config: SearchConfig) -> dict[str, Any]:
             shutil.rmtree(folder / left, ignore_errors=True)
     best = study.best_trial
     if not best.value:
-        reasons = sorted({reason for trial in study.trials for reason in trial.user_attrs.get("errors", [])})
-        raise TrainingError(
-            f"no trial was worth more than 0: {'; '.join(reasons) or 'validation measured 0'}; change the space"
-        )
+        raise TrainingError("no trial was worth more than 0; the warnings above name the reasons: change the space")
     return {"best": best.params, "value": best.value, "trials": n_done, "config": _write_best(config, best.params)}
 
 
-def _fingerprint(config: SearchConfig) -> str:
+def _fingerprint(config: SearchConfig, extract_fingerprint: str) -> str:
     """Hash everything that decides what a trial is worth and which ones are suggested."""
     from ptec_udf.model.backbone import resolve
-    from training.data.folder import read_extract_record
     from training.fit.inputs import package_versions
 
     facts = config.model_dump(mode="json", exclude={"extract", "out", "trials"})
     facts["space"] = list(facts["space"].items())  # the order decides the draws
     searched = config.space["backbone"].examples if "backbone" in config.space else []
     facts["backbones"] = {name: resolve(name).content_hash() for name in sorted({config.recipe.backbone, *searched})}
-    facts["extract"] = read_extract_record(config.extract)["fingerprint"]
-    return hashlib.sha256(json.dumps([facts, package_versions()], sort_keys=True).encode()).hexdigest()
+    facts |= {"extract": extract_fingerprint, "packages": package_versions()}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _train_config(config: SearchConfig, settings: Mapping[str, Any]) -> TrainConfig:
@@ -162,7 +208,6 @@ def _value(trial: Trial, config: SearchConfig) -> float:
     try:
         made = train(_train_config(config, settings), evaluated=(), state_folder=Path(config.out) / _SHARED)
     except (ValidationError, ConfigError, TrainingError) as error:
-        trial.set_user_attr("errors", error.errors if isinstance(error, ConfigError) else [str(error)])
         logger.warning(f"trial counted as 0: {error}")
         return 0.0
     value = float(made["metrics"]["validation"][metric] or 0.0)
@@ -174,8 +219,9 @@ def _write_best(config: SearchConfig, settings: Mapping[str, Any]) -> str:
     """Write the configuration of a training with the best settings; return its path."""
     import yaml
 
-    folder = Path(config.out)
-    values = {"extract": config.extract, "out": str(folder / "artifact"), **with_settings(config.recipe, settings)}
-    text = yaml.safe_dump({"train": values | {"seed": config.seed}}, sort_keys=False)
-    (folder / BEST).write_text(_HEADER.format(file=folder / BEST) + text, encoding="utf-8")
-    return str(folder / BEST)
+    file = Path(config.out) / BEST
+    values = {"extract": config.extract, "out": str(file.with_name("artifact"))}
+    values |= with_settings(config.recipe, settings) | {"seed": config.seed}
+    text = yaml.safe_dump({"train": values}, sort_keys=False)
+    file.write_text(_HEADER.format(file=file) + text, encoding="utf-8")
+    return str(file)

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,24 @@ import numpy as np
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import BackboneRef, LoraSpec, Manifest
+from ptec_udf.monitor.training import PROBABILITIES
 from training.calibrate.decisions import Decisions, fit_decisions
 from training.config import TrainConfig
 from training.data.dataset import Rows
 from training.data.provenance import seen_in
-from training.evaluate.report import report_on, without_distributions
+from training.evaluate.report import report_on
 from training.export import common_fields, export
 from training.fit.distributed import process_state, silence_other_processes
-from training.fit.ensemble import Ensemble, fit_ensemble
 from training.fit.inputs import TrainingInputs, check_paths, load_inputs
 from training.fit.layer_cache import cache_lower_layers
 from training.fit.prompt import prompt_spec
 from training.fit.tfidf import FittedTfidf, choose_factor
+from training.fit.trainer import Trainer
 from training.folders import check_artifact_folder, check_writable, lock_folder
 
 
 def train(config: TrainConfig, evaluated: Sequence[str] = ("dev",), state_folder: Path | None = None) -> dict[str, Any]:
-    """Train a model and write its artifact.
+    """Train a model, write its artifact, and return its model_id, folder, seconds and overall metrics of each split.
 
     Args:
         config: the configuration.
@@ -39,13 +40,8 @@ def train(config: TrainConfig, evaluated: Sequence[str] = ("dev",), state_folder
         state_folder: keeps checkpoints and cached layers after training, for trainings that share some of them; None:
             they are kept next to the artifact until it is written, so that a killed training resumes.
 
-    Returns:
-        model_id, artifact folder, seconds and the overall metrics of each split.
-
     Raises:
-        UserError: for folders, an extract or a backbone that cannot be used.
-        ConfigError: for settings that do not suit the backbone.
-        SourceError: for an extract whose rows cannot be used.
+        UserError: for folders, an extract, a backbone or settings that cannot be used.
         TrainingError: if training diverges.
     """
     silence_other_processes()
@@ -88,8 +84,8 @@ def _train(config: TrainConfig, evaluated: Sequence[str], folder: Path) -> dict[
             metrics["splits"][split] = _report(inputs, logits, rows[split], decisions, model.rows)
     if process_state().is_main_process:
         check_artifact_folder(out, config.overwrite)  # another process may have written there; checkpoints are kept
-        tfidf, manifest = model.tfidf, _manifest(inputs, model, decisions)
-        export(model.networks, manifest, metrics, out, seen=seen, tfidf=tfidf)
+        networks = [trainer.network for trainer in model.trainers]
+        export(networks, _manifest(inputs, model, decisions), metrics, out, seen=seen, tfidf=model.tfidf)
     process_state().wait_for_everyone()
     return {
         "model_id": load_artifact(out).model_id,
@@ -99,17 +95,38 @@ def _train(config: TrainConfig, evaluated: Sequence[str], folder: Path) -> dict[
     }
 
 
-def _fit(inputs: TrainingInputs, folder: Path) -> tuple[Ensemble, Decisions, dict[str, Any]]:
+@dataclass(frozen=True)
+class _Ensemble:
+    """One or several trained members; TF-IDF is added to the mean of their logits."""
+
+    trainers: list[Trainer]
+    tfidf: FittedTfidf | None = None
+
+    @property
+    def rows(self) -> Rows:
+        return self.trainers[0].rows
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """Logarithms of the weights of positives, by which logits are shifted, *Shape:* ``(n_labels,)``."""
+        of_network = self.trainers[0].log_weights
+        return of_network if self.tfidf is None else of_network + self.tfidf.log_weights
+
+    def logits(self, rows: Rows, *, bfloat16: bool | None = None) -> np.ndarray:
+        """Score rows, *Shape:* ``(n_rows, n_labels)``; ``bfloat16`` None: as in training."""
+        scored = [trainer.logits(rows, bfloat16=bfloat16) for trainer in self.trainers]
+        of_network = scored[0] if len(scored) == 1 else np.mean(scored, axis=0)
+        return of_network if self.tfidf is None else of_network + self.tfidf.logits(rows.texts)
+
+
+def _fit(inputs: TrainingInputs, folder: Path) -> tuple[_Ensemble, Decisions, dict[str, Any]]:
     """Train on train, fit decisions to validation, and refit on both if that is set.
 
     After a refit, calibration and thresholds come from the first fit, on logits that it did not learn from, adjusted
-    for the new weights of positives. Out-of-fold logits of the refit would take as many trainings as folds.
-
-    Returns:
-        The model, its decisions, and metrics with the report of validation by the first fit.
+    for the new weights of positives. The metrics have the report of validation by the first fit.
     """
     config, train, validation = inputs.config, inputs.rows["train"], inputs.rows["validation"]
-    model = fit_ensemble(inputs, train, validation, folder, [None] * config.ensemble_size)
+    model = _fit_members(inputs, train, validation, folder, [None] * config.ensemble_size)
     states, factor = {f"first-{at}": asdict(one.state) for at, one in enumerate(model.trainers)}, 0.0
     logits = model.logits(validation)
     if config.tfidf is not None:
@@ -123,10 +140,11 @@ def _fit(inputs: TrainingInputs, folder: Path) -> tuple[Ensemble, Decisions, dic
     )
     report = _report(inputs, logits, validation, decisions, train)
     if config.stopping.refit:
-        report = without_distributions(report)
+        for figures in report["per_label"].values():
+            del figures[PROBABILITIES]  # of a model that the refit replaces: drift must not use them
         n_epochs = [trainer.state.best_epoch for trainer in model.trainers]
         logger.info(f"refit on train and validation, epochs: {', '.join(map(str, n_epochs))}")
-        final = fit_ensemble(inputs, train.concat(validation), None, folder, n_epochs)
+        final = _fit_members(inputs, train.concat(validation), None, folder, n_epochs)
         states |= {f"refit-{at}": asdict(one.state) for at, one in enumerate(final.trainers)}
         if config.tfidf is not None and factor:
             final = replace(final, tfidf=FittedTfidf.fit(final.rows, config.tfidf.C).scaled(factor))
@@ -141,22 +159,35 @@ def _fit(inputs: TrainingInputs, folder: Path) -> tuple[Ensemble, Decisions, dic
     return model, decisions, metrics
 
 
+def _fit_members(
+    inputs: TrainingInputs, rows: Rows, validation: Rows | None, folder: Path, n_epochs: Sequence[int | None]
+) -> _Ensemble:
+    """Train all members, with consecutive seeds."""
+    trainers = []
+    for at, n in enumerate(n_epochs):
+        if len(n_epochs) > 1:
+            logger.info(f"member {at + 1} of {len(n_epochs)}")
+        seed = (inputs.config.seed + at) % 2**32
+        trainers.append(Trainer(inputs, rows, validation, folder, seed=seed, n_epochs=n))
+        trainers[-1].fit()
+    return _Ensemble(trainers)
+
+
 def _report(
     inputs: TrainingInputs, logits: np.ndarray, rows: Rows, decisions: Decisions, learned: Rows
 ) -> dict[str, Any]:
-    """Evaluate one split by its logits."""
-    base_rates = learned.targets.mean(axis=0)
-    return report_on(logits, rows.targets, decisions.calibration, decisions.thresholds, inputs.label_names, base_rates)
+    rates = learned.targets.mean(axis=0)
+    return report_on(logits, rows.targets, decisions.calibration, decisions.thresholds, inputs.label_names, rates)
 
 
-def _manifest(inputs: TrainingInputs, model: Ensemble, decisions: Decisions) -> Manifest:
+def _manifest(inputs: TrainingInputs, model: _Ensemble, decisions: Decisions) -> Manifest:
     config = inputs.config
     return Manifest(
         backbone=BackboneRef(name=config.backbone, content_hash=inputs.content_hash),
         max_tokens=config.max_tokens,
         cut=inputs.encoder.cut,
         pooling=config.pooling,
-        prompt=prompt_spec(config.prompt, model.networks[0].caches_prompt) if config.has_prompt else None,
+        prompt=prompt_spec(config.prompt, model.trainers[0].network.caches_prompt) if config.has_prompt else None,
         lora=LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.ensemble_size if config.ensemble_size > 1 else None,
         tfidf=model.tfidf and model.tfidf.vectorizer.form,

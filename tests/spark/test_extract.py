@@ -182,7 +182,7 @@ class TestLabels:
         nested = spark.createDataFrame(PLAIN, SCHEMA).selectExpr("*", "array(array(name)) AS nested")
         with pytest.raises(SourceError, match="'nested' must be an array of text, numbers"):
             run(spark, nested, config(tmp_path / "x", labels={"column": "nested"}))
-        with pytest.raises(SourceError, match="must be a string, as labels"):
+        with pytest.raises(SourceError, match="or a string with labels"):
             run(spark, PLAIN, config(tmp_path / "x", labels={"delimiter": ","}))
 
 
@@ -226,7 +226,7 @@ class TestFolder:
         (out / "notes.txt").touch()
         (tmp_path / "somebody's" / "data").mkdir(parents=True)
         for other in (out, tmp_path / "somebody's"):
-            with pytest.raises(ConfigError, match="other files than an extract"):
+            with pytest.raises(ConfigError, match="files of another kind"):
                 run(spark, PLAIN, config(other, overwrite=True))
 
     def test_may_be_a_uri(self, spark: SparkSession, tmp_path: Path) -> None:

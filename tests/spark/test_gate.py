@@ -6,8 +6,7 @@ import pytest
 
 from ptec_udf.errors import RegistryError
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluate.config import EvaluateConfig, GateConfig
-from training.evaluate.gate import Comparison, Difference, apply_gate
+from training.evaluate.gate import Comparison, Difference, EvaluateConfig, GateConfig, apply_gate
 from training.evaluate.record import check_gate, n_evaluations, save
 
 GATE = GateConfig()

@@ -15,9 +15,8 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.calibration import apply_curve
 from ptec_udf.model.manifest import Manifest
 from tests.tiny import tiny_artifact
-from training.calibrate.calibration import Calibration
+from training.calibrate.calibration import Calibration, fit_isotonic, fit_platt
 from training.calibrate.decisions import Decisions, fit_decisions
-from training.calibrate.platt import fit_isotonic, fit_platt
 from training.calibrate.thresholds import PLATEAU, SHRINKAGE, common_threshold, per_label_thresholds
 from training.evaluate.metrics import macro_f1
 

@@ -20,7 +20,7 @@ from training.data.dataset import Examples
 from training.data.folder import DATA, RECORD, read_extract_record
 from training.data.provenance import seen_by
 from training.evaluate.compare import ScoredRows, differences, evaluate, read_evaluation_rows
-from training.evaluate.config import EvaluateConfig
+from training.evaluate.gate import EvaluateConfig
 from training.evaluate.metrics import macro_f1, mean_average_precision
 
 N_DEV = 30

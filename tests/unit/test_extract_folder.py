@@ -59,10 +59,8 @@ class TestReading:
         ("record", "rule"),
         [
             (None, "must contain extract.json"),
-            ("{", "record: Invalid JSON"),
-            ("[]", "record: Input should be"),
-            (json.dumps({"format_version": 2}), "format_version: Input should be 1"),
-            (json.dumps({"format_version": 1}), "fingerprint: Field required"),
+            ("{", "must be JSON of format_version 1"),
+            (json.dumps({"format_version": 2}), "must be JSON of format_version 1"),
         ],
     )
     def test_refuses_a_broken_record(self, tmp_path: Path, record: str | None, rule: str) -> None:
@@ -71,13 +69,6 @@ class TestReading:
         with pytest.raises(SourceError, match=rule):
             read_extract_record(tmp_path)
 
-    @pytest.mark.parametrize("change", [{"labels": ["a"]}, {"labels": []}, {"counts": {}}])
-    def test_refuses_a_record_of_another_form(self, tmp_path: Path, change: dict[str, Any]) -> None:
-        extract = tiny_extract(tmp_path / "extract", n=20)
-        (extract / RECORD).write_text(json.dumps(read_extract_record(extract) | change))
-        with pytest.raises(SourceError, match=r"extract.json in .*: (labels|counts).*; run ptec extract again"):
-            read_extract_record(extract)
-
     @pytest.mark.parametrize(
         ("change", "error"),
         [
@@ -85,7 +76,6 @@ class TestReading:
             (lambda rows: rows + rows[2:3], "has 64 rows of train, found 65"),
             (lambda rows: with_first(rows, split="other"), "has 8 rows of dev, found 7"),
             (lambda rows: with_first(rows, labels=["none such"]), "must have the number of rows of each label"),
-            (lambda rows: with_first(rows, text=None), "column 'text' must have no nulls, has 1"),
             (lambda rows: [{"key": row["key"]} for row in rows], "must be Parquet with the columns of an extract"),
         ],
     )

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from training.evaluate.config import GateConfig
-from training.evaluate.gate import Comparison, Difference, RuleResult, apply_gate, broken_rules
+from training.evaluate.gate import Comparison, Difference, GateConfig, RuleResult, apply_gate, broken_rules
 
 GATE = GateConfig(min_rows=100, max_label_loss=0.1, min_judged=0.6)
 
@@ -117,18 +116,12 @@ class TestGate:
         assert (found.passed, found.value, found.limit) == (False, 0.4, 0.1)
 
     @pytest.mark.parametrize(
-        ("champion", "by_chance", "limit", "why"),
-        [
-            (0.02, 0.025, 0.04, "0.04, was"),
-            (0.035, 0.02, 0.045, "the champion's"),
-            (0.035, 0.043, 0.053, "by chance 0.043"),
-        ],
+        ("champion", "by_chance", "limit"), [(0.02, 0.025, 0.04), (0.035, 0.02, 0.045), (0.035, 0.043, 0.053)]
     )
-    def test_calibration_limit_follows_champion_and_chance(self, champion, by_chance, limit, why) -> None:
+    def test_calibration_limit_follows_champion_and_chance(self, champion, by_chance, limit) -> None:
         sides = {"champion": {"ece": champion}, "challenger": {"ece": limit, "ece_by_chance": by_chance}}
         found = result_of("calibration", **sides)
         assert (found.passed, found.limit) == (True, limit)
-        assert why in found.message
         sides["challenger"]["ece"] = limit + 0.001
         assert not result_of("calibration", **sides).passed
 

@@ -27,7 +27,6 @@ from training.data.provenance import fitted_by
 
 WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
 HASHES = {"texts": torch.tensor([3, 5]), "keys": torch.tensor([7])}
-FIT_ALL = ("extract=x", "calibrator=platt", "thresholds=common")
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +47,18 @@ def rows() -> LabelledLogits:
 
 
 def config_of(*settings: str, out: str | Path = "/tmp/new") -> RecalibrateConfig:
-    return load_config(RecalibrateConfig, None, [f"out={out}", "calibrator=keep", "thresholds=keep", *settings])
+    return load_config(RecalibrateConfig, None, [f"out={out}", *settings])
 
 
 def recalibrated(model: Artifact, rows: LabelledLogits | None, *settings: str) -> tuple[Artifact, dict[str, Any]]:
     """Return the new artifact, read as any other, and the facts."""
-    new = recalibrate_artifact(model, config_of(*settings), rows)
-    made = read_artifact(new.files)
-    assert made.model_id == new.model_id
-    return made, new.facts
+    files, facts = recalibrate_artifact(model, config_of(*settings), rows)
+    return read_artifact(files), facts
 
 
 class TestRecalibrate:
     def test_fits_and_measures_by_cross_fitting(self, model, rows) -> None:
-        made, facts = recalibrated(model, rows, *FIT_ALL)
+        made, facts = recalibrated(model, rows, "extract=x")
         decisions = Decisions.of(made.manifest)
         np.testing.assert_allclose(decisions.calibration.scale, 0.5, atol=0.05)
         np.testing.assert_allclose(decisions.threshold_logits, made.manifest.threshold_logit, atol=1e-6)
@@ -70,35 +67,23 @@ class TestRecalibrate:
         assert (facts["rows"], facts["without_logits"], facts["split"]) == (1500, 7, "dev")
 
     def test_keeps_the_logits_of_the_model(self, model, rows) -> None:
-        made, _ = recalibrated(model, rows, "extract=x", "calibrator=platt")
+        made, _ = recalibrated(model, rows, "extract=x")
         assert made.model_id != model.model_id
         unchanged = set(model.files) - {MANIFEST, METRICS, SEEN, SUMS}
         assert {name: made.files[name] for name in unchanged} == {name: model.files[name] for name in unchanged}
 
-    def test_kept_thresholds_stay_on_the_logit(self, model, rows) -> None:
-        before = Decisions.of(model.manifest)
-        after = Decisions.of(recalibrated(model, rows, "extract=x", "calibrator=platt")[0].manifest)
-        np.testing.assert_array_equal(after.decide(rows.logits), before.decide(rows.logits))
-        assert abs(after.calibration.scale - before.calibration.scale).min() > 0.1
-
-    def test_kept_calibration_stays(self, model, rows) -> None:
-        made, _ = recalibrated(model, rows, "extract=x", "thresholds=common")
-        assert [label.scale for label in made.manifest.labels] == [label.scale for label in model.manifest.labels]
-        assert made.manifest.calibrator == model.manifest.calibrator
-        assert made.manifest.threshold_logit != model.manifest.threshold_logit
-
     def test_curve_is_kept_and_replaced(self, model, rows) -> None:
-        made, _ = recalibrated(model, rows, "extract=x", "calibrator=isotonic", "thresholds=common")
+        made, _ = recalibrated(model, rows, "extract=x", "calibrator=isotonic")
         assert len(made.manifest.curve) >= 2
         assert recalibrated(made, None, "set_thresholds.energy=0.25")[0].manifest.curve == made.manifest.curve
-        assert recalibrated(made, rows, "extract=x", "calibrator=platt")[0].manifest.curve is None
+        assert recalibrated(made, rows, "extract=x")[0].manifest.curve is None
 
     def test_set_thresholds_win_and_leave_the_others(self, model, rows) -> None:
         made, facts = recalibrated(model, None, "set_thresholds.energy=0.25")
         old = {label.name: label.threshold for label in model.manifest.labels}
         assert {label.name: label.threshold for label in made.manifest.labels} == old | {"energy": 0.25}
         assert "after" not in facts
-        fitted, _ = recalibrated(model, rows, *FIT_ALL, "set_thresholds.energy=0.25")
+        fitted, _ = recalibrated(model, rows, "extract=x", "set_thresholds.energy=0.25")
         assert fitted.manifest.labels[LABELS.index("energy")].threshold == 0.25
 
     def test_current_threshold_makes_no_new_model(self, model) -> None:
@@ -108,12 +93,10 @@ class TestRecalibrate:
         def fitted(made: Artifact) -> dict[str, list[int]]:
             return {name: values.tolist() for name, values in fitted_by(made).items()}
 
-        first, _ = recalibrated(model, rows, "extract=x", "calibrator=platt")
+        first, _ = recalibrated(model, rows, "extract=x")
         assert fitted(first) == {"texts": [3, 5], "keys": [7]}
         others = replace(rows, hashes={"texts": torch.tensor([4]), "keys": torch.tensor([8])})
-        both, _ = recalibrated(first, others, "extract=x", "thresholds=common")  # the first calibration is kept
-        assert fitted(both) == {"texts": [3, 4, 5], "keys": [7, 8]}
-        assert fitted(recalibrated(both, others, *FIT_ALL)[0]) == {"texts": [4], "keys": [8]}
+        assert fitted(recalibrated(first, others, "extract=x")[0]) == {"texts": [4], "keys": [8]}
 
     def test_drops_figures_that_it_changes(self, model, tmp_path) -> None:
         label = {"ap": 0.3, "f1": 0.2}
@@ -127,7 +110,7 @@ class TestRecalibrate:
         assert made.metrics["splits"] == {"dev": {"overall": {"map": 0.5}, "per_label": {"energy": {"ap": 0.3}}}}
 
     def test_drift_compares_with_the_fitted_rows(self, model, rows) -> None:
-        made, _ = recalibrated(model, rows, *FIT_ALL)
+        made, _ = recalibrated(model, rows, "extract=x")
         decided = Decisions.of(made.manifest).decide(rows.logits)
         found = training_reference(made.metrics)
         assert [found["probability", name].over for name in LABELS] == decided.sum(axis=0).tolist()
@@ -154,11 +137,9 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "error"),
         [
-            ([], "nothing would change"),
-            (["extract=x"], "nothing would change"),
             (["calibrator=platt"], "nothing would change"),
             (["set_thresholds.energy=1.5"], "set_thresholds.energy: "),
-            (["extract=x", "calibrator=platt", "split=train"], "split: "),
+            (["extract=x", "split=train"], "split: "),
         ],
     )
     def test_wrong_ones_are_refused(self, settings, error) -> None:

@@ -89,7 +89,7 @@ class TestSearch:
 
     def test_without_any_good_trial_is_an_error(self, configure, tmp_path) -> None:
         space = "space={prompt.n_tokens: {choices: [900, 901]}}"
-        with pytest.raises(TrainingError, match=r"no trial was worth more than 0: .*must be at most"):
+        with pytest.raises(TrainingError, match="no trial was worth more than 0"):
             search(configure(tmp_path / "out", space, "trials=1"))
 
 

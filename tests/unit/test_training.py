@@ -195,7 +195,7 @@ class TestRefusals:
         (tmp_path / MANIFEST).touch()
         with pytest.raises(UserError, match=r"must be absent or empty, .* set overwrite to true"):
             run(tmp_path)
-        with pytest.raises(UserError, match="it contains other files than an artifact's"):
+        with pytest.raises(UserError, match="it contains files of another kind"):
             run(tmp_path, "overwrite=true")
 
     def test_two_trainings_of_one_artifact(self, run, tmp_path):

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptec_udf.model.manifest import Manifest
-from training.calibrate.calibration import Calibration
-from training.calibrate.platt import fit_isotonic, fit_platt
+from training.calibrate.calibration import Calibration, fit_isotonic, fit_platt
 from training.calibrate.thresholds import common_threshold, per_label_thresholds
 from training.config import CalibratorName, ThresholdsName
 
@@ -19,10 +18,8 @@ from training.config import CalibratorName, ThresholdsName
 class Decisions:
     """How a model's logits become probabilities and labels.
 
-    Attributes:
-        calibration: from logits to probabilities.
-        common_threshold: the best threshold on the raw logit if all labels share it.
-        thresholds: each label's threshold as a probability, *Shape:* ``(n_labels,)``.
+    ``common_threshold`` is the best threshold on the raw logit if all labels share it; ``thresholds`` are each label's
+    threshold as a probability, *Shape:* ``(n_labels,)``.
     """
 
     calibration: Calibration
@@ -46,19 +43,12 @@ class Decisions:
         return self.calibration.probabilities(logits) >= self.thresholds
 
     def adjust_for_class_weights(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> Decisions:
-        """Return the decisions for a model of the same recipe that was trained with other positive weights.
+        """Return the decisions for a model of the same recipe whose positives had other log weights in training.
 
         Weights shift logits by their logarithm, so the calibration shifts too; thresholds stay on the same logit.
-
-        Args:
-            before: log positive weights of the model that decided, *Shape:* ``(n_labels,)``.
-            after: log positive weights of the other model, same shape.
         """
         offset = self.calibration.offset + self.calibration.scale * (before - after)
-        return self.with_calibration(replace(self.calibration, offset=offset))
-
-    def with_calibration(self, calibration: Calibration) -> Decisions:
-        """Replace the calibration and keep the thresholds on the same logits."""
+        calibration = replace(self.calibration, offset=offset)
         return replace(self, calibration=calibration, thresholds=calibration.thresholds(self.threshold_logits))
 
     def with_thresholds(self, names: list[str], thresholds: Mapping[str, float]) -> Decisions:
@@ -75,14 +65,7 @@ def fit_decisions(
     calibrator: CalibratorName = "platt",
     thresholds: ThresholdsName = "common",
 ) -> Decisions:
-    """Fit calibration and thresholds to rows that the model has not learned from.
-
-    Args:
-        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
-        targets: 0 or 1, same shape.
-        log_pos_weight: natural logarithm of the positive weights, *Shape:* ``(n_labels,)``.
-        calibrator: ``platt``: one line for all labels; ``isotonic``: a curve after it.
-        thresholds: ``common``: one for all labels; ``per_label``: one each, shrunk towards the common one.
+    """Fit calibration and thresholds to rows that the model has not learned from; arguments as of ``fit_platt``.
 
     Raises:
         TrainingError: when shapes differ, a logit is not finite, or no target is positive.

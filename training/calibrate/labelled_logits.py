@@ -23,14 +23,9 @@ _MIN_LABELLED = 2  # rows with a label, or cross-fitting leaves none to fit on
 
 @dataclass(frozen=True, eq=False)
 class LabelledLogits:
-    """Rows to fit to.
+    """Rows to fit to: raw logits and targets, *Shape:* ``(n_rows, n_labels)``, and hashes of the rows, see ``seen_in``.
 
-    Attributes:
-        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
-        targets: same shape.
-        n_without_logits: labelled rows of the split whose text has no stored logits.
-        n_learned: labelled rows that are left out because the model has learned from them.
-        hashes: identify the rows later, see ``seen_in``.
+    Left out are ``n_without_logits`` labelled rows, and ``n_learned`` from which the model has learned.
     """
 
     logits: NDArray[np.float64]
@@ -43,8 +38,7 @@ class LabelledLogits:
 def read_labelled_logits(warehouse: Warehouse, artifact: Artifact, config: RecalibrateConfig) -> LabelledLogits:
     """Join the labelled rows of the split to logits by the hash of their text.
 
-    Raises:
-        SourceError: when there are too few such rows, or too few of them have a label of the model.
+    Raises a SourceError when there are too few such rows, or too few of them have a label of the model.
     """
     record = read_extract_record(str(config.extract))
     labelled = read_split(str(config.extract), config.split)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,16 +32,7 @@ from training.evaluate.metrics import calibration_error, macro_f1
 from training.evaluate.report import counts_by_label
 from training.folders import check_artifact_folder, write_artifact_files
 
-# Figures of the training report that other calibration and thresholds leave as they are.
-_UNCHANGED = {"n_rows", "n_labels", "n_labels_that_occur", "positives", "map", "ap", "auroc"}
-
-
-class Recalibrated(NamedTuple):
-    """Files of the new artifact, its id, and the figures before and after."""
-
-    model_id: str
-    files: dict[str, bytes]
-    facts: dict[str, Any]
+_UNCHANGED = {"n_rows", "n_labels", "n_labels_that_occur", "positives", "map", "ap"}
 
 
 def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, Any]:
@@ -51,35 +42,29 @@ def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, An
         model_id, artifact folder, the model it was made from, and the facts in its metrics.
 
     Raises:
-        ConfigError: for all errors of the configuration against the model and the extract, at once.
-        RegistryError: if there is no such model.
-        ArtifactError: if the model's artifact is broken.
-        SourceError: for an extract with too few rows whose logits are stored.
+        UserError: for a model, an artifact, settings or an extract that cannot be used.
         TrainingError: when a logit is not finite.
     """
     model = registry.find(warehouse, alias=config.model.alias, model_id=config.model.id)
     artifact = load_artifact(model["location"], model["model_id"])
     check_settings(config, artifact)
     rows = read_labelled_logits(warehouse, artifact, config) if config.extract else None
-    new = recalibrate_artifact(artifact, config, rows)
-    result = {"model_id": new.model_id, "recalibrated_from": artifact.model_id, **new.facts}
-    if new.model_id == artifact.model_id:
+    files, facts = recalibrate_artifact(artifact, config, rows)
+    model_id = read_artifact(files).model_id
+    result = {"model_id": model_id, "recalibrated_from": artifact.model_id, **facts}
+    if model_id == artifact.model_id:
         logger.info("nothing to do: the model already has this calibration and these thresholds")
         return result
     out = Path(config.out).resolve()
-    write_artifact_files(new.files, out)
+    write_artifact_files(files, out)
     name = config.name or out.name
     registry.register(warehouse, out, config.warehouse.artifact_folder.resolve(), name)
-    logger.info(f"registered as {name!r}; promote it with: ptec promote {new.model_id}")
+    logger.info(f"registered as {name!r}; promote it with: ptec promote {model_id}")
     return {"artifact": str(out), **result}
 
 
 def check_settings(config: RecalibrateConfig, artifact: Artifact) -> None:
-    """Refuse settings that do not suit the model.
-
-    Raises:
-        ConfigError: with all errors.
-    """
+    """Refuse settings that do not suit the model with a ConfigError that has all errors."""
     names = [label.name for label in artifact.manifest.labels]
     errors = [
         f"set_thresholds: the model has no label {name!r}; "
@@ -111,69 +96,53 @@ def _extract_errors(record: dict[str, Any], manifest: Manifest) -> Iterator[str]
         )
 
 
-def recalibrate_artifact(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits | None) -> Recalibrated:
-    """Make the new artifact of a model; without labelled rows, nothing is fitted or measured.
+def recalibrate_artifact(
+    artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits | None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Make the files of the new artifact, and facts with figures before and after.
 
-    Raises:
-        TrainingError: when a logit is not finite.
+    Without labelled rows, nothing is fitted or measured. Raises a TrainingError when a logit is not finite.
     """
-    old, names = Decisions.of(artifact.manifest), [label.name for label in artifact.manifest.labels]
+    names, calibrator = [label.name for label in artifact.manifest.labels], artifact.manifest.calibrator
     facts: dict[str, Any] = {"set_thresholds": config.set_thresholds}
     files = dict(artifact.files)
-    calibrator = artifact.manifest.calibrator
     if rows is None:
-        new = old.with_thresholds(names, config.set_thresholds)
+        new = Decisions.of(artifact.manifest).with_thresholds(names, config.set_thresholds)
         reference = figures_by_label(artifact.metrics)
         for name in reference.keys() & config.set_thresholds.keys():  # how many rows get the label is unknown
             reference[name] = reference[name] | {PREDICTED: None}
     else:
-        new = _fit(old, artifact, config, rows.logits, rows.targets)
-        facts |= _measure(old, artifact, config, rows)
-        reference = _reference(new, rows, names)
-        if config.fits:
-            keeps_earlier = "keep" in (config.calibrator, config.thresholds)
-            files[SEEN] = with_fitted(artifact, rows.hashes, keep_earlier=keeps_earlier)
-        calibrator = calibrator if config.calibrator == "keep" else config.calibrator
-    made = {"from": artifact.model_id, "calibrator": config.calibrator, "thresholds": config.thresholds, **facts}
+        new, calibrator = _fit(artifact, config, rows.logits, rows.targets), config.calibrator
+        facts |= {"calibrator": calibrator, "thresholds": config.thresholds, **_measure(artifact, config, rows)}
+        # Drift compares runs of the new model with these rows under the new decisions.
+        counts = counts_by_label(new.calibration.probabilities(rows.logits), names)
+        predicted = new.decide(rows.logits).sum(axis=0).tolist()
+        reference = {
+            name: {PROBABILITIES: counts[name], PREDICTED: n} for name, n in zip(names, predicted, strict=True)
+        }
+        files[SEEN] = with_fitted(artifact, rows.hashes)
+    made = {"from": artifact.model_id, **facts}
     splits = {split: _ranking_figures(report) for split, report in artifact.metrics.get("splits", {}).items()}
     metrics = artifact.metrics | {"splits": splits, "recalibrated": made, REFERENCE: reference}
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
-    files = seal(_updated(artifact.manifest, new, calibrator), files)
-    return Recalibrated(read_artifact(files).model_id, files, facts)
+    return seal(_updated(artifact.manifest, new, calibrator), files), facts
 
 
 def _fit(
-    old: Decisions,
-    artifact: Artifact,
-    config: RecalibrateConfig,
-    logits: NDArray[np.float64],
-    targets: NDArray[np.bool_],
+    artifact: Artifact, config: RecalibrateConfig, logits: NDArray[np.float64], targets: NDArray[np.bool_]
 ) -> Decisions:
-    """Fit to rows what the configuration does not keep.
-
-    A kept threshold stays on the logit: where the calibration changes, its probability moves along.
-    """
-    names, new = [label.name for label in artifact.manifest.labels], old
-    if config.fits:
-        fitted = fit_decisions(
-            logits,
-            targets,
-            np.array([artifact.metrics["log_pos_weights"][name] for name in names]),
-            calibrator="platt" if config.calibrator == "keep" else config.calibrator,
-            thresholds="common" if config.thresholds == "keep" else config.thresholds,
-        )
-        new = old if config.calibrator == "keep" else old.with_calibration(fitted.calibration)
-        if config.thresholds != "keep":
-            on_logits = new.calibration.thresholds(fitted.threshold_logits)
-            new = Decisions(new.calibration, fitted.common_threshold, on_logits)
-    return new.with_thresholds(names, config.set_thresholds)
+    names = [label.name for label in artifact.manifest.labels]
+    log_weights = np.array([artifact.metrics["log_pos_weights"][name] for name in names])
+    fitted = fit_decisions(logits, targets, log_weights, calibrator=config.calibrator, thresholds=config.thresholds)
+    return fitted.with_thresholds(names, config.set_thresholds)
 
 
-def _measure(old: Decisions, artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits) -> dict[str, Any]:
+def _measure(artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits) -> dict[str, Any]:
     """Return figures before, and after by five folds, each measured by a fit to the others."""
-    probabilities, decided = np.zeros(rows.targets.shape), np.zeros(rows.targets.shape, bool)
+    old, probabilities = Decisions.of(artifact.manifest), np.zeros(rows.targets.shape)
+    decided = np.zeros(rows.targets.shape, bool)
     for fitted, held_out in KFold(5, shuffle=True, random_state=0).split(rows.logits):
-        part = _fit(old, artifact, config, rows.logits[fitted], rows.targets[fitted])
+        part = _fit(artifact, config, rows.logits[fitted], rows.targets[fitted])
         probabilities[held_out] = part.calibration.probabilities(rows.logits[held_out])
         decided[held_out] = part.decide(rows.logits[held_out])
     return {
@@ -211,15 +180,8 @@ def _updated(manifest: Manifest, new: Decisions, calibrator: str) -> Manifest:
     return manifest.model_copy(update=changes)
 
 
-def _reference(new: Decisions, rows: LabelledLogits, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the distributions that drift compares runs of the new model with: these rows under the new decisions."""
-    counts = counts_by_label(new.calibration.probabilities(rows.logits), names)
-    predicted = new.decide(rows.logits).sum(axis=0).tolist()
-    return {name: {PROBABILITIES: counts[name], PREDICTED: n} for name, n in zip(names, predicted, strict=True)}
-
-
 def _ranking_figures(report: dict[str, Any]) -> dict[str, Any]:
-    """Keep the figures of a training report that do not depend on calibration or thresholds."""
+    """Keep the figures of a report that other calibration and thresholds leave as they are."""
 
     def unchanged(figures: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in figures.items() if name in _UNCHANGED}

@@ -23,11 +23,8 @@ def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic])
     """Find the raw-logit threshold that maximises macro-F1 over the labels that occur.
 
     Lowering a threshold helps only where it takes in a positive, so the candidates lie just below the positives. The
-    result is the middle of the run of candidates around the best whose macro-F1 is within ``PLATEAU``.
-
-    Args:
-        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
-        targets: 0 or 1, same shape.
+    result is the middle of the run of candidates around the best whose macro-F1 is within ``PLATEAU``. Both arguments
+    have *Shape:* ``(n_rows, n_labels)``.
 
     Raises:
         TrainingError: when shapes differ, a logit is not finite, or no target is positive.

@@ -33,11 +33,8 @@ _MAX_SHOWN_CHARACTERS = 40
 def apply_corrections(rows: DataFrame, warehouse: Warehouse) -> tuple[DataFrame, dict[str, Any]]:
     """Apply the newest corrections of a warehouse to the labels (null: not labelled) of rows with distinct keys.
 
-    Returns:
-        The corrected rows, and the record: table, version (null without a table) and corrections by status.
-
-    Raises:
-        ConfigError: if the table lacks columns or has wrong types.
+    Return the corrected rows, and the record: table, version (null without a table) and corrections by status. Raise
+    a ConfigError if the table lacks columns or has wrong types.
     """
     record: dict[str, Any] = {"table": f"{warehouse.database}.{TABLE}", "version": None, "counts": {}}
     if not warehouse.spark.catalog.tableExists(warehouse.name(TABLE)):

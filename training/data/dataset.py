@@ -45,12 +45,9 @@ class Examples:
 
 @dataclass(frozen=True)
 class Rows(Examples):
-    """Labelled and tokenised texts of one split.
+    """Labelled and tokenised texts of one split; ``n_cut`` of them were longer than ``max_tokens``.
 
-    Attributes:
-        inputs: token ids of each row; or the states of the frozen lower layers, each *Shape:* ``(length, width)``, see
-            ``training/fit/layer_cache.py``.
-        n_cut: number of texts that were longer than ``max_tokens``.
+    ``inputs`` are token ids of each row, or states of the frozen lower layers, each *Shape:* ``(length, width)``.
     """
 
     inputs: list[Any] = field(default_factory=list)
@@ -68,10 +65,8 @@ def read_splits(
 ) -> dict[str, Examples]:
     """Read the labelled rows of an extract; a share of train, by a hash of the text, becomes validation.
 
-    ``max_rows`` of both together are those with the smallest hashes. Of dev and test only ``others`` are read.
-
-    Raises:
-        SourceError: for rows that do not match the record, or a train or validation without any label.
+    ``max_rows`` of both together are the rows with the smallest hashes. Of dev and test only ``others`` are read. Raise
+    a SourceError for rows that do not match the record, or a train or validation without any label.
     """
     rows, names = _read_labelled(folder, ("train", *others))
     train = rows[rows["split"] == "train"][:max_rows]

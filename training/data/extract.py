@@ -32,8 +32,7 @@ COLUMNS = ("key", "text", "text_hash", "labels", "split")
 KEPT, NULL_KEY, WITHOUT_TEXT, DUPLICATE_KEY = "kept", "null_key", "without_text", "duplicate_key"
 IN_OTHER_SPLIT = "text_in_dev_or_test"
 
-_STRINGS = (T.StringType, T.CharType, T.VarcharType)
-_ELEMENTS = (*_STRINGS, T.NumericType, T.BooleanType, T.DateType, T.NullType)
+_STRINGS, _NESTED = (T.StringType, T.CharType, T.VarcharType), (T.ArrayType, T.MapType, T.StructType)
 _MAX_SHOWN = 5
 _MAX_SHOWN_CHARACTERS = 40
 
@@ -41,10 +40,7 @@ _MAX_SHOWN_CHARACTERS = 40
 def extract(spark: SparkSession, config: ExtractConfig, source: PinnedSource) -> dict[str, Any]:
     """Write the extract that ``config`` describes from a table that is pinned to a version; return its record.
 
-    Raises:
-        ConfigError: if ``out`` is in use, an excluded label does not occur, or the corrections table is wrong.
-        SourceError: if columns are missing or of a wrong type, a split value is unknown, no label has enough training
-            companies, or no row is left to train on.
+    Raises a ConfigError for a setting that does not suit the table, a SourceError for rows that cannot be learned from.
     """
     check_out(config.out, config.overwrite)
     rows = _with_status(_select(source.read(spark), config), config.split).persist()
@@ -98,15 +94,11 @@ def _select(df: DataFrame, config: ExtractConfig) -> DataFrame:
 def _label_column(schema: T.StructType, config: LabelsConfig) -> Column:
     """Return clean, distinct, sorted labels; null where the source is null."""
     column, dtype = quoted(config.column), schema[config.column].dataType
-    if config.delimiter is not None:
-        is_valid, rule = isinstance(dtype, _STRINGS), "a string, as labels.delimiter is set"
+    if config.delimiter is not None and isinstance(dtype, _STRINGS):
         column = F.split(column, re.escape(config.delimiter))
-    else:
-        is_valid = isinstance(dtype, T.ArrayType) and isinstance(dtype.elementType, _ELEMENTS)
-        rule = "an array of text, numbers, booleans or dates"
-    if not is_valid:
-        was = f"was {dtype.simpleString()}; convert it in a view"
-        raise SourceError(f"labels.column {config.column!r} must be {rule}, {was}")
+    elif config.delimiter is not None or not isinstance(dtype, T.ArrayType) or isinstance(dtype.elementType, _NESTED):
+        rule = "an array of text, numbers, booleans or dates, or a string with labels.delimiter"
+        raise SourceError(f"labels.column {config.column!r} must be {rule}, was {dtype.simpleString()}")
     names = F.transform(column, lambda name: clean(name.cast("string")))
     return F.array_sort(F.array_distinct(F.array_compact(names)))
 
@@ -163,13 +155,11 @@ def _count_rows(rows: DataFrame, config: SplitConfig) -> dict[str, Any]:
 
 def _unknown_splits(rows: DataFrame, column: str) -> str:
     """Describe unknown values; a long one may be a company's text and is not shown."""
-    unknown = rows.where(F.col("split").isNull()).groupBy(F.col("split_value").alias("value")).count()
-    values = unknown.orderBy(F.desc("count"), "value").limit(_MAX_SHOWN).collect()
-    shown = [
-        f"{row.value!r} ({row['count']} rows)" if len(row.value or "") <= _MAX_SHOWN_CHARACTERS else "a long text"
-        for row in values
-    ]
-    return f"split.column {column!r} must contain train, dev or test only, has among others: {', '.join(shown)}"
+    value = F.when(F.length("split_value") > _MAX_SHOWN_CHARACTERS, "a long text").otherwise(F.col("split_value"))
+    counts = rows.where(F.col("split").isNull()).groupBy(value.alias("value")).count()
+    found = counts.orderBy(F.desc("count"), "value").limit(_MAX_SHOWN).collect()
+    shown = ", ".join(f"{row['value']!r} ({row['count']} rows)" for row in found)
+    return f"split.column {column!r} must contain train, dev or test only, has among others: {shown}"
 
 
 def _choose_labels(kept: DataFrame, config: LabelsConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

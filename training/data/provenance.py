@@ -43,11 +43,9 @@ def fitted_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
     return {name.removeprefix(_FITTED): values for name, values in found.items()} or None
 
 
-def with_fitted(artifact: Artifact, rows: Seen, *, keep_earlier: bool) -> bytes:
-    """Return the file of an artifact that was fitted to rows, which replace or extend the rows of earlier fits."""
-    parts = [rows, *([fitted_by(artifact) or {}] if keep_earlier else [])]
-    fitted = {name: _distinct([part[name].numpy() for part in parts if part]) for name in rows}
-    return save({**(seen_by(artifact) or {}), **{f"{_FITTED}{name}": values for name, values in fitted.items()}})
+def with_fitted(artifact: Artifact, rows: Seen) -> bytes:
+    """Return the file of an artifact that was fitted to rows, which replace the rows of an earlier fit."""
+    return save({**(seen_by(artifact) or {}), **{f"{_FITTED}{name}": values for name, values in rows.items()}})
 
 
 def is_seen(seen: Seen, record: Mapping[str, Any], keys: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:

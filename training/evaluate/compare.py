@@ -16,8 +16,7 @@ from training.calibrate.decisions import Decisions
 from training.data.dataset import Examples, read_split
 from training.data.folder import read_extract_record
 from training.data.provenance import fitted_by, is_seen, seen_by, sources_of
-from training.evaluate.config import EvaluateConfig
-from training.evaluate.gate import Comparison, Difference
+from training.evaluate.gate import Comparison, Difference, EvaluateConfig
 from training.evaluate.metrics import average_precision, bootstrap, f1, interval, mean_of_defined, on_all_rows
 from training.evaluate.report import report_on
 from training.methods.trained import artifact_score
@@ -41,9 +40,7 @@ class ScoredRows:
 def evaluate(config: EvaluateConfig, challenger: Artifact, champion: Artifact | None) -> Comparison:
     """Compare two models, or measure one where there is no champion.
 
-    Raises:
-        UserError: for extracts or models that do not fit, a missing backbone, or no row that no model has learned from.
-        TrainingError: when a text cannot be scored.
+    Raises a UserError for extracts or models that do not fit, a missing backbone, or no row that no model has learned.
     """
     models = {CHALLENGER: challenger} | ({CHAMPION: champion} if champion else {})
     known, rows, left_out = read_evaluation_rows(config, models)
@@ -74,8 +71,7 @@ def read_evaluation_rows(
 ) -> tuple[list[str], dict[str, Examples], dict[str, int]]:
     """Read the rows that both extracts have and no model has learned from.
 
-    Returns:
-        The labels of the targets, the same rows as each model reads them, and numbers of left-out rows by reason.
+    Return the labels of the targets, the same rows as each model reads them, and numbers of left-out rows by reason.
     """
     folders = {CHALLENGER: config.extract, CHAMPION: config.champion_extract or config.extract}
     records = {role: read_extract_record(folders[role]) for role in models}

@@ -1,15 +1,17 @@
-"""The result of a comparison, in the form of the table ``evaluations``, and the rules that judge it.
+"""Sections of ``ptec evaluate``, the result of a comparison in the form of the table ``evaluations``, and the gate.
 
-A rule reads recorded figures only, so the gate can be applied again to an earlier comparison.
+A rule of the gate reads recorded figures only, so it can be applied again to an earlier comparison.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from training.evaluate.config import GateConfig
+from ptec_udf.config import WarehouseConfig
+from ptec_udf.section import Section
 
 MIN_POSITIVES = 10
 """Labels with fewer positives are not judged one by one."""
@@ -18,6 +20,42 @@ MAX_ECE_RISE = 0.01
 """Largest rise of the calibration error over the champion's, or over that by chance."""
 
 _MAX_NAMED = 5
+
+
+class GateConfig(Section):
+    """Requirements for a challenger before an alias may move to it; a loss counts where its whole interval does."""
+
+    aliases: list[str] = Field(default_factory=lambda: ["champion"], description="aliases that the gate guards")
+    min_gain: float = Field(
+        -0.01,
+        ge=-1,
+        le=1,
+        description="the whole interval of the gain in mAP must lie above this; -0.01: not worse by more than 0.01 "
+        "(non-inferiority); 0: surely better",
+    )
+    min_rows: int = Field(100, ge=1, description="fewest evaluated rows")
+    max_decision_loss: float = Field(0.02, ge=0, le=1, description="largest loss of macro-F1")
+    max_label_loss: float = Field(
+        0.1, ge=0, le=1, description="largest loss of average precision of a label with at least 10 positives"
+    )
+    max_ece: float = Field(0.04, ge=0, le=1, description="calibration error that always passes")
+    min_coverage: float = Field(1.0, ge=0, le=1, description="share of the champion's labels that must be kept")
+    min_judged: float = Field(
+        0.8, ge=0, le=1, description="share of the labels of both models that must occur in the evaluated rows"
+    )
+
+
+class EvaluateConfig(Section):
+    """Which rows compare a challenger with which champion."""
+
+    warehouse: WarehouseConfig = WarehouseConfig()
+    extract: str = Field(min_length=1, description="folder of an extract made with the challenger's template")
+    champion_extract: str | None = Field(
+        None, min_length=1, description="folder of an extract made with the champion's template; null: the same"
+    )
+    split: Literal["dev", "test"] = Field("dev", description="evaluated rows")
+    alias: str = Field("champion", pattern=r"^[A-Za-z0-9_]+$", description="alias of the model to compare with")
+    gate: GateConfig = GateConfig()
 
 
 class Difference(BaseModel):
@@ -35,6 +73,11 @@ class Difference(BaseModel):
     def __str__(self) -> str:
         """Write the difference with its interval."""
         return f"{self.difference:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+
+    @property
+    def loss(self) -> float:
+        """The loss that is certain: that at the upper end of the interval."""
+        return max(0.0, -(self.high or 0.0))
 
 
 class Comparison(BaseModel):
@@ -99,44 +142,36 @@ def _decisions(found: Comparison, gate: GateConfig) -> _Result:
     """Refuse a certain loss of macro-F1, since ranking does not depend on thresholds."""
     limit, rule = gate.max_decision_loss, f"macro-F1 must not certainly lose more than {gate.max_decision_loss:g}"
     for one in found.measured("macro_f1"):
-        return _loss(one) <= limit, _loss(one), limit, f"{rule}, its change is {one}"
+        return one.loss <= limit, one.loss, limit, f"{rule}, its change is {one}"
     return False, None, limit, f"{rule}, it could not be measured"
 
 
 def _label_loss(found: Comparison, gate: GateConfig) -> _Result:
     """Refuse a certain loss of any label with enough positives."""
     limit, counted = gate.max_label_loss, [one for one in found.measured("ap") if one.positives >= MIN_POSITIVES]
-    lost = sorted((one for one in counted if _loss(one) > limit), key=_loss, reverse=True)
+    lost = sorted((one for one in counted if one.loss > limit), key=lambda one: one.loss, reverse=True)
     message = (
         f"no label with at least {MIN_POSITIVES} positives may certainly lose more than {limit:g}, of {len(counted)} "
         f"{len(lost)} do{_listed([f'{one.label!r} (change {one})' for one in lost])}"
     )
-    return not lost, max(map(_loss, counted), default=0.0), limit, message
+    return not lost, max((one.loss for one in counted), default=0.0), limit, message
 
 
 def _calibration(found: Comparison, gate: GateConfig) -> _Result:
     """Require a small calibration error, or about the champion's, or about that of perfect probabilities."""
-    references = {"the champion's": found.champion.get("ece"), "by chance": found.challenger.get("ece_by_chance")}
-    limits = {gate.max_ece: ""}
-    for name, ece in references.items():
-        if ece is not None:
-            limits.setdefault(round(ece + MAX_ECE_RISE, 6), f" ({name} {ece:.4g} and {MAX_ECE_RISE:g})")
-    limit, value = max(limits), found.challenger.get("ece")
+    value, references = found.challenger.get("ece"), (found.champion.get("ece"), found.challenger.get("ece_by_chance"))
+    limit = max([gate.max_ece, *(round(ece + MAX_ECE_RISE, 6) for ece in references if ece is not None)])
     was = "it could not be measured: no probability is high enough" if value is None else f"was: {value:.4g}"
-    message = f"the calibration error must be at most {limit:.4g}{limits[limit]}, {was}"
+    message = f"the calibration error must be at most {limit:.4g}, {was}"
     return value is not None and value <= limit, value, limit, message
 
 
 def _coverage(found: Comparison, gate: GateConfig) -> _Result:
-    n_kept, lost = len(found.labels) + len(found.unjudged), found.only_champion
+    n_kept, lost, limit = len(found.labels) + len(found.unjudged), found.only_champion, gate.min_coverage
     value = n_kept / max(n_kept + len(lost), 1)
-    message = f"at least {gate.min_coverage:.0%} of the champion's labels must be kept, was: {value:.0%}"
-    return (
-        value >= gate.min_coverage,
-        value,
-        gate.min_coverage,
-        message + ("; missing" + _listed([repr(label) for label in lost]) if lost else ""),
-    )
+    message = f"at least {limit:.0%} of the champion's labels must be kept, was: {value:.0%}"
+    message += f"; missing{_listed([repr(label) for label in lost])}" if lost else ""
+    return value >= limit, value, limit, message
 
 
 def _judged(found: Comparison, gate: GateConfig) -> _Result:
@@ -144,11 +179,6 @@ def _judged(found: Comparison, gate: GateConfig) -> _Result:
     value = len(found.measured("ap")) / max(len(found.labels) + len(found.unjudged), 1)
     message = f"at least {gate.min_judged:.0%} of the labels of both models must occur in the rows, was: {value:.0%}"
     return value >= gate.min_judged, value, gate.min_judged, message
-
-
-def _loss(one: Difference) -> float:
-    """Return the loss that is certain: that at the upper end of the interval."""
-    return max(0.0, -(one.high or 0.0))
 
 
 def _listed(things: Sequence[str]) -> str:

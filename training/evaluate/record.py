@@ -16,8 +16,7 @@ from pyspark.sql import functions as F
 from ptec_udf.errors import RegistryError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluate.config import EvaluateConfig, GateConfig
-from training.evaluate.gate import Comparison, RuleResult, apply_gate, broken_rules
+from training.evaluate.gate import Comparison, EvaluateConfig, GateConfig, RuleResult, apply_gate, broken_rules
 
 PASSED, FORCED = "passed", "forced"
 NOT_COMPARED = "no evaluation"

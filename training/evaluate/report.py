@@ -34,18 +34,10 @@ def report_on(
     labels: Sequence[str],
     base_rates: NDArray[np.floating] | None = None,
 ) -> dict[str, Any]:
-    """Report all figures of one model on one set of rows.
+    """Report all figures of one model on one set of rows; raise a TrainingError as ``check_cells``.
 
-    Args:
-        logits: raw logits, *Shape:* ``(n_rows, n_labels)``.
-        targets: 0 or 1, same shape.
-        calibration: from logits to probabilities.
-        thresholds: a label is predicted where its probability is at or above this, *Shape:* ``(n_labels,)``.
-        labels: names, *Shape:* ``(n_labels,)``.
-        base_rates: share of positives in training, *Shape:* ``(n_labels,)``, for the Brier skill; None: in these rows.
-
-    Raises:
-        TrainingError: when shapes differ or a logit is not finite.
+    Raw logits and targets have *Shape:* ``(n_rows, n_labels)``, the thresholds of probabilities ``(n_labels,)``.
+    ``base_rates`` are shares of positives in training, for the Brier skill; None: in these rows.
     """
     raw, positive = check_cells(logits, targets)
     probabilities = calibration.probabilities(raw)
@@ -88,15 +80,6 @@ def report_on(
     }
 
 
-def without_distributions(report: dict[str, Any]) -> dict[str, Any]:
-    """Drop the probabilities by label from the report of a model that a refit replaces: drift must not use them."""
-    kept = {
-        label: {name: value for name, value in figures.items() if name != PROBABILITIES}
-        for label, figures in report["per_label"].items()
-    }
-    return report | {"per_label": kept}
-
-
 def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Counts]:
     """Count probabilities, *Shape:* ``(n_rows, n_labels)``, by label and bin, in the precision of the scores table."""
     return dict(zip(labels, count_probabilities(probabilities.astype(np.float32)), strict=True))
@@ -105,9 +88,8 @@ def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) 
 def curves(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) -> dict[str, list[list[float]]]:
     """Return points over all labels together, empty where undefined; both arguments *Shape:* ``(n_rows, n_labels)``.
 
-    Returns:
-        ``precision_recall``: threshold, precision, recall; ``reliability``: mean probability of a bin, share of
-        positives, number of cells.
+    ``precision_recall``: threshold, precision, recall; ``reliability``: mean probability of a bin, share of positives,
+    number of cells.
     """
     found: dict[str, list[list[float]]] = {"precision_recall": [], "reliability": []}
     if positive.any():

@@ -18,11 +18,7 @@ MIN_RELATIVE_DEVIATION = 0.1
 def positive_weights(targets: np.ndarray, config: LossConfig) -> np.ndarray:
     """Weight rare labels' positives: (largest count / count) ** power, at most the cap; *Shape:* ``(n_labels,)``.
 
-    Power 1 is the paper's weight (arXiv 2309.12075, section 3); lower powers temper it.
-
-    Args:
-        targets: of training rows, *Shape:* ``(n_rows, n_labels)``.
-        config: power and cap.
+    Power 1 is the paper's weight (arXiv 2309.12075, section 3). Targets have *Shape:* ``(n_rows, n_labels)``.
     """
     counts = targets.sum(axis=0)
     weights = (counts.max() / np.maximum(counts, 1e-9)) ** config.pos_weight_power
@@ -35,13 +31,10 @@ class StandardisedHead(nn.Module):
     def __init__(
         self, features: torch.Tensor, base_rates: torch.Tensor, label_features: torch.Tensor, dropout: float = 0.0
     ) -> None:
-        """Fit the scaling to features; start near the labels' base rates.
+        """Fit the scaling to features of training rows, *Shape:* ``(n_rows, width)``.
 
-        Args:
-            features: of a sample of training rows, *Shape:* ``(n_rows, width)``.
-            base_rates: share of positives, weighted as in the loss, *Shape:* ``(n_labels,)``.
-            label_features: of the label names as texts, *Shape:* ``(n_labels, width)``; first weights point to them.
-            dropout: share of features that is dropped in training.
+        Biases start at ``base_rates``, the share of positives, weighted as in the loss, *Shape:* ``(n_labels,)``;
+        weights point to the features of the label names, *Shape:* ``(n_labels, width)``.
         """
         super().__init__()
         deviation = features.std(dim=0)
@@ -82,10 +75,7 @@ def initial_attention(n_labels: int, deviation: torch.Tensor) -> LabelAttention:
 
 
 def fused_head(networks: Sequence[PtecNetwork]) -> dict[str, torch.Tensor]:
-    """Return the head of trained networks on raw features: ``weight``, ``bias`` and, with label attention, ``queries``.
-
-    Several networks are stacked in the first dimension; for the shapes see ``ptec_udf/model/artifact.py``.
-    """
+    """Return the head of trained networks on raw features; for names and shapes see ``ptec_udf/model/artifact.py``."""
     heads = []
     for network in networks:
         assert isinstance(network.head, StandardisedHead)

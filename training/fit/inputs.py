@@ -12,17 +12,16 @@ from typing import Any
 
 from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.errors import ConfigError, UserError, collect_errors
+from ptec_udf.errors import UserError, collect_errors
 from ptec_udf.model.backbone import resolve
 from training.config import TrainConfig
 from training.data.dataset import Rows, read_splits, tokenise
 from training.data.folder import read_extract_record
 from training.fit.distributed import process_state
-from training.fit.lora import add_lora
 from training.fit.prompt import check_backbone
 from training.folders import check_artifact_folder
 
-_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy")
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn")
 
 # Settings that a network's training does not depend on; the content of a folder counts, not its name.
 _NOT_IN_FINGERPRINT: dict[str, Any] = dict.fromkeys(
@@ -39,13 +38,7 @@ def package_versions() -> dict[str, str]:
 class TrainingInputs:
     """The data that all trainings of one run share; one trainer is in use at a time.
 
-    Attributes:
-        record: of the extract.
-        content_hash: of the backbone.
-        backbone: the frozen language model, on its device.
-        encoder: its tokeniser.
-        label_names: in the order of all targets.
-        rows: by split.
+    ``record`` is of the extract, ``content_hash`` of the backbone; ``label_names`` are in the order of all targets.
     """
 
     config: TrainConfig
@@ -81,25 +74,18 @@ class TrainingInputs:
 def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validation")) -> TrainingInputs:
     """Load the backbone and the rows of some splits; without splits, only check that settings suit the backbone.
 
-    Raises:
-        ConfigError: for settings that do not suit the backbone.
-        SourceError: for an extract that cannot be used.
-        BackboneError: for a backbone that is missing.
+    Raises a UserError for settings, an extract or a backbone that cannot be used.
     """
     record = read_extract_record(config.extract)
     found = resolve(config.backbone)
     backbone, tokenizer = found.load()
     backbone.to(process_state().device)  # before any prompt is made from its embeddings
-    _check_settings(config, backbone)
+    check_backbone(config, backbone)
     encoder = Encoder(tokenizer, config.max_tokens, record["template"])
-    examples = {}
+    examples, share = {}, config.stopping.validation_share
     if splits:
-        examples = read_splits(
-            config.extract,
-            validation_share=config.stopping.validation_share,
-            max_rows=config.max_rows,
-            others=[split for split in splits if split not in ("train", "validation")],
-        )
+        others = [split for split in splits if split not in ("train", "validation")]
+        examples = read_splits(config.extract, validation_share=share, max_rows=config.max_rows, others=others)
     return TrainingInputs(
         config=config,
         record=record,
@@ -112,11 +98,7 @@ def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validati
 
 
 def check_paths(config: TrainConfig) -> None:
-    """Refuse a missing extract or backbone and an ``out`` in use, all at once.
-
-    Raises:
-        UserError: with all errors.
-    """
+    """Raise a UserError for a missing extract or backbone and an ``out`` in use, all at once."""
     errors: list[str] = []
     with collect_errors(errors):
         check_artifact_folder(Path(config.out), config.overwrite)
@@ -126,15 +108,3 @@ def check_paths(config: TrainConfig) -> None:
         resolve(config.backbone).content_hash()
     if errors:
         raise UserError(errors)
-
-
-def _check_settings(config: TrainConfig, backbone: Any) -> None:
-    """Refuse settings that do not suit the backbone, all at once."""
-    errors: list[str] = []
-    with collect_errors(errors):
-        check_backbone(config, backbone)
-    if config.lora is not None:
-        with collect_errors(errors):
-            add_lora(backbone, config.lora, config.seed)  # refuses missing modules; the change is zero at first
-    if errors:
-        raise ConfigError(errors)

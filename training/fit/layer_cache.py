@@ -26,13 +26,7 @@ from training.fit.inputs import TrainingInputs, package_versions
 def cache_lower_layers(inputs: TrainingInputs, rows: Rows, folder: Path) -> Rows:
     """Replace token ids by the states of the layers below the adapted ones, if there are any.
 
-    Args:
-        inputs: of the training.
-        rows: with token ids.
-        folder: gets a file named by its content; an existing one is used.
-
-    Raises:
-        OSError: if the disk is full.
+    ``folder`` gets a file named by its content; an existing one is used.
     """
     config = inputs.config
     if config.adapter.n_upper_layers is None:

@@ -19,8 +19,7 @@ _ADAPTER = "default"
 def add_lora(backbone: Any, settings: LoraSettings, seed: int) -> None:
     """Add fresh LoRA layers to a backbone, in place of earlier ones; only they are trained.
 
-    Raises:
-        ConfigError: for modules that are missing or not linear, or a family for which PEFT has no default.
+    Raises a ConfigError for modules that are missing or not linear, or a family for which PEFT has no default.
     """
     with torch.random.fork_rng():
         if not changed_modules(backbone):
@@ -38,11 +37,8 @@ def peft_config(
 ) -> LoraConfig:
     """Make PEFT's configuration.
 
-    Args:
-        rank: of each change.
-        alpha: a change is scaled by alpha / rank.
-        modules: last or full names of linear layers; None: the family's default, queries and values in most.
-        layers: numbers of the backbone's layers that are changed; None: all.
+    ``modules`` are last or full names of linear layers (None: the family's default, queries and values in most),
+    ``layers`` numbers of the backbone's layers that are changed (None: all).
     """
     return LoraConfig(
         r=rank,

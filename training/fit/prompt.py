@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from ptec_udf.errors import ConfigError
+from ptec_udf.errors import ConfigError, collect_errors
 from ptec_udf.model.artifact import prompt_names
 from ptec_udf.model.manifest import PromptSpec
 from ptec_udf.model.mpnet import is_mpnet
 from ptec_udf.model.network import PtecNetwork, accepts_keys_values, compute_keys_values
 from ptec_udf.model.prefix import BackboneShape, join_deep_prompt
 from training.config import PromptConfig, Recipe
+from training.fit.lora import add_lora
 
 
 @torch.no_grad()
@@ -25,12 +26,8 @@ def initial_prompt(
 ) -> torch.Tensor:
     """Make the prompt's first weight from the label names, in PEFT's layout, float32.
 
-    Returns:
-        *Shape:* ``(n_tokens, width)`` for an input prompt, ``(n_tokens, n_layers * 2 * n_heads * head_width)`` for a
-        deep one, which starts as the keys and values of one pass over the embeddings.
-
-    Raises:
-        ConfigError: for label names without any token.
+    *Shape:* ``(n_tokens, width)`` for an input prompt, ``(n_tokens, n_layers * 2 * n_heads * head_width)`` for a deep
+    one, which starts as the keys and values of one pass over the embeddings.
     """
     table = backbone.get_input_embeddings().weight
     embeddings = table[_token_ids(labels, tokenizer, config.n_tokens, generator)]
@@ -68,22 +65,18 @@ def prompt_spec(config: PromptConfig, caches_prompt: bool) -> PromptSpec:
 
 
 def check_backbone(recipe: Recipe, backbone: Any) -> None:
-    """Refuse settings that do not suit the backbone.
-
-    Raises:
-        ConfigError: with all errors.
-    """
+    """Raise a ConfigError with all settings that do not suit the backbone."""
     n_prompt = recipe.prompt.n_tokens if recipe.has_prompt else 0
-    if errors := [*_adapter_errors(recipe, backbone), *_position_errors(n_prompt, backbone, recipe.max_tokens)]:
+    errors = [*_adapter_errors(recipe, backbone), *_position_errors(n_prompt, backbone, recipe.max_tokens)]
+    if recipe.lora is not None:
+        with collect_errors(errors):
+            add_lora(backbone, recipe.lora, seed=0)  # refuses missing modules; the change is zero at first
+    if errors:
         raise ConfigError(errors)
 
 
 def check_positions(backbone: Any, max_tokens: int) -> None:
-    """Refuse texts that may be longer than the backbone's positions.
-
-    Raises:
-        ConfigError: with both numbers.
-    """
+    """Raise a ConfigError where texts may be longer than the backbone's positions."""
     if errors := list(_position_errors(0, backbone, max_tokens)):
         raise ConfigError(errors)
 

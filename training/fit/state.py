@@ -27,13 +27,7 @@ _FIRST_STEPS = 10  # early on the average is over fewer steps, so that it forget
 
 @dataclass
 class TrainingState:
-    """How far a training is.
-
-    Attributes:
-        best_epoch: counts from 1; 0: none yet.
-        best_value: None before the first epoch, and where nothing is measured.
-        history: a record for each epoch.
-    """
+    """How far a training is: epochs count from 1; ``best_value`` is None where nothing is measured yet."""
 
     epoch: int = 0
     n_steps: int = 0

@@ -22,10 +22,9 @@ from training.config import TrainConfig
 from training.data.dataset import Rows, drop_tokens, micro_batches, training_steps
 from training.evaluate.metrics import macro_f1, mean_average_precision
 from training.fit.distributed import from_main_process, own_share, process_state, sum_gradients
-from training.fit.forward import feature_function, forward_batches
 from training.fit.head import positive_weights
 from training.fit.inputs import TrainingInputs
-from training.fit.network import initial_network
+from training.fit.network import feature_function, forward_batches, initial_network
 from training.fit.state import Checkpoint, TrackedWeights, TrainingState, copy_weights
 
 _WARMUP = 0.3  # share of all steps in which learning rates rise
@@ -37,11 +36,7 @@ _MAX_SKIPPED_STEPS = 10  # in one epoch
 class Trainer:
     """Trains one network.
 
-    Attributes:
-        network: with a ``StandardisedHead``.
-        rows: the training rows.
-        state: how far training is.
-        log_weights: logarithms of the weights of positives, by which logits are shifted, *Shape:* ``(n_labels,)``.
+    ``log_weights`` are logarithms of the weights of positives, by which logits are shifted, *Shape:* ``(n_labels,)``.
     """
 
     def __init__(
@@ -54,15 +49,10 @@ class Trainer:
         seed: int,
         n_epochs: int | None = None,
     ) -> None:
-        """Make the initial network.
+        """Make the initial network; ``folder`` gets a checkpoint after each epoch.
 
-        Args:
-            inputs: of the run.
-            rows: to learn from.
-            validation: rows that decide when to stop; None: the last epoch is kept.
-            folder: gets a checkpoint after each epoch.
-            seed: decides initial values, the order of rows and dropout.
-            n_epochs: number of epochs; None: the configuration's, over which the schedule is always laid out.
+        Without ``validation``, which decides when to stop, the last epoch is kept. Without ``n_epochs``, the
+        configuration's are trained, over which the schedule is always laid out.
         """
         self.inputs, self.config, self.rows, self.validation = inputs, inputs.config, rows, validation
         self.seed, self.n_epochs = seed, n_epochs or inputs.config.stopping.epochs
@@ -76,8 +66,7 @@ class Trainer:
     def fit(self) -> None:
         """Train until the last epoch or until patience ends; leave the best epoch's weights in the network.
 
-        Raises:
-            TrainingError: if too many steps have no finite gradient.
+        Raises a TrainingError if too many steps have no finite gradient.
         """
         optimiser = _optimiser(self._trained, self.config)
         current = {name: parameter.data for name, parameter in self._trained.items()}
@@ -88,7 +77,7 @@ class Trainer:
         if from_main_process(state.epoch) != state.epoch:
             raise TrainingError("all processes must see the same checkpoint; put out into a folder that they share")
         n_steps = math.ceil(len(self.rows) / self.config.optimiser.batch_size) * self.config.stopping.epochs
-        schedule = one_cycle(optimiser, n_steps, state.n_steps)
+        schedule = _one_cycle(optimiser, n_steps, state.n_steps)
         while not self._is_finished():
             record = {"loss": self._epoch(optimiser, schedule, weights)}
             if self.validation is not None:
@@ -187,7 +176,7 @@ def _optimiser(trained: dict[str, torch.nn.Parameter], config: TrainConfig) -> A
     return AdamW([{"params": group, "lr": lr, "weight_decay": decay} for (lr, decay), group in groups.items()])
 
 
-def one_cycle(optimiser: torch.optim.Optimizer, n_steps: int, n_done: int = 0) -> OneCycleLR:
+def _one_cycle(optimiser: torch.optim.Optimizer, n_steps: int, n_done: int = 0) -> OneCycleLR:
     """Make learning rates rise from and fall to nearly 0 over ``n_steps``; ``n_done`` of them are done.
 
     Smith and Topin, "Super-convergence", 2017 (arXiv 1708.07120).

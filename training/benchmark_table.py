@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,11 +29,9 @@ class Run:
 
 
 def compare(runs: Sequence[Run], targets: NDArray[np.floating], reference: str) -> dict[str, Any]:
-    """Summarise runs; targets have *Shape:* ``(n_rows, n_labels)``.
+    """Summarise runs by method, and the reference minus each method; targets have *Shape:* ``(n_rows, n_labels)``.
 
-    Returns:
-        ``methods``: by name, means over seeds, their standard deviation (``spread``) and the 95 % interval over rows;
-        ``differences``: by name, the reference minus the method, with the interval of the paired bootstrap.
+    ``spread`` is the standard deviation over seeds; intervals are of the (paired) bootstrap over rows.
     """
     by_name: dict[str, list[Run]] = {}
     for run in runs:
@@ -104,10 +101,6 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         *_table(("method", "macro-F1", "mAP"), differences),
         "",
-        "Settings:",
-        "",
-        *(f"- {name}: {json.dumps(settings)}" for name, settings in found["settings"].items()),
-        "",
         *(f"Run on {machine}." for machine in sorted({run["machine"] for run in found["runs"]})),
     ]
     return "\n".join(lines) + "\n"
@@ -119,16 +112,10 @@ def _method_row(name: str, figures: dict[str, Any]) -> list[str]:
         spread, ends = figures["spread"][figure], figures["interval"].get(figure)
         around = "" if spread is None else f" ± {spread:.3f}"
         compared.append(f"{_number(figures[figure])}{around}" + (f" ({_range(ends, '.3f')})" if ends else ""))
-    return [
-        name if figures["deployable"] else f"{name} (not deployable)",
-        str(len(figures["seeds"])),
-        *compared,
-        _number(figures["micro_f1"]),
-        _number(figures["brier_skill"]),
-        f"{_number(figures['ece'])} ({_number(figures['ece_by_chance'])})",
-        f"{figures['learning_seconds']:.0f}",
-        f"{figures['scoring_seconds']:.1f}",
-    ]
+    micro_f1, skill, ece, by_chance = (_number(figures[one]) for one in FIGURES[2:])
+    title = name if figures["deployable"] else f"{name} (not deployable)"
+    seconds = f"{figures['learning_seconds']:.0f}", f"{figures['scoring_seconds']:.1f}"
+    return [title, str(len(figures["seeds"])), *compared, micro_f1, skill, f"{ece} ({by_chance})", *seconds]
 
 
 def _signed(one: dict[str, float] | None) -> str:

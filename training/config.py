@@ -32,11 +32,9 @@ class PromptConfig(Section):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> PromptConfig:
-        n = self.n_upper_layers
+        n, rule = self.n_upper_layers, "n_upper_layers must be null, at least 1 for kind deep, or 0 for kind none"
         if n is not None and (self.kind == "input" or (n == 0) != (self.kind == "none")):
-            raise ValueError(
-                f"n_upper_layers must be null, at least 1 for kind deep, or 0 for kind none, was: {n} for {self.kind}"
-            )
+            raise ValueError(f"{rule}, was: {n} for {self.kind}")
         return self
 
 
@@ -160,9 +158,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _members_differ(self) -> Recipe:
         if not self.has_prompt and self.ensemble_size > 1:
-            raise ValueError(
-                f"ensemble_size must be 1 without a prompt, by which members differ, was: {self.ensemble_size}"
-            )
+            raise ValueError(f"ensemble_size must be 1 without a prompt, in which members differ: {self.ensemble_size}")
         return self
 
 

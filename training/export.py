@@ -112,17 +112,13 @@ def common_fields(record: dict[str, Any], names: list[str], decisions: Decisions
     columns = (decisions.thresholds, calibration.scale, calibration.offset, targets.sum(axis=0).astype(int))
     fields = ("name", "threshold", "scale", "offset", "training_positives")
     labels = zip(names, *(column.tolist() for column in columns), strict=True)
+    origin = {field: record[field] for field in ("fingerprint", "source_id", "version")}
     return {
         "created": datetime.now(UTC).replace(microsecond=0),
         "template": record["template"],
         "threshold_logit": decisions.common_threshold,
         "curve": calibration.curve,
         "labels": [Label(**dict(zip(fields, values, strict=True))) for values in labels],
-        "extract": ExtractOrigin(
-            fingerprint=record["fingerprint"],
-            source=record["name"],
-            source_id=record["source_id"],
-            version=record["version"],
-        ),
+        "extract": ExtractOrigin(source=record["name"], **origin),
         "packages": package_versions(),
     }

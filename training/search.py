@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,22 +55,16 @@ class Range(Section):
         return self
 
     @property
-    def is_whole(self) -> bool:
-        """Whether whole numbers are drawn."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    @property
     def examples(self) -> list[Any]:
-        """Values that must be allowed: the ends or all choices, and a fraction where fractions are drawn."""
-        if self.choices is not None or self.low is None or self.high is None:
-            return self.choices or []
-        return [self.low, self.high, *([] if self.is_whole else [self.low + (self.high - self.low) / math.pi])]
+        """Values that must be allowed: the ends or all choices; an end that is not whole draws fractions."""
+        return self.choices or [self.low, self.high]
 
     def suggest(self, trial: Trial, name: str) -> Any:
         """Let the sampler choose a value."""
         if self.choices is not None:
             return trial.suggest_categorical(name, self.choices)
-        suggest: Any = trial.suggest_int if self.is_whole else trial.suggest_float
+        is_whole = isinstance(self.low, int) and isinstance(self.high, int)
+        suggest: Any = trial.suggest_int if is_whole else trial.suggest_float
         return suggest(name, self.low, self.high, log=self.log)
 
 
@@ -164,8 +157,7 @@ def search(config: SearchConfig) -> dict[str, Any]:
             load_if_exists=True,
         )
         for killed in study.get_trials(states=(TrialState.RUNNING,)):  # this process is alone in the folder
-            study.tell(killed.number, state=TrialState.FAIL)
-            study.enqueue_trial(killed.params)
+            study.tell(killed.number, state=TrialState.FAIL)  # its settings are drawn again, by the same seed
         while (n_done := len(study.get_trials(states=(TrialState.COMPLETE,)))) < config.trials:
             # A seed of its own for each trial: a search that continues draws what an undisturbed one does.
             study.sampler = optuna.samplers.TPESampler(seed=(config.seed + n_done) % 2**32)

@@ -165,9 +165,8 @@ def _fit_members(
     """Train all members, with consecutive seeds."""
     trainers = []
     for at, n in enumerate(n_epochs):
-        if len(n_epochs) > 1:
-            logger.info(f"member {at + 1} of {len(n_epochs)}")
         seed = (inputs.config.seed + at) % 2**32
+        logger.info(f"training {at + 1} of {len(n_epochs)}, seed {seed}")
         trainers.append(Trainer(inputs, rows, validation, folder, seed=seed, n_epochs=n))
         trainers[-1].fit()
     return _Ensemble(trainers)

@@ -97,11 +97,6 @@ class TestReading:
 
 
 class TestConfig:
-    def test_defaults(self) -> None:
-        config = load_config(ExtractConfig, None, CONFIG)
-        assert (config.labels.delimiter, config.labels.exclude, config.labels.min_positives) == (None, [], 15)
-        assert (config.split.column, config.split.dev, config.split.test) == (None, 0.1, 0.1)
-
     @pytest.mark.parametrize(
         ("override", "rule"),
         [

@@ -124,9 +124,3 @@ class TestGate:
         assert (found.passed, found.limit) == (True, limit)
         sides["challenger"]["ece"] = limit + 0.001
         assert not result_of("calibration", **sides).passed
-
-    def test_names_the_largest_losses_first(self) -> None:
-        many = [difference("ap", f"label {at}", -0.9, -0.2 - at / 100) for at in range(7)]
-        message = result_of("label_loss", differences=many).message
-        assert "of 7 7 do: 'label 6'" in message
-        assert message.endswith("and 2 more")

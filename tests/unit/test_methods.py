@@ -94,11 +94,6 @@ class TestNeighbours:
         learned = methods["knn"].learn(task)
         assert macro_f1(learned.score(task.train.texts) > 0, task.train.targets) > 0.95
 
-    def test_too_far_away_leave_the_most_frequent_label(self, methods, companies, tmp_path) -> None:
-        task = task_of(companies, tmp_path)
-        scores = methods["radius"].learn(task).score(["zzz zzz"])
-        assert scores[0].argmax() == task.whole.targets.sum(axis=0).argmax()
-
 
 class TestCompression:
     def test_copies_the_nearest_text(self, companies, tmp_path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ptec_udf.engine.torch_engine import load_scorer
-from ptec_udf.errors import ConfigError, SourceError, TrainingError, UserError
+from ptec_udf.errors import ConfigError, TrainingError, UserError
 from ptec_udf.model.artifact import ADAPTER, MANIFEST, Artifact, load_artifact
 from tests.tiny import LABELS, TEMPLATE, write_rows
 from tests.unit.trainings import CHANCE, weights_of
@@ -90,10 +90,6 @@ class TestLearning:
         assert made.members[0].prompt.dtype == made.head["weight"].dtype == np.float32
         assert made.metrics["splits"]["dev"]["overall"]["map"] > CHANCE
 
-    def test_one_step_is_enough(self, run, tmp_path):
-        made = run(tmp_path / "out", "optimiser.batch_size=1000", epochs=1)
-        assert made.metrics["trainings"]["first-0"]["n_steps"] == 1
-
 
 class TestSplits:
     @pytest.mark.parametrize("split", ["dev", "test"])
@@ -108,22 +104,6 @@ class TestSplits:
         expected, found = run(tmp_path / "a"), run(tmp_path / "b", extract=other)
         assert found.model_id == expected.model_id
         assert "test" not in found.metrics["splits"]
-
-    def test_train_decides(self, run, tmp_path, companies):
-        other = shutil.copytree(companies, tmp_path / "other")
-        rows = pq.read_table(companies / DATA).to_pylist()
-        next(row for row in rows if row["split"] == "train")["labels"] = []
-        write_rows(other, rows)
-        assert run(tmp_path / "a", extract=other).model_id != run(tmp_path / "b").model_id
-
-    def test_damaged_test_rows_are_not_read(self, run, tmp_path, companies):
-        other = shutil.copytree(companies, tmp_path / "other")
-        record = json.loads((other / RECORD).read_text())
-        record["counts"]["written"]["test"] += 1
-        (other / RECORD).write_text(json.dumps(record))
-        run(tmp_path / "out", extract=other, epochs=1)
-        with pytest.raises(SourceError, match="rows of test"):
-            read_split(other, "test")
 
     def test_artifact_records_learned_rows(self, run, tmp_path, companies):
         made = run(tmp_path / "out", "max_rows=60", epochs=1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ptec_udf.errors import UserError
 from tests.unit.trainings import stop_after, weights_of
-from training.fit.inputs import check_paths
 
 STAGES = {"first": (), "refit": ("stopping.refit=true",)}
 
@@ -52,19 +50,3 @@ class TestResume:
         checkpoint.write_bytes(content)
         assert run(tmp_path / "out").model_id == whole.model_id
         assert "cannot be read; training restarts" in capsys.readouterr().err
-
-    def test_files_written_meanwhile_stay(self, run, tmp_path, monkeypatch, capsys):
-        out = tmp_path / "out"
-
-        def meanwhile(config):
-            check_paths(config)
-            out.mkdir()
-            (out / "mine.txt").touch()
-
-        with monkeypatch.context() as patched, pytest.raises(UserError, match="must be absent or empty"):
-            patched.setattr("training.train.check_paths", meanwhile)
-            run(out)
-        (out / "mine.txt").unlink()
-        capsys.readouterr()
-        run(out)
-        assert "training resumes after epoch 2" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from training.evaluate.metrics import mean_average_precision
 from training.fit.head import StandardisedHead, positive_weights
 from training.fit.lora import add_lora, lora_weights
 from training.fit.prompt import initial_prompt
-from training.fit.state import Checkpoint, TrackedWeights, TrainingState
+from training.fit.state import TrackedWeights
 from training.fit.tfidf import FittedTfidf, choose_factor
 
 
@@ -41,12 +41,6 @@ class TestRows:
         assert not train & validation
         assert 0.15 < len(splits["validation"]) / (3 * 96) < 0.45
         assert set(splits) == {"train", "validation"}
-
-    def test_targets_are_the_labels(self, extract):
-        labels = {row["key"]: row["labels"] for row in pq.read_table(extract / DATA).to_pylist()}
-        for rows in read_splits(extract, validation_share=0.3, others=("dev",)).values():
-            for key, target in zip(rows.keys, rows.targets, strict=True):
-                assert [name for name, value in zip(LABELS, target, strict=True) if value] == labels[key]
 
     def test_order_of_files_does_not_matter(self, extract, tmp_path):
         folder = tiny_extract(tmp_path / "x")
@@ -80,11 +74,6 @@ class TestSteps:
         )
         assert sorted(row for step in first for row in step) == list(range(n_rows))
         assert first == again
-
-    def test_similar_lengths_in_a_step(self):
-        lengths = [1 + 7 * at % 64 for at in range(512)]
-        steps = training_steps(lengths, batch_size=32, generator=torch.Generator().manual_seed(1))
-        assert max(max(lengths[row] for row in step) - min(lengths[row] for row in step) for step in steps) < 12
 
     def test_first_and_last_token_are_never_dropped(self):
         torch.manual_seed(0)
@@ -179,12 +168,6 @@ class TestTfidf:
         tfidf, targets = cells
         assert choose_factor(2.0 * targets - 1, tfidf, targets, [0.1, 0.2]) == 0
 
-    def test_scaled_is_the_same_with_a_factor(self, companies):
-        rows = read_splits(companies, validation_share=0.2)["train"]
-        fitted = FittedTfidf.fit(rows, 10.0)
-        np.testing.assert_allclose(fitted.scaled(0.5).logits(rows.texts), 0.5 * fitted.logits(rows.texts))
-        np.testing.assert_allclose(fitted.scaled(0.5).log_weights, 0.5 * fitted.log_weights)
-
 
 class TestState:
     def test_average_forgets_the_start(self):
@@ -197,21 +180,3 @@ class TestState:
         with weights.averaged():
             assert weight.item() == weights.average["w"].item()
         assert weight.item() == 1.0
-
-    def test_checkpoint_returns_what_was_saved(self, tmp_path):
-        def trained():
-            parameter = torch.nn.Parameter(torch.ones(2))
-            return TrackedWeights({"p": parameter.data}, 0.9), torch.optim.AdamW([parameter]), parameter
-
-        weights, optimiser, parameter = trained()
-        parameter.sum().backward()
-        optimiser.step()
-        weights.update(1)
-        state = TrainingState(epoch=1, n_steps=3, best_epoch=1, best_value=0.5, history=[{"loss": 0.1}])
-        checkpoint = Checkpoint(tmp_path / "state.safetensors")
-        checkpoint.save(state, weights, optimiser)
-        others, other, _ = trained()
-        assert checkpoint.load(others, other) == state
-        assert all(torch.equal(others.kinds[kind]["p"], weights.kinds[kind]["p"]) for kind in weights.kinds)
-        moments = [one.state_dict()["state"][0]["exp_avg"] for one in (optimiser, other)]
-        assert torch.equal(*moments)

@@ -9,7 +9,6 @@ Elkan, "Transforming classifier scores into accurate multiclass probability esti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +39,6 @@ class Calibration:
     curve: list[Point] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a line that is not finite or does not rise."""
         if not (np.isfinite(self.scale) & np.isfinite(self.offset) & (self.scale > 0)).all():
             raise ValueError("scale must be finite and above 0, and offset finite, for every label")
 
@@ -60,10 +58,6 @@ class Calibration:
         """Map probabilities back to logits."""
         inverse = None if self.curve is None else [(after, before) for before, after in self.curve]
         return np.asarray((apply_curve(logit(probabilities), inverse, np.clip) - self.offset) / self.scale)
-
-    def select(self, positions: Sequence[int]) -> Calibration:
-        """Return the calibration of some labels, by position."""
-        return replace(self, scale=self.scale[positions], offset=self.offset[positions])
 
 
 def check_cells(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,6 +50,12 @@ class Decisions:
         offset = self.calibration.offset + self.calibration.scale * (before - after)
         calibration = replace(self.calibration, offset=offset)
         return replace(self, calibration=calibration, thresholds=calibration.thresholds(self.threshold_logits))
+
+    def select(self, positions: Sequence[int]) -> Decisions:
+        """Return the decisions of some labels, by position."""
+        scale, offset = self.calibration.scale[positions], self.calibration.offset[positions]
+        calibration = replace(self.calibration, scale=scale, offset=offset)
+        return replace(self, calibration=calibration, thresholds=self.thresholds[positions])
 
     def with_thresholds(self, names: list[str], thresholds: Mapping[str, float]) -> Decisions:
         """Set some labels' thresholds, as probabilities; ``names`` are all labels in order."""

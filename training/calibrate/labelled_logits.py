@@ -51,10 +51,10 @@ def read_labelled_logits(warehouse: Warehouse, artifact: Artifact, config: Recal
     targets = kept.targets[:, [position[label.name] for label in artifact.manifest.labels]].astype(bool)
     n_with_label = int(targets.any(axis=1).sum())
     if len(kept) < config.min_rows or n_with_label < _MIN_LABELLED:
+        rule = f"at least {config.min_rows} labelled rows of {config.split} must have logits in scores"
         raise SourceError(
-            f"extract: at least {config.min_rows} labelled rows of {config.split} must have logits in scores, and "
-            f"{_MIN_LABELLED} of them a label; of {len(labelled)} rows the model has learned from "
-            f"{len(labelled) - len(rows)}, {len(kept)} others have logits, and {n_with_label} of these a label; score "
+            f"extract: {rule}, {_MIN_LABELLED} of them a label; of {len(labelled)} rows the model has learned from "
+            f"{len(labelled) - len(rows)}, {len(kept)} others have logits, {n_with_label} of these a label; score "
             "their texts with this model first, choose another extract, or lower min_rows"
         )
     return LabelledLogits(

@@ -58,7 +58,6 @@ def apply_corrections(rows: DataFrame, warehouse: Warehouse) -> tuple[DataFrame,
 
 
 def _classify(newest: DataFrame, rows: DataFrame, taxonomy: list[str]) -> DataFrame:
-    """Add ``status`` to each correction."""
     status = (
         F.when(F.col("is_in_extract").isNull(), "unknown_key")
         .when(~F.col("label").isin(taxonomy), "unknown_label")
@@ -72,7 +71,6 @@ def _classify(newest: DataFrame, rows: DataFrame, taxonomy: list[str]) -> DataFr
 
 
 def _correct(rows: DataFrame, classified: DataFrame) -> DataFrame:
-    """Add labels with a yes, and remove labels with a no."""
     by_key = classified.groupBy("key").agg(
         *[F.collect_set(F.when(F.col("status") == answer, F.col("label"))).alias(f"_{answer}") for answer in (YES, NO)]
     )

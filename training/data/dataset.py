@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from sklearn.preprocessing import MultiLabelBinarizer
 
-from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import SourceError
 from training.data.folder import read_extract_record, read_extract_rows
@@ -30,7 +29,6 @@ class Examples:
     targets: np.ndarray
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.keys)
 
     def concat(self, other: Examples) -> Examples:
@@ -122,12 +120,6 @@ def training_steps(lengths: Sequence[int], *, batch_size: int, generator: torch.
         steps += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
     for at in torch.randperm(len(steps), generator=generator).tolist():
         yield steps[at]
-
-
-def micro_batches(rows: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Divide one step's rows into forward passes of at most ``batch_tokens`` positions."""
-    for batch in length_sorted_batches([lengths[row] for row in rows], batch_tokens):
-        yield [rows[at] for at in batch]
 
 
 def drop_tokens(text: list[int] | torch.Tensor, share: float) -> list[int] | torch.Tensor:

@@ -34,13 +34,12 @@ def seen_in(record: Mapping[str, Any], parts: Iterable[Examples]) -> dict[str, t
 
 def seen_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
     """Return the hashes of the rows that an artifact learned from; None if it does not contain them."""
-    return {name: values for name, values in _load(artifact).items() if not name.startswith(_FITTED)} or None
+    return _load(artifact, "")
 
 
 def fitted_by(artifact: Artifact) -> dict[str, torch.Tensor] | None:
     """Return the hashes of the rows that a recalibration was fitted to; None without a recalibration."""
-    found = {name: values for name, values in _load(artifact).items() if name.startswith(_FITTED)}
-    return {name.removeprefix(_FITTED): values for name, values in found.items()} or None
+    return _load(artifact, _FITTED)
 
 
 def with_fitted(artifact: Artifact, rows: Seen) -> bytes:
@@ -61,8 +60,9 @@ def sources_of(record: Mapping[str, Any]) -> set[str]:
     return {record["source_id"], record["name"]}
 
 
-def _load(artifact: Artifact) -> dict[str, torch.Tensor]:
-    return load(artifact.files[SEEN]) if SEEN in artifact.files else {}
+def _load(artifact: Artifact, prefix: str) -> dict[str, torch.Tensor] | None:
+    tensors = load(artifact.files[SEEN]) if SEEN in artifact.files else {}
+    return {name: tensors[f"{prefix}{name}"] for name in (TEXTS, KEYS) if f"{prefix}{name}" in tensors} or None
 
 
 def _distinct(columns: Sequence[NDArray[np.int64]]) -> torch.Tensor:

@@ -24,9 +24,6 @@ from training.methods.trained import artifact_score
 FIGURES = ("map", "macro_f1", "micro_f1", "brier_skill", "ece", "ece_by_chance")
 CHALLENGER, CHAMPION = "challenger", "champion"
 
-Models = Mapping[str, Artifact]
-"""The challenger and, if there is one, the champion, by role."""
-
 
 @dataclass(frozen=True)
 class ScoredRows:
@@ -67,7 +64,7 @@ def evaluate(config: EvaluateConfig, challenger: Artifact, champion: Artifact | 
 
 
 def read_evaluation_rows(
-    config: EvaluateConfig, models: Models
+    config: EvaluateConfig, models: Mapping[str, Artifact]
 ) -> tuple[list[str], dict[str, Examples], dict[str, int]]:
     """Read the rows that both extracts have and no model has learned from.
 
@@ -101,18 +98,18 @@ def read_evaluation_rows(
     return names, {role: those.select(kept) for role, those in rows.items()}, left_out
 
 
-def _check_records(models: Models, folders: Mapping[str, str], records: Mapping[str, dict[str, Any]]) -> None:
+def _check_records(
+    models: Mapping[str, Artifact], folders: Mapping[str, str], records: Mapping[str, dict[str, Any]]
+) -> None:
     """Refuse models without a record of their training rows, an extract of another template, and two tables."""
-    settings = {CHALLENGER: "extract", CHAMPION: "champion_extract"}
     errors = []
     for role, model in models.items():
+        setting = "extract" if role == CHALLENGER else "champion_extract"
         if seen_by(model) is None:
             errors.append(f"the {role} must record its training rows, does not: {model.model_id}; train it again")
         if (wanted := model.manifest.template) != (found := records[role]["template"]):
-            errors.append(
-                f"{settings[role]} must be made with the {role}'s template {wanted!r}, {folders[role]!r} has "
-                f"{found!r}; make one by ptec extract, then --set evaluate.{settings[role]}="
-            )
+            rule = f"{setting} must be made with the {role}'s template {wanted!r}, {folders[role]!r} has {found!r}"
+            errors.append(f"{rule}; make one by ptec extract, then --set evaluate.{setting}=")
     if not set.intersection(*map(sources_of, records.values())):
         named = " and ".join(map(repr, folders.values()))
         errors.append(f"both extracts must be of one table, {named} are not; make one by ptec extract from the other's")
@@ -124,11 +121,9 @@ def _score(artifact: Artifact, texts: Sequence[str], targets: NDArray[np.bool_],
     """Score texts with a model and measure some of its labels."""
     own = [label.name for label in artifact.manifest.labels]
     positions = [own.index(label) for label in labels]
-    logits, decisions = artifact_score(artifact)(texts), Decisions.of(artifact.manifest)
-    calibration, thresholds = decisions.calibration.select(positions), decisions.thresholds[positions]
-    overall = report_on(logits[:, positions], targets, calibration, thresholds, labels)["overall"]
-    figures = {name: overall[name] for name in FIGURES}
-    return ScoredRows(logits[:, positions], decisions.decide(logits)[:, positions], figures)
+    logits, decisions = artifact_score(artifact)(texts)[:, positions], Decisions.of(artifact.manifest).select(positions)
+    overall = report_on(logits, targets, decisions.calibration, decisions.thresholds, labels)["overall"]
+    return ScoredRows(logits, decisions.decide(logits), {name: overall[name] for name in FIGURES})
 
 
 def differences(
@@ -156,7 +151,5 @@ def _difference(
 ) -> Difference:
     values = (old, new, new - old, *interval(samples, float(new - old)))
     rounded = [None if np.isnan(value) else round(float(value), 6) for value in values]
-    names = (CHAMPION, CHALLENGER, "difference", "low", "high")
-    return Difference(
-        figure=figure, label=label, positives=int(targets.sum()), **dict(zip(names, rounded, strict=True))
-    )
+    columns = dict(zip((CHAMPION, CHALLENGER, "difference", "low", "high"), rounded, strict=True))
+    return Difference(figure=figure, label=label, positives=int(targets.sum()), **columns)

@@ -71,7 +71,6 @@ class Difference(BaseModel):
     high: float | None
 
     def __str__(self) -> str:
-        """Write the difference with its interval."""
         return f"{self.difference:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
 
     @property

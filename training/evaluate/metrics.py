@@ -100,10 +100,8 @@ def average_precision(scores: NDArray[Any], targets: NDArray[Any]) -> Measure:
 def calibration_error(probabilities: NDArray[Any], targets: NDArray[Any]) -> tuple[float, float, int]:
     """Measure the expected calibration error over cells from ``ECE_FLOOR`` on, in bins of equal mass.
 
-    Source: Nguyen and O'Connor, EMNLP 2015 (arXiv 1508.05154).
-
-    Returns:
-        The error, its mean for targets drawn from the probabilities themselves, and the number of cells.
+    Return the error, its mean for targets drawn from the probabilities themselves, and the number of cells. Source:
+    Nguyen and O'Connor, EMNLP 2015 (arXiv 1508.05154).
     """
     is_counted = np.asarray(probabilities) >= ECE_FLOOR
     p, y = np.asarray(probabilities, np.float64)[is_counted], np.asarray(targets)[is_counted].astype(bool)

@@ -18,9 +18,6 @@ from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
 from training.evaluate.gate import Comparison, EvaluateConfig, GateConfig, RuleResult, apply_gate, broken_rules
 
-PASSED, FORCED = "passed", "forced"
-NOT_COMPARED = "no evaluation"
-
 
 def save(
     warehouse: Warehouse,
@@ -67,25 +64,21 @@ def check_gate(
 ) -> dict[str, Any]:
     """Apply the gate, as configured now, to the first recorded comparison of two models; return a row's gate columns.
 
-    Raises:
-        RegistryError: where a rule is broken or the models were not compared, unless ``force``.
+    Raises a RegistryError where a rule is broken or the models were not compared, unless ``force``.
     """
-    found = of_pair(warehouse, champion_id, challenger_id)
+    found, results = of_pair(warehouse, champion_id, challenger_id), []
     if found:
         _log_evaluations(warehouse, found)
         results = apply_gate(Comparison.model_validate(found[0]), gate)
         advice = "train a better model, or promote with --force and a reason in --why"
         errors = [f"gate, rule {one.rule}: {one.message}; {advice}" for one in results if not one.passed]
     else:
-        results = []
-        errors = [
-            f"model {challenger_id} must be compared with {champion_id}, which alias {alias} points to; run "
-            f"ptec evaluate {challenger_id} --set alias={alias}"
-        ]
+        rule = f"model {challenger_id} must be compared with {champion_id}, which alias {alias} points to"
+        errors = [f"{rule}; run ptec evaluate {challenger_id} --alias {alias}"]
     if errors and not force:
         raise RegistryError(errors)
     return {
-        "gate": f"{FORCED}: {', '.join(broken_rules(results) or [NOT_COMPARED])}" if errors else PASSED,
+        "gate": f"forced: {', '.join(broken_rules(results) or ['no evaluation'])}" if errors else "passed",
         "evaluation_id": found[0]["evaluation_id"] if found else None,
         "rules": [result.model_dump() for result in results] or None,
     }
@@ -93,12 +86,9 @@ def check_gate(
 
 def _log_evaluations(warehouse: Warehouse, found: list[dict[str, Any]]) -> None:
     """Log which comparison decides, how often its rows were used, and which comparisons came later."""
-    first = found[0]
-    n = n_evaluations(warehouse, first["extract_fingerprint"], first["split"])
+    first, n = found[0], n_evaluations(warehouse, found[0]["extract_fingerprint"], found[0]["split"])
     rows = f"{first['split']} of extract {first['extract_fingerprint'][:12]}"
     logger.info(f"gate: evaluation {first['evaluation_id']} on {rows} decides; these rows have been used {n} times")
     for later in found[1:]:
-        logger.info(
-            f"gate: evaluation {later['evaluation_id']} of the same models came later and does not count (passed: "
-            f"{later['passed']}, {later['split']} of extract {later['extract_fingerprint'][:12]})"
-        )
+        about = f"evaluation {later['evaluation_id']} of the same models came later and does not count"
+        logger.info(f"gate: {about} (passed: {later['passed']}, on {later['split']})")

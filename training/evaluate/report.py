@@ -70,14 +70,11 @@ def report_on(
         "n_cells_ece": n_cells,
     }
     counts = counts_by_label(probabilities, labels)
-    return {
-        "overall": _rounded(overall),
-        "per_label": {
-            label: _rounded({name: values[at] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
-            for at, label in zip(range(raw.shape[1]), labels, strict=True)
-        },
-        "curves": curves(probabilities, positive),
+    per_label = {
+        label: _rounded({name: values[at] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
+        for at, label in zip(range(raw.shape[1]), labels, strict=True)
     }
+    return {"overall": _rounded(overall), "per_label": per_label, "curves": curves(probabilities, positive)}
 
 
 def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Counts]:

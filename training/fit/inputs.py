@@ -30,7 +30,7 @@ _NOT_IN_FINGERPRINT: dict[str, Any] = dict.fromkeys(
 
 
 def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that decide the result of a training."""
+    """Return the installed versions of the packages that decide a result."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
@@ -76,8 +76,7 @@ def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validati
 
     Raises a UserError for settings, an extract or a backbone that cannot be used.
     """
-    record = read_extract_record(config.extract)
-    found = resolve(config.backbone)
+    record, found = read_extract_record(config.extract), resolve(config.backbone)
     backbone, tokenizer = found.load()
     backbone.to(process_state().device)  # before any prompt is made from its embeddings
     check_backbone(config, backbone)

@@ -45,7 +45,6 @@ class TrackedWeights:
     """
 
     def __init__(self, current: Weights, decay: float) -> None:
-        """Start the average at the current weights; with ``decay`` 0 it equals them."""
         self.current, self.decay = current, decay
         self.average, self.best = ({name: value.clone() for name, value in current.items()} for _ in range(2))
         self.kinds = {"current": self.current, "average": self.average, "best": self.best}

@@ -15,11 +15,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.errors import TrainingError
 from ptec_udf.log import logger, progress
 from training.calibrate.thresholds import common_threshold
 from training.config import TrainConfig
-from training.data.dataset import Rows, drop_tokens, micro_batches, training_steps
+from training.data.dataset import Rows, drop_tokens, training_steps
 from training.evaluate.metrics import macro_f1, mean_average_precision
 from training.fit.distributed import from_main_process, own_share, process_state, sum_gradients
 from training.fit.head import positive_weights
@@ -134,7 +135,9 @@ class Trainer:
         """Apply the mean gradient of a step's examples, unless it is not finite; return the mean loss."""
         optimiser.zero_grad(set_to_none=True)
         features, loss_value = feature_function(self.network, self.inputs.bfloat16), 0.0
-        for batch in micro_batches(own_share(step), lengths, self.config.optimiser.micro_batch_tokens):
+        rows, n_tokens = own_share(step), self.config.optimiser.micro_batch_tokens
+        for positions in length_sorted_batches([lengths[row] for row in rows], n_tokens):
+            batch = [rows[at] for at in positions]
             inputs = [drop_tokens(self.rows.inputs[row], self.config.token_dropout) for row in batch]
             targets = torch.from_numpy(self.rows.targets[batch]).to(self.network.device)
             cells = binary_cross_entropy_with_logits(

@@ -26,7 +26,6 @@ class LabelTrie:
     may_be_none: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse labels that could not be read back."""
         special = {self.separator, self.end}
         is_readable = all(tokens and not special & set(tokens) for tokens in self.labels)
         if len(special) < 2 or not is_readable or len(set(self.labels)) < len(self.labels):

@@ -81,7 +81,6 @@ class Linear(Method):
         metrics = {
             "learning": {"seconds": round(time.monotonic() - started, 1)},
             "chosen_on_validation": {"C": {"chosen": best, "map": quality}},
-            "validation_share": task.validation_share,
             "log_pos_weights": dict(zip(task.names, final.log_weights.tolist(), strict=True)),
             "splits": {"validation": report},
         }

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor, RadiusNeighborsRegressor
 
-from ptec_udf.log import progress
 from training.calibrate.decisions import fit_decisions
 from training.data.dataset import Examples
 from training.evaluate.metrics import mean_average_precision
@@ -98,12 +97,7 @@ class Compression(Method):
             return int(np.argmin((together - np.minimum(alone, lengths)) / np.maximum(alone, lengths)))
 
         def score(texts: Sequence[str]) -> NDArray[np.floating]:
-            found = []
-            with progress("compressing", len(texts)) as step_done:
-                for text in texts:
-                    found.append(nearest(text.encode()))
-                    step_done(1)
-            return targets[found]
+            return targets[[nearest(text.encode()) for text in texts]]
 
         return Learned(score, decisions=None)
 

@@ -127,8 +127,6 @@ class Site:
         """Run the nightly job once; return its row."""
         return score(self.spark, self.config(*overrides))
 
-    night = run  # the name in tests that are not rewritten yet
-
 
 ANY_ERRORS, MAX_REMOVED = "run.max_error_fraction=1", "run.max_removed_fraction"
 RETRY_ERRORS = "run.retry_errors=true"

@@ -151,5 +151,5 @@ class TestSql:
 
 def test_errors_of_a_run_without_any(site: Site) -> None:
     site.champion()
-    site.night()
+    site.run()
     assert result_of(run(site, "errors", "--json"))["errors"] == []

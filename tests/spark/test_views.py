@@ -141,7 +141,7 @@ def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
 
 
 def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
-    night = {"run_id": "d1", "model_id": "new", "population": "all", "measured_at": EARLY, "companies": 10}
+    measured = {"run_id": "d1", "model_id": "new", "population": "all", "measured_at": EARLY, "companies": 10}
     of_label = {"label": "Fintech", "companies": 9, "share": 0.1, "psi_training": 0.3, "psi_runs": 0.4}
     of_label |= {"violated": ["runs"]}
     figures = [
@@ -150,7 +150,7 @@ def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
         {"figure": "tokens", "mean": 33.5},
         {"figure": "mix", "mean": 1.25, "psi_training": 0.6, "psi_runs": 0.7},
     ]
-    filled.append_rows("drift", [night | figure for figure in figures])
+    filled.append_rows("drift", [measured | figure for figure in figures])
     done = {"run_id": "d1", "outcome": "done", "alias": "champion", "ended": LATE}
     filled.append_rows("runs", [done | {"drifted": ["a figure"], "retrain": True}])
 

@@ -1,4 +1,4 @@
-"""Texts of a frame's rows, as a night and an extract make them."""
+"""Texts of a frame's rows, as a run and an extract make them."""
 
 from __future__ import annotations
 

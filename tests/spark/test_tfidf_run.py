@@ -1,4 +1,4 @@
-"""A night of a model without a language model: TF-IDF, from the benchmark's artifact to SQL."""
+"""A run of a model without a language model: TF-IDF, from the benchmark's artifact to SQL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_tfidf_is_registered_promoted_and_scored_as_any_model(warehouse: Warehou
     registry.promote(warehouse, model_id, alias="champion", who="test", why="", check=check_loads)
     (listed,) = registry.list_models(warehouse)
     assert (listed["model_id"], listed["backbone"]) == (made.model_id, None)
-    assert site.night()["counts"] == {"ok": 30, "empty": 1}
+    assert site.run()["counts"] == {"ok": 30, "empty": 1}
     scores, scorer = site.scores(), load_scorer(made)
     for key, name, about in companies(20):
         text = made.manifest.template.format(name=name, about=about)
@@ -37,7 +37,7 @@ def test_tfidf_is_registered_promoted_and_scored_as_any_model(warehouse: Warehou
         np.testing.assert_array_equal(np.float32(scores[key]["logits"]), alone.logits)
         assert (scores[key]["n_tokens"], scores[key]["n_truncated"]) == (len(text.split()), 0)
     assert {len(row["labels"]) for row in scores.values()} >= {0, 1}
-    assert site.night()["outcome"] == "nothing_to_do"
+    assert site.run()["outcome"] == "nothing_to_do"
     register_ptec_score(site.spark, warehouse.database)
     (row,) = site.spark.sql("SELECT ptec_score('Name: a. solar wind grid power') AS p").collect()
     assert max(row.p, key=row.p.get) == "energy"

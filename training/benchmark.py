@@ -77,10 +77,7 @@ class BenchmarkConfig(Section):
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Carry out the missing runs, compare all runs, and write ``results.json`` and ``table.md``; return both.
-
-    Raises a UserError for an extract, backbone, setting or folder that cannot be used, before a method learns.
-    """
+    """Carry out the missing runs, compare all runs, and write ``results.json`` and ``table.md``; return both."""
     record = read_extract_record(config.extract)
     splits = read_splits(config.extract, validation_share=config.validation_share, others=(config.evaluated,))
     evaluated = splits[config.evaluated]

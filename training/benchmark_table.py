@@ -18,10 +18,7 @@ _SECONDS = ("learning_seconds", "scoring_seconds")
 
 @dataclass(frozen=True)
 class Run:
-    """A method's facts (JSON-ready), decisions and logits with one seed, *Shape:* ``(n_rows, n_labels)``.
-
-    ``logits`` are None for methods that only decide.
-    """
+    """Facts (JSON-ready), decisions and logits, if any, of a method with one seed, *Shape:* ``(n_rows, n_labels)``."""
 
     facts: dict[str, Any]
     decided: NDArray[np.bool_]

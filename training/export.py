@@ -23,6 +23,7 @@ from ptec_udf.model.artifact import (
     TFIDF,
     TFIDF_BIAS,
     TFIDF_WEIGHT,
+    prompt_names,
     seal,
 )
 from ptec_udf.model.manifest import ExtractOrigin, Label, Manifest
@@ -33,7 +34,6 @@ from training.data.provenance import Seen
 from training.fit.head import fused_head
 from training.fit.inputs import package_versions
 from training.fit.lora import changed_modules, lora_weights, peft_config
-from training.fit.prompt import prompts_of
 from training.fit.tfidf import FittedTfidf
 from training.folders import write_artifact_files
 
@@ -47,10 +47,7 @@ def export(
     seen: Seen | None = None,
     tfidf: FittedTfidf | None = None,
 ) -> None:
-    """Write the artifact of trained members, each with a ``StandardisedHead``; an earlier artifact there is replaced.
-
-    ``metrics`` are JSON-ready; ``seen`` are hashes of the rows that the model learned from.
-    """
+    """Write the artifact of trained members, each with a ``StandardisedHead``; ``seen`` has hashes of learned rows."""
     head = fused_head(networks)
     if tfidf is not None:
         head[TFIDF_WEIGHT], head[TFIDF_BIAS] = (torch.from_numpy(part).float().contiguous() for part in tfidf.models)
@@ -77,7 +74,9 @@ def _adapter_files(networks: Sequence[PtecNetwork], manifest: Manifest) -> dict[
         config: PeftConfig = peft_config(manifest.lora.rank, manifest.lora.alpha, modules)
         changes: dict[str, Any] = {"target_modules": modules}  # PEFT writes a set, in any order
     else:
-        tensors, config, changes = prompts_of(networks), _prompt_config(networks[0]), {}
+        prompts = [network.prompt for network in networks if network.prompt is not None]
+        tensors = dict(zip(prompt_names(len(networks)), prompts, strict=True))
+        config, changes = _prompt_config(networks[0]), {}
     changes |= {"inference_mode": True, "base_model_name_or_path": manifest.backbone and manifest.backbone.name}
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
@@ -104,10 +103,7 @@ def _prompt_config(network: PtecNetwork) -> PeftConfig:
 
 
 def common_fields(record: dict[str, Any], names: list[str], decisions: Decisions, targets: NDArray) -> dict[str, Any]:
-    """Return the fields of a manifest that every kind of model has.
-
-    ``record`` is of the extract, ``targets`` of the rows that the model learned from, *Shape:* ``(n_rows, n_labels)``.
-    """
+    """Return the fields of a manifest that every kind of model has; ``targets`` are of the learned rows."""
     calibration = decisions.calibration
     columns = (decisions.thresholds, calibration.scale, calibration.offset, targets.sum(axis=0).astype(int))
     fields = ("name", "threshold", "scale", "offset", "training_positives")

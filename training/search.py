@@ -128,15 +128,9 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def search(config: SearchConfig) -> dict[str, Any]:
-    """Try settings, and write the best as a configuration for ``ptec train``.
+    """Try settings, and write the best as a configuration for ``ptec train``; may raise a UserError or a TrainingError.
 
-    Returns:
-        ``best``: settings of the best trial, ``value``: its metric on validation (optimistic, as the best of many),
-        ``trials``: their number, ``config``: the file for ``ptec train``.
-
-    Raises:
-        UserError: for a folder, an extract, a backbone or a recipe that cannot be used.
-        TrainingError: when no trial is worth more than 0.
+    The value of the best trial, its metric on validation, is optimistic, as the best of many.
     """
     import optuna
     from optuna.trial import TrialState

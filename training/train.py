@@ -34,15 +34,9 @@ from training.folders import check_artifact_folder, check_writable, lock_folder
 def train(config: TrainConfig, evaluated: Sequence[str] = ("dev",), state_folder: Path | None = None) -> dict[str, Any]:
     """Train a model, write its artifact, and return its model_id, folder, seconds and overall metrics of each split.
 
-    Args:
-        config: the configuration.
-        evaluated: splits that the model is evaluated on at the end; they decide nothing. Other splits are not read.
-        state_folder: keeps checkpoints and cached layers after training, for trainings that share some of them; None:
-            they are kept next to the artifact until it is written, so that a killed training resumes.
-
-    Raises:
-        UserError: for folders, an extract, a backbone or settings that cannot be used.
-        TrainingError: if training diverges.
+    Splits in ``evaluated`` are measured at the end and decide nothing; others are not read. ``state_folder`` keeps
+    checkpoints and cached layers for trainings that share some. None: they are kept next to the artifact until it is
+    written, so that a killed training resumes. Raises a UserError, or a TrainingError if training diverges.
     """
     silence_other_processes()
     config = config.model_copy(update={"out": str(Path(config.out).resolve())})  # a link stays, its target is replaced

@@ -120,11 +120,6 @@ class TestCurves:
             assert recall == round(float(found[positive].mean()), 4)
         assert max(np.diff([0.0, *(recall for _, _, recall in points[::-1])])) < 0.05
 
-    def test_reliability_covers_all_counted_cells(self) -> None:
-        p = np.linspace(0, 1, 200).reshape(50, 4)
-        points = curves(p, p > 0.5)["reliability"]
-        assert sum(n for _, _, n in points) == (p >= 0.05).sum()
-
 
 class TestBootstrap:
     def test_equals_scikit_learn_on_the_drawn_rows(self, cells) -> None:

@@ -80,9 +80,6 @@ class TestRecalibrate:
         fitted, _ = recalibrated(model, rows, "extract=x", "set_thresholds.energy=0.25")
         assert fitted.manifest.labels[LABELS.index("energy")].threshold == 0.25
 
-    def test_current_threshold_makes_no_new_model(self, model) -> None:
-        assert recalibrated(model, None, "set_thresholds.energy=0.5")[0].model_id == model.model_id
-
     def test_records_the_rows_it_was_fitted_to(self, model, rows) -> None:
         def fitted(made: Artifact) -> dict[str, list[int]]:
             return {name: values.tolist() for name, values in fitted_by(made).items()}

@@ -63,11 +63,7 @@ class Calibration:
 def check_cells(
     logits: NDArray[np.floating], targets: NDArray[np.generic]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return logits as float64 and targets as bool, both *Shape:* ``(n_rows, n_labels)``.
-
-    Raises:
-        TrainingError: when the shapes differ or a logit is not finite.
-    """
+    """Return logits as float64 and targets as bool, *Shape:* ``(n_rows, n_labels)``, or raise a TrainingError."""
     raw, positive = np.asarray(logits, np.float64), np.asarray(targets).astype(bool)
     if raw.ndim != 2 or raw.shape != positive.shape:
         raise TrainingError(

@@ -18,8 +18,7 @@ from training.config import CalibratorName, ThresholdsName
 class Decisions:
     """How a model's logits become probabilities and labels.
 
-    ``common_threshold`` is the best threshold on the raw logit if all labels share it; ``thresholds`` are each label's
-    threshold as a probability, *Shape:* ``(n_labels,)``.
+    ``common_threshold`` is on the raw logit, ``thresholds`` are probabilities, *Shape:* ``(n_labels,)``.
     """
 
     calibration: Calibration
@@ -71,11 +70,7 @@ def fit_decisions(
     calibrator: CalibratorName = "platt",
     thresholds: ThresholdsName = "common",
 ) -> Decisions:
-    """Fit calibration and thresholds to rows that the model has not learned from; arguments as of ``fit_platt``.
-
-    Raises:
-        TrainingError: when shapes differ, a logit is not finite, or no target is positive.
-    """
+    """Fit calibration and thresholds to rows that the model has not learned from; arguments as of ``fit_platt``."""
     fit = fit_isotonic if calibrator == "isotonic" else fit_platt
     calibration, common = fit(logits, targets, log_pos_weight), common_threshold(logits, targets)
     on_logits = per_label_thresholds(logits, targets) if thresholds == "per_label" else common

@@ -36,10 +36,7 @@ class LabelledLogits:
 
 
 def read_labelled_logits(warehouse: Warehouse, artifact: Artifact, config: RecalibrateConfig) -> LabelledLogits:
-    """Join the labelled rows of the split to logits by the hash of their text.
-
-    Raises a SourceError when there are too few such rows, or too few of them have a label of the model.
-    """
+    """Join the labelled rows of the split to logits by the hash of their text; raise a SourceError for too few."""
     record = read_extract_record(str(config.extract))
     labelled = read_split(str(config.extract), config.split)
     seen, rows = seen_by(artifact), labelled

@@ -36,15 +36,7 @@ _UNCHANGED = {"n_rows", "n_labels", "n_labels_that_occur", "positives", "map", "
 
 
 def recalibrate(warehouse: Warehouse, config: RecalibrateConfig) -> dict[str, Any]:
-    """Write and register an artifact with other calibration or thresholds; no alias moves.
-
-    Returns:
-        model_id, artifact folder, the model it was made from, and the facts in its metrics.
-
-    Raises:
-        UserError: for a model, an artifact, settings or an extract that cannot be used.
-        TrainingError: when a logit is not finite.
-    """
+    """Write and register an artifact with other calibration or thresholds, and return facts; no alias moves."""
     model = registry.find(warehouse, alias=config.model.alias, model_id=config.model.id)
     artifact = load_artifact(model["location"], model["model_id"])
     check_settings(config, artifact)
@@ -99,10 +91,7 @@ def _extract_errors(record: dict[str, Any], manifest: Manifest) -> Iterator[str]
 def recalibrate_artifact(
     artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits | None
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Make the files of the new artifact, and facts with figures before and after.
-
-    Without labelled rows, nothing is fitted or measured. Raises a TrainingError when a logit is not finite.
-    """
+    """Make the files of the new artifact, and facts; without labelled rows, nothing is fitted or measured."""
     names, calibrator = [label.name for label in artifact.manifest.labels], artifact.manifest.calibrator
     facts: dict[str, Any] = {"set_thresholds": config.set_thresholds}
     files = dict(artifact.files)
@@ -170,14 +159,9 @@ def _updated(manifest: Manifest, new: Decisions, calibrator: str) -> Manifest:
         label.model_copy(update={"scale": scale, "offset": offset, "threshold": threshold})
         for label, scale, offset, threshold in zip(manifest.labels, *columns, strict=True)
     ]
-    changes = {
-        "calibrator": calibrator,
-        "threshold_logit": new.common_threshold,
-        "curve": new.calibration.curve,
-        "labels": labels,
-        "created": datetime.now(UTC).replace(microsecond=0),
-    }
-    return manifest.model_copy(update=changes)
+    changes = {"calibrator": calibrator, "threshold_logit": new.common_threshold, "curve": new.calibration.curve}
+    created = datetime.now(UTC).replace(microsecond=0)
+    return manifest.model_copy(update=changes | {"labels": labels, "created": created})
 
 
 def _ranking_figures(report: dict[str, Any]) -> dict[str, Any]:

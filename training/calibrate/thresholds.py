@@ -20,14 +20,10 @@ PLATEAU = 0.002
 
 
 def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
-    """Find the raw-logit threshold that maximises macro-F1 over the labels that occur.
+    """Find the raw-logit threshold that maximises macro-F1 over the labels that occur; may raise a TrainingError.
 
     Lowering a threshold helps only where it takes in a positive, so the candidates lie just below the positives. The
-    result is the middle of the run of candidates around the best whose macro-F1 is within ``PLATEAU``. Both arguments
-    have *Shape:* ``(n_rows, n_labels)``.
-
-    Raises:
-        TrainingError: when shapes differ, a logit is not finite, or no target is positive.
+    result is the middle of the run of candidates around the best whose macro-F1 is within ``PLATEAU``.
     """
     raw, positive = check_cells(logits, targets)
     if not positive.any():
@@ -47,10 +43,7 @@ def common_threshold(logits: NDArray[np.floating], targets: NDArray[np.generic])
 
 
 def per_label_thresholds(logits: NDArray[np.floating], targets: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Find each label's own threshold, shrunk towards the common one; *Shape:* ``(n_labels,)``.
-
-    Arguments and errors as in ``common_threshold``.
-    """
+    """Find each label's own threshold, shrunk towards the common one, *Shape:* ``(n_labels,)``."""
     raw, positive = check_cells(logits, targets)
     common = common_threshold(raw, positive)
     own = np.full(raw.shape[1], common)

@@ -31,10 +31,9 @@ _MAX_SHOWN_CHARACTERS = 40
 
 
 def apply_corrections(rows: DataFrame, warehouse: Warehouse) -> tuple[DataFrame, dict[str, Any]]:
-    """Apply the newest corrections of a warehouse to the labels (null: not labelled) of rows with distinct keys.
+    """Apply the newest corrections to the labels (null: not labelled) of rows with distinct keys.
 
-    Return the corrected rows, and the record: table, version (null without a table) and corrections by status. Raise
-    a ConfigError if the table lacks columns or has wrong types.
+    Return also the record: table, version (null without a table) and corrections by status. May raise a ConfigError.
     """
     record: dict[str, Any] = {"table": f"{warehouse.database}.{TABLE}", "version": None, "counts": {}}
     if not warehouse.spark.catalog.tableExists(warehouse.name(TABLE)):

@@ -38,10 +38,7 @@ _MAX_SHOWN_CHARACTERS = 40
 
 
 def extract(spark: SparkSession, config: ExtractConfig, source: PinnedSource) -> dict[str, Any]:
-    """Write the extract that ``config`` describes from a table that is pinned to a version; return its record.
-
-    Raises a ConfigError for a setting that does not suit the table, a SourceError for rows that cannot be learned from.
-    """
+    """Write the extract of a table that is pinned to a version; return its record. May raise a UserError."""
     check_out(config.out, config.overwrite)
     rows = _with_status(_select(source.read(spark), config), config.split).persist()
     try:

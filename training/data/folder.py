@@ -38,19 +38,15 @@ def read_extract_record(folder: str | Path) -> dict[str, Any]:
     try:
         record = json.loads(data)
     except ValueError:
-        record = None
-    if not isinstance(record, dict) or record.get("format_version") != FORMAT_VERSION:
-        raise SourceError(
-            f"{RECORD} in {str(folder)!r} must be JSON of format_version {FORMAT_VERSION}, is not; {_RUN_AGAIN}"
-        )
+        record = {}
+    if record.get("format_version") != FORMAT_VERSION:
+        rule = f"must be JSON of format_version {FORMAT_VERSION}, is not"
+        raise SourceError(f"{RECORD} in {str(folder)!r} {rule}; {_RUN_AGAIN}")
     return record
 
 
 def read_extract_rows(folder: str | Path, record: dict[str, Any], splits: Sequence[str] = SPLITS) -> pd.DataFrame:
-    """Read key, text, text_hash, labels and split of the rows of some splits, in a fixed order.
-
-    Raises a SourceError, without any text, for rows that cannot be read or do not match the record.
-    """
+    """Read rows of some splits in a fixed order; raise a SourceError where they do not match the record."""
     files, path = locate(folder)
     try:
         table = pq.read_table(

@@ -35,10 +35,7 @@ class ScoredRows:
 
 
 def evaluate(config: EvaluateConfig, challenger: Artifact, champion: Artifact | None) -> Comparison:
-    """Compare two models, or measure one where there is no champion.
-
-    Raises a UserError for extracts or models that do not fit, a missing backbone, or no row that no model has learned.
-    """
+    """Compare two models, or measure one where there is no champion; raise a UserError for extracts that do not fit."""
     models = {CHALLENGER: challenger} | ({CHAMPION: champion} if champion else {})
     known, rows, left_out = read_evaluation_rows(config, models)
     of_model = {role: [label.name for label in model.manifest.labels] for role, model in models.items()}
@@ -66,10 +63,7 @@ def evaluate(config: EvaluateConfig, challenger: Artifact, champion: Artifact | 
 def read_evaluation_rows(
     config: EvaluateConfig, models: Mapping[str, Artifact]
 ) -> tuple[list[str], dict[str, Examples], dict[str, int]]:
-    """Read the rows that both extracts have and no model has learned from.
-
-    Return the labels of the targets, the same rows as each model reads them, and numbers of left-out rows by reason.
-    """
+    """Return the labels, the rows that no model has learned, as each model reads them, and left-out rows by reason."""
     folders = {CHALLENGER: config.extract, CHAMPION: config.champion_extract or config.extract}
     records = {role: read_extract_record(folders[role]) for role in models}
     _check_records(models, folders, records)

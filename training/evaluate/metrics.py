@@ -76,10 +76,7 @@ def f1(decisions: NDArray[Any], targets: NDArray[Any]) -> Measure:
 
 
 def average_precision(scores: NDArray[Any], targets: NDArray[Any]) -> Measure:
-    """Return the measure of average precision; equal scores share their precision.
-
-    Rows are sorted once for many resamples, unlike in scikit-learn.
-    """
+    """Return the measure of average precision; unlike in scikit-learn, rows are sorted once for all resamples."""
     values, positive = np.asarray(scores), np.asarray(targets).astype(bool)
 
     def measure(weights: NDArray[np.float64]) -> NDArray[np.float64]:

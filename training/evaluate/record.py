@@ -62,10 +62,7 @@ def of_pair(warehouse: Warehouse, champion_id: str, challenger_id: str) -> list[
 def check_gate(
     warehouse: Warehouse, gate: GateConfig, alias: str, champion_id: str, challenger_id: str, *, force: bool
 ) -> dict[str, Any]:
-    """Apply the gate, as configured now, to the first recorded comparison of two models; return a row's gate columns.
-
-    Raises a RegistryError where a rule is broken or the models were not compared, unless ``force``.
-    """
+    """Apply the gate to the first recorded comparison; return a row's gate columns, or raise a RegistryError."""
     found, results = of_pair(warehouse, champion_id, challenger_id), []
     if found:
         _log_evaluations(warehouse, found)

@@ -36,12 +36,6 @@ def silence_other_processes() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def own_share(rows: Sequence[T]) -> Sequence[T]:
-    """Return this process's share; neighbours go to different processes, so that lengths are even."""
-    state = process_state()
-    return rows[state.process_index :: state.num_processes]
-
-
 def from_main_process(value: T) -> T:
     """Return the main process's value in all processes: CPUs of different kinds round differently."""
     return broadcast_object_list([value])[0]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ptec_udf.model.network import Head, LabelAttention, PtecNetwork
+from ptec_udf.model.network import Head, PtecNetwork
 from training.config import LossConfig
 
 MIN_RELATIVE_DEVIATION = 0.1
@@ -66,12 +66,6 @@ class StandardisedHead(nn.Module):
         fused.weight.copy_(self.linear.weight / self.deviation)
         fused.bias.copy_(self.linear.bias - fused.weight @ self.mean)
         return fused
-
-
-def initial_attention(n_labels: int, deviation: torch.Tensor) -> LabelAttention:
-    """Make label attention that is the mean at first; queries are in units of the features' deviation."""
-    unit = 1 / (deviation.square().mean().sqrt() * len(deviation) ** 0.5)
-    return LabelAttention(torch.zeros(n_labels, len(deviation)), unit.item())
 
 
 def fused_head(networks: Sequence[PtecNetwork]) -> dict[str, torch.Tensor]:

@@ -36,10 +36,7 @@ def package_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """The data that all trainings of one run share; one trainer is in use at a time.
-
-    ``record`` is of the extract, ``content_hash`` of the backbone; ``label_names`` are in the order of all targets.
-    """
+    """The data that all trainings share; ``record`` is of the extract, ``content_hash`` of the backbone."""
 
     config: TrainConfig
     record: dict[str, Any]
@@ -61,10 +58,7 @@ class TrainingInputs:
         return f"{self.backbone.device.type} {'bfloat16' if self.bfloat16 else 'float32'}"
 
     def fingerprint(self, seed: int, n_epochs: int | None = None) -> str:
-        """Hash everything that decides the training of one network, so that only the same training is resumed.
-
-        ``n_epochs`` is the number of epochs of a refit; None: validation decides.
-        """
+        """Hash everything that decides the training of one network; ``n_epochs`` is None unless it is a refit."""
         settings = self.config.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
         facts = [self.record["fingerprint"], self.content_hash, self.encoder.cut, self.dtype, package_versions()]
         values = json.dumps([settings, seed, n_epochs, *facts], sort_keys=True)
@@ -72,10 +66,7 @@ class TrainingInputs:
 
 
 def load_inputs(config: TrainConfig, splits: Sequence[str] = ("train", "validation")) -> TrainingInputs:
-    """Load the backbone and the rows of some splits; without splits, only check that settings suit the backbone.
-
-    Raises a UserError for settings, an extract or a backbone that cannot be used.
-    """
+    """Load the backbone and some splits; without splits, only check settings. May raise a UserError."""
     record, found = read_extract_record(config.extract), resolve(config.backbone)
     backbone, tokenizer = found.load()
     backbone.to(process_state().device)  # before any prompt is made from its embeddings

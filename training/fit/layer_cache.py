@@ -24,10 +24,7 @@ from training.fit.inputs import TrainingInputs, package_versions
 
 
 def cache_lower_layers(inputs: TrainingInputs, rows: Rows, folder: Path) -> Rows:
-    """Replace token ids by the states of the layers below the adapted ones, if there are any.
-
-    ``folder`` gets a file named by its content; an existing one is used.
-    """
+    """Replace token ids by the states of the frozen lower layers, if any, cached in a file in ``folder``."""
     config = inputs.config
     if config.adapter.n_upper_layers is None:
         return rows

@@ -17,10 +17,7 @@ _ADAPTER = "default"
 
 
 def add_lora(backbone: Any, settings: LoraSettings, seed: int) -> None:
-    """Add fresh LoRA layers to a backbone, in place of earlier ones; only they are trained.
-
-    Raises a ConfigError for modules that are missing or not linear, or a family for which PEFT has no default.
-    """
+    """Add fresh LoRA layers, in place of earlier ones; only they are trained. May raise a ConfigError."""
     with torch.random.fork_rng():
         if not changed_modules(backbone):
             _inject(backbone, settings)

@@ -11,9 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.torch_engine import pad
-from ptec_udf.model.network import PtecNetwork
+from ptec_udf.model.network import LabelAttention, PtecNetwork
 from training.data.dataset import Rows
-from training.fit.head import StandardisedHead, initial_attention, positive_weights
+from training.fit.head import StandardisedHead, positive_weights
 from training.fit.inputs import TrainingInputs
 from training.fit.lora import add_lora
 from training.fit.prompt import initial_prompt
@@ -45,7 +45,9 @@ def initial_network(inputs: TrainingInputs, rows: Rows, seed: int) -> PtecNetwor
     )
     head = _initial_head(inputs, rows, network)
     if config.pooling == "label_attention":
-        network.attention = initial_attention(len(inputs.label_names), head.deviation).to(network.device)
+        queries = torch.zeros(len(inputs.label_names), len(head.deviation))  # zero: the mean at first
+        unit = 1 / (head.deviation.square().mean().sqrt() * len(head.deviation) ** 0.5)
+        network.attention = LabelAttention(queries, unit.item()).to(network.device)
     network.head = head.to(network.device)
     return network
 

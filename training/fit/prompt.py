@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from ptec_udf.errors import ConfigError, collect_errors
-from ptec_udf.model.artifact import prompt_names
 from ptec_udf.model.manifest import PromptSpec
 from ptec_udf.model.mpnet import is_mpnet
-from ptec_udf.model.network import PtecNetwork, accepts_keys_values, compute_keys_values
+from ptec_udf.model.network import accepts_keys_values, compute_keys_values
 from ptec_udf.model.prefix import BackboneShape, join_deep_prompt
 from training.config import PromptConfig, Recipe
 from training.fit.lora import add_lora
@@ -46,12 +45,6 @@ def _token_ids(texts: Sequence[str], tokenizer: Any, n_tokens: int, generator: t
     if len(ids) > n_tokens:
         return ids[torch.randperm(len(ids), generator=generator)[:n_tokens].sort().values]
     return ids.repeat(-(-n_tokens // len(ids)))[:n_tokens]
-
-
-def prompts_of(networks: Sequence[PtecNetwork]) -> dict[str, torch.Tensor]:
-    """Return the prompt of each network under its name in an artifact."""
-    named = zip(prompt_names(len(networks)), networks, strict=True)
-    return {name: network.prompt.detach().cpu() for name, network in named if network.prompt is not None}
 
 
 def prompt_spec(config: PromptConfig, caches_prompt: bool) -> PromptSpec:

@@ -40,8 +40,7 @@ class TrackedWeights:
     """Weights in training, their exponential moving average, and the average after the best epoch.
 
     With few examples and a high learning rate the weights move around an optimum, and their mean is nearer to it.
-    Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control Optim. 30,
-    1992.
+    Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
     """
 
     def __init__(self, current: Weights, decay: float) -> None:

@@ -69,10 +69,7 @@ def log_odds(shares: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class FittedTfidf:
-    """Regressions on TF-IDF whose logits are added to a network's.
-
-    ``log_weights`` are logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``.
-    """
+    """Regressions on TF-IDF, and the log weights of positives against negatives, *Shape:* ``(n_labels,)``."""
 
     vectorizer: Tfidf
     models: LinearModels
@@ -80,10 +77,7 @@ class FittedTfidf:
 
     @classmethod
     def fit(cls, rows: Examples, C: float) -> FittedTfidf:
-        """Count terms in rows and fit a regression with inverse penalty ``C`` for each label.
-
-        Negatives and positives of a label count equally. Raises a TrainingError if no word is in two of the rows.
-        """
+        """Count terms and fit balanced regressions; raise a TrainingError if no word is in two of the rows."""
         vectorizer, n_rows = _fit_vectorizer(rows.texts), len(rows)
         positives = np.maximum(rows.targets.sum(axis=0, dtype=np.float64), 1.0)
         negatives = np.maximum(n_rows - positives, 1.0)
@@ -106,8 +100,7 @@ def choose_factor(
 ) -> float:
     """Choose the factor of TF-IDF's logits by mean average precision; 0 if the network alone is best.
 
-    Logits of validation, and targets, have *Shape:* ``(n_rows, n_labels)``. ``weights`` are deviations of the added
-    logits to try, in units of the network's.
+    ``weights`` are deviations of the added logits to try, in units of the network's.
     """
     factors = [0.0, *(float(weight * network.std() / tfidf.std()) for weight in weights)]
     quality = [round(mean_average_precision(network + factor * tfidf, targets), 6) for factor in factors]

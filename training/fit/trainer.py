@@ -22,7 +22,7 @@ from training.calibrate.thresholds import common_threshold
 from training.config import TrainConfig
 from training.data.dataset import Rows, drop_tokens, training_steps
 from training.evaluate.metrics import macro_f1, mean_average_precision
-from training.fit.distributed import from_main_process, own_share, process_state, sum_gradients
+from training.fit.distributed import from_main_process, process_state, sum_gradients
 from training.fit.head import positive_weights
 from training.fit.inputs import TrainingInputs
 from training.fit.network import feature_function, forward_batches, initial_network
@@ -35,10 +35,7 @@ _MAX_SKIPPED_STEPS = 10  # in one epoch
 
 
 class Trainer:
-    """Trains one network.
-
-    ``log_weights`` are logarithms of the weights of positives, by which logits are shifted, *Shape:* ``(n_labels,)``.
-    """
+    """Trains one network; ``log_weights`` are logarithms of the weights of positives, *Shape:* ``(n_labels,)``."""
 
     def __init__(
         self,
@@ -65,10 +62,7 @@ class Trainer:
         self._trained = {name: one for name, one in self.network.named_parameters() if one.requires_grad}
 
     def fit(self) -> None:
-        """Train until the last epoch or until patience ends; leave the best epoch's weights in the network.
-
-        Raises a TrainingError if too many steps have no finite gradient.
-        """
+        """Train until the last epoch or until patience ends; keep the best weights. May raise a TrainingError."""
         optimiser = _optimiser(self._trained, self.config)
         current = {name: parameter.data for name, parameter in self._trained.items()}
         weights = TrackedWeights(current, self.config.optimiser.ema_decay)
@@ -135,7 +129,8 @@ class Trainer:
         """Apply the mean gradient of a step's examples, unless it is not finite; return the mean loss."""
         optimiser.zero_grad(set_to_none=True)
         features, loss_value = feature_function(self.network, self.inputs.bfloat16), 0.0
-        rows, n_tokens = own_share(step), self.config.optimiser.micro_batch_tokens
+        process, n_tokens = process_state(), self.config.optimiser.micro_batch_tokens
+        rows = step[process.process_index :: process.num_processes]  # neighbours are of similar length
         for positions in length_sorted_batches([lengths[row] for row in rows], n_tokens):
             batch = [rows[at] for at in positions]
             inputs = [drop_tokens(self.rows.inputs[row], self.config.token_dropout) for row in batch]
@@ -180,10 +175,7 @@ def _optimiser(trained: dict[str, torch.nn.Parameter], config: TrainConfig) -> A
 
 
 def _one_cycle(optimiser: torch.optim.Optimizer, n_steps: int, n_done: int = 0) -> OneCycleLR:
-    """Make learning rates rise from and fall to nearly 0 over ``n_steps``; ``n_done`` of them are done.
-
-    Smith and Topin, "Super-convergence", 2017 (arXiv 1708.07120).
-    """
+    """Make the schedule of Smith and Topin, "Super-convergence", 2017 (arXiv 1708.07120); ``n_done`` steps are done."""
     return OneCycleLR(
         optimiser,
         max_lr=[group["lr"] for group in optimiser.param_groups],  # a resumed optimiser has its own

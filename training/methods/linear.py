@@ -38,10 +38,7 @@ _ABOUT_C = "values of C to choose from; less keeps weights closer to 0"
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Fitted regressions, with the fields of their manifest and further files of the artifact.
-
-    ``log_weights`` are logarithms of the weights of positives against negatives, *Shape:* ``(n_labels,)``.
-    """
+    """Fitted regressions, the log weights of positives, and fields of the manifest and files of the artifact."""
 
     score: Score
     models: LinearModels
@@ -62,10 +59,7 @@ class Linear(Method):
         """Make features of these rows, whose texts are of a template, and fit a regression for each label."""
 
     def learn(self, task: Task) -> Learned:
-        """Fit to train with each penalty, let validation choose and decide, and fit to both with the best.
-
-        The returned model is read back from the artifact, so that the deployed model is measured.
-        """
+        """Let validation choose the penalty and decide, fit to all rows, and read the model back from its artifact."""
         started, validation, whole = time.monotonic(), task.validation, task.whole
         fits = {penalty: self.fit(task.train, task.template, penalty) for penalty in self.C}
         logits = {penalty: fit.score(validation.texts) for penalty, fit in fits.items()}

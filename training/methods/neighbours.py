@@ -78,11 +78,7 @@ class Radius(_NearestRows):
 
 
 class Compression(Method):
-    """One neighbour, whose labels are copied: texts are alike that compress well together.
-
-    Source: Jiang et al., "'Low-resource' text classification: a parameter-free classification method with
-    compressors", Findings of ACL 2023.
-    """
+    """One neighbour, whose labels are copied: texts are alike that compress well together (Jiang et al., ACL 2023)."""
 
     method: Literal["gzip"] = "gzip"
 

@@ -86,10 +86,7 @@ class Writer:
 
     @torch.inference_mode()
     def decide(self, texts: Sequence[str], before: torch.Tensor) -> NDArray[np.float32]:
-        """Let the decoder write after each text; return 0 or 1, *Shape:* ``(n_texts, n_labels)``.
-
-        ``before`` are input embeddings that all texts begin with, *Shape:* ``(n_before, width)``.
-        """
+        """Let the decoder write after embeddings and each text; return 0 or 1, *Shape:* ``(n_texts, n_labels)``."""
         found = np.zeros((len(texts), len(self.names)), np.float32)
         before = before.to(self.model.dtype)
         # The beginning sees no text, so its keys and values are computed once.
@@ -144,11 +141,7 @@ class Writer:
 def spell_labels(
     names: Sequence[str], tokenizer: Any, ends_with: str | None = None, *, may_be_none: bool = False
 ) -> LabelTrie:
-    """Spell labels as they follow a space, and take the first separator that is in no label.
-
-    Raises:
-        ConfigError: for a tokeniser without an end token, or labels with equal tokens.
-    """
+    """Spell labels as they follow a space, with the first separator that is in none; may raise a ConfigError."""
     if tokenizer.eos_token_id is None:
         raise ConfigError("a backbone that writes labels needs an end token, and its tokeniser has none; take another")
     labels = tuple(tuple(tokenizer(f" {name}", add_special_tokens=False)["input_ids"]) for name in names)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import typer
 
-from ptec_udf.engine.result import ScoredText
+from ptec_udf.engine.scorer import ScoredText
 from ptec_udf.errors import PtecError
 from ptec_udf.log import logger
 

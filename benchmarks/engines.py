@@ -37,7 +37,7 @@ from benchmarks.common import (
 )
 from benchmarks.machine import write_results
 from ptec_udf.engine import openvino_engine, torch_engine
-from ptec_udf.engine.batching import length_sorted_batches, pad_batch
+from ptec_udf.engine.encoder import length_sorted_batches, pad_batch
 from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact, load_artifact
@@ -94,7 +94,7 @@ def _score(name: str, artifact: str, texts: Sequence[str]) -> tuple[float, np.nd
     scorer.engine.prepare("cpu", 1)
     encoded = [text.ids for text in scorer.encoder.encode(texts) if text.ids]
     groups = list(length_sorted_batches([len(ids) for ids in encoded], BATCH_TOKENS))
-    batches = [pad_batch([encoded[row] for row in group], scorer.encoder.pad_id) for group in groups]
+    batches = [pad_batch([encoded[row] for row in group]) for group in groups]
     for batch in batches:  # a whole pass, so that no shape is new in the timed one
         scorer.engine.logits(*batch)
     started = time.perf_counter()

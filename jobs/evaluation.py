@@ -32,7 +32,7 @@ def run(site: Site, model_id: str) -> dict[str, Any]:
         raise SourceError(errors)
     warehouse = site.open_warehouse("ptec evaluate")
     challenger = registry.find(warehouse, model_id=model_id)
-    champion = registry.pointed_to(warehouse, config.alias)
+    champion = registry.find(warehouse, config.alias) if registry.moves_of(warehouse, config.alias) else None
     if champion is None:
         logger.info(f"alias {config.alias} points to no model: the model is measured alone")
     elif champion["model_id"] == challenger["model_id"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
@@ -35,27 +35,19 @@ class WarehouseConfig(Section):
         default_factory=dict, description="more Spark settings of the embedded session", json_schema_extra=SECRET
     )
 
-    # Validators of fields: pydantic skips a validator of the whole section where a field has an error.
-    @field_validator("database")
+    # Of fields: pydantic skips a validator of the whole section where a field has an error.
+    @field_validator("database", "artifacts", "remote")
     @classmethod
-    def _embedded_has_no_catalogs(cls, database: str, info: ValidationInfo) -> str:
-        if info.data.get("folder") is not None and not re.fullmatch(r"\w+", database):
+    def _fits_folder(cls, value: Any, info: ValidationInfo) -> Any:
+        name, folder = info.field_name, info.data.get("folder", "")
+        is_embedded = folder is not None
+        if name == "database" and is_embedded and not re.fullmatch(r"\w+", value):
             raise ValueError("must be letters, digits and underscores in an embedded warehouse")
-        return database
-
-    @field_validator("artifacts")
-    @classmethod
-    def _has_an_artifact_folder(cls, artifacts: str | None, info: ValidationInfo) -> str | None:
-        if artifacts is None and info.data.get("folder", "") is None:
+        if name == "artifacts" and not is_embedded and value is None:
             raise ValueError("must be set where warehouse.folder is null")
-        return artifacts
-
-    @field_validator("remote")
-    @classmethod
-    def _server_has_the_tables(cls, remote: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if remote is not None and (folder := info.data.get("folder")) is not None:
+        if name == "remote" and is_embedded and value is not None:
             raise ValueError(f"must be null unless warehouse.folder is null, and that is {folder!r}")
-        return remote
+        return value
 
     @property
     def artifact_folder(self) -> Path:
@@ -118,7 +110,6 @@ class EngineConfig(Section):
         "null: 1024, on a GPU 16384",
     )
     window_rows: int = Field(4096, ge=1, description="rows that are read ahead and sorted by length")
-    window_bytes: int = Field(32_000_000, ge=1, description="maximum bytes of text that are read ahead")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of a worker; null: spark.task.cpus")
 
     @field_validator("device")

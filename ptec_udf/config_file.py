@@ -27,25 +27,8 @@ _RULES = {
 _WITHOUT_VALUE = ("missing", "model_type", "union_tag_not_found")
 
 
-def load_config(kind: type[ConfigT], file: str | Path | None, overrides: Sequence[str] = ()) -> ConfigT:
-    """Read a file (None: the defaults), apply overrides in order and validate the result.
-
-    Raises:
-        ConfigError: with all errors, each with key, rule and value.
-    """
-    values, errors = read_values(file, overrides)
-    config, more = check_values(kind, values)
-    if config is None or errors:
-        raise ConfigError([*errors, *more])
-    return config
-
-
 def read_values(file: str | Path | None, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
-    """Read a YAML mapping and apply overrides ``dotted.key=value``; return values, and errors of the overrides.
-
-    Raises:
-        ConfigError: when the file is not a readable YAML mapping.
-    """
+    """Read a YAML mapping and apply overrides ``dotted.key=value``; return values, and errors of the overrides."""
     values = _read_yaml(file) if file is not None else {}
     return values, [error for text in overrides if (error := _apply(values, text))]
 
@@ -76,14 +59,10 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
-def _load(text: str) -> Any:
-    return yaml.load(text, _Loader)
-
-
 def _read_yaml(file: str | Path) -> dict[str, Any]:
     where = f"configuration file {str(file)!r}"
     try:
-        values = _load(Path(file).read_text(encoding="utf-8"))
+        values = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"{where} cannot be read: {error.strerror}") from None
     except _NOT_YAML as error:  # without the line, which may contain a secret
@@ -109,7 +88,7 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
         if not isinstance(section, dict):
             return f"--set {dotted}: {name!r} is a value, not a section"
     try:
-        section[last] = _load(text) if text else None
+        section[last] = yaml.load(text, _Loader) if text else None
     except _NOT_YAML:
         return f"--set {dotted}: the value is not YAML; put quotes around a text"
     return None

@@ -1,8 +1,4 @@
-"""All errors that this package raises on purpose, each with a stable code.
-
-A message states the problem (with the value), the rule and the remedy. Exit codes of a command: 0 done, also
-"nothing to do"; 2 user error; 3 time to retrain (``ptec drift``); 1 anything else.
-"""
+"""All errors that this package raises on purpose, each with a stable code; a message has problem, rule and remedy."""
 
 from __future__ import annotations
 
@@ -80,14 +76,6 @@ class ConflictError(PtecError, code="PTEC-E023"):
 
 class TrainingError(PtecError, code="PTEC-E030"):
     """Training that cannot continue, for instance because the loss is not finite."""
-
-
-def error_classes() -> list[type[PtecError]]:
-    """Return all error classes in the order of their codes; the first line of each docstring is its meaning."""
-    found: list[type[PtecError]] = [PtecError]
-    for kind in found:
-        found += kind.__subclasses__()
-    return sorted(found, key=lambda kind: kind.code)
 
 
 def says_full_disk(message: str) -> bool:

@@ -17,8 +17,7 @@ from rich.markup import escape
 _SECONDS_BETWEEN_LINES = 30.0
 _SECONDS_BETWEEN_UPDATES = 1.0
 
-logger = logging.getLogger("ptec")
-"""Messages of this package; nothing else is written to standard error."""
+logger = logging.getLogger("ptec")  # nothing else is written to standard error
 
 
 class _Handler(logging.Handler):

@@ -9,8 +9,7 @@ from typing import Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 from pydantic.config import JsonDict
 
-SECRET: JsonDict = {"secret": True}
-"""``json_schema_extra`` of a field whose values no message may quote."""
+SECRET: JsonDict = {"secret": True}  # json_schema_extra of a field whose values no message may quote
 
 
 class Section(BaseModel):
@@ -20,11 +19,7 @@ class Section(BaseModel):
 
 
 def refuse(errors: Iterable[str]) -> None:
-    """Raise all errors that a validator found, each once; do nothing without any.
-
-    Raises:
-        ValueError: with one error a line; ``messages_of`` separates them.
-    """
+    """Raise a ValueError with all errors of a validator, each once; ``messages_of`` separates them."""
     if different := dict.fromkeys(errors):
         raise ValueError("\n".join(different))
 
@@ -38,13 +33,12 @@ def address(*schemes: str) -> AfterValidator:
     """Return a validator of addresses with one of these schemes; its message does not quote a secret."""
     host_and_port = r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?"
     pattern = re.compile(rf"({'|'.join(schemes)})://{host_and_port}(/[!-~]*)?")
+    begins = " or ".join(f"{scheme}://" for scheme in schemes)
+    rule = f"must be an address that begins with {begins}, then host and port, and a slash if more follows"
 
     def check(value: SecretStr) -> SecretStr:
         if not pattern.fullmatch(value.get_secret_value()):
-            begins = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise ValueError(
-                f"must be an address that begins with {begins}, then host and port, and a slash if more follows"
-            )
+            raise ValueError(rule)
         return value
 
     return AfterValidator(check)

@@ -12,11 +12,11 @@ from pathlib import Path
 import yaml
 
 from ptec_udf.config import ScoreConfig, WarehouseConfig
-from ptec_udf.config_file import load_config
 from ptec_udf.nightly.run import score
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from tests.quick import QUICK
+from tests.site import load_config
 from tests.spark.support import Site, SourceRow, companies
 from tests.tiny import LABELS
 

@@ -1,11 +1,24 @@
-"""A site file for tests: ``ptec.yaml`` with the sections that a test needs."""
+"""Configurations for tests: a site file with the sections that a test needs, or one section from overrides."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from ptec_udf.config_file import check_values, read_values
+from ptec_udf.errors import ConfigError
+
+
+def load_config(kind: type[Any], file: Path | None, overrides: Sequence[str] = ()) -> Any:
+    """Read a file (None: the defaults), apply overrides and validate the result; raise all errors at once."""
+    values, errors = read_values(file, overrides)
+    config, more = check_values(kind, values)
+    if config is None or errors:
+        raise ConfigError([*errors, *more])
+    return config
 
 
 def write_site(folder: Path, **sections: Any) -> Path:

@@ -98,7 +98,7 @@ def _prompt_config(network: PtecNetwork) -> PeftConfig:
     }
     if network.kind == "input":
         return PromptTuningConfig(**options, num_layers=shape.n_layers, token_dim=shape.width)
-    n_layers = shape.prompted_layers(network.prompt)
+    n_layers = network.prompt.shape[1] // (2 * shape.n_heads * shape.head_width)
     return PrefixTuningConfig(**options, num_layers=n_layers, token_dim=shape.n_heads * shape.head_width)
 
 

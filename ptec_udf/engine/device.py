@@ -23,13 +23,7 @@ def has_bfloat16(device_type: str) -> bool:
 
 
 def task_device(device: str) -> str:
-    """Return the device of the running task: ``cpu``, or the GPU that Spark assigned to it, such as ``cuda:1``.
-
-    With ``device`` cuda and no assigned GPU, as in local mode, it is ``cuda:0``.
-
-    Raises:
-        PtecError: if torch does not see that GPU.
-    """
+    """Return ``cpu``, or the GPU that Spark assigned to the running task, such as ``cuda:1``."""
     if device == "cpu":
         return "cpu"
     from pyspark import TaskContext
@@ -40,7 +34,7 @@ def task_device(device: str) -> str:
         return "cpu"
     import torch
 
-    address = gpu.addresses[0] if gpu else "0"
+    address = gpu.addresses[0] if gpu else "0"  # in local mode
     if not address.isdecimal() or int(address) >= torch.cuda.device_count():
         raise PtecError(
             f"the task was assigned GPU {address}, torch sees {torch.cuda.device_count()} by number; install a torch "

@@ -1,19 +1,21 @@
-"""Texts to token ids, cut by our own rule, so that each cut token is counted."""
+"""Texts to token ids, cut by our own rule, so that each cut token is counted; and ids to batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.manifest import LONGEST_SEGMENT, Cut, Manifest
-from ptec_udf.text.cut import cuts_at_end, limit_characters, select_tokens
+from ptec_udf.text.cut import limit_characters, select_tokens
 from ptec_udf.text.template import parse_template
 
-CHARACTERS_PER_TOKEN = 16
-"""Characters that are tokenised for each token that is kept; the rest of a longer text is never read."""
+CHARACTERS_PER_TOKEN = 16  # tokenised for each token that is kept; the rest of a longer text is never read
 
 _MAX_CHARACTERS_AT_ONCE = 2**20  # tokens take far more memory than characters
 
@@ -22,8 +24,7 @@ _MAX_CHARACTERS_AT_ONCE = 2**20  # tokens take far more memory than characters
 class EncodedText:
     """Token ids of a text, special tokens included, and the number of tokens that were cut.
 
-    ``n_truncated`` is exact for texts of at most ``CHARACTERS_PER_TOKEN * max_tokens`` characters. For longer ones the
-    unread characters are counted at the rate of the read ones.
+    Of a text that is longer than the characters read, the unread ones are counted at the rate of the read ones.
     """
 
     ids: list[int]
@@ -31,29 +32,19 @@ class EncodedText:
 
 
 class TokenizerError(RuntimeError):
-    """Raised if the tokenizer's native code fails; its own exceptions would end the worker."""
+    """The tokenizer's native code failed; its own exceptions would end the worker."""
 
 
 class Encoder:
     """A tokenizer with a maximum length and a rule for cutting; special tokens such as [CLS] are always kept.
 
-    Attributes:
-        max_texts: number of texts that ``encode`` may get at once.
-        before, after: ids of the special tokens around a text.
+    ``encode`` takes at most ``max_texts`` texts; ``before`` and ``after`` are the special tokens around a text.
     """
 
-    pad_id = 0  # any id serves: padding is masked
-
     def __init__(self, tokenizer: Any, max_tokens: int, template: str | None = None) -> None:
-        """Take a ``tokenizers.Tokenizer``, or a transformers tokenizer backed by one; find its special tokens.
+        """Take a ``tokenizers.Tokenizer``, or a transformers tokenizer backed by one.
 
-        Args:
-            tokenizer: see above.
-            max_tokens: maximum length, special tokens included.
-            template: of the texts; None: cut any text at its end.
-
-        Raises:
-            BackboneError: for a tokenizer without a ``tokenizers`` backend.
+        ``max_tokens`` counts special tokens too. Without a ``template`` any text is cut at its end.
         """
         self.tokenizer = tokenizer
         self._backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
@@ -68,8 +59,9 @@ class Encoder:
         whole = self._backend.encode("a").ids
         start = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
         self.before, self.after = whole[:start], whole[start + len(bare) :]
-        parsed = None if template is None else parse_template(template)
-        self.template = None if parsed is None or cuts_at_end(parsed) else parsed
+        self.template = parse_template(template) if template else None
+        if self.template and len(self.template.segments) == 1 and not self.template.tail:
+            self.template = None  # all its texts are cut at their end
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, tokenizer: Any) -> Encoder:
@@ -83,11 +75,7 @@ class Encoder:
         return "end" if self.template is None else LONGEST_SEGMENT
 
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Return ids; a text without any token gets an empty list.
-
-        Raises:
-            TokenizerError: if the tokenizer's native code fails.
-        """
+        """Return ids, none for a text without any token; raise TokenizerError if native code fails."""
         read = [limit_characters(text, self.template, self._max_characters) for text in texts]
         try:
             encodings = self._backend.encode_batch(read, add_special_tokens=False)
@@ -99,7 +87,6 @@ class Encoder:
         return [self._cut(text, len(whole), found) for whole, text, found in zip(texts, read, encodings, strict=True)]
 
     def _cut(self, text: str, n_characters: int, encoding: Any) -> EncodedText:
-        """Cut the tokens of the read part ``text`` and add special tokens."""
         ids = encoding.ids
         if not ids:
             return EncodedText([], 0)
@@ -110,3 +97,29 @@ class Encoder:
             starts = [start for start, _ in encoding.offsets]
             ids = [ids[at] for at in select_tokens(text, starts, self.template, room)]
         return EncodedText([*self.before, *ids[:room], *self.after], n_cut + n_unread)
+
+
+def length_sorted_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield batches of row numbers, each row in one of them; a batch has at most ``batch_tokens`` padded positions.
+
+    The longest rows come first, so that a batch that does not fit in memory shows at once. A row longer than the
+    budget is a batch of its own.
+    """
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True):
+        # Lengths fall, so the first row of a batch decides its padded width.
+        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def pad_batch(ids: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Right-pad token ids to the longest row; return ids and mask (1 at text), *Shape:* ``(batch, length)``."""
+    lengths = np.array([len(row) for row in ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    padded = np.full(mask.shape, pad_id, np.int64)
+    padded[mask] = np.concatenate([np.asarray(row, np.int64) for row in ids])
+    return padded, mask.astype(np.int64)

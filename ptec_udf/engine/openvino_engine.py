@@ -20,7 +20,7 @@ from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model.artifact import SUMS, Artifact, read_sums
-from ptec_udf.model.backbone import cached_digest
+from ptec_udf.model.backbone import file_digest
 
 NETWORK, WEIGHTS, TOKENIZER = "network.xml", "network.bin", "tokenizer.json"
 
@@ -57,17 +57,7 @@ class OpenVinoEngine:
 
 
 def load_scorer(artifact: Artifact, folder: Path, *, dtype: str, batch_tokens: int | None = None) -> Scorer:
-    """Load a model with a backbone for scoring.
-
-    Args:
-        artifact: the model.
-        folder: of ``convert_artifact``.
-        dtype: of the backbone's computation.
-        batch_tokens: maximum positions of a batch, padding included; None: the default.
-
-    Raises:
-        ArtifactError: naming each missing or changed file.
-    """
+    """Load a model for scoring, from the folder of ``convert_artifact``; raise ArtifactError if a file was changed."""
     from tokenizers import Tokenizer
 
     check_converted(folder)
@@ -78,47 +68,38 @@ def load_scorer(artifact: Artifact, folder: Path, *, dtype: str, batch_tokens: i
 
 
 def converted_folder(artifact: Artifact, location: Path) -> Path:
-    """Return the folder of the converted network, next to the artifact; recalibrated models share it."""
+    """Return the folder of the converted network, next to the artifact's; recalibrated models share it."""
     return location.with_name(f"{artifact.network_id}.openvino")
 
 
 def check_converted(folder: Path) -> None:
-    """Check the files of a converted network.
-
-    Raises:
-        ArtifactError: naming each missing or changed file.
-    """
+    """Raise ArtifactError, naming each missing or changed file of a converted network."""
     try:
         sums = read_sums((folder / SUMS).read_bytes(), str(folder))
     except OSError:
         raise ArtifactError(f"{folder / SUMS}: file is missing; register the model again") from None
-    wrong = [
-        name
-        for name in (NETWORK, WEIGHTS, TOKENIZER)
-        if not (folder / name).is_file() or cached_digest(folder / name) != sums.get(name)
-    ]
+    files = {name: folder / name for name in (NETWORK, WEIGHTS, TOKENIZER)}
+    wrong = [file for name, file in files.items() if not file.is_file() or file_digest(file) != sums.get(name)]
     if wrong:
-        raise ArtifactError([f"{folder / name}: does not fit {SUMS}; register the model again" for name in wrong])
+        raise ArtifactError([f"{file}: does not fit {SUMS}; register the model again" for file in wrong])
 
 
 def convert_artifact(artifact: Artifact, location: Path) -> Path:
-    """Convert the network of a model with a backbone, and save it in ``converted_folder``; a complete one stays.
+    """Convert the network of a model with a backbone into ``converted_folder``, unless it is there; return the folder.
 
-    Raises:
-        BackboneError: for a backbone that is missing, or that OpenVINO cannot run.
+    Raise BackboneError for a backbone that is missing, or that OpenVINO cannot run.
     """
     out = converted_folder(artifact, location)
     try:
         check_converted(out)
         return out
     except ArtifactError:
-        if out.exists():
-            shutil.rmtree(out)
+        shutil.rmtree(out, ignore_errors=True)
     draft = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     draft.mkdir(parents=True)
     try:
         _convert(artifact, draft)
-        digests = {name: cached_digest(draft / name) for name in (NETWORK, WEIGHTS, TOKENIZER)}
+        digests = {name: file_digest(draft / name) for name in (NETWORK, WEIGHTS, TOKENIZER)}
         (draft / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in digests.items()), "ascii")
         with suppress(OSError):  # another process was faster
             draft.rename(out)
@@ -129,13 +110,14 @@ def convert_artifact(artifact: Artifact, location: Path) -> Path:
 
 
 def _convert(artifact: Artifact, folder: Path) -> None:
-    """Write network and tokenizer, and compare logits with torch's."""
+    """Write network and tokenizer, if the network's logits are torch's."""
     import openvino
 
     from ptec_udf.engine.torch_engine import TorchEngine, load_scorer
 
     scorer = load_scorer(artifact)
-    assert isinstance(scorer, Scorer) and isinstance(scorer.engine, TorchEngine)
+    assert isinstance(scorer, Scorer) and isinstance(scorer.engine, TorchEngine) and artifact.manifest.backbone
+    rule = f"backbone {artifact.manifest.backbone.name!r} must run on OpenVINO"
     try:
         exported = _export(scorer.engine)
         openvino.save_model(openvino.convert_model(exported), folder / NETWORK, compress_to_fp16=False)
@@ -143,9 +125,9 @@ def _convert(artifact: Artifact, folder: Path) -> None:
         engine.prepare("cpu", 1)
         worst = max(np.abs(engine.logits(*batch) - scorer.engine.logits(*batch)).max() for batch in _random_batches())
     except Exception as error:  # torch and openvino raise kinds of their own
-        raise BackboneError(_refusal(artifact, type(error).__name__)) from error
+        raise BackboneError(f"{rule} ({type(error).__name__}); set engine.kind: torch") from error
     if not worst <= _MAX_DIFFERENCE:
-        raise BackboneError(_refusal(artifact, f"its logits differ by {worst:.2g}"))
+        raise BackboneError(f"{rule} (its logits differ by {worst:.2g}); set engine.kind: torch")
     (folder / TOKENIZER).write_text(scorer.encoder.tokenizer.backend_tokenizer.to_str(), "utf-8")
 
 
@@ -170,14 +152,8 @@ def _export(engine: Any) -> Any:
 
 
 def _random_batches() -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Make batches of ids and mask with padding."""
     draw, batches = np.random.default_rng(0), []
     for size, length in ((3, 17), (1, 5), (6, 30)):
         mask = np.arange(length) < draw.integers(1, length + 1, (size, 1))
         batches.append((draw.integers(5, 60, (size, length)), mask.astype(np.int64)))
     return batches
-
-
-def _refusal(artifact: Artifact, reason: str) -> str:
-    named = artifact.manifest.backbone and artifact.manifest.backbone.name
-    return f"backbone {named!r} must run on OpenVINO ({reason}); set engine.kind: torch"

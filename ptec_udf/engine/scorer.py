@@ -10,13 +10,48 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ptec_udf.engine.batching import length_sorted_batches, pad_batch
-from ptec_udf.engine.encoder import EncodedText, Encoder
-from ptec_udf.engine.result import TEXT_ERRORS, ScoredText
+from ptec_udf.engine.encoder import EncodedText, Encoder, length_sorted_batches, pad_batch
 from ptec_udf.model.tfidf import TfidfHead
+from ptec_udf.text.template import is_cut
 
 BATCH_TOKENS = 1024
 """Positions of a batch on a CPU: more is no faster, and slower if several tasks share the caches."""
+
+OK, TRUNCATED, EMPTY, ERROR = "ok", "truncated", "empty", "error"
+
+WORKER_DIED = "the worker process died while scoring this text alone"
+"""``error`` of a text that ends the process that scores it."""
+
+TEXT_ERRORS = (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""Exceptions that one text may cause; any other one ends the task."""
+
+
+@dataclass
+class ScoredText:
+    """The result of one text.
+
+    ``n_truncated`` is an estimate for very long texts (see ``encoder.py``), ``logits`` have *Shape:* ``(n_labels,)``,
+    ``batch_positions`` count the row's positions in its batch, padding included.
+    """
+
+    status: str = EMPTY
+    n_tokens: int = 0
+    n_truncated: int = 0
+    error: str | None = None
+    logits: NDArray[np.float32] | None = field(default=None, repr=False)
+    batch_positions: int = 0
+
+    def set_logits(self, text: str, logits: NDArray[np.float32]) -> None:
+        """Set logits and status of a text whose tokens are counted."""
+        if not np.isfinite(logits).all():
+            self.status, self.error = ERROR, "logits are not finite"
+            return
+        self.logits = logits
+        self.status = TRUNCATED if self.n_truncated or is_cut(text) else OK
+
+    def set_failed(self, error: Exception) -> None:
+        """Set status ``error``; the exception's message is left out, since it may contain the text."""
+        self.status, self.error = ERROR, f"scoring this text alone raised {type(error).__name__}"
 
 
 class Engine(Protocol):
@@ -24,11 +59,9 @@ class Engine(Protocol):
 
     def prepare(self, device: str, threads: int) -> None:
         """Move to a task's device and use this number of CPU threads: tasks of other models may have changed both."""
-        ...
 
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return logits, *Shape:* ``(batch, n_labels)``, of right-padded ids and mask, *Shape:* ``(batch, length)``."""
-        ...
 
 
 @dataclass
@@ -72,7 +105,6 @@ class Scorer:
                 yield self._run(encoded.result())
 
     def _encode(self, texts: Sequence[str | None]) -> _Window:
-        """Tokenise the texts that are not blank."""
         window = _Window(texts, [ScoredText() for _ in texts])
 
         def encode(rows: list[int]) -> None:
@@ -93,7 +125,6 @@ class Scorer:
         return window.results
 
     def _forward(self, rows: list[int], window: _Window) -> None:
-        """Score one batch and write its results."""
         ids, mask = pad_batch([window.encoded[row].ids for row in rows])
         for row, logits in zip(rows, self.engine.logits(ids, mask), strict=True):
             text, encoded = window.texts[row] or "", window.encoded[row]

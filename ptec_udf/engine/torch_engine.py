@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptec_udf.engine.batching import pad_batch
-from ptec_udf.engine.encoder import Encoder
+from ptec_udf.engine.encoder import Encoder, pad_batch
 from ptec_udf.engine.scorer import BATCH_TOKENS, Scorer, TfidfScorer
 from ptec_udf.errors import PtecError
 from ptec_udf.model.artifact import Artifact, Member
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.lora import merge_lora
 from ptec_udf.model.manifest import BackboneRef, Manifest
-from ptec_udf.model.network import Head, LabelAttention, PtecNetwork
+from ptec_udf.model.network import Head, LabelAttention, PtecNetwork, merge_lora
 
-GPU_BATCH_TOKENS = 16_384
-"""Positions of a batch on a GPU; a batch that does not fit in memory is halved."""
+GPU_BATCH_TOKENS = 16_384  # positions of a batch on a GPU; a batch that does not fit in memory is halved
 
-LoadedBackbone = tuple[Any, Any]
-"""A backbone's module and its tokenizer."""
+LoadedBackbone = tuple[Any, Any]  # a backbone's module and its tokenizer
 
 
 class TorchEngine:
@@ -36,9 +33,6 @@ class TorchEngine:
 
     def __init__(self, networks: Sequence[PtecNetwork]) -> None:
         self.networks = [network.eval() for network in networks]
-        self._freeze_prompts()
-
-    def _freeze_prompts(self) -> None:
         for network in self.networks:
             network.freeze_prompt()
 
@@ -53,17 +47,14 @@ class TorchEngine:
         weights = (weight for network in self.networks for weight in network.parameters())
         if any(weight.device != torch.device(device) for weight in weights):  # models share their backbone
             for network in self.networks:
-                network.to(device)
-            self._freeze_prompts()
+                network.to(device).freeze_prompt()
             release_memory()
 
     @torch.inference_mode()
     def logits(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return logits, *Shape:* ``(batch, n_labels)``; for the arguments see ``Engine``.
 
-        Raises:
-            torch.OutOfMemoryError: if the batch does not fit.
-            PtecError: if the GPU cannot be used any more.
+        Raise PtecError if this process cannot use the GPU any more: it ends the worker, and Spark retries the task.
         """
         try:
             return self._run(ids, mask)
@@ -94,22 +85,15 @@ def load_scorer(
 ) -> Scorer | TfidfScorer:
     """Load a model of any kind for scoring.
 
-    Args:
-        artifact: the model.
-        dtype: of the backbone.
-        batch_tokens: maximum positions of a batch, padding included; None: a default of the device.
-        device: where the backbone computes.
-        backbone: a loaded one to share, in this dtype; with LoRA, used by this model alone. None: load it.
-
-    Raises:
-        ArtifactError: for LoRA on layers that the backbone does not have.
-        BackboneError: if the backbone is missing here or has another content.
+    ``batch_tokens`` are positions of a batch, padding included; None: a default of the device. ``backbone`` is a loaded
+    one to share, in this dtype; with LoRA, used by this model alone. None: load it.
     """
     manifest = artifact.manifest
     if manifest.backbone is None:
         return TfidfScorer(artifact.build_tfidf_head())
     model, tokenizer = backbone or load_backbone(manifest.backbone, dtype)
-    engine = TorchEngine(build_networks(artifact, model.to(device)))
+    merge_lora(model.to(device), artifact)
+    engine = TorchEngine([_build_network(member, manifest, model).to(model.device) for member in artifact.members])
     default = BATCH_TOKENS if engine.device.type == "cpu" else GPU_BATCH_TOKENS
     tfidf = artifact.build_tfidf_head() if manifest.tfidf else None
     encoder = Encoder.from_manifest(manifest, tokenizer)
@@ -117,24 +101,13 @@ def load_scorer(
 
 
 def load_backbone(named: BackboneRef, dtype: torch.dtype | str) -> LoadedBackbone:
-    """Resolve, check and load a backbone that a manifest names.
-
-    Raises:
-        BackboneError: if it is missing here or has another content.
-    """
+    """Resolve, check and load a backbone that a manifest names; raise BackboneError if it is not the same here."""
     backbone = resolve(named.name)
     backbone.check(named.content_hash)
     return backbone.load(dtype)
 
 
-def build_networks(artifact: Artifact, backbone: Any) -> list[PtecNetwork]:
-    """Put prompt and head of each member on the backbone; LoRA changes the backbone's own weights.
-
-    Raises:
-        ArtifactError: for LoRA on layers that the backbone does not have.
-    """
-    merge_lora(backbone, artifact)
-    return [_build_network(member, artifact.manifest, backbone).to(backbone.device) for member in artifact.members]
+shared_backbone = lru_cache(1)(load_backbone)  # the last loaded one, for models that do not change it
 
 
 def _build_network(member: Member, manifest: Manifest, backbone: Any) -> PtecNetwork:
@@ -160,11 +133,7 @@ def release_memory() -> None:
 
 
 def check_gpu(device: torch.device) -> None:
-    """Tell a GPU that this process cannot use any more from a text that fails.
-
-    Raises:
-        PtecError: for such a GPU; it ends the worker, and Spark retries the task in a new one.
-    """
+    """Raise PtecError if this process cannot use the GPU any more, so that no text is blamed for it."""
     if device.type != "cuda":
         return
     try:

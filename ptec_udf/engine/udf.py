@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,6 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import has_bfloat16
-from ptec_udf.engine.result import ScoredText
 from ptec_udf.engine.worker import WorkerModel, score_batches
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse.remote import broadcast_or_inline, count_cores
@@ -22,33 +20,20 @@ SCORED = "status string, n_tokens int, n_truncated int, error string, logits arr
 
 
 def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -> Any:
-    """Make the UDF ``text -> struct`` (see ``SCORED``).
-
-    Prompt, head and manifest travel by broadcast; the backbone is resolved where the task runs. Arrow batches are read
-    ahead up to a window, sorted by length, scored, and returned in order.
-    """
+    """Make the UDF ``text -> struct`` (see ``SCORED``); model files travel by broadcast, the backbone does not."""
     broadcast, settings = broadcast_or_inline(spark, WorkerModel.of(artifact)), engine_settings(spark, engine)
 
     @F.pandas_udf(SCORED)  # type: ignore[call-overload]
     def score_texts(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
-        yield from map(to_frame, score_batches(batches, broadcast.value, settings))
+        for scored in score_batches(batches, broadcast.value, settings):
+            yield pd.DataFrame([vars(result) for result in scored])
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
 
 
-def to_frame(results: Sequence[ScoredText]) -> pd.DataFrame:
-    """Lay results out as the UDF's struct, one row per text."""
-    names = [field.name for field in fields(ScoredText)]
-    return pd.DataFrame({name: [getattr(result, name) for result in results] for name in names})
-
-
 def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineConfig:
-    """Resolve dtype and threads for the tasks of a session; call it once per run.
-
-    dtype ``auto`` is bfloat16 where the driver's CPU, or an executor's GPU, has it. Threads of a worker are the cores
-    of a task, so that workers do not compete for them.
-    """
+    """Resolve dtype and threads for the tasks of a session; a worker has the threads of its task's cores."""
     dtype, gpus = engine.dtype, float(spark.conf.get("spark.task.resource.gpu.amount", "0") or 0)
     if dtype == "auto":
         on_gpu = engine.kind == "torch" and (engine.device == "cuda" or (engine.device == "auto" and gpus > 0))
@@ -58,12 +43,10 @@ def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineConfig:
 
 def _executor_has_bfloat16(spark: SparkSession) -> bool:
     """Ask a task, since the driver may have no GPU."""
-
-    def ask(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for batch in batches:
-            yield pd.DataFrame({"found": [has_bfloat16("cuda")] * len(batch)})
-
-    return bool(spark.range(1).mapInPandas(ask, "found boolean").first()[0])  # type: ignore[index]
+    answers = spark.range(1).mapInPandas(
+        lambda batches: (pd.DataFrame({"found": [has_bfloat16("cuda")]}) for _ in batches), "found boolean"
+    )
+    return bool(answers.first()[0])  # type: ignore[index]
 
 
 def task_slots(spark: SparkSession) -> int:

@@ -1,8 +1,7 @@
 """Scoring in a Python worker process: models are loaded once, and share their backbones.
 
 The module is imported and never pickled: a cache in the UDF's closure would travel by value and be empty in each task.
-It relies on ``spark.python.worker.reuse`` (an idle worker ends after a minute) and needs memory for ``MAX_MODELS``
-backbones per worker in ``spark.executor.memoryOverhead``.
+It relies on ``spark.python.worker.reuse``, and needs memory for ``MAX_MODELS`` backbones in each worker.
 """
 
 from __future__ import annotations
@@ -14,23 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import task_device
-from ptec_udf.engine.result import ScoredText
-from ptec_udf.engine.scorer import Scorer, TfidfScorer
+from ptec_udf.engine.scorer import ScoredText, Scorer, TfidfScorer
 from ptec_udf.model.artifact import Artifact, read_artifact
 
-if TYPE_CHECKING:
-    from ptec_udf.engine.torch_engine import LoadedBackbone
-
-MAX_MODELS = 2
-"""Models that a worker keeps, such as the champion and a shadow."""
+MAX_MODELS = 2  # that a worker keeps, such as the champion and a shadow
 
 
 class WorkerModel(NamedTuple):
-    """What a worker needs of a model: its id, its scoring files, and the folder of its artifact."""
+    """The parts of an artifact that a worker needs."""
 
     model_id: str
     files: Mapping[str, bytes]
@@ -42,24 +36,18 @@ class WorkerModel(NamedTuple):
         return cls(artifact.model_id, artifact.scoring_files, artifact.folder)
 
 
-class _Loaded(NamedTuple):
-    scorer: Scorer | TfidfScorer
-    backbone_key: object
-    backbone: LoadedBackbone | None
-
-
 _lock = threading.Lock()
-_models: dict[tuple[Any, ...], _Loaded] = {}
+_models: dict[tuple[Any, ...], Scorer | TfidfScorer] = {}
 
 
 def score_batches(
     batches: Iterable[Iterable[str | None]], model: WorkerModel, settings: EngineConfig
 ) -> Iterator[list[ScoredText]]:
-    """Score batches of texts, in order; an empty partition loads no model. For the arguments see ``scorer_for``.
+    """Score batches of texts, in order; an empty partition loads no model. ``settings`` are of ``engine_settings``.
 
     Batches are read ahead up to a window, so that texts of similar length can be scored together.
     """
-    read_ahead = windows(batches, settings.window_rows, settings.window_bytes)
+    read_ahead = windows(batches, settings.window_rows)
     first = next(read_ahead, None)
     if first is not None:
         yield from scorer_for(model, settings).score_windows(chain([first], read_ahead))
@@ -67,7 +55,9 @@ def score_batches(
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def windows(batches: Iterable[Iterable[str | None]], max_rows: int, max_bytes: int) -> Iterator[list[str | None]]:
+def windows(
+    batches: Iterable[Iterable[str | None]], max_rows: int, max_bytes: int = 32_000_000
+) -> Iterator[list[str | None]]:
     """Join batches into windows, in order, each closed at ``max_rows`` rows or ``max_bytes`` bytes of text."""
     window: list[str | None] = []
     n_bytes = 0
@@ -82,46 +72,35 @@ def windows(batches: Iterable[Iterable[str | None]], max_rows: int, max_bytes: i
 
 
 def scorer_for(model: WorkerModel, settings: EngineConfig) -> Scorer | TfidfScorer:
-    """Return this process's scorer of a model on the running task's device; load it at most once.
-
-    ``settings`` come from ``engine_settings``; the size of windows is no part of the cache's key.
-
-    Raises:
-        ArtifactError: if the bytes are not the artifact's.
-        BackboneError: if the backbone is missing here or has another content.
-        PtecError: if the task's GPU is not there.
-    """
+    """Return this process's scorer of a model on the running task's device; load it at most once."""
     with _lock:
         device = "cpu" if settings.kind == "openvino" else task_device(settings.device)
         key = (model.model_id, settings.kind, settings.dtype, settings.batch_tokens)
         if key not in _models:
             _models[key] = _load(model, settings, device)
-        scorer = _models[key].scorer
+        scorer = _models[key]
         if isinstance(scorer, Scorer):
             scorer.engine.prepare(device, settings.threads or 1)
         return scorer
 
 
-def _load(model: WorkerModel, settings: EngineConfig, device: str) -> _Loaded:
-    """Load a model in place of the oldest one; it shares the backbone of another model unless LoRA changes it."""
+def _load(model: WorkerModel, settings: EngineConfig, device: str) -> Scorer | TfidfScorer:
+    """Load a model in place of the oldest one; models without LoRA share their backbone."""
     artifact = read_artifact(model.files)
     named = artifact.manifest.backbone
     options: dict[str, Any] = {"dtype": settings.dtype, "batch_tokens": settings.batch_tokens}
-    key = named and (named.content_hash, settings.dtype, artifact.model_id if artifact.manifest.lora else None)
-    backbone = next((loaded.backbone for loaded in _models.values() if key and loaded.backbone_key == key), None)
     if len(_models) >= MAX_MODELS:
         del _models[next(iter(_models))]
     if named is None:
-        return _Loaded(TfidfScorer(artifact.build_tfidf_head()), None, None)
+        return TfidfScorer(artifact.build_tfidf_head())
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Spark's tasks are the parallelism
     if settings.kind == "openvino":
         from ptec_udf.engine import openvino_engine
 
         folder = openvino_engine.converted_folder(artifact, model.folder or Path())
-        return _Loaded(openvino_engine.load_scorer(artifact, folder, **options), None, None)
+        return openvino_engine.load_scorer(artifact, folder, **options)
     from ptec_udf.engine import torch_engine
 
     torch_engine.release_memory()  # of the oldest model
-    backbone = backbone or torch_engine.load_backbone(named, settings.dtype)
-    scorer = torch_engine.load_scorer(artifact, device=device, backbone=backbone, **options)
-    return _Loaded(scorer, key, backbone)
+    load = torch_engine.load_backbone if artifact.manifest.lora else torch_engine.shared_backbone
+    return torch_engine.load_scorer(artifact, device=device, backbone=load(named, settings.dtype), **options)

@@ -48,8 +48,7 @@ SEEN = "seen.safetensors"
 SUMS = "SHA256SUMS"
 
 ALL_FILES = (MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, SEEN, SUMS)
-SCORING_FILES = (MANIFEST, ADAPTER, HEAD, TFIDF)
-"""Files that decide a score."""
+SCORING_FILES = (MANIFEST, ADAPTER, HEAD, TFIDF)  # they decide a score
 
 PROMPT = "prompt_embeddings"  # PEFT's name of the tensor
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"  # ends of PEFT's names of the two matrices of a layer
@@ -64,7 +63,6 @@ _NOT_IN_MODEL_ID: dict[str, Any] = {
     "extract": {"source", "source_id", "version"},
 }
 
-# Everything that is derived from logits.
 _NOT_IN_NETWORK_ID: dict[str, Any] = {
     **_NOT_IN_MODEL_ID,
     **dict.fromkeys(("calibrator", "threshold_logit", "curve", "extract"), True),
@@ -94,7 +92,7 @@ class Artifact:
 
     @cached_property
     def model_id(self) -> str:
-        """The content hash that names the model."""
+        """A hash of everything that decides a score."""
         return self._content_id(_NOT_IN_MODEL_ID)
 
     @cached_property
@@ -103,7 +101,6 @@ class Artifact:
         return self._content_id(_NOT_IN_NETWORK_ID)
 
     def _content_id(self, excluded: dict[str, Any]) -> str:
-        """Hash the manifest without some fields, and the files that decide a score."""
         content = self.manifest.model_dump(mode="json", exclude=excluded, exclude_none=True)
         content["tensors"] = [_sha256(self.files[name]) for name in (ADAPTER, HEAD, TFIDF) if name in self.files]
         return _sha256(json.dumps(content, sort_keys=True).encode())[:32]
@@ -138,11 +135,7 @@ class Artifact:
 
 
 def load_artifact(folder: str | Path, model_id: str | None = None) -> Artifact:
-    """Read and check an artifact folder; the model must be ``model_id``, if set.
-
-    Raises:
-        ArtifactError: naming each missing or changed file, an unknown format, or another model.
-    """
+    """Read and check an artifact folder; raise ArtifactError if it is broken, or not ``model_id``, if set."""
     folder = Path(folder)
     files = {name: (folder / name).read_bytes() for name in ALL_FILES if (folder / name).is_file()}
     artifact = replace(read_artifact(files, str(folder), needed=ALL_FILES), folder=folder.absolute())
@@ -156,21 +149,16 @@ def read_artifact(
 ) -> Artifact:
     """Check the bytes of an artifact's files and parse them; ``where`` names the artifact in errors.
 
-    Raises:
-        ArtifactError: naming each missing or changed file, an unknown format, or tensors that do not fit the manifest.
+    Raise ArtifactError naming each missing or changed file, an unknown format, or tensors of another shape.
     """
     sums = read_sums(files.get(SUMS, b""), where)
-    missing = [f"{where}/{name}: file of {SUMS} is missing" for name in sums if name not in files and name in needed]
-    changed = [
-        f"{where}/{name}: does not fit {SUMS}"
-        for name, data in files.items()
-        if name != SUMS and _sha256(data) != sums.get(name)
-    ]
-    if errors := missing + changed:
+    errors = [f"{where}/{name}: file of {SUMS} is missing" for name in sums if name not in files and name in needed]
+    changed = [name for name, data in files.items() if name != SUMS and _sha256(data) != sums.get(name)]
+    if errors := [*errors, *(f"{where}/{name}: does not fit {SUMS}" for name in changed)]:
         raise ArtifactError([f"{error}; copy the artifact again" for error in errors])
     manifest = _read_manifest(files[MANIFEST], f"{where}/{MANIFEST}")
-    names = {MANIFEST, HEAD, METRICS, *([ADAPTER, ADAPTER_CONFIG] if manifest.has_adapter else [])}
-    names |= {TFIDF} if manifest.tfidf else set()
+    names = {MANIFEST, HEAD, METRICS, *([TFIDF] if manifest.tfidf else [])}
+    names |= {ADAPTER, ADAPTER_CONFIG} if manifest.has_adapter else set()
     if sums.keys() - {SEEN} != names:
         raise ArtifactError(f"{where}/{SUMS}: must name {', '.join(sorted(names))}; copy the artifact again")
     try:
@@ -180,9 +168,10 @@ def read_artifact(
         raise ArtifactError(f"{where}: must have float32 safetensors, and counts in {TFIDF}; train again") from None
     if set(adapter) != _adapter_names(manifest, adapter):
         raise ArtifactError(f"{where}/{ADAPTER}: must contain the prompt or LoRA of {MANIFEST}; train again")
-    shapes, expected = {name: part.shape for name, part in head.items()}, _head_shapes(manifest, head, tfidf)
-    if shapes != expected:
-        raise ArtifactError(f"{where}/{HEAD}: shapes must be {expected}, were: {shapes}; train again")
+    head_names = {"weight", "bias", *(["queries"] if manifest.pooling == "label_attention" else [])}
+    head_names |= {TFIDF_WEIGHT, TFIDF_BIAS} if manifest.tfidf and manifest.backbone else set()
+    if set(head) != head_names or head["bias"].shape[-1] != len(manifest.labels):
+        raise ArtifactError(f"{where}/{HEAD}: must contain the head of {MANIFEST}; train again")
     return Artifact(manifest, adapter, head, tfidf, dict(files))
 
 
@@ -203,11 +192,7 @@ def _sha256(data: bytes) -> str:
 
 
 def read_sums(data: bytes, where: str) -> dict[str, str]:
-    """Parse the hashes by file name; a name has no folder.
-
-    Raises:
-        ArtifactError: for lines of another form.
-    """
+    """Parse the hashes by file name; a name has no folder. Raise ArtifactError for lines of another form."""
     text = data.decode("ascii", "replace")
     if not re.fullmatch(r"([0-9a-f]{64}  [\w.]+\n)+", text, re.ASCII):
         raise ArtifactError(f"{where}/{SUMS}: must have the lines of sha256sum; use the folder of an artifact")
@@ -217,14 +202,10 @@ def read_sums(data: bytes, where: str) -> dict[str, str]:
 def _read_manifest(data: bytes, path: str) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise ArtifactError(
-            [
-                f"{path}: {'.'.join(map(str, entry['loc']))}: {message}; use the release that wrote it, or train again"
-                for entry in error.errors()
-                for message in messages_of(entry)
-            ]
-        ) from None
+    except ValidationError as failure:
+        found = [(error["loc"], text) for error in failure.errors() for text in messages_of(error)]
+    remedy = "use the release that wrote it, or train again"
+    raise ArtifactError([f"{path}: {'.'.join(map(str, at))}: {text}; {remedy}" for at, text in found])
 
 
 def _adapter_names(manifest: Manifest, adapter: Mapping[str, Array]) -> set[str]:
@@ -233,16 +214,3 @@ def _adapter_names(manifest: Manifest, adapter: Mapping[str, Array]) -> set[str]
         return set(prompt_names(manifest.members or 1)) if manifest.prompt else set()
     layers = {name.removesuffix(LORA_A).removesuffix(LORA_B) for name in adapter} or {""}
     return {layer + end for layer in layers for end in (LORA_A, LORA_B)}
-
-
-def _head_shapes(manifest: Manifest, head: Mapping[str, Array], tfidf: Tfidf | None) -> dict[str, tuple[int, ...]]:
-    """Return the shape that each tensor of the head must have; the backbone's width is not in the manifest."""
-    n_labels = len(manifest.labels)
-    leading = (*([manifest.members] if manifest.members else []), n_labels)
-    width = head["weight"].shape[-1] if "weight" in head and manifest.backbone else len(tfidf or ())
-    shapes = {"weight": (*leading, width), "bias": leading}
-    if manifest.pooling == "label_attention":
-        shapes["queries"] = shapes["weight"]
-    if tfidf is not None and manifest.backbone:
-        shapes |= {TFIDF_WEIGHT: (n_labels, len(tfidf)), TFIDF_BIAS: (n_labels,)}
-    return shapes

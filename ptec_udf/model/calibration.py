@@ -34,8 +34,3 @@ def apply_curve(log_odds: Any, points: Sequence[Point] | None, clamp: Callable[[
     for (left, lower), (right, upper) in pairwise(points):
         shifted = shifted + (clamp(log_odds, left, right) - left) * ((upper - lower) / (right - left))
     return shifted
-
-
-def is_assigned(probability: NDArray[np.float32], labels: Sequence[Label]) -> NDArray[np.bool_]:
-    """Return which labels are at their threshold or above, compared as float32; both *Shape:* ``(..., n_labels)``."""
-    return probability >= np.array([label.threshold for label in labels], np.float32)

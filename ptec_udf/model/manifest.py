@@ -9,25 +9,19 @@ from typing import Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ptec_udf.errors import ConfigError
+from ptec_udf.section import refuse
 from ptec_udf.text.template import is_blank, parse_template
 
-Cut = Literal["end", "longest_segment"]
-"""How a long text is cut: at its end, or at the end of its longest segments (``text/cut.py``)."""
+Cut = Literal["end", "longest_segment"]  # of a long text: its end, or that of its longest segments (text/cut.py)
 
 LONGEST_SEGMENT: Final = "longest_segment"
 
 Pooling = Literal["mean", "last", "label_attention"]
 PromptKind = Literal["input", "deep"]
 
-Point = tuple[float, float]
-"""A point of an isotonic curve, from log-odds to log-odds."""
+Point = tuple[float, float]  # of an isotonic curve, from log-odds to log-odds
 
-MIN_TOKENS = 8
-"""Minimum of ``max_tokens``, special tokens included."""
-
-MIN_NGRAM_CHARACTERS = 2
-MAX_NGRAM_CHARACTERS = 32
-MAX_NGRAM_WORDS = 16
+MIN_TOKENS = 8  # of max_tokens, special tokens included
 
 
 class _Part(BaseModel):
@@ -42,10 +36,9 @@ class BackboneRef(_Part):
 
 
 class PromptSpec(_Part):
-    """The soft prompt.
+    """The soft prompt; a deep one is in all layers, or in the ``upper_layers`` last ones.
 
-    ``attention`` is ``full`` if the prompt attends to the text (an input prompt in a bidirectional encoder), else
-    ``prefix``. A deep prompt is in all layers, or in the ``upper_layers`` last ones.
+    ``attention`` is ``full`` if it attends to the text (an input prompt in a bidirectional encoder), else ``prefix``.
     """
 
     kind: PromptKind
@@ -64,8 +57,8 @@ class LoraSpec(_Part):
 class TfidfSpec(_Part):
     """Maximum lengths of TF-IDF's n-grams of words and of characters."""
 
-    words: int = Field(ge=1, le=MAX_NGRAM_WORDS)
-    characters: int = Field(ge=MIN_NGRAM_CHARACTERS, le=MAX_NGRAM_CHARACTERS)
+    words: int = Field(ge=1, le=16)
+    characters: int = Field(ge=2, le=32)
 
 
 class Label(_Part):
@@ -140,14 +133,13 @@ class Manifest(_Part):
     @model_validator(mode="after")
     def _check_parts(self) -> Manifest:
         has_backbone = self.backbone is not None
-        if not has_backbone and self.tfidf is None:
-            raise ValueError("backbone or tfidf must be set")
-        if self.prompt is not None and self.lora is not None:
-            raise ValueError("prompt and lora must not both be set")
-        if self.members is not None and self.prompt is None:
-            raise ValueError("members must be null without a prompt")
-        if not has_backbone and (self.has_adapter or self.cut != "end"):
-            raise ValueError("prompt, lora and cut need a backbone")
-        if has_backbone != (self.max_tokens is not None) or has_backbone != (self.pooling is not None):
-            raise ValueError("max_tokens and pooling must be set if and only if backbone is")
+        are_set = {self.max_tokens is not None, self.pooling is not None}
+        rules = {
+            "backbone or tfidf must be set": has_backbone or self.tfidf is not None,
+            "prompt and lora must not both be set": self.prompt is None or self.lora is None,
+            "members must be null without a prompt": self.members is None or self.prompt is not None,
+            "prompt, lora and cut need a backbone": has_backbone or not (self.has_adapter or self.cut != "end"),
+            "max_tokens and pooling must be set if and only if backbone is": are_set == {has_backbone},
+        }
+        refuse(rule for rule, is_kept in rules.items() if not is_kept)
         return self

@@ -27,11 +27,8 @@ def run(
 ) -> torch.Tensor:
     """Run text through the layers; return hidden states of the last one, *Shape:* ``(batch, length, width)``.
 
-    Args:
-        backbone: an MPNet.
-        text: right-padded ids, *Shape:* ``(batch, length)``, or the output of ``below``.
-        mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        prefix: keys and values of each upper layer; None for a layer with LoRA only.
+    ``text`` are right-padded ids, *Shape:* ``(batch, length)`` like ``mask``, or the output of ``below``. ``prefix``
+    has keys and values of each upper layer; None for a layer with LoRA only.
     """
     hidden = text if text.is_floating_point() else below(backbone, text, mask, len(prefix))
     bias = _attention_bias(backbone, mask)

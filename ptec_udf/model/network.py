@@ -5,7 +5,8 @@ would depend on its batch. Order of positions: [soft prompt][text][padding].
 
 Source of the method: Buchner et al., "Prompt Tuned Embedding Classification for Industry Sector Allocation", NAACL 2024
 (arXiv 2309.12075); deep prompts: Li and Liang, "Prefix-Tuning", ACL 2021 (arXiv 2101.00190); label attention:
-Mullenbach et al., "Explainable Prediction of Medical Codes from Clinical Text", NAACL 2018 (arXiv 1802.05695).
+Mullenbach et al., "Explainable Prediction of Medical Codes from Clinical Text", NAACL 2018 (arXiv 1802.05695);
+LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv 2106.09685).
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
+from transformers.cache_utils import Cache
 
+from ptec_udf.errors import ArtifactError
 from ptec_udf.model import mpnet
+from ptec_udf.model.artifact import LORA_A, LORA_B, Artifact
 from ptec_udf.model.manifest import Pooling, PromptKind
 from ptec_udf.model.prefix import (
     BackboneShape,
     LayerKeysValues,
+    PrefixLayer,
     keys_values_of_embeddings,
-    prefix_cache,
     split_deep_prompt,
 )
 
@@ -30,9 +35,8 @@ from ptec_udf.model.prefix import (
 class LabelAttention(nn.Module):
     """Average a text's hidden states once per label, by weights of each label.
 
-    Attributes:
-        queries: *Shape:* ``(n_labels, n_features)``; with zeros, all positions have equal weight.
-        unit: factor of the queries, so that one learning rate suits hidden states of any size.
+    ``queries``, *Shape:* ``(n_labels, n_features)``: with zeros, all positions have equal weight. ``unit`` is their
+    factor, so that one learning rate suits hidden states of any size.
     """
 
     def __init__(self, queries: torch.Tensor, unit: float = 1.0) -> None:
@@ -41,12 +45,7 @@ class LabelAttention(nn.Module):
         self.unit = unit
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Pool hidden states to *Shape:* ``(batch, n_labels, n_features)``.
-
-        Args:
-            hidden: *Shape:* ``(batch, length, n_features)``.
-            mask: 1 at text positions, 0 at padding, *Shape:* ``(batch, length)``.
-        """
+        """Pool hidden states, *Shape:* ``(batch, length, n_features)``, to ``(batch, n_labels, n_features)``."""
         scores = (hidden @ self.raw_queries().T).masked_fill(mask.unsqueeze(-1) == 0, -torch.inf)
         return scores.softmax(dim=1).transpose(1, 2) @ hidden
 
@@ -66,11 +65,12 @@ class Head(nn.Linear):
 
 
 class PtecNetwork(nn.Module):
-    """Map token ids to one logit per label.
+    """Map token ids to one logit per label; the backbone stays in eval mode, and frozen except for LoRA.
 
     The prompt's weight is PEFT's: *Shape:* ``(n_prompt, width)`` for kind ``input`` (virtual tokens before the text),
     ``(n_prompt, n_layers * 2 * n_heads * head_width)`` for kind ``deep`` (keys and values in each layer; in MPNet in
-    the upper ones). A backbone with LoRA has no prompt.
+    the upper ones). ``attention`` replaces pooling. ``n_upper``: number of MPNet's adapted layers, if ``features`` gets
+    the output of the layers below.
     """
 
     def __init__(
@@ -84,21 +84,10 @@ class PtecNetwork(nn.Module):
         attention: LabelAttention | None = None,
         n_upper: int | None = None,
     ) -> None:
-        """Put the parts together; the backbone stays in eval mode, and frozen except for LoRA.
-
-        Args:
-            backbone: a transformers model without head.
-            kind: of the prompt.
-            prompt: its weight.
-            head: features to logits.
-            pooling: hidden states to features.
-            attention: replaces pooling.
-            n_upper: number of MPNet's adapted layers, if ``features`` gets the output of the layers below.
-        """
         super().__init__()
         self.backbone = backbone
-        self.kind: PromptKind | None = kind
-        self.pooling: Pooling = pooling
+        self.kind = kind
+        self.pooling = pooling
         self.attention = attention
         self._n_upper = n_upper or 0
         self.prompt = None if prompt is None else nn.Parameter(prompt)
@@ -148,19 +137,19 @@ class PtecNetwork(nn.Module):
         return (self._hidden_cached(text, mask) if self.caches_prompt else self._hidden_plain(text, mask)).float()
 
     def _hidden_cached(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run text after the prompt's keys and values."""
         prefix = self._frozen_prefix if self._frozen_prefix is not None else self._prefix()
         if mpnet.is_mpnet(self.backbone):
             return mpnet.run(self.backbone, text, mask, prefix)
         n_prompt = prefix[0][0].shape[-2]
-        arguments: dict[str, Any] = {"cache": prefix_cache(prefix), "use_cache": True}
+        cache = Cache(layers=[PrefixLayer(keys, values) for keys, values in prefix])
+        arguments: dict[str, Any] = {"cache": cache, "use_cache": True}
         if self._takes_positions:
             positions = torch.arange(n_prompt, n_prompt + text.shape[1], device=mask.device)
             arguments["position_ids"] = positions.unsqueeze(0)
-        return self.backbone(input_ids=text, attention_mask=_with_prompt(mask, n_prompt), **arguments).last_hidden_state
+        with_prompt = functional.pad(mask, (n_prompt, 0), value=1)
+        return self.backbone(input_ids=text, attention_mask=with_prompt, **arguments).last_hidden_state
 
     def _hidden_plain(self, text: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Run prompt and text together, and cut off the prompt's positions."""
         if text.is_floating_point():
             return mpnet.run(self.backbone, text, mask, [None] * self._n_upper)
         if self.prompt is None:
@@ -168,8 +157,8 @@ class PtecNetwork(nn.Module):
         tokens, n_prompt = self.backbone.get_input_embeddings()(text), len(self.prompt)
         prompt = self.prompt.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         embeddings = torch.cat([prompt, tokens], dim=1)
-        outputs = self.backbone(inputs_embeds=embeddings, attention_mask=_with_prompt(mask, n_prompt))
-        return outputs.last_hidden_state[:, n_prompt:]
+        with_prompt = functional.pad(mask, (n_prompt, 0), value=1)
+        return self.backbone(inputs_embeds=embeddings, attention_mask=with_prompt).last_hidden_state[:, n_prompt:]
 
     def _prefix(self) -> list[LayerKeysValues]:
         """Return the prompt's keys and values per layer, with gradients."""
@@ -206,6 +195,16 @@ def is_causal(backbone: Any) -> bool:
     return bool(torch.equal(hidden[0, 0], hidden[1, 0])) and not torch.equal(hidden[0, 2], hidden[1, 2])
 
 
-def _with_prompt(mask: torch.Tensor, n_prompt: int) -> torch.Tensor:
-    """Put ones for the prompt before the mask, *Shape:* ``(batch, n_prompt + length)``."""
-    return torch.cat([mask.new_ones(mask.shape[0], n_prompt), mask], dim=1)
+@torch.no_grad()
+def merge_lora(backbone: Any, artifact: Artifact) -> None:
+    """Add LoRA's ``alpha / rank * B @ A``, if any, to the weights of a backbone that no other model uses."""
+    spec, weights = artifact.manifest.lora, artifact.adapter
+    if spec is None:
+        return
+    modules = dict(backbone.named_modules())
+    for name in (name.removesuffix(LORA_A) for name in weights if name.endswith(LORA_A)):
+        update = torch.from_numpy(spec.alpha / spec.rank * weights[name + LORA_B] @ weights[name + LORA_A])
+        layer = modules.get(name.removeprefix("base_model.model."))  # PEFT's prefix
+        if not isinstance(layer, nn.Linear) or layer.weight.shape != update.shape:
+            raise ArtifactError(f"LoRA adapts {name!r}, shape {tuple(update.shape)}: the backbone has no such layer")
+        layer.weight.add_(update.to(backbone.device, backbone.dtype))

@@ -1,8 +1,7 @@
-"""A soft prompt's keys and values, computed once and put before each text.
+"""A soft prompt's keys and values, computed once and put before each text, which then costs what it costs without.
 
-In a causal decoder, and in an encoder whose prompt does not attend to the text, the prompt's keys and values depend on
-the prompt alone. The backbone gets them as a cache that returns them with each text's own and stores nothing; a plain
-``DynamicCache`` would grow with each batch. A batch then costs what it costs without a prompt.
+That is exact in a causal decoder, and in an encoder whose prompt does not attend to the text. The backbone gets a cache
+that returns them with each text's own and stores nothing; a plain ``DynamicCache`` would grow with each batch.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from ptec_udf.errors import BackboneError
 
@@ -27,11 +26,7 @@ class BackboneShape(NamedTuple):
 
     @classmethod
     def of(cls, backbone: Any) -> BackboneShape:
-        """Read the sizes from a backbone's configuration.
-
-        Raises:
-            BackboneError: for an architecture without these sizes.
-        """
+        """Read the sizes from a backbone's configuration; raise BackboneError for one without them."""
         config = backbone.config
         try:
             n_query_heads, width = config.num_attention_heads, config.hidden_size
@@ -39,14 +34,8 @@ class BackboneShape(NamedTuple):
             head_width = getattr(config, "head_dim", None) or width // n_query_heads
             return cls(config.num_hidden_layers, n_heads, head_width, width)
         except AttributeError as error:
-            raise BackboneError(
-                f"the architecture {config.model_type!r} is not supported ({error.name} is not in its configuration); "
-                "use a transformer encoder or decoder"
-            ) from None
-
-    def prompted_layers(self, weight: torch.Tensor) -> int:
-        """Return the number of layers of a deep prompt in PEFT's layout."""
-        return weight.shape[1] // (2 * self.n_heads * self.head_width)
+            rule = f"the architecture {config.model_type!r} is not supported"
+            raise BackboneError(f"{rule}: its configuration has no {error.name}") from None
 
 
 class PrefixLayer(DynamicLayer):
@@ -73,11 +62,6 @@ def prepend(prefix: LayerKeysValues, states: LayerKeysValues) -> LayerKeysValues
         for part, own in zip(prefix, states, strict=True)
     )
     return keys, values
-
-
-def prefix_cache(layers: list[LayerKeysValues]) -> Cache:
-    """Make the cache object that a backbone's forward takes."""
-    return Cache(layers=[PrefixLayer(keys, values) for keys, values in layers])
 
 
 def keys_values_of_embeddings(backbone: Any, embeddings: torch.Tensor) -> list[LayerKeysValues]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptec_udf.model.manifest import MIN_NGRAM_CHARACTERS, TfidfSpec
+from ptec_udf.model.manifest import TfidfSpec
 
 _WORD = re.compile(r"\b\w\w+\b")
 _MAX_CACHED_WORDS = 100_000
@@ -65,7 +65,6 @@ class Tfidf:
         return np.fromiter((index[ngram] for ngram in ngrams if ngram in index), np.int64)
 
     def _values(self, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Count terms of one kind."""
         indices, counts = np.unique(found, return_counts=True)
         values = (1 + np.log(counts)) * self._idf[indices]
         length = np.sqrt(values @ values)
@@ -99,6 +98,6 @@ def word_ngrams(text: str, max_words: int) -> Iterator[str]:
 def character_ngrams(word: str, max_characters: int) -> Iterator[str]:
     """Yield the n-grams of 2 to ``max_characters`` characters of a word with a space on both sides."""
     padded = f" {word} "
-    for n in range(MIN_NGRAM_CHARACTERS, min(max_characters, len(padded)) + 1):
+    for n in range(2, min(max_characters, len(padded)) + 1):
         for start in range(len(padded) - n + 1):
             yield padded[start : start + n]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
+from ptec_udf.engine.scorer import EMPTY, ERROR, OK, TRUNCATED
 from ptec_udf.log import logger
 from ptec_udf.model.manifest import Label
 from ptec_udf.monitor.distribution import MAX_LOGIT, N_STEPS, PROBABILITY_BINS
@@ -54,7 +54,7 @@ def measure_drift(run: ScoringRun, record: RunRecord, version: int) -> tuple[lis
     sums = sum_by_key(row.asDict() for row in references)
     rows, drifted = judge(measured, training_reference(run.artifact.metrics), sums, config)
     origin = {"run_id": record.run_id, "model_id": record.model_id, "measured_at": record.started}
-    warehouse.replace_run_rows("drift", [row | origin for row in rows], record.run_id)
+    warehouse.replace_run("drift", [row | origin for row in rows], record.run_id)
     is_over = bool(drifted) or any(row["drifted"] for row in same)
     retrain = is_time_to_retrain([*(bool(row["drifted"]) for row in earlier), is_over], config)
     if drifted:

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.engine.result import ERROR
+from ptec_udf.engine.scorer import ERROR
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, changes_of, rows_to_write
 from ptec_udf.nightly.plan import ScoringRun, pin_run
 from ptec_udf.nightly.reason import failures_of

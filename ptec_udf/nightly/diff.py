@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.result import ERROR
+from ptec_udf.engine.scorer import ERROR
 from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.tasks import token_cost
 from ptec_udf.text.columns import quoted, text_hash
 from ptec_udf.warehouse.corrections import corrections_by_company
-from ptec_udf.warehouse.schemas import SCORES
+from ptec_udf.warehouse.schemas import SCHEMAS
 
 NEW = "new"  # no score under this model, or the company had left the source
 TEXT = "text"  # the text changed
@@ -98,7 +98,7 @@ def classify_rows(
         key, n_rows, change_type, digest, ambiguous_hash, corrected, had_error. Keys that left the source in an earlier
         run have no row.
     """
-    none = F.array().cast(SCORES["corrected"].dataType)
+    none = F.array().cast(SCHEMAS["scores"]["corrected"].dataType)
     old = scores.select(
         "key",
         _digest(F.col("text_hash")).alias("old_digest"),

@@ -163,7 +163,7 @@ def repin(run: ScoringRun) -> ScoringRun:
 def _with_known_id(source: PinnedSource, history: History) -> PinnedSource:
     """Keep the id of a table that was replaced in place: CREATE OR REPLACE continues its versions under another id."""
     last = history.last_of_source(source.name)
-    if source.kind != "delta" or last is None or last["source_version"] is None:
+    if source.version is None or last is None or last["source_version"] is None:
         return source
     is_known = last["table_id"] == source.source_id or source.version > last["source_version"]
     return replace(source, source_id=last["source_id"]) if is_known else source
@@ -176,7 +176,7 @@ def _dtype(warehouse: Warehouse, artifact: Artifact, engine: EngineConfig) -> st
 def nothing_to_do(run: ScoringRun) -> str | None:
     """Return why the last run of this screen did all that this one would do; None if there may be work."""
     last = run.last_done
-    if last is None or run.config.run.retry_errors or run.source.kind != "delta":
+    if last is None or run.config.run.retry_errors or run.source.version is None:
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
     current = (run.source.source_id, run.source.version, run.model_id, run.text_id, run.corrections_version)

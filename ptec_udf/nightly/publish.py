@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.result import ERROR
+from ptec_udf.engine.scorer import ERROR
 from ptec_udf.errors import ConflictError
 from ptec_udf.log import logger
 from ptec_udf.monitor.failures import kinds_of

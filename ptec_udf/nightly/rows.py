@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.result import EMPTY, ERROR
+from ptec_udf.engine.scorer import EMPTY, ERROR
 from ptec_udf.model.calibration import apply_curve
 from ptec_udf.model.manifest import Label, Point
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, REMOVED, TO_SCORE

@@ -158,7 +158,7 @@ class RunRecord:
 
     def insert(self, warehouse: Warehouse) -> None:
         """Insert the row."""
-        warehouse.append_rows("runs", [asdict(self)])
+        warehouse.append("runs", [asdict(self)])
 
     def count_written(self, warehouse: Warehouse, version: int) -> None:
         """Count the rows that the run wrote, in a version of ``scores``, and the tokens that its attempts scored."""
@@ -177,6 +177,6 @@ class RunRecord:
         """Write how the run ended and return the row as the command's result."""
         self.outcome, self.error, self.ended = outcome, error, max(datetime.now(UTC), self.started)
         values = asdict(self)
-        warehouse.replace_run_rows("runs", [values], self.run_id)
+        warehouse.replace_run("runs", [values], self.run_id)
         values.pop("config")
         return values | {name: values[name].isoformat(timespec="seconds") for name in ("started", "ended")}

@@ -14,7 +14,7 @@ from ptec_udf.errors import PtecError, RegistryError, UserError, location_of
 from ptec_udf.log import logger
 from ptec_udf.nightly.plan import ScoringRun, pin_run
 from ptec_udf.nightly.runs import FAILED, SKIPPED
-from ptec_udf.text.template import fields_in
+from ptec_udf.text.template import parse_template
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -88,8 +88,9 @@ def _skip(name: str, model_id: str | None, reason: str) -> dict[str, Any]:
 def _config(champion: ScoringRun, choice: ModelChoice, template: str, champion_run_id: str) -> ScoreConfig:
     """Return the configuration of a shadow's run."""
     values = champion.config.model_dump() | {"shadows": [], "shadow_of": champion_run_id, "model": choice.model_dump()}
-    values["source"]["version"] = champion.source.version if champion.source.kind == "delta" else None
-    values["source"]["columns"] = fields_in(template, champion.config.source.columns)
+    values["source"]["version"] = champion.source.version
+    fields, columns = parse_template(template).fields, champion.config.source.columns
+    values["source"]["columns"] = {field: column for field, column in columns.items() if field in fields}
     return ShadowConfig.model_validate(values)
 
 

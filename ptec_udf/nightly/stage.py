@@ -17,7 +17,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ptec_udf.engine.result import ERROR, OK, TRUNCATED, WORKER_DIED
+from ptec_udf.engine.scorer import ERROR, OK, TRUNCATED, WORKER_DIED
 from ptec_udf.engine.udf import scoring_udf
 from ptec_udf.log import logger, seconds_left, watched
 from ptec_udf.nightly.diff import Difference, read_by_key

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from transformers.cache_utils import DynamicCache
 
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.engine.result import TEXT_ERRORS
+from ptec_udf.engine.scorer import TEXT_ERRORS
 from ptec_udf.log import progress
 from ptec_udf.model import mpnet
 from ptec_udf.model.artifact import Artifact, Member
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.lora import merge_lora
+from ptec_udf.model.network import merge_lora
 from ptec_udf.model.prefix import BackboneShape, split_deep_prompt
 
 

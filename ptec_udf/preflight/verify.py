@@ -12,11 +12,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import EngineConfig, ScoreConfig
-from ptec_udf.engine.result import WORKER_DIED
+from ptec_udf.engine.scorer import WORKER_DIED
 from ptec_udf.engine.udf import scoring_udf
 from ptec_udf.errors import PtecError, SourceError
 from ptec_udf.log import logger, progress
-from ptec_udf.model.calibration import is_assigned, probabilities
+from ptec_udf.model.calibration import probabilities
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.nightly.diff import key_column
 from ptec_udf.nightly.plan import ScoringRun, check, pin_run
@@ -142,6 +142,7 @@ def compare(name: str, dtype: str, expected: Logits, found: Logits, manifest: Ma
     distance = np.abs(after.astype(np.float64) - before)
     old, new = (probabilities(side, manifest.labels, manifest.curve) for side in (before, after))
     moved = np.abs(new.astype(np.float64) - old)
+    thresholds = np.array([label.threshold for label in manifest.labels], np.float32)
     if dtype == "float32":
         is_close = bool((distance <= _MAX_LOGIT + _MAX_LOGIT_SHARE * np.abs(before)).all())
     else:  # of fewer than a thousand cells one may exceed the quantile's limit
@@ -151,6 +152,6 @@ def compare(name: str, dtype: str, expected: Logits, found: Logits, manifest: Ma
         dtype=dtype,
         max_logit=float(distance.max(initial=0)),
         max_probability=float(moved.max(initial=0)),
-        changed_labels=int((is_assigned(old, manifest.labels) != is_assigned(new, manifest.labels)).sum()),
+        changed_labels=int(((old >= thresholds) != (new >= thresholds)).sum()),
         passed=bool(is_close and is_complete),
     )

@@ -14,20 +14,13 @@ from ptec_udf.text.template import CUT_MARK, MAX_CHARACTERS, Field, Template
 
 _GAP = rf"[\p{{Cc}}\p{{Z}}{CUT_MARK}]+"
 _VISIBLE = r"[^\p{C}\p{Z}]"
-_UNSTABLE = re.compile("map<(binary|struct|array|map|variant)")  # to_json writes such keys by their memory address
+_UNSTABLE = re.compile("map<(binary|struct|array|map)|variant")  # to_json writes such keys by their memory address
 
 
 def text_column(schema: T.StructType, template: Template, columns: Mapping[str, str | None] | None = None) -> Column:
-    """Build the text of a row.
+    """Build the text of a row; ``columns`` maps template fields to other columns, or to None: null in every row.
 
-    Args:
-        schema: of the source's rows.
-        template: of the text.
-        columns: template field -> column of the source if the names differ; None: the field is null in every row.
-
-    Raises:
-        ConfigError: if ``columns`` names a field that the template does not have.
-        SourceError: naming every field whose column is missing or has a type without a stable text.
+    Raise ConfigError for unknown fields, SourceError naming each column that is missing or has no stable text.
     """
     columns = columns or {}
     if unknown := sorted(set(columns) - set(template.fields)):
@@ -38,10 +31,9 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
         raise SourceError(errors)
 
     def part(field: Field) -> tuple[str, Column]:
-        source = columns.get(field.name, field.name)
-        if source is None:
-            return field.separator, F.lit(None).cast("string")
-        return field.separator, _value(quoted(source), schema[source].dataType)
+        source = wanted[field.name]
+        value = F.lit(None).cast("string") if source is None else _value(quoted(source), schema[source].dataType)
+        return field.separator, value
 
     segments = [
         (segment.separator, F.concat(F.lit(segment.heading), _joined([part(field) for field in segment.parts])))
@@ -58,6 +50,12 @@ def text_hash(column: str | Column) -> Column:
 def quote(*parts: str) -> str:
     """Write the parts of a name as a quoted SQL identifier."""
     return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
+
+
+def literal(text: object) -> str:
+    """Write a text or path as an SQL literal."""
+    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def escape_glob(path: str) -> str:
@@ -91,10 +89,6 @@ def _value(column: Column, dtype: T.DataType) -> Column:
         element = dtype.elementType
         values = F.transform(column, lambda item: _value(item, element))
         return F.nullif(F.array_join(F.array_compact(values), ", "), F.lit(""))
-    if isinstance(dtype, T.VariantType):
-        string = F.when(F.schema_of_variant(column) == "STRING", F.try_variant_get(column, "$", "string"))
-        json = F.to_json(column, {"timeZone": "UTC"})  # writes a missing value as a word, and quotes strings
-        return clean(F.when(~F.is_variant_null(column), F.coalesce(string, F.nullif(json, F.lit("{}")))))
     if isinstance(dtype, T.MapType | T.StructType):
         return clean(F.nullif(F.to_json(column, {"timeZone": "UTC"}), F.lit("{}")))
     if isinstance(dtype, T.TimestampType):
@@ -126,8 +120,6 @@ def column_errors(schema: T.StructType, wanted: Mapping[str, str | None]) -> lis
     for source in dict.fromkeys(wanted.values()):
         type_name = schema[source].dataType.simpleString() if source in present else ""
         if _UNSTABLE.search(type_name):
-            errors.append(
-                f"column {source!r} of the source has maps with binary or nested keys, whose text differs in each "
-                f"query; convert it to a string in a view, was: {type_name}"
-            )
+            rule = f"column {source!r} of the source has variants or maps with binary or nested keys"
+            errors.append(f"{rule}, without a stable text; convert it to a string in a view, was: {type_name}")
     return errors

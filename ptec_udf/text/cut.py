@@ -24,11 +24,6 @@ class Span(NamedTuple):
     end: int
 
 
-def cuts_at_end(template: Template) -> bool:
-    """Return whether nothing follows the template's only segment, so that all its texts are cut at their end."""
-    return len(template.segments) == 1 and not template.tail
-
-
 def find_spans(text: str, template: Template) -> list[Span]:
     """Find the segments that a text has, in the template's order, from 0 to the template's tail.
 

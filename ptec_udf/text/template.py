@@ -25,8 +25,7 @@ from ptec_udf.errors import ConfigError
 TEXT_VERSION = 4
 """Part of ``text_id``: raise it when the rules in this file change the text of any row."""
 
-MAX_CHARACTERS = 1_000_000
-"""Only the first characters of a value are read: more than any model's window, few enough for memory."""
+MAX_CHARACTERS = 1_000_000  # of a value are read: more than any model's window, few enough for memory
 
 CUT_MARK = "\uffff"
 """Ends a value that was not read to its end. A Unicode noncharacter, reserved for a program's own use."""
@@ -65,11 +64,7 @@ class Template:
 
 
 def parse_template(template: str) -> Template:
-    """Split ``template`` into segments, fields and tail.
-
-    Raises:
-        ConfigError: with every unbalanced brace and empty field, or that there is no field at all.
-    """
+    """Split a template into segments, fields and tail; raise ConfigError with all its errors."""
     literals, fields, errors = [""], [], []
     for token in _TOKEN.finditer(template):
         name, position = token["field"], token.start() + 1
@@ -112,12 +107,6 @@ def text_id(template: str, columns: Mapping[str, str | None] | None = None, key:
     """Return a short hash of template, column names and rules, which turn rows into keys and texts."""
     renamed = sorted((field, source) for field, source in (columns or {}).items() if field != source)
     return hashlib.sha256(json.dumps([TEXT_VERSION, template, renamed, key]).encode()).hexdigest()[:16]
-
-
-def fields_in(template: str, columns: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Return the mapped columns (of another template) for which this template has a field."""
-    fields = parse_template(template).fields
-    return {field: source for field, source in columns.items() if field in fields}
 
 
 def is_blank(text: str) -> bool:

@@ -58,17 +58,9 @@ def model_row(artifact: Artifact, location: Path, name: str) -> dict[str, Any]:
 def label_rows(artifact: Artifact) -> list[dict[str, Any]]:
     """Return the rows of ``labels``; figures of dev are null unless training measured them."""
     measured = artifact.metrics.get("splits", {}).get("dev", {}).get("per_label", {})
-    return [
-        {
-            "model_id": artifact.model_id,
-            "position": position,
-            "name": label.name,
-            "threshold": label.threshold,
-            "scale": label.scale,
-            "offset": label.offset,
-            "training_positives": label.training_positives,
-            "dev_f1": measured.get(label.name, {}).get("f1"),
-            "dev_ap": measured.get(label.name, {}).get("ap"),
-        }
-        for position, label in enumerate(artifact.manifest.labels)
-    ]
+    rows = []
+    for position, label in enumerate(artifact.manifest.labels):
+        figures = measured.get(label.name, {})
+        found = {"position": position, "dev_f1": figures.get("f1"), "dev_ap": figures.get("ap")}
+        rows.append({"model_id": artifact.model_id, **label.model_dump(), **found})
+    return rows

@@ -18,38 +18,22 @@ from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse.registered import copy_artifact, label_rows, model_row
 from ptec_udf.warehouse.tables import Warehouse
 
-PROMOTE, ROLLBACK = "promote", "rollback"
-FIRST = "first"
-"""Gate of the first model of an alias, which has no model to be compared with."""
+MIN_ID = 6  # characters that name a model at least; a script whose variable is empty then promotes nothing
 
-MIN_ID = 6
-"""Characters that name a model at least; a script whose variable is empty then promotes nothing."""
-
-_MAX_NAMED = 10
+_ROLLBACK = "rollback"
 
 Check = Callable[[str, str], None]
 """Loads the artifact of a location and a model_id, and its backbone; raises if an alias must not point to it."""
 
 
 def register(warehouse: Warehouse, artifact_folder: Path, folder: Path, name: str, *, converts: bool = False) -> str:
-    """Copy an artifact and write its rows; of a registered model only a broken copy is repaired.
+    """Copy an artifact to its own folder in ``folder`` and write its rows; return the model_id.
 
-    Args:
-        warehouse: the tables.
-        artifact_folder: a trained artifact.
-        folder: has one folder for each registered model.
-        name: for people.
-        converts: convert the network for the engine openvino.
-
-    Returns:
-        The model_id.
-
-    Raises:
-        ArtifactError: if the artifact is broken, or another one is where it was registered before.
-        BackboneError: if the network cannot be converted.
+    Of a registered model only a broken copy is repaired. ``converts``: convert the network for the engine openvino.
     """
     artifact = load_artifact(artifact_folder)
-    known = warehouse.read("models").where(F.col("model_id") == F.lit(artifact.model_id)).first()
+    is_model = F.col("model_id") == F.lit(artifact.model_id)
+    known = warehouse.read("models").where(is_model).first()
     location = Path(known["location"]) if known else folder.absolute() / artifact.model_id
     copy_artifact(artifact, location)
     if converts and artifact.manifest.backbone:
@@ -58,16 +42,15 @@ def register(warehouse: Warehouse, artifact_folder: Path, folder: Path, name: st
         logger.info(f"model {artifact.model_id} is already registered as {known['name']!r}; its rows are unchanged")
     else:
         # A model is registered once it is in models, so its labels come first.
-        warehouse.replace_model("labels", label_rows(artifact), artifact.model_id)
-        warehouse.replace_model("models", [model_row(artifact, location, name)], artifact.model_id)
+        warehouse.replace("labels", label_rows(artifact), is_model)
+        warehouse.replace("models", [model_row(artifact, location, name)], is_model)
     return artifact.model_id
 
 
 def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = None) -> dict[str, Any]:
-    """Return the row of ``models`` for an alias, or for a model_id or its beginning, which counts before the alias.
+    """Return the row of ``models`` for an alias, or for the beginning of a model_id, which counts before the alias.
 
-    Raises:
-        RegistryError: if there is no such alias or model, or the beginning is too short or not unique.
+    Raise RegistryError if there is no such alias or model, or the beginning is too short or not unique.
     """
     if model_id is None:
         moves = moves_of(warehouse, str(alias))
@@ -78,18 +61,13 @@ def find(warehouse: Warehouse, alias: str | None = None, model_id: str | None = 
         raise RegistryError(
             f"model_id must have at least {MIN_ID} characters, was: {model_id!r}; list the models: ptec models"
         )
-    rows = warehouse.read("models").where(F.col("model_id").startswith(F.lit(model_id))).limit(_MAX_NAMED).collect()
+    rows = warehouse.read("models").where(F.col("model_id").startswith(F.lit(model_id))).collect()
     if not rows:
         raise RegistryError(f"no registered model has an id that begins with {model_id!r}; list them: ptec models")
     if len(rows) > 1:
         ids = ", ".join(sorted(row["model_id"] for row in rows))
         raise RegistryError(f"model_id must name one model, {model_id!r} begins several: {ids}")
     return dict(rows[0].asDict())
-
-
-def pointed_to(warehouse: Warehouse, alias: str) -> dict[str, Any] | None:
-    """Return the row of ``models`` for an alias; None if no model was promoted to it."""
-    return find(warehouse, alias) if moves_of(warehouse, alias) else None
 
 
 def labels(warehouse: Warehouse, model_id: str) -> tuple[list[str], list[float]]:
@@ -114,23 +92,9 @@ def promote(
     check: Check,
     gate: Callable[[str, str], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Point an alias to a model.
+    """Point an alias to a model, named by the beginning of its id; return alias, model_id, previous and gate.
 
-    Args:
-        warehouse: the tables.
-        model_id: a registered model_id or its beginning.
-        alias: the pointer.
-        who: person or job.
-        why: reason.
-        check: raises if the alias must not move.
-        gate: compares the current model with the new one; raises if the alias must not move, else returns columns of
-            ``aliases`` (gate, evaluation_id, rules).
-
-    Returns:
-        alias, model_id, previous (both equal if nothing moved), gate.
-
-    Raises:
-        RegistryError: if there is no such model, or another process moved the alias meanwhile.
+    ``gate`` compares the current model with the new one; it raises, or returns columns of ``aliases``.
     """
     row, moves = find(warehouse, model_id=model_id), moves_of(warehouse, alias)
     previous = moves[-1]["model_id"] if moves else None
@@ -139,20 +103,14 @@ def promote(
         return {"alias": alias, "model_id": previous, "previous": previous, "gate": None}
     if previous is None:
         logger.info(f"alias {alias} points to no model yet: the gate does not apply")
-    gated = {"gate": FIRST} if previous is None else gate(previous, row["model_id"]) if gate else {}
+    gated = {"gate": "first"} if previous is None else gate(previous, row["model_id"]) if gate else {}
     check(row["location"], row["model_id"])
-    return _move(warehouse, {"move": PROMOTE, "alias": alias, "who": who, "why": why, **gated}, row["model_id"], moves)
+    facts = {"model_id": row["model_id"], "move": "promote", "alias": alias, "who": who, "why": why, **gated}
+    return _move(warehouse, facts, moves)
 
 
 def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Check) -> dict[str, Any]:
-    """Point an alias to its model before the last promotion; each further call goes back one more.
-
-    Returns:
-        alias, model_id, previous, gate (None).
-
-    Raises:
-        RegistryError: if there is no earlier model, it does not load, or another process moved the alias meanwhile.
-    """
+    """Point an alias to its model before the last promotion, once more with each call; return what ``promote`` does."""
     moves = moves_of(warehouse, alias)
     promoted = _promoted(moves)
     if len(promoted) < 2:
@@ -164,14 +122,18 @@ def rollback(warehouse: Warehouse, alias: str, who: str, why: str, check: Check)
     except UserError as error:
         prefix = f"alias {alias!r} cannot go back to model {earlier['model_id']}; promote another model: "
         raise RegistryError([prefix + one for one in error.errors]) from None
-    return _move(warehouse, {"move": ROLLBACK, "alias": alias, "who": who, "why": why}, promoted[-2], moves)
+    facts = {"model_id": promoted[-2], "move": _ROLLBACK, "alias": alias, "who": who, "why": why}
+    return _move(warehouse, facts, moves)
 
 
 def list_models(warehouse: Warehouse) -> list[dict[str, Any]]:
     """Return the registered models, the newest first, with their aliases and figures on dev."""
-    newest = warehouse.read("aliases").groupBy("alias").agg(F.max_by("model_id", "at").alias("model_id")).collect()
-    rows = warehouse.read("models").orderBy(F.desc("registered")).collect()
-    return [_summary(row, sorted(one["alias"] for one in newest if one["model_id"] == row["model_id"])) for row in rows]
+    newest = warehouse.read("aliases").groupBy("alias").agg(F.max_by("model_id", "at").alias("model_id"))
+    aliases: dict[str, list[str]] = {}
+    for row in newest.orderBy("alias").collect():
+        aliases.setdefault(row["model_id"], []).append(row["alias"])
+    models = warehouse.read("models").orderBy(F.desc("registered")).collect()
+    return [_summary(row, aliases.get(row["model_id"], [])) for row in models]
 
 
 def moves_of(warehouse: Warehouse, alias: str) -> list[Row]:
@@ -183,7 +145,7 @@ def _promoted(moves: Sequence[Row]) -> list[str]:
     """Return the models whose promotion was not rolled back, the current one last."""
     models: list[str] = []
     for row in moves:
-        if row["move"] != ROLLBACK:
+        if row["move"] != _ROLLBACK:
             models.append(row["model_id"])
         elif models:
             models.pop()
@@ -192,6 +154,7 @@ def _promoted(moves: Sequence[Row]) -> list[str]:
 
 def _summary(row: Row, aliases: list[str]) -> dict[str, Any]:
     overall = json.loads(row["metrics"]).get("splits", {}).get("dev", {}).get("overall", {})
+    times = {name: row[name].astimezone(UTC).isoformat(timespec="seconds") for name in ("created", "registered")}
     return {
         "model_id": row["model_id"],
         "name": row["name"],
@@ -201,23 +164,21 @@ def _summary(row: Row, aliases: list[str]) -> dict[str, Any]:
         "n_labels": len(row["labels"]),
         "backbone": row["backbone"],
         "extract": f"{row['extract_source']} version {row['extract_version']}",
-        "created": row["created"].astimezone(UTC).isoformat(timespec="seconds"),
-        "registered": row["registered"].astimezone(UTC).isoformat(timespec="seconds"),
+        **times,
         "location": row["location"],
     }
 
 
-def _move(warehouse: Warehouse, facts: Mapping[str, Any], model_id: str, moves: Sequence[Row]) -> dict[str, Any]:
+def _move(warehouse: Warehouse, facts: Mapping[str, Any], moves: Sequence[Row]) -> dict[str, Any]:
     """Append a move; it is later than ``moves``, whatever the clock shows."""
-    alias, last = facts["alias"], moves[-1] if moves else None
-    at = datetime.now(UTC)
+    alias, last, at = facts["alias"], moves[-1] if moves else None, datetime.now(UTC)
     is_known = warehouse.old("aliases", "alias") == F.lit(alias)
     if last is not None:
         at = max(at, last["at"].astimezone(UTC) + timedelta(microseconds=1))
         is_known &= warehouse.old("aliases", "at") > F.lit(last["at"])
-    moved = {"alias": alias, "model_id": model_id, "previous": last and last["model_id"], "gate": facts.get("gate")}
-    warehouse.put_row("aliases", {**facts, **moved, "at": at}, is_known)
+    previous = last and last["model_id"]
+    warehouse.put_row("aliases", {**facts, "previous": previous, "at": at}, is_known)
     written = moves_of(warehouse, alias)[len(moves)]
-    if (written["model_id"], written["at"].astimezone(UTC)) != (model_id, at):
+    if (written["model_id"], written["at"].astimezone(UTC)) != (facts["model_id"], at):
         raise RegistryError(f"alias {alias!r} was moved by another process during the check; run the command again")
-    return moved
+    return {"alias": alias, "model_id": facts["model_id"], "previous": previous, "gate": facts.get("gate")}

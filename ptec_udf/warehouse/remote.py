@@ -36,15 +36,7 @@ def site_session() -> SparkSession | None:
 
 
 def connect(address: str, app_name: str) -> SparkSession:
-    """Open a Spark Connect session.
-
-    Args:
-        address: for instance ``sc://spark.example.com:15002``; what follows the port may be a token.
-        app_name: name that the server shows.
-
-    Raises:
-        PtecError: if nothing answers, or a package of the extra ``connect`` is missing.
-    """
+    """Open a Spark Connect session at an address such as ``sc://example.com:15002``; raise PtecError if it fails."""
     place = urlsplit(address)
     try:
         # Spark's own client tries for many minutes.
@@ -55,10 +47,8 @@ def connect(address: str, app_name: str) -> SparkSession:
     except ImportError as error:
         raise PtecError(f"warehouse.remote needs {error.name}: pip install 'ptec-batch-scoring[connect]'") from None
     except (OSError, PySparkException) as error:
-        raise PtecError(
-            f"the Spark Connect server {place.hostname}:{place.port or _DEFAULT_PORT} does not answer "
-            f"({type(error).__name__})"
-        ) from None
+        server = f"{place.hostname}:{place.port or _DEFAULT_PORT}"  # what follows the port may be a token
+        raise PtecError(f"the Spark Connect server {server} does not answer ({type(error).__name__})") from None
 
 
 def broadcast_or_inline(spark: SparkSession, value: Any) -> Any:

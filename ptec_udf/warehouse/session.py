@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import sys
 from contextlib import suppress
 from importlib.resources import files
@@ -11,35 +13,32 @@ from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.errors import ConfigError
-from ptec_udf.text.columns import quote
-from ptec_udf.warehouse.embedded import FOLDER_SETTING, embedded_settings, make_folder, register_tables
-from ptec_udf.warehouse.jars import remember_jars
-from ptec_udf.warehouse.java import check_java, start_java
+from ptec_udf.errors import ConfigError, PtecError
+from ptec_udf.warehouse.embedded import (
+    EMBEDDED_SETTINGS,
+    FOLDER_SETTING,
+    make_folder,
+    register_tables,
+    remember_jars,
+    remembered_jars,
+)
 from ptec_udf.warehouse.remote import connect, is_remote, site_session
 
 # How sessions answer that lack Delta's jar, and its SQL extension or its catalog.
 _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "DELTA_CONFIGURE_SPARK_SESSION_WITH_EXTENSION_AND_CATALOG")
+_MIN_JAVA = 17
 _READ_OLD_VERSIONS = "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration"
 
 
 def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSession:
-    """Return the session that this process has, or start one.
+    """Return the session that this process has, classic or Spark Connect, as it is; or start one.
 
-    A session of the site, classic or Spark Connect, is used as it is. Settings of a started session count in this
-    order: spark-submit, ``config.spark``, conf/spark-defaults.conf.
-
-    Args:
-        config: where tables are.
-        app_name: name that a cluster shows for a started session.
-
-    Raises:
-        ConfigError: if the session has no Delta Lake, or this process works on another folder.
-        PtecError: if the Spark Connect server does not answer, or Java is missing or too old.
+    Settings of a started session count in this order: spark-submit, ``config.spark``, conf/spark-defaults.conf.
     """
     # Python logs a stack trace with the SQL text for every query that fails; the error is raised anyway.
     PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True
@@ -55,55 +54,68 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
         if spark.conf.get(_READ_OLD_VERSIONS, None) is None:
             spark.conf.set(_READ_OLD_VERSIONS, "false")
     if folder := spark.conf.get(FOLDER_SETTING, None):
-        _check_folder(config, folder)
+        wanted = config.folder and str(Path(config.folder).absolute())
+        if wanted and wanted != folder:
+            rule = f"warehouse.folder must be {folder!r} in this process, was {wanted!r}"
+            raise ConfigError(f"{rule}: use another process for another folder")
         register_tables(spark, Path(folder), config.database)
         spark.catalog.setCurrentDatabase(config.database)
     return spark
 
 
-def default_settings() -> dict[str, str]:
+def check_java() -> None:
+    """Raise PtecError if the Java that Spark will start is missing or too old."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else "java"
+    remedy = f"install Java {_MIN_JAVA} or newer (on Debian: apt-get install openjdk-{_MIN_JAVA}-jre-headless)"
+    if shutil.which(java) is None:
+        where = f"JAVA_HOME={home} has none" if home else "the PATH has none and JAVA_HOME is not set"
+        raise PtecError(f"Spark needs Java: {where}; {remedy}")
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', output)
+    if found is None or int(found.group(1)) < _MIN_JAVA:
+        raise PtecError(f"Spark needs Java {_MIN_JAVA} or newer: {java} is Java {found and found[1]}; {remedy}")
+
+
+def start_java(conf: SparkConf) -> None:
+    """Start the JVM, unless it runs; its standard output goes to standard error, since results go to ours."""
+    if SparkContext._gateway is None:
+        SparkContext._ensure_initialized(gateway=launch_gateway(conf, {"stdout": 2}))
+
+
+def _start(config: WarehouseConfig, app_name: str) -> SparkSession:
+    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    # Otherwise Spark starts `python3` from the PATH, which may lack our packages.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if not is_submitted and SparkContext._gateway is None:
+        check_java()
+    settings = _default_settings() | {"spark.master": config.master}
+    folder = None if config.folder is None else Path(config.folder).absolute()
+    if folder is not None:
+        make_folder(folder, "warehouse.folder")
+        settings |= EMBEDDED_SETTINGS | remembered_jars(folder, settings["spark.jars.packages"])
+        settings |= {FOLDER_SETTING: str(folder), "spark.sql.warehouse.dir": str(folder)}
+    for name, value in config.spark.items():
+        settings[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    if is_submitted:
+        SparkContext._ensure_initialized()
+        settings |= dict(SparkConf().getAll())
+    if folder is not None:
+        settings["spark.sql.catalogImplementation"] = "in-memory"
+    spark = _launch(settings, app_name)
+    if folder is not None:
+        remember_jars(spark, folder)
+    return spark
+
+
+def _default_settings() -> dict[str, str]:
     """Return the settings of the shipped spark-defaults.conf."""
     lines = (files("ptec_conf") / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
     pairs = [line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#")]
     return {name: value.strip() for name, value in pairs}
 
 
-def make_database(spark: SparkSession, name: str) -> None:
-    """Create a database, ``schema`` or ``catalog.schema``, unless it exists.
-
-    In an embedded warehouse the tables that other processes have created meanwhile are registered too.
-    """
-    if folder := spark.conf.get(FOLDER_SETTING, None):
-        register_tables(spark, Path(folder), name)
-    elif not spark.catalog.databaseExists(quote(*name.split("."))):  # a question needs fewer rights
-        spark.sql(f"CREATE DATABASE IF NOT EXISTS {quote(*name.split('.'))}")
-
-
-def _start(config: WarehouseConfig, app_name: str) -> SparkSession:
-    """Start a session; an embedded one if a folder is configured."""
-    is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    # Otherwise Spark starts `python3` from the PATH, which may lack our packages.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if not is_submitted and SparkContext._gateway is None:
-        check_java()
-    settings = default_settings() | {"spark.master": config.master}
-    folder = None if config.folder is None else Path(config.folder).absolute()
-    if folder is not None:
-        make_folder(folder, "warehouse.folder")
-        settings |= embedded_settings(folder, settings["spark.jars.packages"])
-    settings |= {name: _spark_value(value) for name, value in config.spark.items()}
-    if is_submitted:
-        SparkContext._ensure_initialized()
-        settings |= dict(SparkConf().getAll())
-    if folder is None:
-        return _launch(settings, app_name)
-    spark = _launch(settings | {"spark.sql.catalogImplementation": "in-memory"}, app_name)
-    remember_jars(spark, folder)
-    return spark
-
-
 def _launch(settings: dict[str, str], app_name: str) -> SparkSession:
-    """Start Spark with these settings."""
     if settings["spark.master"].startswith("local"):
         # Spark then does not look for the machine's outer address, nor warn about it.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -115,11 +127,6 @@ def _launch(settings: dict[str, str], app_name: str) -> SparkSession:
     return SparkSession.builder.config(conf=conf).getOrCreate()
 
 
-def _spark_value(value: str | int | float | bool) -> str:
-    """Write a YAML value as Spark spells it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _check_delta(spark: SparkSession) -> None:
     """Raise unless the session understands Delta: a question about a missing table must get Delta's own answer."""
     try:
@@ -127,19 +134,8 @@ def _check_delta(spark: SparkSession) -> None:
     except PySparkException as error:
         condition, parameters = error.getCondition(), error.getMessageParameters() or {}
         if condition in _NO_DELTA or parameters.get("relationName") == "`DETAIL`":  # a table name for plain Spark
-            raise ConfigError(
-                f"the Spark session must have Delta Lake, it answers {condition}: start it with the settings of "
-                "conf/spark-defaults.conf"
-            ) from None
-
-
-def _check_folder(config: WarehouseConfig, folder: str) -> None:
-    """Raise if this process works on the embedded warehouse of another folder."""
-    if config.folder is not None and Path(config.folder).absolute() != Path(folder):
-        raise ConfigError(
-            f"warehouse.folder must be {folder!r} in this process, was {str(Path(config.folder).absolute())!r}: "
-            "use another process for another folder"
-        )
+            rule = f"the Spark session must have Delta Lake, it answers {condition}"
+            raise ConfigError(f"{rule}: start it with the settings of conf/spark-defaults.conf") from None
 
 
 def _set_log_levels(spark: SparkSession) -> None:

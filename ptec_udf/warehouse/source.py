@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JError
 from pyspark.errors import AnalysisException, PySparkException
@@ -26,45 +25,38 @@ _KEYS = (T.StringType, T.CharType, T.VarcharType, T.NumericType, T.BooleanType, 
 
 @dataclass(frozen=True)
 class PinnedSource:
-    """A source; later writes to a Delta table do not change what it reads.
+    """A source; later writes to a Delta table, which alone has a version, do not change what it reads.
 
-    Attributes:
-        name: table name or path as configured.
-        kind: ``delta`` is pinned; ``table`` (also a view) and ``parquet`` are read whole, as they are at the read.
-        source_id: Delta's table id, equal by name and by path; otherwise the quoted name or the path.
-        version: Delta version; None: the source has no versions.
-        relation: quoted name of the table, or of the Delta folder; the path of a Parquet folder.
+    ``source_id`` is Delta's table id, equal by name and by path; otherwise ``relation``, the quoted name, or the path.
     """
 
     name: str
-    kind: Literal["delta", "table", "parquet"]
     source_id: str
     version: int | None
     relation: str
 
     def read(self, spark: SparkSession) -> DataFrame:
         """Return the rows."""
-        if self.kind == "parquet":
-            return spark.read.parquet(escape_glob(self.relation))
         if self.version is None:
             return spark.table(self.relation)
         return spark.read.option("versionAsOf", self.version).table(self.relation)
 
 
 def pin(spark: SparkSession, config: SourceConfig) -> PinnedSource:
-    """Find a source and fix its version, without a scan.
-
-    Raises:
-        SourceError: with all errors: no such table or path, no such version, no usable key column.
-    """
-    name = str(config.table if config.table is not None else config.path)
-    relation = quoted_name(name) if config.table is not None else f"delta.{quote(name)}"
-    errors: list[str] = []
+    """Find a source and fix its version, without a scan; raise SourceError with all errors of source and key."""
+    name, errors = str(config.table or config.path), []
+    relation = quoted_name(name) if config.table else f"delta.{quote(name)}"
     try:
-        source = _find(spark, name, relation, is_path=config.table is None)
+        source = _newest(spark, name, relation, is_path=config.table is None)
         schema = source.read(spark).schema
-        if config.version is not None:
-            source = _at_version(spark, source, config.version, errors)
+        if config.version is not None and source.version is None:
+            errors.append(f"source.version must be null, was {config.version}: {name!r} is no Delta table")
+        elif config.version is not None:
+            source = replace(source, version=config.version)
+            try:
+                source.read(spark)
+            except AnalysisException as error:
+                errors.append(f"source.version must be an existing version of {name!r} or null: {safe_message(error)}")
     except (PySparkException, Py4JError) as error:
         raise SourceError(f"source {name!r} cannot be opened: {safe_message(error)}") from None
     if errors := errors + _key_errors(name, schema, config.key):
@@ -73,11 +65,7 @@ def pin(spark: SparkSession, config: SourceConfig) -> PinnedSource:
 
 
 def quoted_name(name: str) -> str:
-    """Quote each part of a table name; a part in backticks stays as it is.
-
-    Raises:
-        SourceError: if it has not one to three parts with dots between them.
-    """
+    """Quote each part of a table name, one to three; a part in backticks stays as it is."""
     parts = re.findall(_PART, name)
     if not 1 <= len(parts) <= 3 or not re.fullmatch(rf"(?:{_PART})(?:\.(?:{_PART}))*", name):
         raise SourceError(
@@ -94,40 +82,23 @@ def safe_message(error: PySparkException | Py4JError) -> str:
     return hide_partitions(str(message).strip().partition("\n")[0])
 
 
-def _find(spark: SparkSession, name: str, relation: str, *, is_path: bool) -> PinnedSource:
+def _newest(spark: SparkSession, name: str, relation: str, *, is_path: bool) -> PinnedSource:
     """Pin the newest version of a Delta table; take anything else as it is."""
     try:
         detail = spark.sql(f"DESCRIBE DETAIL {relation}").collect()[0]
     except AnalysisException:  # a view, or no Delta folder
         detail = None
     if detail is not None and detail["format"] == "delta":
-        return PinnedSource(name, "delta", detail["id"], table_version(spark, relation), relation)
+        return PinnedSource(name, detail["id"], table_version(spark, relation), relation)
     if is_path:
-        return PinnedSource(name, "parquet", name, None, name)
-    return PinnedSource(name, "table", relation, None, relation)
-
-
-def _at_version(spark: SparkSession, source: PinnedSource, version: int, errors: list[str]) -> PinnedSource:
-    """Return the source at another version; add an error if there is no such version."""
-    if source.version is None:
-        errors.append(
-            f"source.version must be null for {source.name!r}, was {version}: only Delta tables have versions"
-        )
-        return source
-    pinned = PinnedSource(source.name, source.kind, source.source_id, version, source.relation)
-    try:
-        pinned.read(spark)
-    except AnalysisException as error:
-        errors.append(f"source.version must be an existing version of {source.name!r} or null: {safe_message(error)}")
-    return pinned
+        return PinnedSource(name, name, None, f"parquet.{quote(escape_glob(name))}")
+    return PinnedSource(name, relation, None, relation)
 
 
 def _key_errors(name: str, schema: T.StructType, key: str) -> list[str]:
-    """Return why the key column cannot identify companies."""
-    columns = schema.names
-    if key not in columns:
-        more = ", ..." if len(columns) > _MAX_COLUMNS_NAMED else ""
-        named = ", ".join(map(repr, columns[:_MAX_COLUMNS_NAMED])) + more
+    if key not in schema.names:
+        more = ", ..." if len(schema) > _MAX_COLUMNS_NAMED else ""
+        named = ", ".join(map(repr, schema.names[:_MAX_COLUMNS_NAMED])) + more
         return [f"source.key must be a column of {name!r}, was {key!r}; the columns are: {named}"]
     if not isinstance(kind := schema[key].dataType, _KEYS):
         return [

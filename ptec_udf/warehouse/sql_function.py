@@ -1,12 +1,6 @@
 """``ptec_score(text)`` in SQL: the champion's probabilities of any text.
 
-A session function, since Spark cannot keep a Python one; no view may use it. ``ptec sql`` registers
-it by itself; elsewhere one call does::
-
-    from ptec_udf.warehouse.sql_function import register_ptec_score
-
-    register_ptec_score(spark)
-    spark.sql("SELECT ptec_score('Solar parks for farms')['Renewable Energy']")
+A session function, since Spark cannot keep a Python one; no view may use it. ``ptec sql`` registers it by itself.
 """
 
 from __future__ import annotations
@@ -29,31 +23,24 @@ from ptec_udf.warehouse.remote import broadcast_or_inline
 from ptec_udf.warehouse.tables import Warehouse
 
 
-def register_ptec_score(
-    spark: SparkSession, database: str = "ptec", *, alias: str = "champion", engine: EngineConfig | None = None
-) -> None:
-    """Register ``ptec_score(text) -> map<string,double>`` in this session.
+def register_ptec_score(spark: SparkSession, database: str = "ptec", *, engine: EngineConfig | None = None) -> None:
+    """Register ``ptec_score(text) -> map<string,double>`` in this session; null for a text without a score.
 
-    The map is null for a text that is null, blank or cannot be scored. Spark hands no text to Python that is not valid
-    UTF-8, and fails: such a text must be given as ``make_valid_utf8(text)``.
-
-    Raises:
-        RegistryError: when the alias points to no model.
-        ArtifactError: when the model's artifact is broken.
+    Spark fails at a text that is not valid UTF-8: pass it as ``make_valid_utf8(text)``.
     """
-    model = registry.find(Warehouse(spark, database), alias=alias)
+    model = registry.find(Warehouse(spark, database), alias="champion")
     artifact = load_artifact(model["location"], model["model_id"])
     broadcast = broadcast_or_inline(spark, WorkerModel.of(artifact))
     settings = engine_settings(spark, engine or EngineConfig())
-    labels, curve = artifact.manifest.labels, artifact.manifest.curve
-    names = [label.name for label in labels]
+    manifest = artifact.manifest
+    names = [label.name for label in manifest.labels]
 
     def to_map(logits: np.ndarray | None) -> dict[str, float] | None:
         if logits is None:
             return None
         # Rounded to float32 as in the scores table.
-        probability = probabilities(logits, labels, curve)
-        return dict(zip(names, probability.astype(float).tolist(), strict=True))
+        found = probabilities(logits, manifest.labels, manifest.curve)
+        return dict(zip(names, found.astype(float).tolist(), strict=True))
 
     @F.pandas_udf(T.MapType(T.StringType(), T.DoubleType()))  # type: ignore[call-overload]
     def ptec_score(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:

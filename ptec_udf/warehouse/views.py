@@ -35,11 +35,7 @@ def _is_replaced_meanwhile(error: Exception) -> bool:
 
 
 def view_statements(database: str) -> list[str]:
-    """Return the SQL statements that create the views and functions.
-
-    Args:
-        database: ``schema`` or ``catalog.schema``.
-    """
+    """Return the SQL statements that create the views and functions."""
     return [_text(file, database).replace("{definition}", _definition(database)) for file in _FILES]
 
 
@@ -49,7 +45,6 @@ def _text(file: str, database: str) -> str:
 
 
 def _definition(database: str) -> str:
-    """Return the hash of all texts."""
     return hashlib.sha256("".join(_text(file, database) for file in _FILES).encode()).hexdigest()[:16]
 
 

@@ -10,7 +10,7 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from ptec_udf.engine.result import WORKER_DIED
+from ptec_udf.engine.scorer import WORKER_DIED
 from tests.faulty import DEADLY, python_path_with_fault
 from tests.hostile import hostile_rows
 from tests.processes import ROOT, TIMEOUT_S, ptec, result_of, table_rows

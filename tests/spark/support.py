@@ -14,11 +14,11 @@ from typing import Any
 from pyspark.sql import Row, SparkSession
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.config_file import load_config
 from ptec_udf.nightly.run import score
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.tables import Warehouse
+from tests.site import load_config
 from tests.tiny import tiny_artifact, tiny_companies
 
 SOURCE_SCHEMA = "key string, name string, about string"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ptec_udf.config_file import load_config
 from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.tables import Warehouse
+from tests.site import load_config
 from tests.spark.support import Site, companies
 
 ROWS_ONLY = ("optimize=false", "vacuum=false")  # files take most of the time

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ptec_udf.errors import PtecError
-from ptec_udf.warehouse.java import check_java
+from ptec_udf.warehouse.session import check_java
 
 STARTS_ONE = """
 from pyspark import SparkConf, SparkContext
-from ptec_udf.warehouse.java import start_java
+from ptec_udf.warehouse.session import start_java
 start_java(SparkConf())
 assert SparkContext.getOrCreate().parallelize(range(3)).count() == 3
 print("a result")

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
+from tests.site import load_config
 from tests.spark.support import Site, companies
 from tests.tiny import tiny_extract
 from training.calibrate.config import RecalibrateConfig

@@ -200,7 +200,7 @@ class TestMoves:
         (a,) = register(warehouse, keep, 1)
         for at, move in enumerate(("promote", "rollback", "rollback")):
             moved = {"alias": "champion", "model_id": a, "move": move, "at": datetime(2026, 1, 2, at, tzinfo=UTC)}
-            warehouse.append_rows("aliases", [moved])
+            warehouse.append("aliases", [moved])
         with pytest.raises(RegistryError, match="it points to no model"):
             rollback(warehouse)
 

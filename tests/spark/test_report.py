@@ -68,17 +68,17 @@ class TestRun:
         for wanted, message in (({"alias": "x"}, "no run of alias 'x' that is done"), ({"run_id": "zz"}, "with 'zz'")):
             with pytest.raises(RegistryError, match=message):
                 newest(scored, **wanted)
-        scored.warehouse.append_rows("runs", [first.asDict() | {"run_id": f"{run_id}0", "ended": datetime.now(UTC)}])
+        scored.warehouse.append("runs", [first.asDict() | {"run_id": f"{run_id}0", "ended": datetime.now(UTC)}])
         assert newest(scored, run_id=run_id)["run_id"] == run_id  # and not the longer id
 
     def test_that_failed_later_is_named(self, scored: Site) -> None:
         found = newest(scored)
         assert collect(scored.warehouse, found)["failed_since"] is None
         later = found.asDict() | {"run_id": "later-1", "outcome": "failed", "error": "x", "ended": datetime.now(UTC)}
-        scored.warehouse.append_rows("runs", [later, later | {"run_id": "other-1", "alias": "challenger"}])
+        scored.warehouse.append("runs", [later, later | {"run_id": "other-1", "alias": "challenger"}])
         assert newest(scored)["run_id"] == found["run_id"]
         assert collect(scored.warehouse, found)["failed_since"]["run_id"] == "later-1"
-        scored.warehouse.append_rows("runs", [later | {"outcome": "nothing_to_do", "ended": datetime.now(UTC)}])
+        scored.warehouse.append("runs", [later | {"outcome": "nothing_to_do", "ended": datetime.now(UTC)}])
         assert collect(scored.warehouse, found)["failed_since"] is None
 
 

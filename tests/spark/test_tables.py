@@ -57,16 +57,16 @@ def test_ensure_names_all_faults_of_existing_tables(spark: SparkSession) -> None
 
 
 def test_a_read_is_pinned_and_a_missing_column_becomes_null(warehouse: Warehouse) -> None:
-    warehouse.append_rows("aliases", [{"alias": "champion", "model_id": "a"}])
+    warehouse.append("aliases", [{"alias": "champion", "model_id": "a"}])
     before = warehouse.read("aliases")
-    warehouse.append_rows("aliases", [{"alias": "champion", "model_id": "b"}])
+    warehouse.append("aliases", [{"alias": "champion", "model_id": "b"}])
     assert [(row.model_id, row.why) for row in before.collect()] == [("a", None)]
     assert warehouse.read("aliases").count() == 2
     assert warehouse.read("aliases", 0).count() == 0
 
 
 def test_a_parameter_may_hold_a_quote(spark: SparkSession, warehouse: Warehouse) -> None:
-    warehouse.append_rows("aliases", [{"alias": 'it\'s "so"', "model_id": "a"}, {"alias": "b", "model_id": "b"}])
+    warehouse.append("aliases", [{"alias": 'it\'s "so"', "model_id": "a"}, {"alias": "b", "model_id": "b"}])
     query = f"SELECT model_id FROM {warehouse.name('aliases')} WHERE alias = :alias"
     assert [row.model_id for row in spark.sql(query, args={"alias": 'it\'s "so"'}).collect()] == ["a"]
 
@@ -93,7 +93,7 @@ def test_who_had_left_an_earlier_source_may_come_back_in_another(warehouse: Ware
 
 
 def test_merge_leaves_rows_of_another_model_alone(warehouse: Warehouse) -> None:
-    warehouse.append_rows("scores", [score("a", 1, 0.9, model_id="m2")])
+    warehouse.append("scores", [score("a", 1, 0.9, model_id="m2")])
     merge(warehouse, score("a", 5, 0.5))
     rows = {row.model_id: row.probabilities[0] for row in warehouse.read("scores").collect()}
     assert rows == pytest.approx({"m2": 0.9, MODEL: 0.5})
@@ -109,7 +109,7 @@ def test_merge_marks_a_company_removed(warehouse: Warehouse) -> None:
 
 def test_a_merge_names_its_run(warehouse: Warehouse) -> None:
     merge(warehouse, score("a", 5, 0.5))
-    warehouse.append_rows("scores", [score("b", 1, 0.9, model_id="m2")])
+    warehouse.append("scores", [score("b", 1, 0.9, model_id="m2")])
     assert warehouse.version_of_run("scores", "r1") == warehouse.version("scores") - 1
     assert warehouse.version_of_run("scores", "r2") is None
 

@@ -107,14 +107,9 @@ class TestValues:
         assert values[5:8] == ["NaN", "-Infinity", "9" * 38]
         assert all(values), values
 
-    def test_of_a_variant_are_those_inside(self, spark: SparkSession) -> None:
-        values = {"null": None, '"Makes \\"x\\"\\n"': 'Makes "x"', "7": "7", '{"a": null}': '{"a":null}', "{}": None}
-        rows = spark.createDataFrame([(text,) for text in values], "json string").selectExpr("parse_json(json) AS v")
-        assert texts_of(rows, "{v}") == list(values.values())
-
-    @pytest.mark.parametrize("value", ["map(X'80', 1)", "array(named_struct('m', map(array(1), 1)))"])
-    def test_maps_without_stable_text_are_refused(self, spark: SparkSession, value: str) -> None:
-        with pytest.raises(SourceError, match="column 'v' of the source has maps with binary or nested keys"):
+    @pytest.mark.parametrize("value", ["parse_json('1')", "map(X'80', 1)", "array(struct(map(array(1), 1)))"])
+    def test_without_stable_text_are_refused(self, spark: SparkSession, value: str) -> None:
+        with pytest.raises(SourceError, match="column 'v' of the source has variants or maps with binary or nested"):
             with_text(spark.sql(f"SELECT {value} AS v"), parse_template("{v}"))
 
 

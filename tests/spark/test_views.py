@@ -24,14 +24,14 @@ def filled(spark: SparkSession) -> Iterator[Warehouse]:
     warehouse.ensure()
     for model, names in (("old", ["Fintech"]), ("new", ["Fintech", QUOTED])):
         labels = [{"model_id": model, "position": at, "name": name, "threshold": 0.7} for at, name in enumerate(names)]
-        warehouse.append_rows("labels", labels)
-    warehouse.append_rows("models", [{"model_id": "old", "name": "v1"}, {"model_id": "new", "name": "v2"}])
+        warehouse.append("labels", labels)
+    warehouse.append("models", [{"model_id": "old", "name": "v1"}, {"model_id": "new", "name": "v2"}])
     moves = [("champion", "old", EARLY), ("champion", "new", LATE), ("next", "old", LATE)]
-    warehouse.append_rows("aliases", [{"alias": alias, "model_id": model, "at": at} for alias, model, at in moves])
+    warehouse.append("aliases", [{"alias": alias, "model_id": model, "at": at} for alias, model, at in moves])
     scored = [("a", "new", [0.7, 0.2], None), ("b", "new", [0.3, 0.9], None), ("gone", "new", [0.9, 0.9], 3)]
     scored += [("empty", "new", None, None), ("a", "old", [0.9], None)]
     rows = [{"key": k, "model_id": m, "probabilities": p, "removed_in": gone} for k, m, p, gone in scored]
-    warehouse.append_rows("scores", rows)
+    warehouse.append("scores", rows)
     create_views(warehouse.spark, warehouse.database)
     yield warehouse
     spark.sql("DROP DATABASE test_views CASCADE")
@@ -50,7 +50,7 @@ def test_only_companies_of_the_champion_that_are_still_there_are_current(filled:
 
 def test_current_scores_is_empty_without_a_champion(warehouse: Warehouse) -> None:
     create_views(warehouse.spark, warehouse.database)
-    warehouse.append_rows("scores", [{"key": "a", "model_id": "m"}])
+    warehouse.append("scores", [{"key": "a", "model_id": "m"}])
     assert warehouse.spark.table(warehouse.name("current_scores")).count() == 0
 
 
@@ -91,12 +91,12 @@ def test_screen_can_be_joined_and_ordered(filled: Warehouse) -> None:
 def test_why_changed_names_run_and_models_once(filled: Warehouse) -> None:
     change = {"run_id": "r1", "key": "a", "label": QUOTED, "entered": True, "reason": "model", "source_version": 7}
     change |= {"model_id": "new", "previous_model_id": "old", "old_probability": 0.25, "new_probability": 0.75}
-    filled.append_rows("score_changes", [change])
+    filled.append("score_changes", [change])
     for outcome, ended in (("failed", EARLY), ("done", LATE)):
         run = {"run_id": "r1", "outcome": outcome, "ended": ended, "source_name": "crm.companies"}
-        filled.append_rows("runs", [run | {"alias": "champion"}])
-    filled.append_rows("score_changes", [change | {"run_id": "r2"}])
-    filled.append_rows("runs", [run | {"run_id": "r2"}])  # of a challenger, which no screen shows
+        filled.append("runs", [run | {"alias": "champion"}])
+    filled.append("score_changes", [change | {"run_id": "r2"}])
+    filled.append("runs", [run | {"run_id": "r2"}])  # of a challenger, which no screen shows
     (row,) = filled.spark.table(filled.name("why_changed")).collect()
     assert (row.label, row.entered, row.reason, row.source_version) == (QUOTED, True, "model", 7)
     assert (row.source_name, row.model, row.previous_model) == ("crm.companies", "v2", "v1")
@@ -131,7 +131,7 @@ def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
     }
     ended = {"ended": LATE}
     failing = {"run_id": "r4", "outcome": "failed", "counts": {"error": 7}}
-    filled.append_rows("runs", [run | ended, run | ended | failing])
+    filled.append("runs", [run | ended, run | ended | failing])
     summary = filled.spark.table(filled.name("run_summary"))
     row, failed = (summary.where(f"run_id = '{run_id}'").first() for run_id in ("r3", "r4"))
     told = row.asDict() | {"started": row.started.astimezone(UTC)}
@@ -150,9 +150,9 @@ def test_views_of_drift_show_what_was_measured(filled: Warehouse) -> None:
         {"figure": "tokens", "mean": 33.5},
         {"figure": "mix", "mean": 1.25, "psi_training": 0.6, "psi_runs": 0.7},
     ]
-    filled.append_rows("drift", [measured | figure for figure in figures])
+    filled.append("drift", [measured | figure for figure in figures])
     done = {"run_id": "d1", "outcome": "done", "alias": "champion", "ended": LATE}
-    filled.append_rows("runs", [done | {"drifted": ["a figure"], "retrain": True}])
+    filled.append("runs", [done | {"drifted": ["a figure"], "retrain": True}])
 
     (label,) = filled.spark.table(filled.name("label_drift")).collect()
     assert label.asDict() == of_label | {

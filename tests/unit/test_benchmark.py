@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError
+from tests.site import load_config
 from tests.tiny import tiny_backbone, write_rows
 from training.benchmark import BenchmarkConfig, benchmark
 from training.data.folder import DATA

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from jobs import cli
 from jobs.command import run_command
 from jobs.output import show
-from ptec_udf.errors import UserError, error_classes
+from ptec_udf import errors
+from ptec_udf.errors import PtecError, UserError
 from ptec_udf.log import configure_log
 
 COMMANDS = (
@@ -60,7 +61,8 @@ class TestHelp:
 
 class TestErrors:
     def test_exit_codes(self):
-        codes = {kind: kind.exit_code for kind in error_classes()}
+        kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PtecError)]
+        codes = {kind: kind.exit_code for kind in kinds}
         assert codes == {kind: 2 if issubclass(kind, UserError) else 1 for kind in codes}
 
     def test_user_error_is_one_line_each(self, capsys):

@@ -8,9 +8,9 @@ import pytest
 from pydantic import Field, SecretStr, field_validator
 
 from ptec_udf.config import ScoreConfig, WarehouseConfig
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
 from ptec_udf.section import SECRET, Section, refuse
+from tests.site import load_config
 
 
 class Knn(Section):

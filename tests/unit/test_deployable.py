@@ -30,7 +30,7 @@ from training.fit.tfidf import SOLVER
 from training.methods.linear import Head, Linear, Tfidf
 from training.methods.method import Task
 
-SETTINGS = EngineConfig(dtype="float32", batch_tokens=512, window_rows=10, window_bytes=1000, threads=1)
+SETTINGS = EngineConfig(dtype="float32", batch_tokens=512, window_rows=10, threads=1)
 COMMON = {MANIFEST, HEAD, METRICS, SEEN, SUMS}
 KINDS = ("head", "tfidf")
 

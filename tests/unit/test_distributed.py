@@ -15,10 +15,10 @@ from tests.unit.trainings import QUICK
 
 SCRIPT = """
 import json, sys
-from ptec_udf.config_file import load_config
+from ptec_udf.config_file import read_values
 from training.config import TrainConfig
 from training.train import train
-result = train(load_config(TrainConfig, None, sys.argv[1:]))
+result = train(TrainConfig.model_validate(read_values(None, sys.argv[1:])[0]))
 print(json.dumps(result))
 """
 WITHOUT_DROPOUT = ("head_dropout=0", "token_dropout=0", "stopping.refit=true", "stopping.epochs=2")

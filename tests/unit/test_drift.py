@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
 from ptec_udf.monitor.distribution import compare, count_probabilities
 from ptec_udf.monitor.judge import (
@@ -22,6 +21,7 @@ from ptec_udf.monitor.judge import (
     sum_by_key,
 )
 from ptec_udf.monitor.training import training_reference
+from tests.site import load_config
 
 STATUS, TOKENS, MIX = (Key("all", figure) for figure in ("status", "tokens", "mix"))
 LABEL = Key("fresh", "probability", "bio\"tech'")

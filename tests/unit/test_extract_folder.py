@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, SourceError
+from tests.site import load_config
 from tests.tiny import tiny_extract
 from training.data.config import ExtractConfig
 from training.data.dataset import read_split, read_splits

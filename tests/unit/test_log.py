@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ptec_udf import log
-from ptec_udf.log import configure_log, escape_control, logger, progress, seconds_left, watched
+from ptec_udf.log import configure_log, logger, progress, seconds_left, watched
 
 
 @pytest.fixture
@@ -32,9 +32,6 @@ class TestMessages:
         assert line.pop("at").endswith("+00:00")
         assert line == {"level": "error", "command": "ptec score", "message": "warning: two\nlines"}
 
-    def test_escape_what_a_terminal_obeys(self):
-        assert escape_control("ä\n\r\U000e0041") == "ä\n\\r\\udb40\\udc41"
-
 
 class TestProgress:
     def test_is_logged_while_the_work_runs(self, soon, capsys):
@@ -48,20 +45,12 @@ class TestProgress:
         time.sleep(0.05)
         assert not capsys.readouterr().err
 
-    def test_of_nothing_is_no_error(self, soon):
-        with progress("epoch 1", 0):
-            time.sleep(0.05)
-
     def test_is_one_line_in_place_on_a_terminal(self, soon, monkeypatch, capsys):
         monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
         described = threading.Semaphore(0)
         with watched(lambda _: described.release() or "half is [done]"):
             assert all(described.acquire(timeout=60) for _ in range(3))
         assert "half is [done]" in capsys.readouterr().err
-
-    def test_raises_the_error_of_the_work(self, soon):
-        with pytest.raises(KeyError), watched(lambda _: "nothing"):
-            raise KeyError
 
     def test_estimates_the_rest(self):
         assert seconds_left(0.25, 10.0) == "about 30 s left"

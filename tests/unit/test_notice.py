@@ -10,9 +10,9 @@ import pytest
 
 from jobs.notice import notify_on_exit
 from ptec_udf.config import ScoreConfig
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, ErrorBudgetError
 from tests.receiver import Receiver
+from tests.site import load_config
 
 RESULT = {
     "run_id": "abc-1",

@@ -12,10 +12,10 @@ import pytest
 import torch
 from scipy.special import expit
 
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import Artifact, load_artifact, read_artifact
 from ptec_udf.monitor.training import training_reference
+from tests.site import load_config
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import variant
 from training.calibrate.config import RecalibrateConfig

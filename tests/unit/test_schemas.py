@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from pyspark.sql import types as T
 
-from ptec_udf.warehouse.schemas import PARTITIONED_BY, SCHEMAS, schema_errors
+from ptec_udf.warehouse.schemas import SCHEMAS, schema_errors
 
 
 def test_every_column_has_a_comment() -> None:
     assert [f"{table}.{field.name}" for table in SCHEMAS for field in SCHEMAS[table] if not field.metadata] == []
-
-
-def test_partition_columns_exist() -> None:
-    assert [table for table, names in PARTITIONED_BY.items() if not {*names} <= {*SCHEMAS[table].names}] == []
 
 
 class TestSchemaErrors:

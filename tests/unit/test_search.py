@@ -10,8 +10,8 @@ import optuna
 import pytest
 import yaml
 
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ConfigError, TrainingError
+from tests.site import load_config
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import stop_after
 from training.search import SearchConfig, search

@@ -8,8 +8,7 @@ import pytest
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.warehouse.embedded import find_tables, write_views_sql
-from ptec_udf.warehouse.jars import remembered_jars
+from ptec_udf.warehouse.embedded import find_tables, remembered_jars, write_views_sql
 from ptec_udf.warehouse.session import build_session
 
 

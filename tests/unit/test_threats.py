@@ -15,12 +15,12 @@ from pydantic import ValidationError
 
 from jobs.command import run_command
 from ptec_udf.config import ScoreConfig, WarehouseConfig
-from ptec_udf.config_file import load_config
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
 from ptec_udf.log import configure_log, logger
 from ptec_udf.model.artifact import HEAD, MANIFEST, load_artifact, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import Manifest
+from tests.site import load_config
 from tests.tiny import tiny_artifact, tiny_backbone
 
 

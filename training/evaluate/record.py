@@ -42,7 +42,7 @@ def save(
         "rules": [result.model_dump() for result in results],
         "passed": not broken_rules(results) if results else None,
     }
-    warehouse.append_rows("evaluations", [row])
+    warehouse.append("evaluations", [row])
     return row
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.encoder import length_sorted_batches
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.log import progress
 from ptec_udf.model import mpnet

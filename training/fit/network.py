@@ -57,7 +57,7 @@ def _initial_head(inputs: TrainingInputs, rows: Rows, network: PtecNetwork) -> S
     forward, n_tokens = feature_function(network, inputs.bfloat16), inputs.config.optimiser.micro_batch_tokens
     share, weights = rows.targets.mean(axis=0), positive_weights(rows.targets, inputs.config.loss)
     weighted = share * weights / (share * weights + 1 - share)
-    names = [text.ids or [inputs.encoder.pad_id] for text in inputs.encoder.encode(inputs.label_names)]
+    names = [text.ids or [0] for text in inputs.encoder.encode(inputs.label_names)]
     return StandardisedHead(
         torch.from_numpy(forward_batches(forward, rows.inputs[:_MAX_ROWS_FOR_SCALING], n_tokens)),
         torch.from_numpy(weighted).float(),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from ptec_udf.engine.result import ERROR
+from ptec_udf.engine.scorer import ERROR
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from transformers.cache_utils import DynamicCache
 
-from ptec_udf.engine.batching import length_sorted_batches
 from ptec_udf.engine.device import has_bfloat16
-from ptec_udf.engine.encoder import Encoder
+from ptec_udf.engine.encoder import Encoder, length_sorted_batches
 from ptec_udf.errors import ConfigError
 from ptec_udf.log import progress
 from ptec_udf.model.backbone import resolve

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
-from ptec_udf.config_file import load_config
+from tests.site import load_config
 from tests.spark.support import Site, companies, warehouse_section
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.variants import equal, shuffled

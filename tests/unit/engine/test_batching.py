@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ptec_udf.engine.batching import length_sorted_batches, pad_batch
+from ptec_udf.engine.encoder import length_sorted_batches, pad_batch
 
 
 class TestBatches:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptec_udf.engine.result import EMPTY, ERROR, OK, TRUNCATED
-from ptec_udf.engine.scorer import TfidfScorer
+from ptec_udf.engine.scorer import EMPTY, ERROR, OK, TRUNCATED, TfidfScorer
 from ptec_udf.model.manifest import TfidfSpec
 from ptec_udf.model.tfidf import Tfidf, TfidfHead
 

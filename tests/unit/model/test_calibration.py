@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from ptec_udf.model.calibration import apply_curve, is_assigned, probabilities
+from ptec_udf.model.calibration import apply_curve, probabilities
 from ptec_udf.model.manifest import Label
 
 LABELS = [
@@ -30,7 +30,3 @@ class TestCurve:
     def test_comes_after_the_line(self):
         found = probabilities(np.array([0.0, 0.5], np.float32), LABELS, CURVE)
         np.testing.assert_allclose(found, expit([-0.5, -0.5]), rtol=1e-6)
-
-
-def test_labels_are_assigned_at_the_stored_threshold():
-    assert is_assigned(np.array([0.7, 0.49], np.float32), LABELS).tolist() == [True, False]

@@ -16,8 +16,8 @@ from ptec_udf.engine.torch_engine import load_scorer, pad
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.model.network import Head, LabelAttention, accepts_keys_values, is_causal
-from ptec_udf.model.prefix import BackboneShape, join_deep_prompt, split_deep_prompt
+from ptec_udf.model.network import Head, LabelAttention, accepts_keys_values
+from ptec_udf.model.prefix import BackboneShape
 from tests.tiny import (
     FAMILIES,
     KINDS,
@@ -78,13 +78,6 @@ class TestLogits:
         assert alone.std(dim=0).min() > 0.01
         assert_logits_close(longer, alone)
 
-    def test_change_with_the_prompt(self, make, form):
-        network, ids = make(*form)
-        with torch.no_grad():
-            before = network(*pad(ids))
-            network.prompt.mul_(-1)
-            assert (network(*pad(ids)) - before).abs().max() > 0.01
-
     @pytest.mark.parametrize("kind", KINDS)
     def test_are_float32_on_a_bfloat16_backbone(self, make, tiny_folder, kind):
         network, ids = make("bert", kind)
@@ -111,15 +104,6 @@ class TestCachedPrompt:
         assert gradients[0].abs().max() > 0
         torch.testing.assert_close(*features, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
-
-    def test_splits_into_what_was_joined(self):
-        draw = torch.Generator().manual_seed(0)
-        layers = [tuple(torch.randn(1, 2, 5, 8, generator=draw) for _ in range(2)) for _ in range(3)]
-        joined = join_deep_prompt(layers)
-        assert joined.shape == (5, 3 * 2 * 2 * 8)
-        for made, given in zip(split_deep_prompt(joined, BackboneShape(3, 2, 8, 16)), layers, strict=True):
-            assert torch.equal(made[0], given[0])
-            assert torch.equal(made[1], given[1])
 
 
 class TestPeft:
@@ -198,12 +182,6 @@ class TestBackbone:
         network(*pad(ids)).sum().backward()
         with_gradient = {name for name, value in network.named_parameters() if value.grad is not None}
         assert with_gradient == {"prompt", "head.linear.weight", "head.linear.bias"}
-
-    @pytest.mark.parametrize(
-        ("family", "expected"), [("bert", False), ("mpnet", False), ("llama", True), ("bloom", True)]
-    )
-    def test_is_causal_or_not(self, load_tiny, family, expected):
-        assert is_causal(load_tiny(family)[0]) is expected
 
     def test_of_an_unknown_architecture_is_refused(self, load_tiny):
         other = DistilBertModel(DistilBertConfig(vocab_size=9, dim=8, hidden_dim=8, n_heads=2, n_layers=1))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from ptec_udf.model import tfidf as module
 from ptec_udf.model.manifest import TfidfSpec
 from ptec_udf.model.tfidf import Tfidf, TfidfHead
 from tests.tiny import tiny_companies, tiny_text
@@ -60,13 +59,6 @@ def test_terms_come_back_as_they_were_written():
     read = Tfidf.from_json(terms.to_json(), terms.form)
     assert read.to_json() == terms.to_json()
     np.testing.assert_array_equal(dense(read, UNSEEN), dense(terms, UNSEEN))
-
-
-def test_a_full_cache_changes_nothing(monkeypatch):
-    terms = terms_of(2, 5)
-    expected = dense(terms, UNSEEN)
-    monkeypatch.setattr(module, "_MAX_CACHED_WORDS", 3)
-    np.testing.assert_array_equal(dense(Tfidf.from_json(terms.to_json(), terms.form), UNSEEN), expected)
 
 
 def test_logits_are_the_linear_layer_on_the_values():

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from ptec_udf.text.cut import cuts_at_end, find_spans, limit_characters, select_tokens, share_budget
+from ptec_udf.text.cut import find_spans, limit_characters, select_tokens
 from ptec_udf.text.template import parse_template
 
 TAIL = " the best team"
@@ -88,23 +88,3 @@ class TestLimitCharacters:
     def test_cuts_at_the_end_without_template_or_room(self):
         assert limit_characters("solar wind", None, 6) == "solar "
         assert limit_characters(f"name: solar. is: wind{TAIL}", COMPANY, 12) == "name: solar."
-
-
-def test_budget_is_shared_one_by_one():
-    draw = random.Random(5)
-    for _ in range(2000):
-        minimums = [draw.randint(0, 6) for _ in range(draw.randint(1, 5))]
-        lengths = [minimum + draw.choice((0, 0, 1, 3, 9, 30)) for minimum in minimums]
-        if sum(minimums) == sum(lengths):
-            continue
-        room = draw.randint(sum(minimums), sum(lengths) - 1)
-        kept = list(lengths)
-        while sum(kept) > room:
-            reducible = [at for at in range(len(kept)) if kept[at] > minimums[at]]
-            kept[max(reducible, key=lambda at: (kept[at], at))] -= 1
-        assert share_budget(lengths, minimums, room) == kept
-
-
-def test_one_segment_without_tail_is_cut_at_its_end():
-    templates = {"{name}": True, "name: {name} {about}. {tags}": True, "{a} end": False, "{a}. B: {b}": False}
-    assert {template: cuts_at_end(parse_template(template)) for template in templates} == templates

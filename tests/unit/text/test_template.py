@@ -69,7 +69,7 @@ class TestErrors:
             "'city': the source has no column 'town'",
             "columns of the source: 'Name', 'about', 'm'",
         ]
-        assert "'m' of the source has maps with binary or nested keys" in column_errors(schema, wanted)[-1]
+        assert "'m' of the source has variants or maps with binary or nested keys" in column_errors(schema, wanted)[-1]
 
 
 def test_text_id_changes_with_template_columns_and_key():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.encoder import length_sorted_batches
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.network import LabelAttention, PtecNetwork
 from training.data.dataset import Rows

@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from ptec_udf.engine.batching import length_sorted_batches
+from ptec_udf.engine.encoder import length_sorted_batches
 from ptec_udf.errors import TrainingError
 from ptec_udf.log import logger, progress
 from training.calibrate.thresholds import common_threshold

@@ -126,7 +126,7 @@ class EmbeddingMethod(Method):
         model.to(device)
         encoder = Encoder(tokenizer, self.max_tokens, template)
         self._cut = encoder.cut
-        ids = [text.ids or [encoder.pad_id] for text in encoder.encode(texts)]
+        ids = [text.ids or [0] for text in encoder.encode(texts)]
 
         def forward(rows: list[list[int]]) -> torch.Tensor:
             padded, mask = (part.to(device) for part in pad(rows, 0))

@@ -167,7 +167,6 @@ def tiny_manifest(backbone_name: str, network: PtecNetwork, **changes: Any) -> M
         "max_tokens": 32,
         "pooling": network.pooling,
         "prompt": prompt_spec(config, network.caches_prompt),
-        "calibrator": "none",
         "threshold_logit": 0.0,
         "labels": labels,
         "extract": ExtractOrigin(fingerprint="f" * 64, source="crm.companies", source_id="s", version=0),

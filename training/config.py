@@ -10,7 +10,6 @@ from ptec_udf.model.manifest import MIN_TOKENS
 from ptec_udf.section import Section
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-CalibratorName = Literal["platt", "isotonic"]
 ThresholdsName = Literal["common", "per_label"]
 
 
@@ -132,10 +131,6 @@ class Recipe(Section):
     head_dropout: float = Field(0.3, ge=0, lt=1, description="share of features dropped from each example in training")
     token_dropout: float = Field(
         0.15, ge=0, lt=1, description="share of each text's tokens dropped in training, others in each epoch"
-    )
-    calibrator: CalibratorName = Field(
-        "platt",
-        description="how logits become probabilities. platt: one sigmoid for all labels; isotonic: a curve after it",
     )
     thresholds: ThresholdsName = Field(
         "common",

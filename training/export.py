@@ -113,7 +113,6 @@ def common_fields(record: dict[str, Any], names: list[str], decisions: Decisions
         "created": datetime.now(UTC).replace(microsecond=0),
         "template": record["template"],
         "threshold_logit": decisions.common_threshold,
-        "curve": calibration.curve,
         "labels": [Label(**dict(zip(fields, values, strict=True))) for values in labels],
         "extract": ExtractOrigin(source=record["name"], **origin),
         "packages": package_versions(),

@@ -28,7 +28,7 @@ BEST = "best.yaml"
 _STUDY, _SHARED, _TRIAL = "study.db", "shared", "trial"
 _HEADER = "# Settings that ptec search chose on validation. Use: ptec train --config {file}\n\n"
 # A trial is the first training of one network, measured by its logits.
-_NOT_IN_A_TRIAL = {"ensemble_size", "tfidf", "calibrator", "thresholds", "stopping.refit"}
+_NOT_IN_A_TRIAL = {"ensemble_size", "tfidf", "thresholds", "stopping.refit"}
 _DEFINES_THE_MEASURE = {"stopping.validation_share", "stopping.metric"}
 
 
@@ -180,7 +180,7 @@ def _fingerprint(config: SearchConfig, extract_fingerprint: str) -> str:
 
 def _train_config(config: SearchConfig, settings: Mapping[str, Any]) -> TrainConfig:
     values = with_settings(config.recipe, {**settings, "stopping.refit": False})
-    values |= {"calibrator": "platt", "thresholds": "common", "tfidf": None}
+    values |= {"thresholds": "common", "tfidf": None}
     out = str(Path(config.out) / _TRIAL)
     return TrainConfig(**values, extract=config.extract, out=out, overwrite=True, seed=config.seed)
 

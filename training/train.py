@@ -129,9 +129,7 @@ def _fit(inputs: TrainingInputs, folder: Path) -> tuple[_Ensemble, Decisions, di
         factor = choose_factor(logits, of_tfidf, validation.targets, config.tfidf.blend_weights)
         model = replace(model, tfidf=tfidf.scaled(factor) if factor else None)
         logits = logits + factor * of_tfidf
-    decisions = fit_decisions(
-        logits, validation.targets, model.log_weights, calibrator=config.calibrator, thresholds=config.thresholds
-    )
+    decisions = fit_decisions(logits, validation.targets, model.log_weights, config.thresholds)
     report = _report(inputs, logits, validation, decisions, train)
     if config.stopping.refit:
         for figures in report["per_label"].values():
@@ -184,6 +182,5 @@ def _manifest(inputs: TrainingInputs, model: _Ensemble, decisions: Decisions) ->
         lora=LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha) if config.lora else None,
         members=config.ensemble_size if config.ensemble_size > 1 else None,
         tfidf=model.tfidf and model.tfidf.vectorizer.form,
-        calibrator=config.calibrator,
         **common_fields(inputs.record, inputs.label_names, decisions, model.rows.targets),
     )

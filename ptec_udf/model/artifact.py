@@ -65,7 +65,7 @@ _NOT_IN_MODEL_ID: dict[str, Any] = {
 
 _NOT_IN_NETWORK_ID: dict[str, Any] = {
     **_NOT_IN_MODEL_ID,
-    **dict.fromkeys(("calibrator", "threshold_logit", "curve", "extract"), True),
+    **dict.fromkeys(("threshold_logit", "extract"), True),
     "labels": {"__all__": {"threshold", "scale", "offset", "training_positives"}},
 }
 

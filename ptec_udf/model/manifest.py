@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 from typing import Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,7 +18,6 @@ LONGEST_SEGMENT: Final = "longest_segment"
 Pooling = Literal["mean", "last", "label_attention"]
 PromptKind = Literal["input", "deep"]
 
-Point = tuple[float, float]  # of an isotonic curve, from log-odds to log-odds
 
 MIN_TOKENS = 8  # of max_tokens, special tokens included
 
@@ -62,7 +60,7 @@ class TfidfSpec(_Part):
 
 
 class Label(_Part):
-    """A label: probability = sigmoid(curve(scale * logit + offset)), assigned at ``threshold`` or above."""
+    """A label: probability = sigmoid(scale * logit + offset), assigned at ``threshold`` or above."""
 
     name: str
     threshold: float = Field(gt=0, lt=1)
@@ -94,9 +92,7 @@ class Manifest(_Part):
     lora: LoraSpec | None = None
     members: int | None = Field(None, ge=2)  # prompts and heads whose logits are averaged
     tfidf: TfidfSpec | None = None  # replaces the backbone, or adds its logits to the network's
-    calibrator: str
     threshold_logit: float
-    curve: list[Point] | None = Field(None, min_length=2)  # isotonic, for all labels
     labels: list[Label]
     extract: ExtractOrigin
     packages: dict[str, str]
@@ -122,13 +118,6 @@ class Manifest(_Part):
         if wrong := [name for name, count in names.items() if count > 1 or is_blank(name)]:
             raise ValueError(f"labels must be unique and visible, were: {', '.join(map(repr, wrong))}")
         return labels
-
-    @field_validator("curve")
-    @classmethod
-    def _check_curve(cls, curve: list[Point] | None) -> list[Point] | None:
-        if not all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(curve or [])):
-            raise ValueError("each point of the curve must be right of the one before, and above it")
-        return curve
 
     @model_validator(mode="after")
     def _check_parts(self) -> Manifest:

@@ -6,8 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.scorer import EMPTY, ERROR
-from ptec_udf.model.calibration import apply_curve
-from ptec_udf.model.manifest import Label, Point
+from ptec_udf.model.manifest import Label
 from ptec_udf.nightly.diff import AMBIGUOUS_KEY, REMOVED, TO_SCORE
 from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.warehouse.corrections import correction_of
@@ -15,17 +14,13 @@ from ptec_udf.warehouse.corrections import correction_of
 STAGING_LOST = "a text that was scored is no longer in staging: another run removed it, or the source changed meanwhile"
 
 
-def probabilities(logits: Column, labels: list[Label], curve: list[Point] | None) -> Column:
-    """Return sigmoid(curve(scale * logit + offset)) for every label, computed in double, stored as float."""
+def probabilities(logits: Column, labels: list[Label]) -> Column:
+    """Return sigmoid(scale * logit + offset) for every label, computed in double, stored as float."""
     scales = F.array(*[F.lit(label.scale) for label in labels])
     offsets = F.array(*[F.lit(label.offset) for label in labels])
     scaled = F.zip_with(logits, scales, lambda logit, scale: logit.cast("double") * scale)
     shifted = F.zip_with(scaled, offsets, lambda value, offset: value + offset)
-    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-apply_curve(value, curve, _clamp)))).cast("float"))
-
-
-def _clamp(value: Column, low: float, high: float) -> Column:
-    return F.least(F.greatest(value, F.lit(low)), F.lit(high))
+    return F.transform(shifted, lambda value: (1 / (1 + F.exp(-value))).cast("float"))
 
 
 def assigned_labels(probability: Column, labels: list[Label], corrected: Column) -> Column:
@@ -54,7 +49,7 @@ def score_rows(run: ScoringRun, rows: DataFrame, known: DataFrame) -> DataFrame:
     """
     manifest = run.artifact.manifest
     joined = rows.where(F.col("change_type").isin(*TO_SCORE)).join(known, on="text_hash", how="left")
-    probability = probabilities(F.col("logits"), manifest.labels, manifest.curve)
+    probability = probabilities(F.col("logits"), manifest.labels)
     labels = assigned_labels(probability, manifest.labels, F.col("corrected"))
     # Fails the commit rather than write a company without a score.
     status = F.coalesce("status", F.raise_error(F.lit(STAGING_LOST)).cast("string"))

@@ -140,7 +140,7 @@ def compare(name: str, dtype: str, expected: Logits, found: Logits, manifest: Ma
     sides = [np.array(side, np.float32).reshape(-1, len(manifest.labels)) for side in zip(*both, strict=True)]
     before, after = sides or [np.zeros((0, len(manifest.labels)), np.float32)] * 2
     distance = np.abs(after.astype(np.float64) - before)
-    old, new = (probabilities(side, manifest.labels, manifest.curve) for side in (before, after))
+    old, new = (probabilities(side, manifest.labels) for side in (before, after))
     moved = np.abs(new.astype(np.float64) - old)
     thresholds = np.array([label.threshold for label in manifest.labels], np.float32)
     if dtype == "float32":

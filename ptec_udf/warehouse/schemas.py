@@ -55,7 +55,7 @@ SCHEMAS: dict[str, T.StructType] = {
         ("position", _INT, "index of the label in logits and probabilities, from 0"),
         ("name", _STRING, "label as the taxonomy spells it"),
         ("threshold", _FLOAT, "probability from which the label is assigned"),
-        ("scale", _DOUBLE, "calibration: probability = sigmoid(scale * logit + offset); isotonic bends the sum"),
+        ("scale", _DOUBLE, "calibration: probability = sigmoid(scale * logit + offset)"),
         ("offset", _DOUBLE, "calibration: see scale"),
         ("training_positives", _LONG, "training companies that carry the label"),
         ("dev_f1", _DOUBLE, "F1 on the dev split; null if not measured"),

@@ -39,7 +39,7 @@ def register_ptec_score(spark: SparkSession, database: str = "ptec", *, engine: 
         if logits is None:
             return None
         # Rounded to float32 as in the scores table.
-        found = probabilities(logits, manifest.labels, manifest.curve)
+        found = probabilities(logits, manifest.labels)
         return dict(zip(names, found.astype(float).tolist(), strict=True))
 
     @F.pandas_udf(T.MapType(T.StringType(), T.DoubleType()))  # type: ignore[call-overload]

@@ -53,7 +53,7 @@ def moves(old: dict[str, Any], new: dict[str, Any]) -> set[tuple[str, str, bool,
 class TestRecalibrate:
     def test_run_takes_stored_logits(self, site: Site) -> None:
         old_id, old = registry.find(site.warehouse, alias="champion")["model_id"], site.scores()
-        made = recalibrated(site, "calibrator=platt", "thresholds=common", "set_thresholds.energy=0.9")
+        made = recalibrated(site, "thresholds=common", "set_thresholds.energy=0.9")
         assert (made["recalibrated_from"], made["rows"], made["without_logits"]) == (old_id, 10, 3)
         models = {row["model_id"]: row for row in site.sql("SELECT * FROM {db}.models")}
         assert models[made["model_id"]]["logits_id"] == models[old_id]["logits_id"]
@@ -69,10 +69,10 @@ class TestRecalibrate:
         assert site.changes(run["run_id"]) == moves(old, new) != set()
 
     def test_is_reproducible_and_refuses_a_used_folder(self, site: Site) -> None:
-        first = recalibrated(site, "calibrator=platt")
+        first = recalibrated(site)
         with pytest.raises(ConfigError, match="out must be absent or empty"):
-            recalibrated(site, "calibrator=platt")
-        again = recalibrated(site, "calibrator=platt", "overwrite=true", "name=other")
+            recalibrated(site)
+        again = recalibrated(site, "overwrite=true", "name=other")
         assert again["model_id"] == first["model_id"]
         same = recalibrated(site, "extract=null", "set_thresholds.energy=0.5", "overwrite=true")
         assert same["model_id"] == same["recalibrated_from"]

@@ -31,7 +31,6 @@ def make_artifact(folder: Path, seed: int = 0) -> Path:
         max_tokens=8,
         pooling="mean",
         prompt=PromptSpec(kind="input", n_tokens=1, attention="prefix"),
-        calibrator="none",
         threshold_logit=0.0,
         labels=[Label(name=name, threshold=0.7, scale=2.0, offset=-1.0, training_positives=9) for name in NAMES],
         extract=ExtractOrigin(fingerprint="f" * 64, source="crm.companies", source_id="s", version=4),

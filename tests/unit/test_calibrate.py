@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ptec_udf.errors import TrainingError
-from ptec_udf.model.calibration import apply_curve
-from training.calibrate.calibration import Calibration, fit_isotonic, fit_platt
+from training.calibrate.calibration import Calibration, fit_platt
 from training.calibrate.decisions import fit_decisions
 from training.calibrate.thresholds import PLATEAU, SHRINKAGE, common_threshold, per_label_thresholds
 from training.evaluate.metrics import macro_f1
 
-CURVE = [(-3.0, -4.0), (0.0, 1.0), (2.0, 1.5)]
 Cells = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
 
@@ -25,12 +23,11 @@ def noisy_cells(n_rows: int = 400, n_labels: int = 12, seed: int = 0) -> Cells:
 
 
 class TestCalibration:
-    def test_is_a_line_then_a_curve(self) -> None:
-        values = np.array([-5.0, -3.0, -1.5, 0.0, 1.0, 2.0, 7.0])
-        expected = [-6.0, -4.0, -1.5, 1.0, 1.25, 1.5, 6.5]
-        line = Calibration(np.full(7, 2.0), np.ones(7))
+    def test_is_a_line_on_log_odds(self) -> None:
+        values = np.array([-5.0, 0.0, 7.0])
+        line = Calibration(np.full(3, 2.0), np.ones(3))
         np.testing.assert_allclose(line.probabilities(values), expit(2 * values + 1))
-        np.testing.assert_allclose(Calibration(np.ones(7), np.zeros(7), CURVE).log_odds(values), expected)
+        np.testing.assert_allclose(line.logits(line.probabilities(values)), values)
 
     @pytest.mark.parametrize("logit", [-1e4, 1e4])
     def test_thresholds_stay_open_in_float32(self, logit: float) -> None:
@@ -70,22 +67,6 @@ class TestPlatt:
             fit_platt(np.array([[0.0, np.nan], [1.0, 2.0]]), np.eye(2), np.zeros(2))
 
 
-class TestIsotonic:
-    def test_finds_a_bend_and_keeps_the_order(self) -> None:
-        random = np.random.default_rng(3)
-        logits = random.normal(-1.0, 2.0, (3000, 4))
-        truth = expit(apply_curve(logits, CURVE, np.clip))
-        targets = random.random(logits.shape) < truth
-        curve, line = (fit(logits, targets, np.zeros(4)) for fit in (fit_isotonic, fit_platt))
-        errors = [float(np.abs(found.probabilities(logits) - truth).mean()) for found in (curve, line)]
-        assert errors[0] < errors[1] / 3
-        assert (np.diff(curve.probabilities(np.sort(logits, axis=0)), axis=0) > 0).all()
-
-    def test_few_positives_keep_the_line(self) -> None:
-        logits, targets = noisy_cells(n_rows=60, n_labels=2)
-        assert fit_isotonic(logits, targets, np.zeros(2)).curve is None
-
-
 class TestCommonThreshold:
     def test_is_as_good_as_any_other(self) -> None:
         logits, targets = noisy_cells(seed=5)
@@ -121,11 +102,10 @@ class TestPerLabelThresholds:
 class TestDecisions:
     WEIGHTS = np.log(np.arange(1.0, 13.0))
 
-    @pytest.mark.parametrize("calibrator", ["platt", "isotonic"])
     @pytest.mark.parametrize("thresholds", ["common", "per_label"])
-    def test_decide_as_the_thresholds_on_the_logits(self, calibrator, thresholds) -> None:
+    def test_decide_as_the_thresholds_on_the_logits(self, thresholds) -> None:
         logits, targets = noisy_cells()
-        found = fit_decisions(logits, targets, self.WEIGHTS, calibrator=calibrator, thresholds=thresholds)
+        found = fit_decisions(logits, targets, self.WEIGHTS, thresholds)
         on_logits = per_label_thresholds(logits, targets) if thresholds == "per_label" else found.common_threshold
         np.testing.assert_array_equal(found.decide(logits), logits >= on_logits)
         np.testing.assert_allclose(found.threshold_logits, np.broadcast_to(on_logits, 12), atol=1e-6)

@@ -66,12 +66,6 @@ class TestRecalibrate:
         assert facts["after"]["macro_f1"] > facts["before"]["macro_f1"]
         assert (facts["rows"], facts["without_logits"], facts["split"]) == (1500, 7, "dev")
 
-    def test_curve_is_kept_and_replaced(self, model, rows) -> None:
-        made, _ = recalibrated(model, rows, "extract=x", "calibrator=isotonic")
-        assert len(made.manifest.curve) >= 2
-        assert recalibrated(made, None, "set_thresholds.energy=0.25")[0].manifest.curve == made.manifest.curve
-        assert recalibrated(made, rows, "extract=x")[0].manifest.curve is None
-
     def test_set_thresholds_win_and_leave_the_others(self, model, rows) -> None:
         made, facts = recalibrated(model, None, "set_thresholds.energy=0.25")
         old = {label.name: label.threshold for label in model.manifest.labels}
@@ -128,7 +122,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "error"),
         [
-            (["calibrator=platt"], "nothing would change"),
+            (["thresholds=common"], "nothing would change"),
             (["set_thresholds.energy=1.5"], "set_thresholds.energy: "),
             (["extract=x", "split=train"], "split: "),
         ],

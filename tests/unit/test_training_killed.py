@@ -36,7 +36,7 @@ class TestResume:
         run(tmp_path / "out", change)
         assert "resumes" not in capsys.readouterr().err
 
-    @pytest.mark.parametrize("change", ["calibrator=isotonic", "tfidf={}", "stopping.refit=true"])
+    @pytest.mark.parametrize("change", ["thresholds=per_label", "tfidf={}", "stopping.refit=true"])
     def test_with_settings_that_follow_the_first_training(self, run, tmp_path, monkeypatch, capsys, change):
         cut_off(run, monkeypatch, tmp_path / "out", epoch=2)
         run(tmp_path / "out", change)

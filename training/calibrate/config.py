@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ptec_udf.config import ModelChoice, WarehouseConfig
 from ptec_udf.section import Section
-from training.config import CalibratorName, ThresholdsName
+from training.config import ThresholdsName
 
 
 class RecalibrateConfig(Section):
@@ -21,7 +21,6 @@ class RecalibrateConfig(Section):
     )
     split: Literal["dev", "test"] = Field("dev", description="rows to fit to, which the model has not learned from")
     min_rows: int = Field(100, ge=1, description="fewest labelled rows with stored logits; fewer are refused")
-    calibrator: CalibratorName = Field("platt", description="as in training")
     thresholds: ThresholdsName = Field("common", description="as in training")
     set_thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=dict, description="label: threshold as a probability; overrides the fitted one"

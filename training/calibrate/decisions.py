@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptec_udf.model.manifest import Manifest
-from training.calibrate.calibration import Calibration, fit_isotonic, fit_platt
+from training.calibrate.calibration import Calibration, fit_platt
 from training.calibrate.thresholds import common_threshold, per_label_thresholds
-from training.config import CalibratorName, ThresholdsName
+from training.config import ThresholdsName
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Decisions:
         """Read the decisions of a model."""
         columns = np.array([(label.scale, label.offset, label.threshold) for label in manifest.labels]).T
         scale, offset, thresholds = columns
-        return cls(Calibration(scale, offset, manifest.curve), manifest.threshold_logit, thresholds)
+        return cls(Calibration(scale, offset), manifest.threshold_logit, thresholds)
 
     @property
     def threshold_logits(self) -> NDArray[np.float64]:
@@ -66,12 +66,9 @@ def fit_decisions(
     logits: NDArray[np.floating],
     targets: NDArray[np.generic],
     log_pos_weight: NDArray[np.floating],
-    *,
-    calibrator: CalibratorName = "platt",
     thresholds: ThresholdsName = "common",
 ) -> Decisions:
     """Fit calibration and thresholds to rows that the model has not learned from; arguments as of ``fit_platt``."""
-    fit = fit_isotonic if calibrator == "isotonic" else fit_platt
-    calibration, common = fit(logits, targets, log_pos_weight), common_threshold(logits, targets)
+    calibration, common = fit_platt(logits, targets, log_pos_weight), common_threshold(logits, targets)
     on_logits = per_label_thresholds(logits, targets) if thresholds == "per_label" else common
     return Decisions(calibration, common, calibration.thresholds(on_logits))

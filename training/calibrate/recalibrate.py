@@ -92,7 +92,7 @@ def recalibrate_artifact(
     artifact: Artifact, config: RecalibrateConfig, rows: LabelledLogits | None
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Make the files of the new artifact, and facts; without labelled rows, nothing is fitted or measured."""
-    names, calibrator = [label.name for label in artifact.manifest.labels], artifact.manifest.calibrator
+    names = [label.name for label in artifact.manifest.labels]
     facts: dict[str, Any] = {"set_thresholds": config.set_thresholds}
     files = dict(artifact.files)
     if rows is None:
@@ -101,8 +101,8 @@ def recalibrate_artifact(
         for name in reference.keys() & config.set_thresholds.keys():  # how many rows get the label is unknown
             reference[name] = reference[name] | {PREDICTED: None}
     else:
-        new, calibrator = _fit(artifact, config, rows.logits, rows.targets), config.calibrator
-        facts |= {"calibrator": calibrator, "thresholds": config.thresholds, **_measure(artifact, config, rows)}
+        new = _fit(artifact, config, rows.logits, rows.targets)
+        facts |= {"thresholds": config.thresholds, **_measure(artifact, config, rows)}
         # Drift compares runs of the new model with these rows under the new decisions.
         counts = counts_by_label(new.calibration.probabilities(rows.logits), names)
         predicted = new.decide(rows.logits).sum(axis=0).tolist()
@@ -114,7 +114,7 @@ def recalibrate_artifact(
     splits = {split: _ranking_figures(report) for split, report in artifact.metrics.get("splits", {}).items()}
     metrics = artifact.metrics | {"splits": splits, "recalibrated": made, REFERENCE: reference}
     files[METRICS] = (json.dumps(metrics, indent=1, ensure_ascii=False) + "\n").encode()
-    return seal(_updated(artifact.manifest, new, calibrator), files), facts
+    return seal(_updated(artifact.manifest, new), files), facts
 
 
 def _fit(
@@ -122,7 +122,7 @@ def _fit(
 ) -> Decisions:
     names = [label.name for label in artifact.manifest.labels]
     log_weights = np.array([artifact.metrics["log_pos_weights"][name] for name in names])
-    fitted = fit_decisions(logits, targets, log_weights, calibrator=config.calibrator, thresholds=config.thresholds)
+    fitted = fit_decisions(logits, targets, log_weights, config.thresholds)
     return fitted.with_thresholds(names, config.set_thresholds)
 
 
@@ -152,16 +152,15 @@ def _figures(
     return {name: round(value, 6) if np.isfinite(value) else None for name, value in figures.items()}
 
 
-def _updated(manifest: Manifest, new: Decisions, calibrator: str) -> Manifest:
+def _updated(manifest: Manifest, new: Decisions) -> Manifest:
     """Return a manifest with these decisions, to be sealed."""
     columns = (new.calibration.scale.tolist(), new.calibration.offset.tolist(), new.thresholds.tolist())
     labels = [
         label.model_copy(update={"scale": scale, "offset": offset, "threshold": threshold})
         for label, scale, offset, threshold in zip(manifest.labels, *columns, strict=True)
     ]
-    changes = {"calibrator": calibrator, "threshold_logit": new.common_threshold, "curve": new.calibration.curve}
     created = datetime.now(UTC).replace(microsecond=0)
-    return manifest.model_copy(update=changes | {"labels": labels, "created": created})
+    return manifest.model_copy(update={"labels": labels, "threshold_logit": new.common_threshold, "created": created})
 
 
 def _ranking_figures(report: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "nump
 
 # Settings that a network's training does not depend on; the content of a folder counts, not its name.
 _NOT_IN_FINGERPRINT: dict[str, Any] = dict.fromkeys(
-    ("backbone", "extract", "out", "overwrite", "seed", "tfidf", "calibrator", "thresholds", "ensemble_size"), True
+    ("backbone", "extract", "out", "overwrite", "seed", "tfidf", "thresholds", "ensemble_size"), True
 ) | {"stopping": {"refit"}}
 
 

@@ -83,7 +83,7 @@ class Linear(Method):
         weights, biases = (torch.from_numpy(values).float() for values in final.models)
         files = final.files | head_files({"weight": weights.contiguous(), "bias": biases}, metrics)
         files[SEEN] = save(seen_in(task.record, [whole]))
-        manifest, folder = Manifest(calibrator="platt", **common, **final.fields), task.folder / "artifact"
+        manifest, folder = Manifest(**common, **final.fields), task.folder / "artifact"
         write_artifact_files(seal(manifest, files), folder)
         return load_learned(folder)
 

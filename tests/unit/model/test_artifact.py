@@ -111,7 +111,6 @@ class TestRefused:
             ({"template": "no field"}, "template: template must have at least one field"),
             ({"created": "yesterday"}, "created: Input should be a valid datetime"),
             ({"max_tokens": 7}, "max_tokens: Input should be greater than or equal to 8"),
-            ({"curve": [[0, 0], [1, 0]]}, "each point of the curve must be right of the one before"),
             ({"lora": {"rank": 2, "alpha": 2}}, "prompt and lora must not both be set"),
             ({"backbone": None}, "backbone or tfidf must be set"),
             ({"pooling": None}, "pooling must be set if and only if backbone is"),
@@ -179,7 +178,7 @@ class TestIds:
             {"backbone": backbone.model_copy(update={"content_hash": "0" * 64})},
             {"max_tokens": 31},
             {"pooling": "last"},
-            {"curve": [(-1.0, -2.0), (1.0, 1.5)]},
+            {"threshold_logit": 0.25},
         ]
         found = [id_of(made, **change) for change in changes]
         for name in (ADAPTER, HEAD):
@@ -193,8 +192,7 @@ class TestIds:
             return read_artifact(reseal(made, **changes)).logits_id(*options or ("float32",))
 
         labels = [label.model_copy(update={"threshold": 0.4, "scale": 2.0}) for label in made.manifest.labels]
-        recalibrated = {"labels": labels, "calibrator": "isotonic", "curve": [(-1.0, -2.0), (1.0, 1.5)]}
-        assert logits_id(**recalibrated, threshold_logit=3.0) == logits_id()
+        assert logits_id(labels=labels, threshold_logit=3.0) == logits_id()
         renamed = [labels[0].model_copy(update={"name": "other"}), *labels[1:]]
         others = [logits_id(labels=renamed), logits_id(template="{name}"), logits_id(max_tokens=16)]
         others += [logits_id("bfloat16"), logits_id("float32", "openvino")]

@@ -30,32 +30,6 @@ if (archive := Path(sys.prefix) / "classes.jsa").exists():
     os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off")
 
 
-# Files whose tests have not passed on the rewritten run; `make test-long` runs them.
-PENDING = (
-    "tests/spark/promises/test_privacy.py",
-    "tests/spark/promises/test_processes.py",
-    "tests/spark/promises/test_readers.py",
-    "tests/spark/promises/test_reasons.py",
-    "tests/spark/promises/test_shadows.py",
-    "tests/spark/test_commands.py",
-    "tests/spark/test_corrections.py",
-    "tests/spark/test_drift.py",
-    "tests/spark/test_housekeeping.py",
-    "tests/spark/test_java.py",
-    "tests/spark/test_recalibrate.py",
-    "tests/spark/test_registry.py",
-    "tests/spark/test_views.py",
-)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the tests of ``PENDING`` to the long tier."""
-    for item in items:
-        if item.nodeid.partition("::")[0] in PENDING:
-            item.add_marker(pytest.mark.long)
-
-
 @pytest.fixture(autouse=True)
 def text_again() -> Iterator[None]:
     """Let no test leave its lines as JSON objects to the next one."""

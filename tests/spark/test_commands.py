@@ -149,6 +149,7 @@ class TestSql:
         refused(run(site, "sql", f"SELECT name FROM {site.table} VERSION AS OF 0"), r"cannot be read, \S+\.parquet")
 
 
+@pytest.mark.long
 def test_errors_of_a_run_without_any(site: Site) -> None:
     site.champion()
     site.run()

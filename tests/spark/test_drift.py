@@ -69,6 +69,7 @@ class TestMeasuredFigures:
         assert found["all", "status", None]["counts"] == Counter(row["status"] for row in scores)
         assert (run["drifted"], run["retrain"]) == ([], False)
 
+    @pytest.mark.long
     def test_are_fresh_for_new_texts_alone(self, site: Site) -> None:
         growing = Growing(site)
         growing.grow(N_FIRST)
@@ -85,6 +86,7 @@ class TestMeasuredFigures:
         summary = site.spark.table(site.warehouse.name("drift_summary")).where(F.col("run_id") == run["run_id"])
         assert {row["population"]: row["companies"] for row in summary.collect()} == {"all": N_FIRST + 30, "fresh": 30}
 
+    @pytest.mark.long
     def test_are_not_measured_if_not_wanted_or_without_companies(self, site: Site) -> None:
         run = Growing(site).grow(20, 1, "drift.measure=false")
         assert run["drifted"] is None
@@ -92,6 +94,7 @@ class TestMeasuredFigures:
         assert (site.run("drift.measure=true")["retrain"], site.rows("drift")) == (None, [])
 
 
+@pytest.mark.long
 class TestSignal:
     def test_comes_on_the_second_run_with_halved_texts(self, site: Site) -> None:
         growing = Growing(site)

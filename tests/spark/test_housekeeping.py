@@ -39,6 +39,7 @@ def files_of(site: Site, table: str) -> int:
     return len(list(Path(detail["location"].removeprefix("file:")).rglob("part-*.parquet")))
 
 
+@pytest.mark.long
 class TestFiles:
     def test_are_joined_and_vacuumed_without_a_change_of_rows(self, site: Site) -> None:
         for table in ("scores", "corrections"):

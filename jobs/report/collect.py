@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from ptec_udf.errors import RegistryError
 from ptec_udf.monitor.failures import kinds_of
 from ptec_udf.monitor.judge import ALL, PROBABILITY
-from ptec_udf.nightly.runs import COMMAND, DONE, FAILED, SUPERSEDED
+from ptec_udf.nightly.runs import DONE, FAILED, SUPERSEDED
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -26,7 +26,7 @@ def find_run(warehouse: Warehouse, *, run_id: str | None, model_id: str | None, 
     Raises:
         RegistryError: if there is none.
     """
-    runs = warehouse.read("runs").where((F.col("command") == COMMAND) & F.col("model_id").isNotNull())
+    runs = warehouse.read("runs")
     is_done = F.col("outcome") == DONE
     if run_id is not None:
         wanted, described = F.col("run_id").startswith(F.lit(run_id)), f"with an id that begins with {run_id!r}"
@@ -52,7 +52,7 @@ def collect(warehouse: Warehouse, run: Row) -> dict[str, Any]:
     scores = warehouse.read("scores").where(F.col("model_id") == F.lit(run["model_id"]))
     moves = _moves(warehouse.read("score_changes").where(of_run)) if run["outcome"] != FAILED else {}
     same = F.col("alias") == F.lit(run["alias"]) if run["alias"] else F.col("model_id") == F.lit(run["model_id"])
-    runs = warehouse.read("runs").where((F.col("command") == COMMAND) & same & F.col("ended").isNotNull())
+    runs = warehouse.read("runs").where(same & F.col("ended").isNotNull())
     later = runs.where((F.col("ended") > F.lit(run["ended"])) & (F.col("outcome") != SUPERSEDED))
     newest = later.orderBy(F.desc("ended")).first()
     earlier = runs.where((F.col("outcome") == DONE) & (F.col("ended") <= F.lit(run["ended"])))
@@ -63,7 +63,7 @@ def collect(warehouse: Warehouse, run: Row) -> dict[str, Any]:
         "drift": drift,
         "runs": [row.asDict() for row in earlier.orderBy(F.desc("ended")).limit(_MAX_RUNS).collect()],
         "failed_since": newest.asDict() if newest is not None and newest["outcome"] == FAILED else None,
-        "errors": [kind._asdict() for kind in kinds_of(scores.where(of_run))],
+        "errors": [kind._asdict() for kind in kinds_of(scores.where(of_run & F.col("removed_in").isNull()))],
     }
 
 

@@ -32,8 +32,8 @@ class ErrorKind(NamedTuple):
 
 
 def kinds_of(rows: DataFrame, n_keys: int = KEYS_SHOWN) -> list[ErrorKind]:
-    """Count failed companies by error, the most frequent first; rows have key, status, error and removed_in."""
-    failed = rows.where((F.col("status") == ERROR) & F.col("removed_in").isNull())
+    """Count companies by error, the most frequent first; rows have key and error, null without one."""
+    failed = rows.where(F.col("error").isNotNull())
     by_error = Window.partitionBy("error")
     position, n_companies = F.row_number().over(by_error.orderBy("key")), F.count("*").over(by_error)
     numbered = failed.select("error", "key", position.alias("position"), n_companies.alias("companies"))
@@ -56,7 +56,7 @@ def list_errors(spark: SparkSession, config: ScoreConfig, n_keys: int = KEYS_SHO
     warehouse.ensure()
     run = pin_run(warehouse, config)
     with failures_of("errors"):
-        found = {"scores": kinds_of(run.scores(), n_keys)}
+        found = {"scores": kinds_of(run.scores().where(F.col("removed_in").isNull()), n_keys)}
         if run.history.has_failed(alias=run.alias, model_id=run.model_id):
             found["failed run"] = kinds_of(_not_merged(run), n_keys)
     rows = [{"where": where} | kind._asdict() for where, kinds in found.items() for kind in kinds]
@@ -64,12 +64,12 @@ def list_errors(spark: SparkSession, config: ScoreConfig, n_keys: int = KEYS_SHO
 
 
 def _not_merged(run: ScoringRun) -> DataFrame:
-    """Return companies with errors that runs have found and not merged: key, status, error, removed_in."""
+    """Return companies that a run would write, with the errors that runs have found and not merged: key and error."""
     staged = run.warehouse.read("score_staging").where(F.col("logits_id") == run.logits_id)
     scored = staged.where(F.col("logits").isNotNull()).select("text_hash")
     failed = staged.where(F.col("status") == ERROR).select("text_hash", "error").dropDuplicates(["text_hash"])
     failed = failed.join(scored, on="text_hash", how="left_anti")
     error = F.when(F.col("is_ambiguous"), F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))
-    rows = rows_to_write(run, changes_of(run)).join(failed, on="text_hash", how="left").withColumn("error", error)
-    found = rows.where(F.col("error").isNotNull())
-    return found.select("key", F.lit(ERROR).alias("status"), "error", F.lit(None).alias("removed_in"))
+    return (
+        rows_to_write(run, changes_of(run)).join(failed, on="text_hash", how="left").select("key", error.alias("error"))
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -14,8 +14,7 @@ from ptec_udf.warehouse.corrections import correction_of
 from ptec_udf.warehouse.tables import Warehouse
 
 
-@dataclass(frozen=True)
-class ModelLabels:
+class ModelLabels(NamedTuple):
     """A model's labels in the order of its probabilities, with their thresholds."""
 
     model_id: str
@@ -26,15 +25,11 @@ class ModelLabels:
 def write_changes(warehouse: Warehouse, history: History, record: RunRecord, version: int) -> None:
     """Derive the changes of a run and replace its earlier ones; the result is the same at any time.
 
-    Args:
-        warehouse: the tables.
-        history: runs, the last one of the same screen among them.
-        record: the run.
-        version: version of ``scores`` that the run's MERGE made; without a MERGE the version that it compared with.
+    ``version`` of ``scores`` was made by the run's MERGE; without a MERGE the run compared its source with it.
     """
-    if history.is_overtaken(record):
+    if _is_overtaken(record, history):
         return
-    last = history.last_done(alias=record.alias, model_id=record.model_id, before=record.started)
+    last = history.before(record.started).last_shown(alias=record.alias, model_id=record.model_id)
     old_id = last["model_id"] if last else record.model_id
     of_model = F.col("model_id") == F.lit(record.model_id)
     after = warehouse.read("scores", version).where(of_model)
@@ -65,6 +60,14 @@ def write_changes(warehouse: Warehouse, history: History, record: RunRecord, ver
     warehouse.replace_run("score_changes", found.withColumns(origin), record.run_id)
 
 
+def _is_overtaken(record: RunRecord, history: History) -> bool:
+    """Return whether the alias shows another model since a later run: no screen shows what this run changed."""
+    return record.alias is not None and any(
+        row["model_id"] != record.model_id and row["started"].timestamp() > record.started.timestamp()
+        for row in history.done(alias=record.alias)
+    )
+
+
 def derive_changes(
     before: DataFrame,
     after: DataFrame,
@@ -74,45 +77,36 @@ def derive_changes(
     same_template: bool = True,
     same_logits: bool = True,
 ) -> DataFrame:
-    """List every company that enters or leaves a label.
+    """List every company that enters or leaves a label: rows of ``score_changes`` without the run's facts.
 
     Args:
         before: rows of ``scores`` that the screen showed, under the old model.
-        after: rows that it shows now, under the new model. Removed companies count as not shown.
-        old: the old model's labels; the same model's in an ordinary run.
-        new: the new model's labels.
+        after: rows that it shows now, under the new model, in an ordinary run the same.
+        old: labels of the old model.
+        new: labels of the new model.
         same_template: whether both sides' texts were made in the same way: then another text is the company's.
         same_logits: whether the models differ in calibration and thresholds at most.
-
-    Returns:
-        Rows of ``score_changes`` without the run's facts. Reasons: ``new`` (not shown before, or without a score),
-        ``removed`` (no longer shown), ``correction`` (of this label), ``text`` (another text), ``model`` (other logits
-        of another model), ``threshold`` (none of these).
     """
     both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
-    moves = F.concat(
-        _moves(_labels("new"), _labels("old"), entered=True), _moves(_labels("old"), _labels("new"), entered=False)
-    )
+    old_labels, new_labels = (F.coalesce(F.col(f"{side}_labels"), F.array()) for side in ("old", "new"))
+    moved = F.concat(F.array_except(new_labels, old_labels), F.array_except(old_labels, new_labels))
+    label = F.col("label")
     # A model keeps corrections of its own labels alone.
-    is_common = F.col("label").isin(*set(old.names).intersection(new.names))
-    sides = [correction_of(F.col(f"{side}_corrected"), F.col("label")) for side in ("old", "new")]
+    is_common = label.isin(*set(old.names).intersection(new.names))
+    sides = [correction_of(F.col(f"{side}_corrected"), label) for side in ("old", "new")]
     corrected = is_common & ~sides[0].eqNullSafe(sides[1])
     model_changed = old.model_id != new.model_id and not same_logits
-    return (
-        both.withColumn("move", F.explode(moves))
-        .select("*", "move.*")
-        .select(
-            F.lit(new.model_id).alias("model_id"),
-            F.lit(old.model_id).alias("previous_model_id"),
-            "key",
-            "label",
-            "entered",
-            _at("old_probabilities", old.names, F.col("label")).alias("old_probability"),
-            _at("new_probabilities", new.names, F.col("label")).alias("new_probability"),
-            _threshold(old).alias("old_threshold"),
-            _threshold(new).alias("new_threshold"),
-            _reason(model_changed, same_template, corrected).alias("reason"),
-        )
+    return both.withColumn("label", F.explode(moved)).select(
+        F.lit(new.model_id).alias("model_id"),
+        F.lit(old.model_id).alias("previous_model_id"),
+        "key",
+        "label",
+        F.array_contains(new_labels, label).alias("entered"),
+        _value_of(label, old, F.col("old_probabilities")).alias("old_probability"),
+        _value_of(label, new, F.col("new_probabilities")).alias("new_probability"),
+        _value_of(label, old, _thresholds(old)).alias("old_threshold"),
+        _value_of(label, new, _thresholds(new)).alias("new_threshold"),
+        _reason(model_changed, same_template, corrected).alias("reason"),
     )
 
 
@@ -124,19 +118,8 @@ def _shown(rows: DataFrame, side: str) -> DataFrame:
     )
 
 
-def _labels(side: str) -> Column:
-    return F.coalesce(F.col(f"{side}_labels"), F.array().cast("array<string>"))
-
-
-def _moves(labels: Column, others: Column, *, entered: bool) -> Column:
-    """Return the labels that are not among the others, as structs of label and direction."""
-    return F.transform(
-        F.array_except(labels, others), lambda label: F.struct(label.alias("label"), F.lit(entered).alias("entered"))
-    )
-
-
 def _reason(model_changed: bool, same_template: bool, corrected: Column) -> Column:
-    """Return the first reason that applies."""
+    """Return the first reason that applies; ``new`` also follows a company without a score."""
     # With another template every text differs, although no company changed.
     is_other_text = ~F.col("old_text_hash").eqNullSafe(F.col("new_text_hash"))
     text_changed = F.lit(same_template or not model_changed) & is_other_text
@@ -151,15 +134,11 @@ def _reason(model_changed: bool, same_template: bool, corrected: Column) -> Colu
     )
 
 
-def _at(values: str, names: Sequence[str], label: Column) -> Column:
-    """Return a label's value from an array in the order of ``names``; null if the model lacks the label."""
-    position = F.array_position(F.array(*[F.lit(name) for name in names]), label)
-    return F.try_element_at(F.col(values), F.nullif(position, F.lit(0)).cast("int"))
+def _thresholds(model: ModelLabels) -> Column:
+    return F.array(*map(F.lit, model.thresholds)).cast("array<float>")
 
 
-def _threshold(model: ModelLabels) -> Column:
-    """Return the label's threshold in a model."""
-    pairs = [
-        part for name, value in zip(model.names, model.thresholds, strict=True) for part in (F.lit(name), F.lit(value))
-    ]
-    return F.try_element_at(F.create_map(*pairs), F.col("label")).cast("float")
+def _value_of(label: Column, model: ModelLabels, values: Column) -> Column:
+    """Return a label's value from an array in the model's order; null if the model lacks the label."""
+    position = F.array_position(F.array(*map(F.lit, model.names)), label)
+    return F.try_element_at(values, F.nullif(position, F.lit(0)).cast("int"))

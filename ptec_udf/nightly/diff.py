@@ -6,7 +6,7 @@ and shuffles neither texts nor logits. Texts are read again for the keys that ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -29,9 +29,8 @@ SAME = "same"  # nothing to do
 NO_KEY = "no_key"  # rows without a key: counted, never scored
 
 TO_SCORE = (NEW, TEXT, SOURCE, RETRY, CORRECTED)
-TO_WRITE = (*TO_SCORE, REMOVED)
 
-_MAX_BROADCAST = 1_000_000
+_MAX_BROADCAST = 1_000_000  # hashes, about 100 MB
 
 AMBIGUOUS_KEY = "the source has this key with several texts; make the key unique"
 
@@ -49,16 +48,9 @@ def changes_of(run: ScoringRun) -> DataFrame:
 
 
 def hash_by_key(source: DataFrame, key: str, text: Column) -> DataFrame:
-    """Aggregate the source to one row for each key.
+    """Return a row for each key: key, n_rows, ambiguous_hash, and 64 bits of the text's hash as digest.
 
-    Args:
-        source: source rows.
-        key: the source's key column; rows without a key become one row with a null key.
-        text: the text of a source row.
-
-    Returns:
-        key, n_rows, ambiguous_hash, digest. A key with several different texts has as ``ambiguous_hash`` the hash of
-        all their hashes; for all others it is null. ``digest`` is 64 bits of the text's hash.
+    ``ambiguous_hash`` is the hash of all texts of a key that has several. Rows without a key become one row.
     """
     rows = source.select(key_column(key).alias("key"), _digest(text_hash(text)).alias("digest"))
     by_key = rows.groupBy("key").agg(
@@ -85,18 +77,9 @@ def _digest(text_hash_column: Column) -> Column:
 def classify_rows(
     hashes: DataFrame, scores: DataFrame, corrections: DataFrame, *, source_id: str, retry_errors: bool
 ) -> DataFrame:
-    """Give every key of source and scores its change type.
+    """Give every key of ``hash_by_key`` and of a model's scores its change type; add the company's corrections.
 
-    Args:
-        hashes: from ``hash_by_key``.
-        scores: rows of table ``scores`` under one model.
-        corrections: from ``corrections_by_company``.
-        source_id: the run's source.
-        retry_errors: whether rows with status error are scored again.
-
-    Returns:
-        key, n_rows, change_type, digest, ambiguous_hash, corrected, had_error. Keys that left the source in an earlier
-        run have no row.
+    Keys that left the source in an earlier run have no row.
     """
     none = F.array().cast(SCHEMAS["scores"]["corrected"].dataType)
     old = scores.select(
@@ -109,12 +92,8 @@ def classify_rows(
     )
     new = hashes.join(corrections, on="key", how="left").withColumn("corrected", F.coalesce("corrected", none))
     both = new.join(old, on="key", how="full_outer")
-    is_same = F.col("digest") == F.col("old_digest")
-    had_error = F.coalesce(F.col("is_active") & F.col("failed") & is_same, F.lit(False))
-    added = {"change_type": _change_type(source_id, retry_errors), "had_error": had_error}
-    classified = both.withColumns(added)
-    columns = ("key", "n_rows", "change_type", "digest", "ambiguous_hash", "corrected", "had_error")
-    return classified.where(F.col("change_type").isNotNull()).select(*columns)
+    classified = both.withColumn("change_type", _change_type(source_id, retry_errors))
+    return classified.where(F.col("change_type").isNotNull()).select(*hashes.columns, "change_type", "corrected")
 
 
 def _change_type(source_id: str, retry_errors: bool) -> Column:
@@ -140,47 +119,9 @@ def count_change_types(changes: DataFrame) -> dict[str, int]:
     return {row[0]: row[1] for row in changes.groupBy("change_type").agg(F.sum(counted)).collect()}
 
 
-def rows_to_write(run: ScoringRun, changes: DataFrame) -> DataFrame:
-    """Return a row for each key that the run writes, with the columns of table ``diff_staging`` but run_id.
-
-    The source is read once more, for the hash and the length of the texts of these keys alone.
-    """
-    scored = changes.where(F.col("change_type").isin(*TO_SCORE))
-    texts = read_by_key(run, scored.where(F.col("ambiguous_hash").isNull()).select("key"), ())
-    hashes = texts.select("key", text_hash("text").alias("text_hash"), token_cost(run.max_tokens).alias("cost"))
-    rows = scored.join(hashes.dropDuplicates(["key"]), on="key", how="left")
-    rows = rows.withColumn("text_hash", F.coalesce("ambiguous_hash", "text_hash"))
-    removed = changes.where(F.col("change_type") == REMOVED).select("key", "change_type")
-    is_ambiguous = F.col("ambiguous_hash").isNotNull().alias("is_ambiguous")
-    names = ("key", "change_type", "text_hash", "cost", "had_error", "corrected")
-    return rows.select(*names, is_ambiguous).unionByName(removed, allowMissingColumns=True)
-
-
-def read_by_key(run: ScoringRun, wanted: DataFrame, columns: tuple[str, ...]) -> DataFrame:
-    """Return key and text of source rows, of some keys alone.
-
-    Args:
-        run: whose source is read.
-        wanted: key and ``columns``, each key once.
-        columns: of ``wanted``, returned too.
-
-    Returns:
-        key, text and ``columns``, one row for each source row.
-    """
-    prefixed = {name: f"__ptec_{name}" for name in ("key", *columns)}  # the source may have columns of these names
-    right = wanted.select(*[F.col(name).alias(alias) for name, alias in prefixed.items()])
-    joined = run.source_rows().join(right, on=key_column(run.config.source.key) == F.col(prefixed["key"]))
-    return joined.select(*[F.col(alias).alias(name) for name, alias in prefixed.items()], run.text().alias("text"))
-
-
 @dataclass(frozen=True)
 class Difference:
-    """What a run writes.
-
-    Attributes:
-        counts: companies by change type.
-        rows: ``rows_to_write``, from ``diff_staging``: later steps need them several times.
-    """
+    """What a run writes: companies by change type, and a row for each key that changes, see ``rows_to_write``."""
 
     counts: Mapping[str, int]
     rows: DataFrame
@@ -191,26 +132,55 @@ class Difference:
         return sum(self.counts.get(change_type, 0) for change_type in TO_SCORE)
 
     @property
-    def is_small(self) -> bool:
-        """Whether the hashes of the texts can be sent to all executors: about 100 MB."""
-        return self.n_to_score <= _MAX_BROADCAST
+    def n_to_write(self) -> int:
+        """Number of companies that get a new row."""
+        return self.n_to_score + self.counts.get(REMOVED, 0)
+
+    def hashes(self) -> DataFrame:
+        """Return text_hash of the texts to score, each once; executors get all of them unless they are millions."""
+        found = self.rows.where(F.col("cost").isNotNull()).select("text_hash").distinct()
+        return F.broadcast(found) if self.n_to_score <= _MAX_BROADCAST else found
+
+
+def rows_to_write(run: ScoringRun, changes: DataFrame) -> DataFrame:
+    """Return a row for each key that the run writes, with the columns of table ``diff_staging`` but run_id.
+
+    The source is read once more, for the hash and the length of the texts of these keys alone.
+    """
+    scored = changes.where(F.col("change_type").isin(*TO_SCORE))
+    texts = read_by_key(run, scored.where(F.col("ambiguous_hash").isNull()).select("key"))
+    max_tokens = run.artifact.manifest.max_tokens
+    hashes = texts.select("key", text_hash("text").alias("text_hash"), token_cost(max_tokens).alias("cost"))
+    rows = scored.join(hashes.dropDuplicates(["key"]), on="key", how="left")
+    rows = rows.withColumn("text_hash", F.coalesce("ambiguous_hash", "text_hash"))
+    removed = changes.where(F.col("change_type") == REMOVED).select("key", "change_type")
+    is_ambiguous = F.col("ambiguous_hash").isNotNull().alias("is_ambiguous")
+    names = ("key", "change_type", "text_hash", "cost", "corrected")
+    return rows.select(*names, is_ambiguous).unionByName(removed, allowMissingColumns=True)
+
+
+def read_by_key(run: ScoringRun, wanted: DataFrame, columns: Sequence[str] = ()) -> DataFrame:
+    """Return key and text of the source rows of some keys, each key once in ``wanted``, with its ``columns``."""
+    prefixed = {name: f"__ptec_{name}" for name in ("key", *columns)}  # the source may have columns of these names
+    right = wanted.select(*[F.col(name).alias(alias) for name, alias in prefixed.items()])
+    joined = run.source_rows().join(right, on=key_column(run.config.source.key) == F.col(prefixed["key"]))
+    return joined.select(*[F.col(alias).alias(name) for name, alias in prefixed.items()], run.text().alias("text"))
 
 
 def stage_difference(run: ScoringRun, changes: DataFrame, counts: Mapping[str, int]) -> Difference:
-    """Write ``rows_to_write`` to ``diff_staging``."""
+    """Write ``rows_to_write`` to ``diff_staging``, since later steps read them several times."""
     rows = rows_to_write(run, changes).withColumn("run_id", F.lit(run.run_id))
     run.warehouse.append("diff_staging", rows)
     staged = run.warehouse.read("diff_staging").where(F.col("run_id") == run.run_id)
     return Difference(counts, staged.drop("run_id"))
 
 
-def count_removals_on_screen(run: ScoringRun) -> Mapping[str, int]:
+def count_removals_on_screen(run: ScoringRun) -> dict[str, int]:
     """Count the companies that the alias shows under another model by whether the source still has them.
 
-    Returns:
-        Counts by change type; empty if the run's model is not new to its alias, or its source is another one.
+    Empty if the run's model is not new to its alias, or its source is another one.
     """
-    last = run.last_done
+    last = run.last_shown
     if last is None or last["model_id"] == run.model_id or last["source_id"] != run.source.source_id:
         return {}
     scores = run.warehouse.read("scores", run.scores_version)

@@ -5,6 +5,8 @@ All of it follows from the version of table ``scores`` that the MERGE made, so a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ptec_udf.errors import location_of
@@ -16,23 +18,24 @@ from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
 
 
 def finish(run: ScoringRun, record: RunRecord, version: int | None, history: History) -> dict[str, Any]:
-    """Write the changes, counts and drift of a run and close its row.
+    """Write the changes, counts and drift of a run, close its row and return it.
 
     Args:
         run: has the record's model or alias.
         record: the run to finish, this one or an earlier one.
         version: version of ``scores`` that its MERGE made; None without a MERGE.
         history: earlier runs.
-
-    Returns:
-        The run's row.
     """
-    if version is not None or _is_new_to_screen(record, history):
-        write_changes(run.warehouse, history, record, run.scores_version if version is None else version)
-    if version is not None:
+    if version is None:
+        last = history.last_done(alias=record.alias)
+        if record.alias and (last is None or last["model_id"] != record.model_id):  # the model is new to the alias
+            write_changes(run.warehouse, history, record, run.scores_version)
+    else:
+        write_changes(run.warehouse, history, record, version)
         record.count_written(run.warehouse, version)
         if run.config.drift.measure and record.model_id == run.model_id:
-            _measure(run, record, version)
+            with log_failure("drift was not measured"):
+                record.drifted, record.retrain = measure_drift(run, record, version)
     return record.close(run.warehouse, DONE)
 
 
@@ -55,15 +58,10 @@ def close_killed(run: ScoringRun) -> bool:
     return bool(rows)
 
 
-def _is_new_to_screen(record: RunRecord, history: History) -> bool:
-    """Return whether the run's alias showed another model, or none, before."""
-    last = history.last_done(alias=record.alias, model_id=record.model_id)
-    return record.alias is not None and (last is None or last["model_id"] != record.model_id)
-
-
-def _measure(run: ScoringRun, record: RunRecord, version: int) -> None:
-    """Measure drift; the scores are written, so a failure here is logged and is none of the run."""
+@contextmanager
+def log_failure(consequence: str) -> Iterator[None]:
+    """Log a failure after the MERGE in place of raising it: the scores are written."""
     try:
-        record.drifted, record.retrain = measure_drift(run, record, version)
+        yield
     except Exception as error:
-        logger.warning(f"drift was not measured: {type(error).__name__} in {location_of(error)}")
+        logger.warning(f"{consequence}: {type(error).__name__} in {location_of(error)}")

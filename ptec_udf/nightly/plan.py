@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from ptec_udf.config import EngineConfig, ScoreConfig, ShadowConfig
+from ptec_udf.config import ScoreConfig, ShadowConfig
 from ptec_udf.engine.openvino_engine import convert_artifact
 from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import ConfigError, UserError, collect_errors
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
-from ptec_udf.nightly.runs import History, RunRecord, name_attempt, run_name
+from ptec_udf.nightly.runs import History, RunRecord, new_run_id
 from ptec_udf.text.columns import column_errors, text_column
 from ptec_udf.text.template import parse_template, text_id
 from ptec_udf.warehouse import registry
@@ -25,39 +25,22 @@ from ptec_udf.warehouse.tables import Warehouse
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """What a run works with.
-
-    Attributes:
-        warehouse: the tables.
-        config: configuration of the run.
-        artifact: the model.
-        source: the source at one version.
-        table_id: Delta's own id of the source; its ``source_id`` stays when the table is replaced in place.
-        alias: alias that chose the model; None if it was named by id.
-        run_id: name of the run and number of the attempt.
-        text_id: hash of how a text is made.
-        started: later than the start of all earlier runs.
-        history: earlier runs.
-        scores_version: version of table ``scores`` that the source is compared with.
-        corrections_version: version of table ``corrections``.
-        dtype: of the backbone; None without one.
-        same_logits: models with the same logits, this one among them.
-    """
+    """The model, the source and the versions of the tables that a run works with."""
 
     warehouse: Warehouse
     config: ScoreConfig
     artifact: Artifact
     source: PinnedSource
-    table_id: str
-    alias: str | None
+    table_id: str  # Delta's own id of the source; source_id stays when the table is replaced in place
+    alias: str | None  # that chose the model
     run_id: str
-    text_id: str
-    started: datetime
+    text_id: str  # hash of how a text is made
+    started: datetime  # later than the start of all earlier runs
     history: History
     scores_version: int
     corrections_version: int
-    dtype: str | None
-    same_logits: Sequence[str]
+    dtype: str | None  # of the backbone
+    same_logits: Sequence[str]  # models with the same logits, this one among them
 
     @property
     def model_id(self) -> str:
@@ -65,19 +48,14 @@ class ScoringRun:
         return self.artifact.model_id
 
     @property
-    def max_tokens(self) -> int | None:
-        """Tokens of a text that the model reads at most."""
-        return self.artifact.manifest.max_tokens
-
-    @property
     def logits_id(self) -> str:
         """Hash of all that determines logits; calibration and thresholds do not."""
         return self.artifact.logits_id(self.dtype or "float32", self.config.engine.kind)
 
     @property
-    def last_done(self) -> Row | None:
+    def last_shown(self) -> Row | None:
         """The last run that wrote what the run's screen shows."""
-        return self.history.last_done(alias=self.alias, model_id=self.model_id)
+        return self.history.last_shown(alias=self.alias, model_id=self.model_id)
 
     def scores(self) -> DataFrame:
         """Return the model's rows of table ``scores`` at the pinned version."""
@@ -126,56 +104,50 @@ def pin_run(warehouse: Warehouse, config: ScoreConfig) -> ScoringRun:
             pin(warehouse.spark, config.source)
         raise error if errors == error.errors else ConfigError(errors) from None
     history = History.read(warehouse)
-    source = pin(warehouse.spark, config.source)
-    table_id, source = source.source_id, _with_known_id(source, history)
+    newest = pin(warehouse.spark, config.source)
+    source = _with_known_id(newest, history)
     alias = None if choice.id else choice.alias
     columns_id = text_id(artifact.manifest.template, config.source.columns, config.source.key)
-    name = run_name(artifact.model_id, source.source_id, source.version, alias=alias, text_id=columns_id)
     return ScoringRun(
         warehouse=warehouse,
         config=config,
         artifact=artifact,
         source=source,
-        table_id=table_id,
+        table_id=newest.source_id,
         alias=alias,
-        run_id=name_attempt(name),
+        run_id=new_run_id(artifact.model_id, source.source_id, source.version, alias=alias, text_id=columns_id),
         text_id=columns_id,
         started=history.next_start(datetime.now(UTC)),
         history=history,
         scores_version=warehouse.version("scores"),
         corrections_version=warehouse.version("corrections"),
-        dtype=_dtype(warehouse, artifact, config.engine),
+        dtype=engine_settings(warehouse.spark, config.engine).dtype if artifact.manifest.backbone else None,
         same_logits=registry.with_logits(warehouse, artifact.model_id),
     )
 
 
 def repin(run: ScoringRun) -> ScoringRun:
     """Pin the newest versions of the tables; model, source and run_id stay."""
-    warehouse = run.warehouse
     return replace(
         run,
-        history=History.read(warehouse),
-        scores_version=warehouse.version("scores"),
-        corrections_version=warehouse.version("corrections"),
+        history=History.read(run.warehouse),
+        scores_version=run.warehouse.version("scores"),
+        corrections_version=run.warehouse.version("corrections"),
     )
 
 
 def _with_known_id(source: PinnedSource, history: History) -> PinnedSource:
     """Keep the id of a table that was replaced in place: CREATE OR REPLACE continues its versions under another id."""
-    last = history.last_of_source(source.name)
+    last = history.last_done(source_name=source.name)
     if source.version is None or last is None or last["source_version"] is None:
         return source
     is_known = last["table_id"] == source.source_id or source.version > last["source_version"]
     return replace(source, source_id=last["source_id"]) if is_known else source
 
 
-def _dtype(warehouse: Warehouse, artifact: Artifact, engine: EngineConfig) -> str | None:
-    return engine_settings(warehouse.spark, engine).dtype if artifact.manifest.backbone else None
-
-
 def nothing_to_do(run: ScoringRun) -> str | None:
     """Return why the last run of this screen did all that this one would do; None if there may be work."""
-    last = run.last_done
+    last = run.last_shown
     if last is None or run.config.run.retry_errors or run.source.version is None:
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
@@ -200,7 +172,7 @@ def check(run: ScoringRun) -> None:
         ConfigError: for a source that does not fit the model or the earlier runs.
         BackboneError: for a backbone that is missing or is another one.
     """
-    if errors := source_errors(run):
+    if errors := _source_errors(run):
         raise ConfigError(errors)
     backbone, location = run.artifact.manifest.backbone, run.artifact.folder
     if backbone is not None and run.config.engine.kind == "openvino" and location is not None:
@@ -209,7 +181,7 @@ def check(run: ScoringRun) -> None:
         resolve(backbone.name).check(backbone.content_hash)
 
 
-def source_errors(run: ScoringRun) -> list[str]:
+def _source_errors(run: ScoringRun) -> list[str]:
     """Return why the model cannot score this source."""
     source, config = run.source, run.config.source
     errors = []
@@ -223,17 +195,16 @@ def source_errors(run: ScoringRun) -> list[str]:
             f"source: {source.name!r} went back in its versions, as a restored copy does ({reason}); "
             "write it as a new table and set --accept-new-source"
         )
-    template = parse_template(run.artifact.manifest.template)
-    columns = {name: config.columns.get(name, name) for name in template.fields}
-    errors += column_errors(run.source_rows().schema, columns)
-    if unknown := sorted(set(config.columns) - set(template.fields)):
-        errors.append(f"source.columns: the model's template has no field {unknown}, but {list(template.fields)}")
+    fields = parse_template(run.artifact.manifest.template).fields
+    errors += column_errors(run.source_rows().schema, {name: config.columns.get(name, name) for name in fields})
+    if unknown := sorted(set(config.columns) - set(fields)):
+        errors.append(f"source.columns: the model's template has no field {unknown}, but {list(fields)}")
     return errors
 
 
 def _is_other_source(run: ScoringRun) -> bool:
     """Return whether the model, or the alias before it was promoted, was last run on another source."""
-    last = [run.history.last_of_model(run.model_id)]
+    last = [run.history.last_done(model_id=run.model_id)]
     if run.alias and not isinstance(run.config, ShadowConfig):  # a shadow reads what its champion reads
-        last.append(run.last_done)
+        last.append(run.last_shown)
     return any(row is not None and row["source_id"] != run.source.source_id for row in last)

@@ -1,42 +1,78 @@
-"""Judge a run's errors and write its scores in one MERGE."""
+"""Judge a run's removals and errors, and write its scores in one MERGE."""
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from collections.abc import Mapping, Sequence
+
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.scorer import ERROR
-from ptec_udf.errors import ConflictError
+from ptec_udf.errors import ConflictError, ErrorBudgetError, RemovalBudgetError
 from ptec_udf.log import logger
-from ptec_udf.monitor.failures import kinds_of
-from ptec_udf.nightly.budget import check_errors
-from ptec_udf.nightly.diff import Difference
+from ptec_udf.monitor.failures import ErrorKind, kinds_of
+from ptec_udf.nightly.diff import CORRECTED, NEW, NO_KEY, REMOVED, RETRY, Difference
 from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.rows import error_column, score_rows
 from ptec_udf.nightly.runs import RunRecord
 from ptec_udf.nightly.stage import known_texts
 
+_MIN_COMPANIES = 100
+"""Smallest number of companies that a limit counts: a share of three companies is noise."""
+
 _NEWEST_COMMITS = 100
 """Commits of other runs that may follow a run's own before it reads the history."""
 
 
-def judge_errors(run: ScoringRun, record: RunRecord, difference: Difference) -> None:
-    """Log the errors of a run and end it where they are too many.
+def check_removed(counts: Mapping[str, int], max_fraction: float) -> None:
+    """Refuse a source that lacks too many companies: it may be half written, and all screens would be empty.
 
-    Errors of an earlier run that were tried again do not count: a permanent one would block all that are fixed.
+    Raises:
+        RemovalBudgetError: when more than ``max_fraction`` of the active companies are missing.
+    """
+    n_removed = counts.get(REMOVED, 0)
+    n_active = sum(counts.values()) - counts.get(NEW, 0) - counts.get(NO_KEY, 0)
+    if n_removed <= max_fraction * max(n_active, _MIN_COMPANIES):
+        return
+    raise RemovalBudgetError(
+        f"{n_removed} of {n_active} active companies are missing from the source; run.max_removed_fraction allows "
+        f"{max_fraction:g} of at least {_MIN_COMPANIES} companies. Nothing was scored or merged. If they are meant to "
+        "go, add --set run.max_removed_fraction=1",
+        f"more than {max_fraction:g} are missing",
+    )
+
+
+def check_errors(kinds: Sequence[ErrorKind], n_companies: int, max_fraction: float) -> None:
+    """Refuse more errors than a run may have.
+
+    Raises:
+        ErrorBudgetError: when more than ``max_fraction`` of the written companies have errors; it names keys.
+    """
+    n_errors = sum(kind.companies for kind in kinds)
+    if n_errors <= max_fraction * max(n_companies, _MIN_COMPANIES):
+        return
+    lines = "\n".join(f"  {kind}" for kind in kinds)
+    raise ErrorBudgetError(
+        f"{n_errors} of {n_companies} companies have errors; run.max_error_fraction allows {max_fraction:g} of at "
+        f"least {_MIN_COMPANIES} companies. Nothing was merged; scored texts are kept.\n{lines}\n"
+        "Fix the source rows that 'ptec errors' lists and rerun the command. To merge with these errors, which takes "
+        "the companies out of their screens, add --set run.max_error_fraction=1",
+        f"more than {max_fraction:g} have errors",
+    )
+
+
+def judge_errors(run: ScoringRun, record: RunRecord, difference: Difference) -> None:
+    """Log the errors of a run and end it where they are too many; earlier errors of the same texts do not count.
 
     Raises:
         ErrorBudgetError: if there are too many errors.
     """
-    status = known_texts(run, _hashes(difference), ("error",), broadcast=difference.is_small)
-    failed = difference.rows.join(status, on="text_hash", how="left").withColumn("error", error_column())
-    failed = failed.where(F.col("error").isNotNull())
-    shape = (F.lit(ERROR).alias("status"), F.lit(None).alias("removed_in"))
-    kinds = kinds_of(failed.where(~F.col("had_error")).select("key", "error", *shape))
+    reasons = known_texts(run, difference.hashes(), ("error",))
+    written = difference.rows.where(~F.col("change_type").isin(RETRY, CORRECTED))
+    kinds = kinds_of(written.join(reasons, on="text_hash", how="left").withColumn("error", error_column()))
     if kinds:
-        n_retried = difference.rows.where(F.col("had_error")).count()
         record.counts[ERROR] = sum(kind.companies for kind in kinds)
-        check_errors(kinds, difference.n_to_score - n_retried, run.config.run.max_error_fraction)
+        n_companies = difference.n_to_score - difference.counts.get(RETRY, 0)
+        check_errors(kinds, n_companies, run.config.run.max_error_fraction)
     for kind in kinds:
         logger.warning(str(kind))
 
@@ -47,10 +83,9 @@ def merge(run: ScoringRun, difference: Difference) -> int:
     Raises:
         ConflictError: if another run has written scores of the model since this run compared them with the source.
     """
-    check_unchanged(run)
-    known = known_texts(run, _hashes(difference), broadcast=difference.is_small)
+    _check_unchanged(run)
     run.warehouse.merge_scores(
-        score_rows(run, difference.rows, known),
+        score_rows(run, difference.rows, known_texts(run, difference.hashes())),
         model_id=run.model_id,
         run_id=run.run_id,
         accept_new_source=run.config.source.accept_new,
@@ -61,21 +96,11 @@ def merge(run: ScoringRun, difference: Difference) -> int:
     return version
 
 
-def check_unchanged(run: ScoringRun) -> None:
-    """Refuse to merge if the model's scores changed since the run compared them with its source.
-
-    A commit during the MERGE itself is Delta's own conflict.
-
-    Raises:
-        ConflictError: if another run has written since.
-    """
+def _check_unchanged(run: ScoringRun) -> None:
+    """Refuse to merge if the model's scores changed since the diff; later commits are Delta's own conflict."""
     if run.warehouse.version("scores") == run.scores_version:
         return
     current = run.warehouse.read("scores").where(F.col("model_id") == F.lit(run.model_id))
     others = current.select("run_id").distinct().join(run.scores().select("run_id"), on="run_id", how="left_anti")
     if found := sorted(row["run_id"] for row in others.collect()):
         raise ConflictError(f"run {', '.join(found)} has written scores of the same model meanwhile; rerun the command")
-
-
-def _hashes(difference: Difference) -> DataFrame:
-    return difference.rows.where(F.col("cost").isNotNull()).select("text_hash").distinct()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -17,13 +16,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
-from ptec_udf.errors import BudgetError, PtecError, location_of
+from ptec_udf.errors import BudgetError, PtecError
 from ptec_udf.log import logger
 from ptec_udf.nightly import diff
-from ptec_udf.nightly.budget import check_removed
-from ptec_udf.nightly.finish import close_killed, finish
+from ptec_udf.nightly.finish import close_killed, finish, log_failure
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, repin, superseded
-from ptec_udf.nightly.publish import judge_errors, merge
+from ptec_udf.nightly.publish import check_removed, judge_errors, merge
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.runs import FAILED, NOTHING, NULL_KEY, SUPERSEDED, RunRecord
 from ptec_udf.nightly.shadows import score_shadows
@@ -48,7 +46,7 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     warehouse.ensure()
     run = pin_run(warehouse, config)
     result = score_run(run)
-    return result | ({"shadows": score_shadows(run, result, score_run)} if config.shadows else {})
+    return result | ({"shadows": score_shadows(run, result["run_id"], score_run)} if config.shadows else {})
 
 
 def score_run(run: ScoringRun) -> dict[str, Any]:
@@ -67,8 +65,8 @@ def score_run(run: ScoringRun) -> dict[str, Any]:
         logger.info(f"run {run.run_id}: version {run.source.version} of {run.source.name}, model {run.model_id[:12]}")
         run, version = _publish(run, record)
         result = finish(run, record, version, run.history)
-    _log_result(record)
-    _clear_staging(run)
+    with log_failure("staging was not cleared, a later run does it"):
+        clear_staging(run)
     return result
 
 
@@ -99,9 +97,10 @@ def _close_failed(run: ScoringRun, record: RunRecord, reason: str) -> None:
 
 
 def _publish(run: ScoringRun, record: RunRecord) -> tuple[ScoringRun, int | None]:
-    """Diff, score and merge; return the run as it was pinned, and the version that its MERGE made, None without one.
+    """Diff, score and merge; after a conflict with another run compare with the newest versions again.
 
-    After a conflict with another run, compare with the newest versions again.
+    Returns:
+        The run as it was pinned, and the version of ``scores`` that its MERGE made; None without one.
     """
     attempts = iter([run])
 
@@ -118,39 +117,17 @@ def _publish(run: ScoringRun, record: RunRecord) -> tuple[ScoringRun, int | None
 def _diff_and_merge(run: ScoringRun, record: RunRecord) -> int | None:
     record.corrections_version = run.corrections_version
     changes = diff.changes_of(run)
-    counts = _compare(run, record, diff.count_change_types(changes))
-    if not any(counts.get(change_type) for change_type in diff.TO_WRITE):
-        return None
-    difference = diff.stage_difference(run, changes, counts)
-    staged = stage(run, difference)
-    record.reused, record.dtype = staged.reused, run.dtype
-    if staged.texts:
-        record.rows_per_second = round(staged.texts / staged.seconds, 2)
-    judge_errors(run, record, difference)
-    return merge(run, difference)
-
-
-def _compare(run: ScoringRun, record: RunRecord, counts: dict[str, int]) -> dict[str, int]:
-    """Record companies by change type, and refuse a source that lacks too many."""
+    counts = diff.count_change_types(changes)
+    logger.info(", ".join(f"{name} {n}" for name, n in sorted(counts.items())) or "the source has no rows")
     record.skipped = counts.get(diff.SAME, 0)
     if null_keys := counts.get(diff.NO_KEY):
         record.counts[NULL_KEY] = null_keys
         logger.warning(f"{null_keys} rows have no {run.config.source.key!r} and cannot be scored")
-    logger.info(", ".join(f"{name} {n}" for name, n in sorted(counts.items())) or "the source has no rows")
     if not run.config.source.accept_new:  # the companies of an earlier source may all be missing
         check_removed(diff.count_removals_on_screen(run) or counts, run.config.run.max_removed_fraction)
-    return counts
-
-
-def _log_result(record: RunRecord) -> None:
-    seconds = (datetime.now(UTC) - record.started).total_seconds()
-    counts = ", ".join(f"{status} {n}" for status, n in sorted(record.counts.items())) or "nothing"
-    logger.info(f"written: {counts}; {record.reused} texts reused, {seconds:.0f} s")
-
-
-def _clear_staging(run: ScoringRun) -> None:
-    """Remove staged rows; the run is complete, so a failure here is logged and is none of the run."""
-    try:
-        clear_staging(run)
-    except Exception as error:
-        logger.warning(f"staging was not cleared, a later run does it: {type(error).__name__} in {location_of(error)}")
+    if counts.keys() <= {diff.SAME, diff.NO_KEY}:
+        return None
+    difference = diff.stage_difference(run, changes, counts)
+    stage(run, record, difference)
+    judge_errors(run, record, difference)
+    return merge(run, difference)

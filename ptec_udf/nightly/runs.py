@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,41 +13,51 @@ from pyspark.sql import functions as F
 
 from ptec_udf.warehouse.tables import Warehouse
 
-COMMAND = "score"
 RUNNING, DONE, NOTHING, SUPERSEDED = "running", "done", "nothing_to_do", "superseded"
 FAILED, INTERRUPTED = "failed", "interrupted"
 SKIPPED = "skipped"  # in results only: a shadow without a model of its own
-NULL_KEY = "null_key"
-"""Rows without a key, in the counts of a run."""
+NULL_KEY = "null_key"  # rows without a key, in the counts of a run
 
 
-def run_name(model_id: str, source_id: str, source_version: int | None, *, alias: str | None, text_id: str) -> str:
-    """Hash what a run does: the first part of its run_id; all attempts share it."""
+def new_run_id(model_id: str, source_id: str, source_version: int | None, *, alias: str | None, text_id: str) -> str:
+    """Name an attempt: a hash of what the run does, which all attempts share, and a random part."""
     facts = "|".join([model_id, alias or "", source_id, str(source_version), text_id])
-    return hashlib.sha256(facts.encode()).hexdigest()[:12]
-
-
-def name_attempt(name: str) -> str:
-    """Return the run_id of a new attempt; a random part keeps attempts at the same moment apart."""
-    return f"{name}-{secrets.token_hex(3)}"
+    return f"{hashlib.sha256(facts.encode()).hexdigest()[:12]}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True)
 class History:
-    """Runs of the score command in the order of their start."""
+    """Runs in the order of their start."""
 
     rows: list[Row]
 
     @classmethod
     def read(cls, warehouse: Warehouse) -> History:
         """Read all runs."""
-        runs = warehouse.read("runs").where(F.col("command") == COMMAND)
-        return cls(runs.orderBy("started").collect())  # sorted by Spark: local times repeat when clocks change
+        runs = warehouse.read("runs").orderBy("started")  # by Spark: local times repeat when clocks change
+        return cls(runs.collect())
 
     def next_start(self, now: datetime) -> datetime:
         """Return ``now``, or a moment after the last start if another machine's clock is ahead."""
         newest = max((row["started"].timestamp() for row in self.rows), default=0)
         return max(now, datetime.fromtimestamp(newest, UTC) + timedelta(microseconds=1))
+
+    def before(self, started: datetime) -> History:
+        """Return the runs that started earlier."""
+        return History([row for row in self.rows if row["started"].timestamp() < started.timestamp()])
+
+    def done(self, **facts: Any) -> list[Row]:
+        """Return the runs with outcome ``done`` and these values."""
+        wanted = facts | {"outcome": DONE}
+        return [row for row in self.rows if all(row[name] == value for name, value in wanted.items())]
+
+    def last_done(self, **facts: Any) -> Row | None:
+        """Return the last of ``done``."""
+        return next(reversed(self.done(**facts)), None)
+
+    def last_shown(self, *, alias: str | None, model_id: str) -> Row | None:
+        """Return the last run that wrote what a screen shows: of the alias, or of the model without an alias."""
+        return self.last_done(alias=alias) if alias else self.last_done(alias=None, model_id=model_id)
 
     def running(self, *, alias: str | None, model_id: str, except_for: str) -> list[Row]:
         """Return the runs of a model or alias that have not ended, but one."""
@@ -60,55 +69,16 @@ class History:
             and (row["model_id"] == model_id or (alias is not None and row["alias"] == alias))
         ]
 
-    def last_done(self, *, alias: str | None, model_id: str, before: datetime | None = None) -> Row | None:
-        """Return the last run that wrote what a screen shows: of the alias, or of the model without an alias.
-
-        Args:
-            alias: alias of the screen.
-            model_id: used where ``alias`` is None.
-            before: only runs that started earlier.
-        """
-
-        def fits(row: Row) -> bool:
-            is_earlier = before is None or row["started"].timestamp() < before.timestamp()
-            is_same = row["alias"] == alias and (alias is not None or row["model_id"] == model_id)
-            return is_earlier and is_same
-
-        return self._last(fits)
-
-    def is_overtaken(self, record: RunRecord) -> bool:
-        """Return whether the alias shows another model since a later run: what this run changed is on no screen."""
-        return record.alias is not None and any(
-            row["outcome"] == DONE
-            and row["alias"] == record.alias
-            and row["model_id"] != record.model_id
-            and row["started"].timestamp() > record.started.timestamp()
-            for row in self.rows
-        )
-
-    def last_of_model(self, model_id: str) -> Row | None:
-        """Return the last run that wrote scores of a model."""
-        return self._last(lambda row: row["model_id"] == model_id)
-
-    def last_of_source(self, name: str) -> Row | None:
-        """Return the last run that read a source, by the source's name."""
-        return self._last(lambda row: row["source_name"] == name)
-
     def newest_version(self, model_id: str, source_id: str) -> int:
         """Return the newest version of a source that a model was run on; -1 without one."""
-        versions = [
-            row["source_version"]
-            for row in self.rows
-            if row["outcome"] == DONE and (row["model_id"], row["source_id"]) == (model_id, source_id)
-        ]
+        versions = [row["source_version"] for row in self.done(model_id=model_id, source_id=source_id)]
         return max((version for version in versions if version is not None), default=-1)
 
     def measured(self, *, alias: str | None, model_id: str) -> list[Row]:
         """Return the runs whose drift was measured, the newest last; of several on one source version the first."""
         runs: dict[tuple[str, int], Row] = {}
-        for row in self.rows:
-            is_same = (row["alias"], row["model_id"]) == (alias, model_id)
-            if is_same and row["outcome"] == DONE and row["drifted"] is not None:
+        for row in self.done(alias=alias, model_id=model_id):
+            if row["drifted"] is not None:
                 runs.setdefault((row["source_id"], row["source_version"]), row)
         return list(runs.values())
 
@@ -116,9 +86,6 @@ class History:
         """Return whether the newest run of an alias and a model that ended has failed."""
         outcomes = [row["outcome"] for row in self.rows if (row["alias"], row["model_id"]) == (alias, model_id)]
         return [outcome for outcome in outcomes if outcome != RUNNING][-1:] == [FAILED]
-
-    def _last(self, fits: Callable[[Row], bool]) -> Row | None:
-        return next((row for row in reversed(self.rows) if row["outcome"] == DONE and fits(row)), None)
 
 
 @dataclass
@@ -148,7 +115,6 @@ class RunRecord:
     outcome: str = RUNNING
     error: str | None = None
     ended: datetime | None = None
-    command: str = COMMAND
 
     @classmethod
     def of_row(cls, row: Row) -> RunRecord:

@@ -23,7 +23,7 @@ from ptec_udf.log import logger, seconds_left, watched
 from ptec_udf.nightly.diff import Difference, read_by_key
 from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.reason import worker_died
-from ptec_udf.nightly.runs import History
+from ptec_udf.nightly.runs import RUNNING, History, RunRecord
 from ptec_udf.nightly.tasks import CommitCursor, TaskPlan, assign_tasks
 from ptec_udf.text.columns import text_hash
 
@@ -32,28 +32,11 @@ _COMMITS_AT_ONCE = 2  # the next commit's tasks fill the slots that the last tas
 _MAX_KILLERS = 5
 
 
-@dataclass(frozen=True)
-class Staged:
-    """What scoring did in this process: companies whose text was known, texts that were scored, and seconds."""
-
-    reused: int
-    texts: int = 0
-    seconds: float = 0.0
-
-
-def known_texts(
-    run: ScoringRun, wanted: DataFrame, fields: Sequence[str] = _FIELDS, *, broadcast: bool = True
-) -> DataFrame:
-    """Return the texts that have a score: text_hash and the scored fields, each text once.
+def known_texts(run: ScoringRun, wanted: DataFrame, fields: Sequence[str] = _FIELDS) -> DataFrame:
+    """Return those of the wanted text hashes that have a score: text_hash and the scored fields, each text once.
 
     Existing scores of models with the same logits and staged scores serve alike, since equal texts have equal logits.
-    A text that failed in another run is not known: it may succeed now.
-
-    Args:
-        run: the run.
-        wanted: text_hash, each once; only these texts are looked up, so that no other logits are shuffled.
-        fields: of the result.
-        broadcast: send the hashes to all executors; not for millions of them.
+    A text that failed in another run is not known: it may succeed now. No logits of other texts are shuffled.
     """
     has_logits = F.col("status").isin(OK, TRUNCATED)  # cheaper to read than logits
     same_model = F.col("model_id").isin(*run.same_logits)
@@ -62,25 +45,16 @@ def known_texts(
     columns = [F.col(name) for name in ("text_hash", *fields)]
     same_logits = F.col("logits_id") == run.logits_id
     found = [frame.where(same_logits).select(*columns, has_logits.alias("has_logits")) for frame in (scores, staged)]
-    texts = wanted.select("text_hash")
-    needed = (
-        found[0].unionByName(found[1]).join(F.broadcast(texts) if broadcast else texts, on="text_hash", how="left_semi")
-    )
+    needed = found[0].unionByName(found[1]).join(wanted, on="text_hash", how="left_semi")
     best = F.max_by(F.struct(F.lit(True).alias("is_known"), *fields), "has_logits").alias("best")
     return needed.groupBy("text_hash").agg(best).select("text_hash", *[f"best.{name}" for name in fields])
 
 
-def group_by_text(run: ScoringRun, rows: DataFrame, *, broadcast: bool = True) -> DataFrame:
-    """Return each text once: text_hash, cost, the key of a company that has it, n_companies and is_known.
-
-    Args:
-        run: the run.
-        rows: from ``diff.rows_to_write``.
-        broadcast: see ``known_texts``.
-    """
+def group_by_text(run: ScoringRun, difference: Difference) -> DataFrame:
+    """Return each text once: text_hash, cost, the key of a company that has it, n_companies and is_known."""
     companies = F.min("key").alias("key"), F.count("*").alias("n_companies")
-    by_text = rows.where(F.col("cost").isNotNull()).groupBy("text_hash", "cost").agg(*companies)
-    known = known_texts(run, by_text, (), broadcast=broadcast).withColumn("is_known", F.lit(True))
+    by_text = difference.rows.where(F.col("cost").isNotNull()).groupBy("text_hash", "cost").agg(*companies)
+    known = known_texts(run, difference.hashes(), ()).withColumn("is_known", F.lit(True))
     joined = by_text.join(known, on="text_hash", how="left")
     return joined.withColumn("is_known", F.coalesce("is_known", F.lit(False)))
 
@@ -92,17 +66,17 @@ def read_texts(run: ScoringRun, texts: DataFrame, columns: Sequence[str] = ()) -
     return rows.where(F.col("text_hash") == text_hash("text")).select(*names, "text").dropDuplicates(["text_hash"])
 
 
-def stage(run: ScoringRun, difference: Difference) -> Staged:
-    """Score the unknown texts of a run into staging."""
+def stage(run: ScoringRun, record: RunRecord, difference: Difference) -> None:
+    """Score the unknown texts of a run into staging; record the number of reused texts and the speed."""
     started, config = time.monotonic(), run.config.run
-    texts = group_by_text(run, difference.rows, broadcast=difference.is_small)
+    texts = group_by_text(run, difference)
     counts = texts.groupBy("cost", "is_known").agg(F.count("*").alias("n"), F.sum("n_companies").alias("companies"))
     rows = counts.collect()
     unknown = {row["cost"]: row["n"] for row in rows if not row["is_known"]}
-    plan = TaskPlan.of(unknown, task_cost=config.tokens_per_second * config.task_seconds)
-    reused = sum(row["companies"] for row in rows) - plan.n_texts
+    plan = TaskPlan(unknown, task_cost=config.tokens_per_second * config.task_seconds)
+    record.dtype, record.reused = run.dtype, sum(row["companies"] for row in rows) - plan.n_texts
     if not plan.n_texts:
-        return Staged(reused)
+        return
     logger.info(f"{plan.n_texts} texts to score, about {plan.total} tokens, in {plan.n_tasks} tasks")
     seconds = config.commit_minutes * 60
     cursor = CommitCursor(plan, seconds, max(1, round(seconds * config.tokens_per_second / plan.task_cost)))
@@ -116,9 +90,13 @@ def stage(run: ScoringRun, difference: Difference) -> Staged:
             scorer.score_surviving(in_range.withColumn("task", F.col("task") - tasks.start), len(tasks))
             cursor.done(tasks, time.monotonic() - begun)
 
-    with watched(lambda elapsed: _progress(cursor, elapsed)):
+    def describe(elapsed: float) -> str:
+        share = cursor.share_done
+        return f"scoring: {share:.0%} of {plan.n_texts} texts staged, {seconds_left(share, elapsed)}"
+
+    with watched(describe):
         _in_threads(run, score_commits, cursor.stop)
-    return Staged(reused, plan.n_texts, time.monotonic() - started)
+    record.rows_per_second = round(plan.n_texts / (time.monotonic() - started), 2)
 
 
 def _in_threads(run: ScoringRun, action: Callable[[], None], stop: Callable[[], None]) -> None:
@@ -144,11 +122,6 @@ def _in_threads(run: ScoringRun, action: Callable[[], None], stop: Callable[[], 
         pool.shutdown(cancel_futures=True)
 
 
-def _progress(cursor: CommitCursor, seconds: float) -> str:
-    share = cursor.share_done
-    return f"scoring: {share:.0%} of {cursor.plan.n_texts} texts staged, {seconds_left(share, seconds)}"
-
-
 @dataclass
 class _Scorer:
     """Scores texts and appends the result to staging."""
@@ -157,12 +130,6 @@ class _Scorer:
     udf: Callable[[str], Column]
     n_killers: int = 0
 
-    def score(self, texts: DataFrame, n_tasks: int) -> None:
-        """Score texts with task and cost in one commit; the texts of a task have similar lengths."""
-        rows = read_texts(self.run, texts, ("task", "cost")).repartitionById(n_tasks, "task")
-        rows = rows.sortWithinPartitions(F.desc("cost"), "text_hash")
-        self._append(rows.select("text_hash", self.udf("text").alias("scored")).select("text_hash", "scored.*"))
-
     def score_surviving(self, texts: DataFrame, n_tasks: int) -> None:
         """Score texts; if a worker dies, halve them until the text that ends it is alone, and stage it as an error.
 
@@ -170,7 +137,7 @@ class _Scorer:
             PySparkException, Py4JError: if too many texts end their worker: then the texts are not the reason.
         """
         try:
-            self.score(texts, n_tasks)
+            self._score(texts, n_tasks)
             return
         except (PySparkException, Py4JError) as error:
             if not worker_died(error):
@@ -183,6 +150,12 @@ class _Scorer:
         middle = F.col("text_hash") < F.lit(hashes[len(hashes) // 2])
         for half in (texts.where(middle), texts.where(~middle)):
             self.score_surviving(half, n_tasks)
+
+    def _score(self, texts: DataFrame, n_tasks: int) -> None:
+        """Score texts with task and cost in one commit; the texts of a task have similar lengths."""
+        rows = read_texts(self.run, texts, ("task", "cost")).repartitionById(n_tasks, "task")
+        rows = rows.sortWithinPartitions(F.desc("cost"), "text_hash")
+        self._append(rows.select("text_hash", self.udf("text").alias("scored")).select("text_hash", "scored.*"))
 
     def _stage_killer(self, hash_: str, error: Exception) -> None:
         self.n_killers += 1
@@ -198,7 +171,7 @@ class _Scorer:
 
 def clear_staging(run: ScoringRun) -> None:
     """Remove the staged rows of this run, of ended runs with the same logits, and rows too old for reuse."""
-    running = {row["run_id"] for row in History.read(run.warehouse).rows if row["ended"] is None} - {run.run_id}
+    running = {row["run_id"] for row in History.read(run.warehouse).rows if row["outcome"] == RUNNING} - {run.run_id}
     staged = run.warehouse.read("score_staging").groupBy("run_id", "logits_id")
     days = F.datediff(F.current_timestamp(), F.max("staged_at")).alias("days")
     removed = [

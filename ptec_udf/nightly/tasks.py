@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -20,47 +19,23 @@ _MAX_GROWTH = 4.0
 
 
 def token_cost(max_tokens: int | None) -> Column:
-    """Return the expected tokens of column ``text``; null without a text.
-
-    Args:
-        max_tokens: tokens of a text that the model reads at most; None: all.
-    """
+    """Return the expected tokens of column ``text``, ``max_tokens`` at most; null without a text."""
     n_tokens = F.ceil(F.octet_length("text") / BYTES_PER_TOKEN) + 1
     return n_tokens if max_tokens is None else F.when(n_tokens > max_tokens, max_tokens).otherwise(n_tokens)
 
 
-@dataclass(frozen=True)
 class TaskPlan:
-    """Tasks over texts in the order of their cost, the longest first.
+    """Tasks of ``task_cost`` tokens over texts in the order of their cost, the longest first; of more if too many.
 
-    Attributes:
-        counts: number of texts by cost, the highest cost first.
-        task_cost: tokens of a task.
+    ``counts`` is the number of texts by cost.
     """
 
-    counts: Mapping[int, int]
-    task_cost: float
-
-    @classmethod
-    def of(cls, counts: Mapping[int, int], *, task_cost: float, max_tasks: int = MAX_TASKS) -> TaskPlan:
-        """Plan tasks of ``task_cost`` tokens, or of more where these would be too many tasks."""
-        total = sum(cost * n for cost, n in counts.items())
-        return cls(dict(sorted(counts.items(), reverse=True)), max(task_cost, total / max_tasks))
-
-    @property
-    def n_texts(self) -> int:
-        """Number of texts."""
-        return sum(self.counts.values())
-
-    @property
-    def total(self) -> int:
-        """Tokens of all texts."""
-        return sum(cost * n for cost, n in self.counts.items())
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks."""
-        return math.ceil(self.total / self.task_cost)
+    def __init__(self, counts: Mapping[int, int], task_cost: float) -> None:
+        self.counts = dict(sorted(counts.items(), reverse=True))
+        self.n_texts = sum(counts.values())
+        self.total = sum(cost * n for cost, n in counts.items())
+        self.task_cost = max(task_cost, self.total / MAX_TASKS)
+        self.n_tasks = math.ceil(self.total / self.task_cost)
 
     def starts(self) -> list[tuple[int, int, int]]:
         """Return (cost, tokens of all longer texts, tokens of the texts of this cost)."""
@@ -72,47 +47,33 @@ class TaskPlan:
 
 
 def assign_tasks(texts: DataFrame, plan: TaskPlan) -> DataFrame:
-    """Add ``task`` to texts: 0 has the longest texts, each has about ``plan.task_cost`` tokens.
+    """Add ``task`` to the texts of a plan, with text_hash and cost: 0 has the longest texts.
 
     Texts of equal cost are spread by their hash, which needs neither a sort nor a shuffle.
-
-    Args:
-        texts: text_hash and cost.
-        plan: from the same texts.
     """
-    spark = texts.sparkSession
-    starts = spark.createDataFrame(plan.starts() or [(0, 0, 0)], "cost long, start long, span long")
+    starts = texts.sparkSession.createDataFrame(plan.starts(), "cost long, start long, span long")
     share = F.conv(F.substring("text_hash", 1, 8), 16, 10).cast("double") / float(2**32)
     task = F.floor((F.col("start") + share * F.col("span")) / plan.task_cost).cast("int")
     return texts.join(F.broadcast(starts), on="cost").withColumn("task", task).drop("start", "span")
 
 
-@dataclass
 class CommitCursor:
-    """Hands out ranges of tasks, each for one commit; safe among threads.
+    """Hands out ranges of tasks, each for one commit of ``commit_seconds``; safe among threads.
 
-    The first commits have the work of one slot. A commit that took less than its time makes the next one larger, up to
-    four times, so that a few commits find out what the cluster does, also when it grows.
-
-    Attributes:
-        plan: all tasks.
-        commit_seconds: wanted duration of a commit.
-        min_tasks: tasks of a commit at least.
+    The first commits have ``min_tasks``, the work of one slot. A commit that took less than its time makes the next one
+    larger, up to four times, so that a few commits find out what the cluster does, also when it grows.
     """
 
-    plan: TaskPlan
-    commit_seconds: float
-    min_tasks: int
-    _next: int = 0
-    _n_done: int = 0
-    _size: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, plan: TaskPlan, commit_seconds: float, min_tasks: int) -> None:
+        self.n_tasks, self.commit_seconds, self.min_tasks = plan.n_tasks, commit_seconds, min_tasks
+        self._lock = threading.Lock()
+        self._next, self._n_done, self._size = 0, 0, 0.0
 
     def take(self) -> range | None:
         """Return the tasks of the next commit; None if there is none."""
         with self._lock:
             begin = self._next
-            self._next = min(begin + max(self.min_tasks, round(self._size)), self.plan.n_tasks)
+            self._next = min(begin + max(self.min_tasks, round(self._size)), self.n_tasks)
             return range(begin, self._next) if begin < self._next else None
 
     def done(self, tasks: range, seconds: float) -> None:
@@ -124,9 +85,9 @@ class CommitCursor:
     def stop(self) -> None:
         """Hand out no more."""
         with self._lock:
-            self._next = self.plan.n_tasks
+            self._next = self.n_tasks
 
     @property
     def share_done(self) -> float:
-        """Share of the work that is staged, 0 to 1."""
-        return self._n_done / self.plan.n_tasks if self.plan.n_tasks else 1.0
+        """Share of the tasks that are staged, 0 to 1."""
+        return self._n_done / max(self.n_tasks, 1)

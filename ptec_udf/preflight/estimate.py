@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.udf import scoring_udf, task_slots
 from ptec_udf.log import logger
-from ptec_udf.nightly.diff import TO_WRITE, changes_of, count_change_types, rows_to_write
+from ptec_udf.nightly.diff import Difference, changes_of, count_change_types, rows_to_write
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, superseded
 from ptec_udf.nightly.reason import failures_of
 from ptec_udf.nightly.stage import group_by_text, read_texts
@@ -52,9 +52,9 @@ def estimate(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 
 def _estimate(run: ScoringRun, started: float) -> dict[str, Any]:
     changes = changes_of(run)
-    counts = count_change_types(changes)
-    n_companies = sum(counts.get(change_type, 0) for change_type in TO_WRITE)
-    texts = group_by_text(run, rows_to_write(run, changes)).where(~F.col("is_known"))
+    difference = Difference(count_change_types(changes), rows_to_write(run, changes))
+    n_companies = difference.n_to_write
+    texts = group_by_text(run, difference).where(~F.col("is_known"))
     work = texts.agg(F.count("*").alias("texts"), F.coalesce(F.sum("cost"), F.lit(0)).alias("tokens")).collect()[0]
     reading = time.monotonic() - started
     logger.info(f"{n_companies} companies to write, {work['texts']} texts to score")

@@ -132,7 +132,6 @@ SCHEMAS: dict[str, T.StructType] = {
         ("text_hash", _STRING, "SHA-256 of the text; null without a text"),
         ("cost", _LONG, "expected tokens of the text; null without a text to score"),
         ("is_ambiguous", T.BooleanType(), "whether the source has the key with several texts"),
-        ("had_error", T.BooleanType(), "whether the same text failed in an earlier run"),
         ("corrected", _CORRECTED, "labels that analysts corrected, and whether the company has them"),
     ),
     "score_changes": _table(
@@ -153,7 +152,6 @@ SCHEMAS: dict[str, T.StructType] = {
     ),
     "runs": _table(
         ("run_id", _STRING, "run: hash of model, source, version and columns, then a random part for the attempt"),
-        ("command", _STRING, "command, for instance score"),
         ("config", _STRING, "configuration as JSON"),
         ("source_id", _STRING, "identity of the source"),
         ("source_name", _STRING, "name or path of the source"),

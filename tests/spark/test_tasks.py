@@ -13,7 +13,7 @@ from ptec_udf.nightly.tasks import TaskPlan, assign_tasks, token_cost
 def test_tasks_are_even_and_the_first_has_the_longest(spark: SparkSession) -> None:
     counts = {64: 200, 16: 800, 4: 1600}
     texts = [(hashlib.sha256(f"{cost}-{n}".encode()).hexdigest(), cost) for cost in counts for n in range(counts[cost])]
-    plan = TaskPlan.of(counts, task_cost=2000)
+    plan = TaskPlan(counts, task_cost=2000)
     assigned = assign_tasks(spark.createDataFrame(texts, "text_hash string, cost long"), plan)
     summed = assigned.groupBy("task").agg(F.sum("cost").alias("sum"), F.max("cost").alias("max")).collect()
     tasks = {row["task"]: row for row in summed}

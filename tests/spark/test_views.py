@@ -111,7 +111,6 @@ def test_run_summary_adds_up_companies_and_seconds(filled: Warehouse) -> None:
     # Each column has a value of its own, or one could stand in another's place.
     run = {
         "run_id": "r3",
-        "command": "score",
         "outcome": "done",
         "error": "none",
         "source_name": "crm.companies",

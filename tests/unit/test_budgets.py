@@ -6,7 +6,7 @@ import pytest
 
 from ptec_udf.errors import ErrorBudgetError, RemovalBudgetError
 from ptec_udf.monitor.failures import ErrorKind
-from ptec_udf.nightly.budget import check_errors, check_removed
+from ptec_udf.nightly.publish import check_errors, check_removed
 
 
 def kinds(*companies: int) -> list[ErrorKind]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyspark.sql import Row
 
-from ptec_udf.nightly.runs import DONE, FAILED, RUNNING, History, name_attempt, run_name
+from ptec_udf.nightly.runs import DONE, FAILED, RUNNING, History, new_run_id
 
 NOW = datetime(2026, 5, 1, 2, 3, tzinfo=UTC)
 
@@ -32,16 +32,16 @@ class TestMeasured:
         assert ids(history.measured(alias="champion", model_id="m")) == ["a"]
 
 
-class TestLastDone:
+class TestLastShown:
     def test_by_alias_or_by_model(self) -> None:
         history = History([run("old"), run("by id", alias=None), run("new", model_id="n"), run("x", outcome=FAILED)])
-        assert history.last_done(alias="champion", model_id="m")["run_id"] == "new"
-        assert history.last_done(alias=None, model_id="m")["run_id"] == "by id"
-        assert history.last_done(alias="other", model_id="m") is None
+        assert history.last_shown(alias="champion", model_id="m")["run_id"] == "new"
+        assert history.last_shown(alias=None, model_id="m")["run_id"] == "by id"
+        assert history.last_shown(alias="other", model_id="m") is None
 
     def test_before_a_moment(self) -> None:
         history = History([run("old"), run("new", started=NOW + timedelta(hours=1))])
-        assert history.last_done(alias="champion", model_id="m", before=NOW + timedelta(hours=1))["run_id"] == "old"
+        assert ids(history.before(NOW + timedelta(hours=1)).rows) == ["old"]
 
 
 def test_running_are_those_of_model_or_alias() -> None:
@@ -64,8 +64,9 @@ def test_a_run_starts_after_all_others_whatever_the_clock_says() -> None:
 
 
 def test_attempts_of_a_run_share_the_first_part_of_their_ids() -> None:
-    name = run_name("m", "s", 1, alias="champion", text_id="t")
-    first, second = name_attempt(name), name_attempt(name)
-    assert first != second
-    assert first.partition("-")[0] == second.partition("-")[0] == name
-    assert run_name("m", "s", 2, alias="champion", text_id="t") != name
+    def name(source_version: int) -> list[str]:
+        return new_run_id("m", "s", source_version, alias="champion", text_id="t").split("-")
+
+    first, second, other = name(1), name(1), name(2)
+    assert first[0] == second[0] != other[0]
+    assert first[1] != second[1]

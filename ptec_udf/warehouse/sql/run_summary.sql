@@ -1,7 +1,6 @@
 -- One row for each run.
 CREATE OR REPLACE VIEW {database}.run_summary (
   run_id COMMENT 'run',
-  command COMMENT 'command, for instance score',
   outcome COMMENT 'running, done, nothing_to_do, superseded, failed or interrupted',
   error COMMENT 'why the run failed',
   started COMMENT 'start',
@@ -26,7 +25,7 @@ COMMENT 'Runs, one a row'
 TBLPROPERTIES ('ptec.definition' = '{definition}')
 AS
 SELECT
-  r.run_id, r.command, r.outcome, r.error, r.started,
+  r.run_id, r.outcome, r.error, r.started,
   CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
   r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
   CASE WHEN r.outcome = 'failed' THEN 0L

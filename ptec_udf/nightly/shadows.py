@@ -23,13 +23,13 @@ _MODEL_ID = re.compile(r"[0-9a-f]{6,64}")
 
 
 def score_shadows(
-    champion: ScoringRun, result: dict[str, Any], score_run: Callable[[ScoringRun], dict[str, Any]]
+    champion: ScoringRun, run_id: str, score_run: Callable[[ScoringRun], dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Score the configured shadows on the source version of the champion.
 
     Args:
         champion: the champion's run.
-        result: its row.
+        run_id: its id.
         score_run: scores a run and returns its row.
 
     Returns:
@@ -37,7 +37,7 @@ def score_shadows(
     """
     scored, found = {champion.model_id: "the model of the run itself"}, {}
     for name in champion.config.shadows:
-        row = _score(champion, name, scored, result["run_id"], score_run)
+        row = _score(champion, name, scored, run_id, score_run)
         found[name] = {column: row.get(column) for column in _RESULT}
     return found
 

@@ -69,6 +69,7 @@ class TestScore:
         refused(run(site, "score"), re.escape(HEAD))
         assert site.rows("scores") == []
 
+    @pytest.mark.long
     def test_notice_of_its_end(self, site: Site, receiver: Receiver) -> None:
         notice = {"webhook": receiver.url, "log": "json"}
         failed = run(site, "score", notice=notice)

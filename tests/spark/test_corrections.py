@@ -14,6 +14,8 @@ from tests.spark.test_extract import SCHEMA, FixedSource, config, written
 from training.data.extract import extract
 from training.data.folder import read_extract_record
 
+pytestmark = pytest.mark.long
+
 ROWS: list[tuple[Any, ...]] = [
     (1, "A", "a", ["Health", "Tech"], "train"),
     (2, "B", "b", ["Tech"], "train"),

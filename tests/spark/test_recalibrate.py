@@ -18,6 +18,8 @@ from tests.tiny import tiny_extract
 from training.calibrate.config import RecalibrateConfig
 from training.calibrate.recalibrate import recalibrate
 
+pytestmark = pytest.mark.long
+
 N = 100
 
 

@@ -17,6 +17,8 @@ from tests.spark.support import Site, changed_companies, companies
 from tests.spark.test_commands import refused, run
 from tests.tiny import LABELS
 
+pytestmark = pytest.mark.long
+
 
 def newest(site: Site, **wanted: Any) -> Row:
     return find_run(site.warehouse, **({"run_id": None, "model_id": None, "alias": "champion"} | wanted))

@@ -15,7 +15,7 @@ from tests.spark.support import SMALL_COMMITS
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> FaultSite:
     """A site with a first run, and more to do."""
-    return FaultSite.prepare(tmp_path_factory.mktemp("processes") / "site", n_companies=150, n_before=40)
+    return FaultSite.prepare(tmp_path_factory.mktemp("processes") / "site", n_companies=70, n_before=20)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def site(prepared: FaultSite) -> Iterator[FaultSite]:
 
 class TestKilledTwice:
     def test_ends_as_an_undisturbed_run(self, site: FaultSite) -> None:
-        assert site.run(*SMALL_COMMITS)["counts"]["ok"] > 100
+        assert site.run(*SMALL_COMMITS)["counts"]["ok"] > 40
         expected, n_staged = site.tables(), site.n_staged()
 
         site.restore()

@@ -78,6 +78,7 @@ class TestRows:
         assert site.rows("score_changes") == []
         assert site.run()["outcome"] == "nothing_to_do"
 
+    @pytest.mark.long
     def test_of_models_out_of_use_go(self, site: Site) -> None:
         shadow = site.model(2)
         site.run(f"model.id={shadow}")
@@ -91,6 +92,7 @@ class TestRows:
         assert shadow not in {row["model_id"] for row in site.warehouse.read("scores").collect()}
         assert site.run(f"model.id={shadow}")["counts"] == {"ok": 30}
 
+    @pytest.mark.long
     def test_that_explain_a_promotion_stay(self, site: Site) -> None:
         (first,) = {row["model_id"] for row in site.warehouse.read("scores").collect()}
         site.champion(1)

@@ -33,7 +33,7 @@ test-unit: $(DEV)  ## tests without Spark
 	@OMP_NUM_THREADS=1 $(IN_TWO) -m "not long" tests/unit
 
 test-spark: java $(WARM)  ## tests on Spark, and commands end to end
-	@$(IN_TWO) $(SPARK_TESTS) -m "not long"
+	@$(IN_TWO) $(SPARK_TESTS) -m "not long" --durations 15
 
 test-long: java $(LONG) $(WARM)  ## tests that `make test` leaves out: all kill points, other readers, deliveries, pages
 	@OMP_NUM_THREADS=1 $(IN_TWO) $(SPARK_TESTS) tests/unit -m long

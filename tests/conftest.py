@@ -22,9 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices: a second thread 
 if "PTEC_WEIGHTS" not in os.environ:
     _weights = tempfile.TemporaryDirectory(prefix="ptec-tests-")  # goes when this process ends
     os.environ["PTEC_WEIGHTS"] = _weights.name
-# Tests, and the commands that they start, end before a JVM's second compiler has earned what it costs. With one
-# compiler the code cache is small; hundreds of queries fill it, and the JVM goes on without a compiler.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=512m -XX:+UseSerialGC")
+# Hundreds of queries fill the ordinary code cache, and the JVM goes on without a compiler.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:ReservedCodeCacheSize=512m -XX:+UseSerialGC")
 # What .ci/warm_spark.py has made. A JVM that cannot use it goes on without, and is not to say so among results.
 if (archive := Path(sys.prefix) / "classes.jsa").exists():
     os.environ.setdefault("SPARK_SUBMIT_OPTS", f"-XX:SharedArchiveFile={archive} -Xlog:cds=off -Xlog:cds+dynamic=off")

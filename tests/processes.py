@@ -87,5 +87,9 @@ def command_of(arguments: tuple[str, ...]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of commands: this checkout stands first on Python's path."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    """Return the environment of commands: this checkout stands first on Python's path.
+
+    A command ends before Java's second compiler has earned what it costs.
+    """
+    java = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} -XX:TieredStopAtLevel=1".strip()
+    return {**os.environ, "PYTHONPATH": str(ROOT), "JDK_JAVA_OPTIONS": java}

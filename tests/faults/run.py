@@ -109,6 +109,7 @@ def run_round(site: FaultSite, expected: Undisturbed, at: int, draw: random.Rand
 
 def main(
     kills: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 100,
+    first: Annotated[int, typer.Option(min=0, help="Rounds to leave out, which an earlier call made.")] = 0,
     seed: Annotated[int, typer.Option(help="Of the random moments.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File that gets a JSON line per round.")] = None,
 ) -> None:
@@ -117,7 +118,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         site = FaultSite.prepare(Path(folder) / "site", n_companies=300, n_before=100)
         expected = undisturbed(site)
-        for at in range(kills):
+        for at in range(first, kills):
             found = run_round(site, expected, at, random.Random(f"{seed}-{at}"))
             rounds.append(found)
             logger.info(f"round {at + 1} of {kills}: {'passed' if found.passed else 'FAILED'} {found}")

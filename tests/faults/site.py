@@ -15,7 +15,7 @@ import yaml
 
 from tests.faults.consistency import find_anomalies
 from tests.prepare import CONFIG
-from tests.processes import ROOT, TIMEOUT_S, n_commits, ptec, result_of, table_rows
+from tests.processes import ROOT, TIMEOUT_S, environment, n_commits, ptec, result_of, table_rows
 from tests.quick import QUICK
 
 TABLES = ("scores", "score_changes", "score_staging", "aliases", "corrections")
@@ -33,7 +33,7 @@ class FaultSite:
         """Make one, in a process of its own."""
         numbers = map(str, (n_companies, n_models, n_before))
         command = [sys.executable, "-m", "tests.prepare", str(folder), *numbers]
-        done = subprocess.run(command, cwd=ROOT, timeout=TIMEOUT_S, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment(), timeout=TIMEOUT_S, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         made = cls(folder)
         settings = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))

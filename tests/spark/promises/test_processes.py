@@ -1,29 +1,24 @@
-"""Promises 2 and 7, by the command in real processes: killed runs, and two runs at the same time."""
+"""Promises 2 and 7, in real processes: killed runs, one of them on two executors, and two runs at the same time."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.faults.kills import driver_jvm, everything, kill_when, start
+from tests.faults.kills import STAGES, driver_jvm, everything, kill_when, start
+from tests.faults.run import ON_EXECUTORS
 from tests.faults.site import FaultSite
 from tests.processes import TIMEOUT_S
 from tests.spark.support import SMALL_COMMITS
 from tests.tiny import TEMPLATE
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> FaultSite:
-    """A site with a first run, and more to do."""
-    return FaultSite.prepare(tmp_path_factory.mktemp("processes") / "site", n_companies=70, n_before=20)
-
-
 @pytest.fixture
-def site(prepared: FaultSite) -> Iterator[FaultSite]:
-    yield prepared
-    prepared.restore()
+def site(tmp_path: Path) -> FaultSite:
+    """A site with a first run, and more to do."""
+    return FaultSite.prepare(tmp_path / "site", n_companies=70, n_before=20)
 
 
 def unscored_texts(site: FaultSite) -> int:
@@ -35,21 +30,16 @@ def unscored_texts(site: FaultSite) -> int:
 
 
 class TestKilledTwice:
-    def test_rerun_completes_it(self, site: FaultSite) -> None:
+    def test_two_reruns_at_once_complete_it(self, site: FaultSite) -> None:
         n_texts = unscored_texts(site)
         assert kill_when(site, lambda: site.commits("score_staging") > 0, everything, *SMALL_COMMITS)
         assert site.commits("scores") == 0
         assert 0 < site.n_staged() < n_texts
-        assert kill_when(site, lambda: site.has_new_file("scores"), driver_jvm, *SMALL_COMMITS)
-        assert site.run(*SMALL_COMMITS)["outcome"] in ("done", "nothing_to_do")
-        assert site.anomalies() == []
-        assert unscored_texts(site) == 0
+        merging = STAGES["merging"]
+        assert kill_when(site, lambda: merging(site), driver_jvm, *SMALL_COMMITS, ON_EXECUTORS)
         assert site.n_staged() == n_texts  # nothing was scored twice
-
-
-class TestTwoRunsAtOnce:
-    def test_leave_consistent_tables(self, site: FaultSite) -> None:
         codes = [run.wait(TIMEOUT_S) for run in [start(site), start(site)]]
         assert codes == [0, 0]
         assert site.anomalies() == []
+        assert unscored_texts(site) == 0
         assert site.rows("score_staging") == []

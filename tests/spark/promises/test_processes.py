@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.kills import STAGES, driver_jvm, everything, kill_when, start
+from tests.faults.kills import driver_jvm, everything, kill_when, start
 from tests.faults.run import ON_EXECUTORS
 from tests.faults.site import FaultSite
 from tests.processes import TIMEOUT_S
@@ -35,8 +35,7 @@ class TestKilledTwice:
         assert kill_when(site, lambda: site.commits("score_staging") > 0, everything, *SMALL_COMMITS)
         assert site.commits("scores") == 0
         assert 0 < site.n_staged() < n_texts
-        merging = STAGES["merging"]
-        assert kill_when(site, lambda: merging(site), driver_jvm, *SMALL_COMMITS, ON_EXECUTORS)
+        assert kill_when(site, lambda: site.has_new_file("scores"), driver_jvm, *SMALL_COMMITS, ON_EXECUTORS)
         assert site.n_staged() == n_texts  # nothing was scored twice
         codes = [run.wait(TIMEOUT_S) for run in [start(site), start(site)]]
         assert codes == [0, 0]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import account, command
+from jobs.command import account, command, is_model_id
 
 if TYPE_CHECKING:
     from jobs.site import Site
@@ -97,8 +97,9 @@ def promote(
     from training.evaluate.record import check_gate
 
     gate = site.section("evaluate.gate")
-    valid = re.fullmatch(r"[A-Za-z0-9_]+", alias)
-    errors = [] if valid else [f"--alias must be letters, digits and underscores, was: {alias!r}"]
+    valid = re.fullmatch(r"[A-Za-z0-9_]+", alias) and not is_model_id(alias)
+    rule = "--alias must be letters, digits and underscores, and not six or more hexadecimal digits"
+    errors = [] if valid else [f"{rule}, was: {alias!r}"]
     if force and not why.strip():
         errors.append("--force requires a reason: set --why")
     if errors:

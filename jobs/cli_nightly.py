@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import FAILED, RETRAIN, command
+from jobs.command import FAILED, RETRAIN, command, is_model_id
 
 if TYPE_CHECKING:
     from jobs.site import Site
@@ -20,11 +19,11 @@ ModelOption = Annotated[
 ]
 
 
-def _model_settings(model: str | None) -> dict[str, str]:
-    """Return the settings that choose a model: six or more hexadecimal digits are a model_id."""
+def _model_settings(model: str | None) -> dict[str, dict[str, str]]:
+    """Return the section that chooses a model."""
     if model is None:
         return {}
-    return {"model.id" if re.fullmatch(r"[0-9a-f]{6,64}", model) else "model.alias": model}
+    return {"model": {"id" if is_model_id(model) else "alias": model}}
 
 
 @command(PANEL)
@@ -39,10 +38,7 @@ def score(
         bool, typer.Option("--accept-new-source", help="Once, after a change of the source; may remove companies.")
     ] = False,
 ) -> dict[str, Any]:
-    r"""Score new and changed companies of the source: the nightly job.
-
-    Shadow models get a run of their own afterwards: --set 'shadows=\[challenger]'.
-    """
+    """Score new and changed companies of the source: the nightly job."""
     settings = {"source.version": source_version, **_model_settings(model)}
     settings |= {"run.retry_errors": retry_errors, "source.accept_new": accept_new_source}
     config = site.override(settings).score

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import inspect
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -131,6 +132,11 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
 
         what = f"Spark failed with {reason_of(error)},"
     return [f"{PtecError.code} {what} in {location_of(error)} (run with --debug for the stack frames)"], FAILED
+
+
+def is_model_id(name: str) -> bool:
+    """Return whether a name is a model_id or its beginning, and not an alias."""
+    return bool(re.fullmatch(r"[0-9a-f]{6,64}", name))
 
 
 def account() -> str:

@@ -40,22 +40,18 @@ def notify_on_exit(config: ScoreConfig, command: str) -> Iterator[dict[str, Any]
         # The message of another library may quote a text.
         message = str(error).partition("\n")[0] if isinstance(error, PtecError) else ""
         facts = {"run_id": getattr(error, "run_id", None), "outcome": FAILED, "error": message or type(error).__name__}
-        _report(config, command, [FAILED], facts, started)
+        _report(config, command, FAILED, facts, started)
         raise
-    shadows = {name: shadow["outcome"] for name, shadow in (result.get("shadows") or {}).items()}
-    facts = {name: result.get(name) for name in _FACTS}
-    facts |= {"drifted": len(result.get("drifted") or ()), "shadows": shadows}
-    events = [FAILED] * (FAILED in shadows.values()) + [RETRAIN] * bool(result.get("retrain"))
-    _report(config, command, events, facts, started)
+    facts = {name: result.get(name) for name in _FACTS} | {"drifted": len(result.get("drifted") or ())}
+    _report(config, command, RETRAIN if result.get("retrain") else None, facts, started)
 
 
-def _report(config: ScoreConfig, command: str, events: list[str], facts: dict[str, Any], started: float) -> None:
-    """Log the facts as one line, and send them to the webhook with the first event that it wants."""
+def _report(config: ScoreConfig, command: str, event: str | None, facts: dict[str, Any], started: float) -> None:
+    """Log the facts as one line, and send them to the webhook if it wants the event."""
     facts = {name: value for name, value in facts.items() if value not in (None, {})}
     facts["seconds"] = round(time.monotonic() - started)
     line = f"{command} ended: {_join(facts)}"
-    event = next((event for event in events if event in config.notice.webhook_on), None)
-    if config.notice.webhook is not None and event is not None:
+    if config.notice.webhook is not None and event in config.notice.webhook_on:
         run = {"source": config.source.table or config.source.path}
         run |= {"model": config.model.id} if config.model.id else {"alias": config.model.alias}
         run |= {"database": config.warehouse.database, "host": socket.gethostname()}

@@ -167,9 +167,6 @@ class ScoreConfig(Section):
     warehouse: WarehouseConfig = WarehouseConfig()
     source: ScoreSourceConfig
     model: ModelChoice = ModelChoice()
-    shadows: list[Name] = Field(
-        default_factory=list, description="aliases or model_ids that score the same source and appear in no view"
-    )
     engine: EngineConfig = EngineConfig()
     run: RunConfig = RunConfig()
     drift: DriftConfig = DriftConfig()
@@ -180,9 +177,3 @@ class ScoreConfig(Section):
     def stored(self) -> str:
         """Return it as JSON for the table runs, without settings that may contain a secret."""
         return self.model_dump_json(exclude={"warehouse": {"spark", "remote"}, "notice": {"webhook"}})
-
-
-class ShadowConfig(ScoreConfig):
-    """Configuration of a shadow's run: the champion's, with its own model."""
-
-    shadow_of: str  # run_id of the champion's run

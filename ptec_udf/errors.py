@@ -55,7 +55,7 @@ class RegistryError(UserError, code="PTEC-E015"):
 
 
 class BudgetError(PtecError, code="PTEC-E020"):
-    """A run with too many errors or removals; nothing was merged. ``reason`` is for the run's row."""
+    """A run with too many errors or removals; ``reason`` is for the run's row."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ class ErrorBudgetError(BudgetError, code="PTEC-E021"):
 
 
 class RemovalBudgetError(BudgetError, code="PTEC-E022"):
-    """More active companies are missing from the source than ``max_removed_fraction`` allows; nothing was merged."""
+    """More active companies are missing from the source than ``max_removed_fraction`` allows; nothing was scored."""
 
 
 class ConflictError(PtecError, code="PTEC-E023"):

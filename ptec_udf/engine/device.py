@@ -37,7 +37,7 @@ def task_device(device: str) -> str:
     address = gpu.addresses[0] if gpu else "0"  # in local mode
     if not address.isdecimal() or int(address) >= torch.cuda.device_count():
         raise PtecError(
-            f"the task was assigned GPU {address}, torch sees {torch.cuda.device_count()} by number; install a torch "
+            f"the task needs GPU {address}, torch finds {torch.cuda.device_count()} GPUs by number; install a torch "
             "build for this GPU on the executors, or set engine.device: cpu"
         )
     return f"cuda:{address}"

@@ -20,7 +20,7 @@ from ptec_udf.engine.device import task_device
 from ptec_udf.engine.scorer import ScoredText, Scorer, TfidfScorer
 from ptec_udf.model.artifact import Artifact, read_artifact
 
-MAX_MODELS = 2  # that a worker keeps, such as the champion and a shadow
+MAX_MODELS = 2  # that a worker keeps, such as the champion and a challenger
 
 
 class WorkerModel(NamedTuple):

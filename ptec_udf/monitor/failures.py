@@ -9,10 +9,9 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.scorer import ERROR
-from ptec_udf.nightly.diff import AMBIGUOUS_KEY, changes_of, rows_to_write
+from ptec_udf.nightly.diff import changes_of, rows_to_write
 from ptec_udf.nightly.plan import ScoringRun, pin_run
-from ptec_udf.nightly.reason import failures_of
-from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.nightly.rows import error_column
 
 KEYS_SHOWN = 10
 
@@ -45,20 +44,12 @@ def kinds_of(rows: DataFrame, n_keys: int = KEYS_SHOWN) -> list[ErrorKind]:
 def list_errors(spark: SparkSession, config: ScoreConfig, n_keys: int = KEYS_SHOWN) -> dict[str, Any]:
     """List companies whose score failed: in ``scores``, and found by a run that stopped before its MERGE.
 
-    Returns:
-        model_id, and errors: where, error, companies, keys.
-
-    Raises:
-        UserError: for a model, source or artifact that cannot be used.
-        PtecError: when Spark fails.
+    Return model_id, and errors: where, error, companies, keys. Raise UserError as ``pin_run``.
     """
-    warehouse = Warehouse(spark, config.warehouse.database)
-    warehouse.ensure()
-    run = pin_run(warehouse, config)
-    with failures_of("errors"):
-        found = {"scores": kinds_of(run.scores().where(F.col("removed_in").isNull()), n_keys)}
-        if run.history.has_failed(alias=run.alias, model_id=run.model_id):
-            found["failed run"] = kinds_of(_not_merged(run), n_keys)
+    run = pin_run(spark, config)
+    found = {"scores": kinds_of(run.scores().where(F.col("removed_in").isNull()), n_keys)}
+    if run.history.has_failed(alias=run.alias, model_id=run.model_id):
+        found["failed run"] = kinds_of(_not_merged(run), n_keys)
     rows = [{"where": where} | kind._asdict() for where, kinds in found.items() for kind in kinds]
     return {"model_id": run.model_id, "errors": rows}
 
@@ -69,7 +60,5 @@ def _not_merged(run: ScoringRun) -> DataFrame:
     scored = staged.where(F.col("logits").isNotNull()).select("text_hash")
     failed = staged.where(F.col("status") == ERROR).select("text_hash", "error").dropDuplicates(["text_hash"])
     failed = failed.join(scored, on="text_hash", how="left_anti")
-    error = F.when(F.col("is_ambiguous"), F.lit(AMBIGUOUS_KEY)).otherwise(F.col("error"))
-    return (
-        rows_to_write(run, changes_of(run)).join(failed, on="text_hash", how="left").select("key", error.alias("error"))
-    )
+    rows = rows_to_write(run, changes_of(run)).join(failed, on="text_hash", how="left")
+    return rows.select("key", error_column().alias("error"))

@@ -30,6 +30,7 @@ def write_changes(warehouse: Warehouse, history: History, record: RunRecord, ver
     if _is_overtaken(record, history):
         return
     last = history.before(record.started).last_shown(alias=record.alias, model_id=record.model_id)
+    # The screen showed nothing, an older version of the same model's rows, or the rows of another model.
     old_id = last["model_id"] if last else record.model_id
     of_model = F.col("model_id") == F.lit(record.model_id)
     after = warehouse.read("scores", version).where(of_model)
@@ -49,7 +50,6 @@ def write_changes(warehouse: Warehouse, history: History, record: RunRecord, ver
         old=old,
         new=new,
         same_template=last is None or last["text_id"] == record.text_id,
-        same_logits=old is new or old_id in registry.with_logits(warehouse, record.model_id),
     )
     origin = {
         "run_id": F.lit(record.run_id),
@@ -75,17 +75,11 @@ def derive_changes(
     old: ModelLabels,
     new: ModelLabels,
     same_template: bool = True,
-    same_logits: bool = True,
 ) -> DataFrame:
     """List every company that enters or leaves a label: rows of ``score_changes`` without the run's facts.
 
-    Args:
-        before: rows of ``scores`` that the screen showed, under the old model.
-        after: rows that it shows now, under the new model, in an ordinary run the same.
-        old: labels of the old model.
-        new: labels of the new model.
-        same_template: whether both sides' texts were made in the same way: then another text is the company's.
-        same_logits: whether the models differ in calibration and thresholds at most.
+    ``before`` and ``after`` are rows of ``scores`` under the old and the new model, in most runs the same one.
+    ``same_template``: both sides' texts were made in the same way, so another text means that the company changed.
     """
     both = _shown(before, "old").join(_shown(after, "new"), on="key", how="full_outer")
     old_labels, new_labels = (F.coalesce(F.col(f"{side}_labels"), F.array()) for side in ("old", "new"))
@@ -95,7 +89,6 @@ def derive_changes(
     is_common = label.isin(*set(old.names).intersection(new.names))
     sides = [correction_of(F.col(f"{side}_corrected"), label) for side in ("old", "new")]
     corrected = is_common & ~sides[0].eqNullSafe(sides[1])
-    model_changed = old.model_id != new.model_id and not same_logits
     return both.withColumn("label", F.explode(moved)).select(
         F.lit(new.model_id).alias("model_id"),
         F.lit(old.model_id).alias("previous_model_id"),
@@ -106,29 +99,30 @@ def derive_changes(
         _value_of(label, new, F.col("new_probabilities")).alias("new_probability"),
         _value_of(label, old, _thresholds(old)).alias("old_threshold"),
         _value_of(label, new, _thresholds(new)).alias("new_threshold"),
-        _reason(model_changed, same_template, corrected).alias("reason"),
+        _reason(same_template, corrected).alias("reason"),
     )
 
 
 def _shown(rows: DataFrame, side: str) -> DataFrame:
     """Return companies that are in the source, columns named after their side."""
-    names = ("text_hash", "labels", "probabilities", "corrected")
+    names = ("text_hash", "logits_id", "labels", "probabilities", "corrected")
     return rows.where(F.col("removed_in").isNull()).select(
         "key", F.lit(True).alias(f"{side}_shown"), *[F.col(name).alias(f"{side}_{name}") for name in names]
     )
 
 
-def _reason(model_changed: bool, same_template: bool, corrected: Column) -> Column:
+def _reason(same_template: bool, corrected: Column) -> Column:
     """Return the first reason that applies; ``new`` also follows a company without a score."""
-    # With another template every text differs, although no company changed.
+    model_changed = F.col("old_logits_id") != F.col("new_logits_id")  # or its dtype or engine
+    # A model with another template makes another text of every company, although no company changed.
     is_other_text = ~F.col("old_text_hash").eqNullSafe(F.col("new_text_hash"))
-    text_changed = F.lit(same_template or not model_changed) & is_other_text
+    text_changed = is_other_text & (F.lit(same_template) | ~model_changed)
     return (
         F.when(F.col("old_shown").isNull(), F.lit("new"))
         .when(F.col("new_shown").isNull(), F.lit("removed"))
         .when(corrected, F.lit("correction"))
         .when(text_changed, F.lit("text"))
-        .when(F.lit(model_changed), F.lit("model"))
+        .when(model_changed, F.lit("model"))
         .when(F.col("old_probabilities").isNull(), F.lit("new"))
         .otherwise(F.lit("threshold"))
     )

@@ -22,13 +22,14 @@ from ptec_udf.warehouse.schemas import SCHEMAS
 NEW = "new"  # no score under this model, or the company had left the source
 TEXT = "text"  # the text changed
 SOURCE = "source"  # unchanged, but last scored from another source
+ENGINE = "engine"  # unchanged, but last scored with another dtype or engine
 RETRY = "retry"  # unchanged, but the last score failed and retry_errors is on
 CORRECTED = "corrected"  # unchanged, but the corrections differ
 REMOVED = "removed"  # no longer in the source
 SAME = "same"  # nothing to do
 NO_KEY = "no_key"  # rows without a key: counted, never scored
 
-TO_SCORE = (NEW, TEXT, SOURCE, RETRY, CORRECTED)
+TO_SCORE = (NEW, TEXT, SOURCE, ENGINE, RETRY, CORRECTED)
 
 _MAX_BROADCAST = 1_000_000  # hashes, about 100 MB
 
@@ -43,6 +44,7 @@ def changes_of(run: ScoringRun) -> DataFrame:
         run.scores(),
         corrections_by_company(run.warehouse.read("corrections", run.corrections_version), labels),
         source_id=run.source.source_id,
+        logits_id=run.logits_id,
         retry_errors=run.config.run.retry_errors,
     )
 
@@ -50,7 +52,8 @@ def changes_of(run: ScoringRun) -> DataFrame:
 def hash_by_key(source: DataFrame, key: str, text: Column) -> DataFrame:
     """Return a row for each key: key, n_rows, ambiguous_hash, and 64 bits of the text's hash as digest.
 
-    ``ambiguous_hash`` is the hash of all texts of a key that has several. Rows without a key become one row.
+    ``ambiguous_hash`` is the hash of all texts of a key that has several; it does not depend on their order. Rows
+    without a key become one row.
     """
     rows = source.select(key_column(key).alias("key"), _digest(text_hash(text)).alias("digest"))
     by_key = rows.groupBy("key").agg(
@@ -75,7 +78,13 @@ def _digest(text_hash_column: Column) -> Column:
 
 
 def classify_rows(
-    hashes: DataFrame, scores: DataFrame, corrections: DataFrame, *, source_id: str, retry_errors: bool
+    hashes: DataFrame,
+    scores: DataFrame,
+    corrections: DataFrame,
+    *,
+    source_id: str,
+    logits_id: str,
+    retry_errors: bool,
 ) -> DataFrame:
     """Give every key of ``hash_by_key`` and of a model's scores its change type; add the company's corrections.
 
@@ -88,15 +97,16 @@ def classify_rows(
         F.col("removed_in").isNull().alias("is_active"),
         (F.col("status") == ERROR).alias("failed"),
         F.col("source_id").alias("old_source"),
+        F.col("logits_id").alias("old_logits"),
         F.coalesce("corrected", none).alias("old_corrected"),
     )
     new = hashes.join(corrections, on="key", how="left").withColumn("corrected", F.coalesce("corrected", none))
     both = new.join(old, on="key", how="full_outer")
-    classified = both.withColumn("change_type", _change_type(source_id, retry_errors))
+    classified = both.withColumn("change_type", _change_type(source_id, logits_id, retry_errors))
     return classified.where(F.col("change_type").isNotNull()).select(*hashes.columns, "change_type", "corrected")
 
 
-def _change_type(source_id: str, retry_errors: bool) -> Column:
+def _change_type(source_id: str, logits_id: str, retry_errors: bool) -> Column:
     """Return a key's change type; null for a company that left the source in an earlier run."""
     was_active = F.coalesce("is_active", F.lit(False))
     in_source = F.col("n_rows").isNotNull()
@@ -107,6 +117,7 @@ def _change_type(source_id: str, retry_errors: bool) -> Column:
         .when(~was_active, F.lit(NEW))
         .when(F.col("digest") != F.col("old_digest"), F.lit(TEXT))
         .when(F.col("old_source") != F.lit(source_id), F.lit(SOURCE))
+        .when(F.col("old_logits") != F.lit(logits_id), F.lit(ENGINE))
         .when(F.lit(retry_errors) & F.col("failed"), F.lit(RETRY))
         .when(F.col("corrected") != F.col("old_corrected"), F.lit(CORRECTED))
         .otherwise(F.lit(SAME))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from ptec_udf.config import ScoreConfig, ShadowConfig
+from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.openvino_engine import convert_artifact
 from ptec_udf.engine.udf import engine_settings
 from ptec_udf.errors import ConfigError, UserError, collect_errors
@@ -88,13 +88,13 @@ class ScoringRun:
         )
 
 
-def pin_run(warehouse: Warehouse, config: ScoreConfig) -> ScoringRun:
-    """Resolve the model and fix the versions of source, scores and corrections; no table is scanned.
+def pin_run(spark: SparkSession, config: ScoreConfig) -> ScoringRun:
+    """Create missing tables, find the model, and fix the versions of source, scores and corrections.
 
-    Raises:
-        UserError: for a model or a source that cannot be used; a ConfigError for both.
+    Raise UserError for a model or a source that cannot be used; for both a ConfigError with all errors.
     """
-    choice = config.model
+    warehouse, choice = Warehouse(spark, config.warehouse.database), config.model
+    warehouse.ensure()
     try:
         model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
         artifact = load_artifact(model["location"], model["model_id"])
@@ -106,7 +106,9 @@ def pin_run(warehouse: Warehouse, config: ScoreConfig) -> ScoringRun:
     history = History.read(warehouse)
     newest = pin(warehouse.spark, config.source)
     source = _with_known_id(newest, history)
-    alias = None if choice.id else choice.alias
+    # A model_id that the alias points to counts as the alias: the run changes what its screen shows.
+    moves = registry.moves_of(warehouse, choice.alias) if choice.id else ()
+    alias = choice.alias if not choice.id or (moves and moves[-1]["model_id"] == artifact.model_id) else None
     columns_id = text_id(artifact.manifest.template, config.source.columns, config.source.key)
     return ScoringRun(
         warehouse=warehouse,
@@ -152,7 +154,8 @@ def nothing_to_do(run: ScoringRun) -> str | None:
         return None
     seen = tuple(last[name] for name in ("source_id", "source_version", "model_id", "text_id", "corrections_version"))
     current = (run.source.source_id, run.source.version, run.model_id, run.text_id, run.corrections_version)
-    if seen != current or run.scores().isEmpty():  # housekeeping may have removed the model's scores
+    # Housekeeping may have removed the scores; another dtype or engine scores again.
+    if seen != current or run.scores().where(F.col("logits_id") == run.logits_id).isEmpty():
         return None
     return f"nothing to do: run {last['run_id']} scored version {run.source.version} of {run.source.name}"
 
@@ -205,6 +208,6 @@ def _source_errors(run: ScoringRun) -> list[str]:
 def _is_other_source(run: ScoringRun) -> bool:
     """Return whether the model, or the alias before it was promoted, was last run on another source."""
     last = [run.history.last_done(model_id=run.model_id)]
-    if run.alias and not isinstance(run.config, ShadowConfig):  # a shadow reads what its champion reads
+    if run.alias:
         last.append(run.last_shown)
     return any(row is not None and row["source_id"] != run.source.source_id for row in last)

@@ -71,7 +71,7 @@ def judge_errors(run: ScoringRun, record: RunRecord, difference: Difference) -> 
     kinds = kinds_of(written.join(reasons, on="text_hash", how="left").withColumn("error", error_column()))
     if kinds:
         record.counts[ERROR] = sum(kind.companies for kind in kinds)
-        n_companies = difference.n_to_score - difference.counts.get(RETRY, 0)
+        n_companies = difference.n_to_score - difference.counts.get(RETRY, 0) - difference.counts.get(CORRECTED, 0)
         check_errors(kinds, n_companies, run.config.run.max_error_fraction)
     for kind in kinds:
         logger.warning(str(kind))

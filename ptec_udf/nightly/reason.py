@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
-from ptec_udf.errors import PtecError, hide_partitions, says_full_disk
+from ptec_udf.errors import hide_partitions, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
 _QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
@@ -43,22 +41,6 @@ def _before_a_quote(message: str) -> str:
         if condition[1] not in _QUOTING_NOTHING:
             return message[: condition.start()]
     return message
-
-
-@contextmanager
-def failures_of(command: str) -> Iterator[None]:
-    """Let a command that only reads end with a line when Spark fails.
-
-    Args:
-        command: its name.
-
-    Raises:
-        PtecError: in place of Spark's own error.
-    """
-    try:
-        yield
-    except (PySparkException, Py4JError) as error:
-        raise PtecError(f"{command} failed with {reason_of(error)}, see Spark's own log") from error
 
 
 def worker_died(error: PySparkException | Py4JError) -> bool:

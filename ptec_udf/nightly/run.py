@@ -24,33 +24,19 @@ from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, rep
 from ptec_udf.nightly.publish import check_removed, judge_errors, merge
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.runs import FAILED, NOTHING, NULL_KEY, SUPERSEDED, RunRecord
-from ptec_udf.nightly.shadows import score_shadows
 from ptec_udf.nightly.stage import clear_staging, stage
 from ptec_udf.warehouse.retries import with_retries
-from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import create_views
 
 
 def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
-    """Score a source with a registered model, then with its shadows.
-
-    Returns:
-        The run's row: outcome (done, nothing_to_do, superseded), counts by status, rates; with ``shadows`` the outcome
-        of each, failures among them.
+    """Score a source with a registered model; return the run's row: outcome, counts by status, rates.
 
     Raises:
-        UserError: for a model, source, artifact or backbone that cannot be used; nothing is written.
+        UserError: for a model, source, artifact or backbone that cannot be used; the run gets no row.
         PtecError: when the run fails later; its row says failed, and a rerun continues where it stopped.
     """
-    warehouse = Warehouse(spark, config.warehouse.database)
-    warehouse.ensure()
-    run = pin_run(warehouse, config)
-    result = score_run(run)
-    return result | ({"shadows": score_shadows(run, result["run_id"], score_run)} if config.shadows else {})
-
-
-def score_run(run: ScoringRun) -> dict[str, Any]:
-    """Score with one model; returns and raises as ``score``."""
+    run = pin_run(spark, config)
     check(run)
     create_views(run.warehouse.spark, run.warehouse.database)
     record = run.record()
@@ -102,11 +88,13 @@ def _publish(run: ScoringRun, record: RunRecord) -> tuple[ScoringRun, int | None
     Returns:
         The run as it was pinned, and the version of ``scores`` that its MERGE made; None without one.
     """
-    attempts = iter([run])
+    pinned: ScoringRun | None = None
 
     def attempt() -> tuple[ScoringRun, int | None]:
-        pinned = next(attempts, None)
+        nonlocal pinned
         if pinned is None:
+            pinned = run
+        else:
             run.warehouse.delete("diff_staging", F.col("run_id") == F.lit(run.run_id))
             pinned = repin(run)
         return pinned, _diff_and_merge(pinned, record)

@@ -15,7 +15,6 @@ from ptec_udf.warehouse.tables import Warehouse
 
 RUNNING, DONE, NOTHING, SUPERSEDED = "running", "done", "nothing_to_do", "superseded"
 FAILED, INTERRUPTED = "failed", "interrupted"
-SKIPPED = "skipped"  # in results only: a shadow without a model of its own
 NULL_KEY = "null_key"  # rows without a key, in the counts of a run
 
 

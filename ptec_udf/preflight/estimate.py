@@ -13,12 +13,11 @@ from pyspark.sql import functions as F
 
 from ptec_udf.config import ScoreConfig
 from ptec_udf.engine.udf import scoring_udf, task_slots
+from ptec_udf.errors import SourceError
 from ptec_udf.log import logger
 from ptec_udf.nightly.diff import Difference, changes_of, count_change_types, rows_to_write
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, superseded
-from ptec_udf.nightly.reason import failures_of
 from ptec_udf.nightly.stage import group_by_text, read_texts
-from ptec_udf.warehouse.tables import Warehouse
 
 _TEXTS_PER_SLOT = 8  # of the first pass; with fewer, slots wait for each other
 _MAX_SAMPLE = 20_000  # texts that pass through the driver
@@ -28,29 +27,17 @@ _MEMORY_TASK_SECONDS = 0.3  # long enough that every slot takes a task
 
 
 def estimate(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
-    """Estimate the next run on this session; writes to no table.
+    """Estimate the next run on this session; raise UserError as ``pin_run``.
 
-    Returns:
-        ``companies`` to write, ``texts`` and ``tokens`` to score, ``tokens_per_second`` of all ``slots`` together,
-        ``scoring_seconds``, ``seconds`` in all, and ``memory_mb`` of a worker; ``reason`` if there is nothing to do.
-
-    Raises:
-        UserError: for a model, source, artifact or backbone that cannot be used.
-        PtecError: when Spark fails.
+    Return ``companies`` to write, ``texts`` and ``tokens`` to score, ``tokens_per_second`` of all ``slots`` together,
+    ``scoring_seconds``, ``seconds`` in all, and ``memory_mb`` of a worker; ``reason`` if there is nothing to do.
     """
     started = time.monotonic()
-    warehouse = Warehouse(spark, config.warehouse.database)
-    warehouse.ensure()
-    run = pin_run(warehouse, config)
+    run = pin_run(spark, config)
     if reason := nothing_to_do(run) or superseded(run):
         logger.info(reason)
         return {"companies": 0, "texts": 0, "seconds": time.monotonic() - started, "reason": reason}
     check(run)
-    with failures_of("estimate"):
-        return _estimate(run, started)
-
-
-def _estimate(run: ScoringRun, started: float) -> dict[str, Any]:
     changes = changes_of(run)
     difference = Difference(count_change_types(changes), rows_to_write(run, changes))
     n_companies = difference.n_to_write
@@ -64,8 +51,7 @@ def _estimate(run: ScoringRun, started: float) -> dict[str, Any]:
         return facts | {"seconds": rest}
     rate = measure_rate(run, texts, work["texts"])
     scoring = work["tokens"] / rate
-    logger.info(f"{rate:.0f} tokens/s; shadows are not included" if run.config.shadows else f"{rate:.0f} tokens/s")
-    spark = run.warehouse.spark
+    logger.info(f"{rate:.0f} tokens/s")
     measured = {"tokens_per_second": rate, "slots": task_slots(spark), "dtype": run.dtype}
     times = {"scoring_seconds": scoring, "seconds": scoring + rest}
     return facts | measured | times | {"memory_mb": measure_memory(spark)}
@@ -75,6 +61,9 @@ def measure_rate(run: ScoringRun, texts: DataFrame, n_texts: int) -> float:
     """Score some texts on the cluster and return the expected tokens scored per second.
 
     The sample grows until a pass takes a third of ``estimate.seconds``, or has all texts.
+
+    Raises:
+        SourceError: for a source whose texts differ each time that it is read.
     """
     n_sample = _TEXTS_PER_SLOT * task_slots(run.warehouse.spark)
     _timed_pass(run, texts, n_sample / n_texts)  # loads the model
@@ -83,6 +72,8 @@ def measure_rate(run: ScoringRun, texts: DataFrame, n_texts: int) -> float:
         is_long = seconds >= run.config.estimate.seconds / 3
         if tokens and (is_long or n_sample >= min(n_texts, _MAX_SAMPLE)):
             return tokens / seconds
+        if n_sample >= n_texts and not tokens:
+            raise SourceError("the source's texts differ each time that it is read; it cannot be scored")
         n_sample *= 4
 
 

@@ -20,10 +20,8 @@ from ptec_udf.model.calibration import probabilities
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.nightly.diff import key_column
 from ptec_udf.nightly.plan import ScoringRun, check, pin_run
-from ptec_udf.nightly.reason import failures_of
 from ptec_udf.preflight.reference import reference_logits
 from ptec_udf.text.columns import text_hash
-from ptec_udf.warehouse.tables import Warehouse
 
 _N_LONGEST = 4  # they are cut, or fill the largest batches
 _MAX_WITHOUT_LOGITS = 0.1  # share of the sample
@@ -57,20 +55,16 @@ class Variant:
 def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     """Score a sample in several batchings on Spark's workers, and compare with each text alone.
 
-    Returns:
-        ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``passed`` and ``variants``.
+    Return ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``passed`` and ``variants``.
 
     Raises:
         UserError: for a model, source, artifact or backbone that cannot be used, or a source without a text.
-        PtecError: when Spark fails, or too many texts have no reference logits.
+        PtecError: when too many texts have no reference logits.
     """
-    warehouse = Warehouse(spark, config.warehouse.database)
-    warehouse.ensure()
-    run = pin_run(warehouse, config)
+    run = pin_run(spark, config)
     check(run)
-    with failures_of("verify"):
-        texts = sample_texts(run)
-        variants = _compare_variants(run, texts)
+    texts = sample_texts(run)
+    variants = _compare_variants(run, texts)
     facts = {"model_id": run.model_id, "source": run.source.name, "source_version": run.source.version}
     passed = all(one.passed for one in variants)
     return facts | {"texts": len(texts), "passed": passed, "variants": [asdict(one) for one in variants]}

@@ -57,7 +57,7 @@ class Rounds:
         overrides = [
             [(), (), (), ()],
             [(), (), (other,), (other,)],
-            [(), (other,), (f"shadows=[{self.models[1]}]",), (RETRY_ERRORS,)],
+            [(), (other,), (other, "engine.dtype=bfloat16"), (RETRY_ERRORS,)],
         ][self.n % 3]
         runs = [start(self.site, *SMALL_COMMITS, *mine) for mine in overrides]
         if self.n % 2:

@@ -37,7 +37,8 @@ def changes(spark: SparkSession) -> Any:
 def row(
     text: str, labels: list[str], probabilities: tuple[float, ...] | None = (0.5, 0.5), **more: Any
 ) -> dict[str, Any]:
-    return {"text_hash": text, "labels": labels, "probabilities": probabilities and list(probabilities), **more}
+    facts = {"text_hash": text, "labels": labels, "logits_id": "one"}
+    return facts | {"probabilities": probabilities and list(probabilities), **more}
 
 
 class TestSameModel:
@@ -64,16 +65,17 @@ class TestSameModel:
 
 class TestPromotion:
     def test_other_logits(self, changes: Any) -> None:
-        found = changes([row("t", ["media"])], [row("t", ["travel"])], NEW, same_logits=False)
+        found = changes([row("t", ["media"])], [row("t", ["travel"], logits_id="two")], NEW)
         assert found == {("a", "media", False, "model"), ("a", "travel", True, "model")}
 
     def test_same_logits_are_a_matter_of_thresholds(self, changes: Any) -> None:
         assert changes([row("t", [])], [row("t", ["energy"])], NEW) == {("a", "energy", True, "threshold")}
 
     def test_another_template_is_no_change_of_the_text(self, changes: Any) -> None:
-        found = changes([row("t", [])], [row("u", ["energy"])], NEW, same_template=False, same_logits=False)
+        sides = [row("t", [])], [row("u", ["energy"], logits_id="two")]
+        found = changes(*sides, NEW, same_template=False)
         assert found == {("a", "energy", True, "model")}
-        found = changes([row("t", [])], [row("u", ["energy"])], NEW, same_logits=False)
+        found = changes(*sides, NEW)
         assert found == {("a", "energy", True, "text")}
 
 

@@ -31,7 +31,7 @@ def hashes(spark: SparkSession) -> Any:
 @pytest.fixture
 def change_types(spark: SparkSession) -> Any:
     def classify(source: DataFrame, *scores: dict[str, Any], corrections: Rows = (), **options: Any) -> dict[str, str]:  # type: ignore[assignment]
-        names, common = SCHEMAS["scores"].names, {"status": "ok", "source_id": "crm"}
+        names, common = SCHEMAS["scores"].names, {"status": "ok", "source_id": "crm", "logits_id": "one"}
         rows = [tuple((common | row).get(name) for name in names) for row in scores]
         table = spark.createDataFrame(
             [(key, label, is_true, None, "now", None) for key, label, is_true in corrections],
@@ -41,7 +41,7 @@ def change_types(spark: SparkSession) -> Any:
             source,
             spark.createDataFrame(rows, SCHEMAS["scores"]),
             corrections_by_company(table.withColumn("at", F.current_timestamp()), ["media"]),
-            **{"source_id": "crm", "retry_errors": False, **options},
+            **{"source_id": "crm", "logits_id": "one", "retry_errors": False, **options},
         )
         return {row["key"]: row["change_type"] for row in found.collect()}
 
@@ -83,6 +83,9 @@ class TestClassifyRows:
         assert change_types(hashes(("a", "x")), {"key": "a", "text_hash": sha("x"), "source_id": "old"}) == {
             "a": "source"
         }
+
+    def test_another_dtype_or_engine(self, hashes: Any, change_types: Any) -> None:
+        assert change_types(hashes(("a", "x")), {"key": "a", "text_hash": sha("x")}, logits_id="two") == {"a": "engine"}
 
     def test_errors_are_retried_on_request(self, hashes: Any, change_types: Any) -> None:
         failed = {"key": "a", "text_hash": sha("x"), "status": "error"}

@@ -54,10 +54,6 @@ class TestHelp:
         shared = {"--json", "--debug"} | ({"--config", "--set"} if name not in ("init", "demo") else set())
         assert shared <= options
 
-    def test_brackets_are_shown_as_typed(self):
-        shown = CliRunner().invoke(cli.app, ["score", "--help"], env={"COLUMNS": "200"}).output
-        assert "--set 'shadows=[challenger]'" in shown
-
 
 class TestErrors:
     def test_exit_codes(self):

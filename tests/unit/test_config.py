@@ -178,7 +178,7 @@ class TestScoreConfig:
         [
             (["source.key=id"], ["source.path"]),
             (["source.table=a", "source.path=b", "source.version=-1"], ["source.path", "source.version"]),
-            (["source.table=a", "shadows=['a b']"], ["shadows.0"]),
+            (["source.table=a", "model.alias=a b"], ["model.alias"]),
             (["source.table=a", "warehouse.folder=null"], ["warehouse.artifacts"]),
             (["source.table=a", "warehouse.remote=sc://host"], ["warehouse.remote"]),
             (["source.table=a", "warehouse.folder=null", "warehouse.remote=http://h:1"], ["warehouse.artifacts"] * 2),

@@ -23,7 +23,6 @@ RESULT = {
     "drifted": ["all status: PSI 2.00 against runs, limit 0.25"],
     "retrain": False,
 }
-FAILED_SHADOW = {"shadows": {"challenger": {"outcome": "failed"}}}
 
 
 def config(**notice: Any) -> ScoreConfig:
@@ -75,14 +74,6 @@ class TestWebhook:
         assert run.items() <= message.items()
         facts = ", ".join(f"{name} {value}" for name, value in run.items())
         assert message["text"] == f"ptec score ended: outcome failed, error {shown}, seconds 0 ({facts})"
-
-    def test_hears_of_a_failed_shadow(self, receiver: Receiver) -> None:
-        both = RESULT | FAILED_SHADOW | {"retrain": True}
-        end(RESULT | FAILED_SHADOW, webhook=receiver.url)
-        end(both, webhook=receiver.url)
-        end(both, webhook=receiver.url, webhook_on=["retrain"])
-        assert [one["event"] for one in receiver.got] == ["failed", "failed", "retrain"]
-        assert receiver.got[0]["shadows"] == {"challenger": "failed"}
 
     def test_that_fails_is_tried_again_and_ends_no_run(
         self, receiver: Receiver, capsys: pytest.CaptureFixture[str]

@@ -93,3 +93,24 @@ class TestGate:
         assert site.labels() == {}
         assert cli.result("rollback")["model_id"] == ids["worse"]
         assert site.labels() == before
+
+
+class TestChallenger:
+    def test_is_unseen_until_promoted_and_scored_once(self, scored: Site) -> None:
+        first, before = champion(scored), scored.labels()
+        second = scored.model(1)
+        scored.promote(second, "challenger")
+        secrets = ("warehouse.spark={spark.hadoop.fs.s3a.secret.key: sesame}", "notice.webhook=https://hooks/sesame")
+        assert scored.run("model.alias=challenger", *secrets)["counts"] == {"ok": 30}
+        assert scored.labels() == before
+        assert {row["model_id"] for row in scored.sql("SELECT model_id FROM {db}.why_changed")} == {first}
+        assert "sesame" not in repr(scored.rows("runs"))
+
+        scored.promote(second)
+        expected = scored.sql(f"SELECT key, labels FROM {{db}}.scores WHERE model_id = '{second}'")
+        assert scored.labels() == {row["key"]: set(row["labels"]) for row in expected}
+        promoted = scored.run(f"model.id={second}")  # the champion by its id
+        assert (promoted["skipped"], promoted["rows_per_second"]) == (30, None)
+        assert {reason for *_, reason in scored.changes(promoted["run_id"])} == {"model"}
+        shown = scored.sql(f"SELECT DISTINCT run_id FROM {{db}}.why_changed WHERE model_id = '{second}'")
+        assert [row["run_id"] for row in shown] == [promoted["run_id"]]

@@ -17,6 +17,13 @@ class TestUnchangedSource:
         assert scored.rows("scores") == before
 
 
+class TestAnotherDtype:
+    def test_scores_every_text_again(self, scored: Site) -> None:
+        assert scored.run("engine.dtype=bfloat16")["counts"] == {"ok": 30}
+        assert len({row["logits_id"] for row in scored.scores().values()}) == 1
+        assert scored.run("engine.dtype=bfloat16")["outcome"] == "nothing_to_do"
+
+
 class TestNewerVersion:
     def test_scores_only_new_and_changed_companies(self, changed: Site) -> None:
         first, second = changed.sql("SELECT * FROM {db}.runs WHERE outcome = 'done' ORDER BY started")

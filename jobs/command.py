@@ -87,11 +87,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def run_command(
     work: Callable[[], Result], *, as_json: bool = False, debug: bool = False, judge: Judge = lambda _: None
 ) -> None:
-    """Do a command's work and print its result.
-
-    Raises:
-        SystemExit: with the exit code, unless that is 0.
-    """
+    """Do a command's work and print its result; raise SystemExit with the exit code, unless that is 0."""
     # Spark returns times in the local zone, whose hours may repeat; in UTC they equal the times of SQL.
     os.environ["TZ"] = "UTC"
     time.tzset()

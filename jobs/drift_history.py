@@ -16,8 +16,7 @@ from ptec_udf.warehouse.tables import Warehouse
 def read_drift(warehouse: Warehouse, alias: str, n_runs: int) -> dict[str, Any]:
     """Read the last measured runs of the model of an alias; the newest one decides ``retrain``.
 
-    Raises:
-        RegistryError: when there is no such alias.
+    Raise RegistryError when there is no such alias.
     """
     model_id = registry.find(warehouse, alias)["model_id"]
     of_model = (F.col("model_id") == F.lit(model_id)) & F.col("alias").eqNullSafe(F.lit(alias))

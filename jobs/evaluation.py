@@ -18,10 +18,7 @@ from training.evaluate.record import n_evaluations, of_pair, save
 def run(site: Site, model_id: str) -> dict[str, Any]:
     """Compare, apply the gate and record both; without a champion the model is measured alone.
 
-    Raises:
-        ConfigError: when the section evaluate has errors.
-        SourceError: when a folder contains no extract.
-        RegistryError: when there is no such model.
+    Raise ConfigError for errors in the section evaluate, SourceError without an extract, RegistryError without a model.
     """
     config = site.section("evaluate")
     errors: list[str] = []

@@ -29,8 +29,7 @@ _FACTS = ("run_id", "model_id", "source_version", "outcome", "counts", "skipped"
 def notify_on_exit(config: ScoreConfig, command: str) -> Iterator[dict[str, Any]]:
     """Log how a command ended, and notify the webhook of a failure or of the signal to retrain.
 
-    Yields:
-        A mapping for the command's result.
+    Yield a mapping for the command's result.
     """
     configure_log(config.notice.log, command)
     started, result = time.monotonic(), dict[str, Any]()

@@ -12,11 +12,7 @@ _MAX_SHOWN = 20
 
 
 def print_result(result: dict[str, Any], *, as_json: bool) -> None:
-    """Print a result.
-
-    Raises:
-        OSError: when standard output cannot be written.
-    """
+    """Print a result; raise OSError when standard output cannot be written."""
     try:
         if as_json:
             from pydantic_core import to_json

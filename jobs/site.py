@@ -72,8 +72,7 @@ class Site:
     def section(self, name: str) -> Any:
         """Check the whole file and return one section by its dotted name; ``""``: all sections of the nightly run.
 
-        Raises:
-            ConfigError: with all errors of the file; required settings of other sections may be missing.
+        Raise ConfigError with all errors of the file; required settings of other sections may be missing.
         """
         values, errors = self._values()
         known = sorted({*ScoreConfig.model_fields, *SECTIONS})
@@ -125,8 +124,7 @@ class Site:
 def find_site(file: Path | None, overrides: Sequence[str] = ()) -> Site:
     """Return the site of ``--config``, or of the nearest ``ptec.yaml`` from the working directory upwards.
 
-    Raises:
-        ConfigError: when there is none.
+    Raise ConfigError when there is none.
     """
     here = Path.cwd()
     for path in [file] if file else [folder / FILE_NAME for folder in (here, *here.parents)]:

@@ -19,8 +19,7 @@ _QUOTES_A_ROW = "DELTA_REPLACE_WHERE_MISMATCH"
 def run(site: Site, query: str, limit: int) -> dict[str, Any]:
     """Run a statement in our database; return at most ``limit`` rows, each a mapping of column to value.
 
-    Raises:
-        SourceError: when the statement fails; with Spark's message, unless that may quote a row.
+    Raise SourceError when the statement fails; with Spark's message, unless that may quote a row.
     """
     engine = site.section("engine")
     warehouse = Warehouse(site.session("ptec sql"), site.warehouse.database)

@@ -158,7 +158,7 @@ class RunConfig(Section):
     max_removed_fraction: Fraction = Field(
         0.5, description="limit of active companies missing from the source, from 100 on; with more nothing is scored"
     )
-    keep_staged_days: int = Field(7, ge=1, description="days that scores of killed runs stay in staging for reuse")
+    keep_staged_days: int = Field(7, ge=1, description="days that scores of ended runs stay in staging for reuse")
 
 
 class ScoreConfig(Section):

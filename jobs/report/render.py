@@ -24,9 +24,7 @@ _MAX_LABELS = 12  # of the first table
 def write_report(site: Site, out: Path, *, run_id: str | None, model_id: str | None, alias: str) -> dict[str, Any]:
     """Write the report of a run; see ``find_run``.
 
-    Raises:
-        ConfigError: if the file cannot be written, or both a run and a model are named.
-        RegistryError: if there is no such run or model.
+    Raise ConfigError if the file cannot be written or both a run and a model are named, RegistryError without one.
     """
     if run_id is not None and model_id is not None:
         raise ConfigError("set --run or --model, not both: a run has one model")

@@ -38,8 +38,7 @@ _N_TEXT_FIGURES = 2  # status and tokens; the labels follow
 def measure_drift(run: ScoringRun, record: RunRecord, version: int) -> tuple[list[str] | None, bool | None]:
     """Write the rows of table ``drift`` of the run that made a version of table ``scores``.
 
-    Returns:
-        The violations, and whether it is time to retrain; None twice without companies.
+    Return the violations, and whether it is time to retrain; None twice without companies.
     """
     config, warehouse = run.config.drift, run.warehouse
     measured = _measure(_companies(warehouse, record, version), run.artifact.manifest.labels)

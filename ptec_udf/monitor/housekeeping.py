@@ -45,8 +45,7 @@ class HousekeepingConfig(Section):
 def housekeep(warehouse: Warehouse, config: HousekeepingConfig) -> list[dict[str, Any]]:
     """Remove rows, join files, remove files; safe while a run works, and after being killed.
 
-    Returns:
-        For each table its name, the rows removed, and the files and megabytes of its newest version.
+    Return for each table its name, the rows removed, and the files and megabytes of its newest version.
     """
     # Vacuum's log entries are versions, and a new version of corrections causes a run.
     warehouse.spark.conf.set("spark.databricks.delta.vacuum.logging.enabled", "false")

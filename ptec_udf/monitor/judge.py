@@ -71,8 +71,7 @@ def judge(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Compare a run's distributions, by figure and label, with held-out training rows and with earlier runs.
 
-    Returns:
-        Rows of table ``drift`` without the columns of the run, and the violations, the largest excess first.
+    Return rows of table ``drift`` without the columns of the run, and the violations, the largest excess first.
     """
     rows, violations = [], dict[str, float]()
     for key, found in measured.items():

@@ -20,20 +20,17 @@ from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
 def finish(run: ScoringRun, record: RunRecord, version: int | None, history: History) -> dict[str, Any]:
     """Write the changes, counts and drift of a run, close its row and return it.
 
-    Args:
-        run: has the record's model or alias.
-        record: the run to finish, this one or an earlier one.
-        version: version of ``scores`` that its MERGE made; None without a MERGE.
-        history: earlier runs.
+    ``record`` is of ``run`` or of an earlier run of its model or alias. ``version`` of ``scores`` was made by its
+    MERGE, and ``history`` has the runs before it.
     """
-    if version is None:
+    if version is None:  # all companies are unchanged, but a model that is new to the alias changes the screen
         last = history.last_done(alias=record.alias)
-        if record.alias and (last is None or last["model_id"] != record.model_id):  # the model is new to the alias
+        if record.alias and (last is None or last["model_id"] != record.model_id):
             write_changes(run.warehouse, history, record, run.scores_version)
     else:
         write_changes(run.warehouse, history, record, version)
         record.count_written(run.warehouse, version)
-        if run.config.drift.measure and record.model_id == run.model_id:
+        if run.config.drift.measure and record.model_id == run.model_id:  # whose labels it needs
             with log_failure("drift was not measured"):
                 record.drifted, record.retrain = measure_drift(run, record, version)
     return record.close(run.warehouse, DONE)

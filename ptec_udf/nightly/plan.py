@@ -171,9 +171,7 @@ def superseded(run: ScoringRun) -> str | None:
 def check(run: ScoringRun) -> None:
     """Refuse a run that is certain to fail, with all errors at once, before anything is written.
 
-    Raises:
-        ConfigError: for a source that does not fit the model or the earlier runs.
-        BackboneError: for a backbone that is missing or is another one.
+    Raise ConfigError for a source that does not fit the model or the earlier runs, or BackboneError.
     """
     if errors := _source_errors(run):
         raise ConfigError(errors)

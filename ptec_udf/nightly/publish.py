@@ -16,18 +16,14 @@ from ptec_udf.nightly.rows import error_column, score_rows
 from ptec_udf.nightly.runs import RunRecord
 from ptec_udf.nightly.stage import known_texts
 
-_MIN_COMPANIES = 100
-"""Smallest number of companies that a limit counts: a share of three companies is noise."""
-
-_NEWEST_COMMITS = 100
-"""Commits of other runs that may follow a run's own before it reads the history."""
+_MIN_COMPANIES = 100  # the smallest number that a limit counts: a share of three companies is noise
+_NEWEST_COMMITS = 100  # commits of other runs that may follow a run's own before it reads the history
 
 
 def check_removed(counts: Mapping[str, int], max_fraction: float) -> None:
     """Refuse a source that lacks too many companies: it may be half written, and all screens would be empty.
 
-    Raises:
-        RemovalBudgetError: when more than ``max_fraction`` of the active companies are missing.
+    Raise RemovalBudgetError when more than ``max_fraction`` of the active companies are missing.
     """
     n_removed = counts.get(REMOVED, 0)
     n_active = sum(counts.values()) - counts.get(NEW, 0) - counts.get(NO_KEY, 0)
@@ -42,11 +38,7 @@ def check_removed(counts: Mapping[str, int], max_fraction: float) -> None:
 
 
 def check_errors(kinds: Sequence[ErrorKind], n_companies: int, max_fraction: float) -> None:
-    """Refuse more errors than a run may have.
-
-    Raises:
-        ErrorBudgetError: when more than ``max_fraction`` of the written companies have errors; it names keys.
-    """
+    """Raise ErrorBudgetError when more than ``max_fraction`` of the written companies have errors; it names keys."""
     n_errors = sum(kind.companies for kind in kinds)
     if n_errors <= max_fraction * max(n_companies, _MIN_COMPANIES):
         return
@@ -61,11 +53,7 @@ def check_errors(kinds: Sequence[ErrorKind], n_companies: int, max_fraction: flo
 
 
 def judge_errors(run: ScoringRun, record: RunRecord, difference: Difference) -> None:
-    """Log the errors of a run and end it where they are too many; earlier errors of the same texts do not count.
-
-    Raises:
-        ErrorBudgetError: if there are too many errors.
-    """
+    """Log the errors of a run, and raise as ``check_errors``; earlier errors of the same texts do not count."""
     reasons = known_texts(run, difference.hashes(), ("error",))
     written = difference.rows.where(~F.col("change_type").isin(RETRY, CORRECTED))
     kinds = kinds_of(written.join(reasons, on="text_hash", how="left").withColumn("error", error_column()))
@@ -80,8 +68,7 @@ def judge_errors(run: ScoringRun, record: RunRecord, difference: Difference) -> 
 def merge(run: ScoringRun, difference: Difference) -> int:
     """Write scores in one commit and return its version of table ``scores``.
 
-    Raises:
-        ConflictError: if another run has written scores of the model since this run compared them with the source.
+    Raise ConflictError if another run has written scores of the model since this run compared them with the source.
     """
     _check_unchanged(run)
     run.warehouse.merge_scores(

@@ -40,13 +40,7 @@ def assigned_labels(probability: Column, labels: list[Label], corrected: Column)
 
 
 def score_rows(run: ScoringRun, rows: DataFrame, known: DataFrame) -> DataFrame:
-    """Return the rows that the MERGE writes.
-
-    Args:
-        run: the run.
-        rows: of ``diff.Difference``.
-        known: text_hash and the scored fields of every text that is needed.
-    """
+    """Return the rows that the MERGE writes, from rows of ``diff.Difference`` and scored fields by text_hash."""
     manifest = run.artifact.manifest
     joined = rows.where(F.col("change_type").isin(*TO_SCORE)).join(known, on="text_hash", how="left")
     probability = probabilities(F.col("logits"), manifest.labels)

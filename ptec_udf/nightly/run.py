@@ -85,8 +85,7 @@ def _close_failed(run: ScoringRun, record: RunRecord, reason: str) -> None:
 def _publish(run: ScoringRun, record: RunRecord) -> tuple[ScoringRun, int | None]:
     """Diff, score and merge; after a conflict with another run compare with the newest versions again.
 
-    Returns:
-        The run as it was pinned, and the version of ``scores`` that its MERGE made; None without one.
+    Return the run as it was pinned, and the version of ``scores`` that its MERGE made; None without one.
     """
     pinned: ScoringRun | None = None
 

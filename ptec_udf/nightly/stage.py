@@ -133,8 +133,7 @@ class _Scorer:
     def score_surviving(self, texts: DataFrame, n_tasks: int) -> None:
         """Score texts; if a worker dies, halve them until the text that ends it is alone, and stage it as an error.
 
-        Raises:
-            PySparkException, Py4JError: if too many texts end their worker: then the texts are not the reason.
+        Raise PySparkException, Py4JError if too many texts end their worker: then the texts are not the reason.
         """
         try:
             self._score(texts, n_tasks)

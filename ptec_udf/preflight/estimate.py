@@ -62,8 +62,7 @@ def measure_rate(run: ScoringRun, texts: DataFrame, n_texts: int) -> float:
 
     The sample grows until a pass takes a third of ``estimate.seconds``, or has all texts.
 
-    Raises:
-        SourceError: for a source whose texts differ each time that it is read.
+    Raise SourceError for a source whose texts differ each time that it is read.
     """
     n_sample = _TEXTS_PER_SLOT * task_slots(run.warehouse.spark)
     _timed_pass(run, texts, n_sample / n_texts)  # loads the model

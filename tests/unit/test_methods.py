@@ -16,7 +16,7 @@ from training.data.folder import read_extract_record
 from training.evaluate.metrics import macro_f1, mean_average_precision
 from training.methods.linear import Head, Tfidf
 from training.methods.method import Method, Task
-from training.methods.neighbours import Compression, Neighbours, Radius
+from training.methods.neighbours import Compression, Neighbours
 from training.methods.trained import Trained
 
 QUICK = {"max_tokens": 32, "dtype": "float32", "optimiser": {"head_lr": 0.03}, "stopping": {"epochs": 6}}
@@ -45,7 +45,6 @@ def methods(tiny_folder: Path) -> dict[str, Method]:
         "lora": Trained(method="lora", backbone=backbone, lora={"rank": 4, "lr": 0.01}, **QUICK),
         "head": Head(backbone=backbone, max_tokens=32, C=[1.0]),
         "knn": Neighbours(backbone=backbone, max_tokens=32),
-        "radius": Radius(backbone=backbone, max_tokens=32),
         "tfidf": Tfidf(),
     }
 
@@ -54,7 +53,7 @@ class TestMethods:
     # Embeddings of a backbone with random weights contain little of a text.
     @pytest.mark.parametrize(
         ("name", "times_chance"),
-        [("ptec", 1.6), ("lora", 1.6), ("head", 1.6), ("knn", 1.2), ("radius", 1.1), ("tfidf", 1.6)],
+        [("ptec", 1.6), ("lora", 1.6), ("head", 1.6), ("knn", 1.2), ("tfidf", 1.6)],
     )
     def test_beats_chance_and_decides(self, methods, companies, tmp_path, name, times_chance) -> None:
         splits = read_splits(companies, validation_share=0.2, others=("dev", "test"))
@@ -66,7 +65,7 @@ class TestMethods:
         assert 0 < learned.decisions.decide(logits).mean() < 0.9
         assert abs(learned.decisions.calibration.probabilities(logits).mean() - dev.targets.mean()) < 0.1
 
-    @pytest.mark.parametrize("name", ["head", "knn", "radius", "tfidf"])
+    @pytest.mark.parametrize("name", ["head", "knn", "tfidf"])
     def test_validation_decides_and_is_learned(self, methods, companies, tmp_path, name) -> None:
         task = task_of(companies, tmp_path)
         turned = Examples(task.validation.keys, task.validation.texts, np.roll(task.validation.targets, 1, axis=1))

@@ -71,8 +71,9 @@ def pages() -> dict[str, str]:
 def _commands() -> Iterator[str]:
     yield "# Commands"
     yield ""
-    yield "`ptec COMMAND --help` lists the options. Every command takes `--config`, `--set KEY=VALUE`, `--json` and"
-    yield "`--debug`. The settings are in [conf/ptec.yaml](../../conf/ptec.yaml)."
+    yield "`ptec COMMAND --help` lists the options. Every command takes `--json` and `--debug`, and all but"
+    yield "`init` and `demo` take `--config` and `--set KEY=VALUE`. The settings are in"
+    yield "[conf/ptec.yaml](../../conf/ptec.yaml)."
     yield ""
     yield "| command | panel | purpose |"
     yield "|---|---|---|"
@@ -90,7 +91,7 @@ def _errors() -> Iterator[str]:
     yield "|---|---|---|---|"
     classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.PtecError)]
     for kind in sorted(classes, key=lambda kind: kind.code):
-        line = _first_line(kind.__doc__ or "").removeprefix("Raised when ")
+        line = _first_line(kind.__doc__ or "").replace("``", "`")
         yield f"| {kind.code} | `{kind.__name__}` | {kind.exit_code} | {line} |"
 
 

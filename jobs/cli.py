@@ -40,7 +40,7 @@ def demo(
         "ptec-demo"
     ),
 ) -> dict[str, Any]:
-    """Go from a table of fictional companies to a screen: extract, train, promote, score twice, query."""
+    """Go from a table of fictional companies to a screen: extract, train, promote, score three times, query."""
     from jobs.demo.run import run
 
     return run(folder)

@@ -150,7 +150,7 @@ class RunConfig(Section):
 
     commit_minutes: float = Field(10.0, gt=0, description="minutes of scoring that a killed run may lose")
     task_seconds: float = Field(10.0, gt=0, description="seconds of scoring in a Spark task; longer above 1,500 tasks")
-    tokens_per_second: float = Field(2000.0, gt=0, description="expected speed of one task slot; a GPU: about 50000")
+    tokens_per_second: float = Field(2000.0, gt=0, description="expected speed of one task slot; a GPU has more")
     retry_errors: bool = Field(False, description="score unchanged companies with errors again")
     max_error_fraction: Fraction = Field(
         0.1, description="limit of errors among written companies, from 100 on; with more nothing is merged"

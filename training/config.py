@@ -161,7 +161,7 @@ class _TrainFiles(Section):
     """What is read and written; these settings come first."""
 
     extract: str = Field(min_length=1, description="folder that ptec extract wrote; its test rows are not read")
-    out: str = Field(min_length=1, description="folder of the artifact; must be absent or empty")
+    out: str = Field(min_length=1, description="folder of the artifact; absent, empty or of an interrupted training")
     overwrite: bool = Field(False, description="replace an earlier artifact in the folder")
     max_rows: int | None = Field(None, ge=10, description="train on a hash sample of this many rows; null: all")
     seed: Seed = Field(42, description="decides initial values, the order of rows and dropout")

@@ -162,7 +162,7 @@ SCHEMAS: dict[str, T.StructType] = {
         ("alias", _STRING, "alias that chose the model; null if the model was named by id"),
         ("counts", T.MapType(_STRING, _LONG), "companies by status"),
         ("skipped", _LONG, "companies left unchanged"),
-        ("reused", _LONG, "companies whose text had a score already"),
+        ("reused", _LONG, "companies whose text had a score already, or is the text of another company"),
         ("tokens", _LONG, "tokens that the model read"),
         ("padding", _DOUBLE, "share of the model's positions that were padding, 0 to 1"),
         ("rows_per_second", _DOUBLE, "texts scored per second of scoring"),

@@ -32,6 +32,7 @@ from tests.faults.kills import (
 from tests.faults.site import FaultSite
 from tests.processes import TIMEOUT_S
 from tests.spark.support import SMALL_COMMITS
+from tests.tolerance import is_equal
 
 TARGETS = (everything, driver_python, driver_jvm)
 ON_EXECUTORS = "warehouse.master=local-cluster[2,1,1024]"
@@ -102,7 +103,7 @@ def run_round(site: FaultSite, expected: Undisturbed, at: int, draw: random.Rand
         outcome = "failed"
     # The JVM that outlives its driver may commit a slice that the rerun has begun to score.
     twice = site.n_staged() > expected.n_staged and target is not driver_python
-    found = Round(name, n_killed, outcome, site.tables() == expected.tables, twice)
+    found = Round(name, n_killed, outcome, is_equal(site.tables(), expected.tables), twice)
     site.restore()
     return found
 

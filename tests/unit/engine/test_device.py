@@ -57,7 +57,7 @@ class TestTaskDevice:
 
     def test_that_torch_does_not_see_is_refused(self, run_as):
         run_as(gpu="7")
-        with pytest.raises(PtecError, match="assigned GPU 7, torch sees 2 by number; install"):
+        with pytest.raises(PtecError, match="needs GPU 7, torch finds 2 GPUs by number; install"):
             task_device("auto")
 
 

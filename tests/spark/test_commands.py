@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from jobs.cli import app
-from ptec_udf.model.artifact import ADAPTER, HEAD, MANIFEST
+from ptec_udf.model.artifact import HEAD
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from tests.receiver import Receiver
 from tests.site import write_site
@@ -82,13 +82,12 @@ class TestScore:
 
 
 class TestModels:
-    @pytest.mark.parametrize("name", [MANIFEST, ADAPTER, HEAD])
-    def test_tampered_artifact_is_named(self, site: Site, tmp_path: Path, name: str) -> None:
+    def test_tampered_artifact_is_named(self, site: Site, tmp_path: Path) -> None:
         artifact = tiny_artifact(tmp_path / "fresh", "bert", "deep", seed=3)
-        data = bytearray((artifact / name).read_bytes())
+        data = bytearray((artifact / HEAD).read_bytes())
         data[-3] ^= 1
-        (artifact / name).write_bytes(bytes(data))
-        refused(run(site, "register", str(artifact)), re.escape(name))
+        (artifact / HEAD).write_bytes(bytes(data))
+        refused(run(site, "register", str(artifact)), re.escape(HEAD))
         assert site.rows("models") == []
 
     def test_promotion_needs_the_backbone(self, site: Site, tmp_path: Path) -> None:
@@ -142,16 +141,3 @@ class TestSql:
             assert not any(about in result.output for _, _, about in companies(20))
         logged = jvm_log()
         assert not any(about in logged for _, _, about in companies(20))
-
-    def test_missing_files_are_named(self, site: Site) -> None:
-        location = site.spark.sql(f"DESCRIBE DETAIL {site.table}").first()["location"]
-        for file in Path(location.removeprefix("file:")).glob("*.parquet"):
-            file.unlink()
-        refused(run(site, "sql", f"SELECT name FROM {site.table} VERSION AS OF 0"), r"cannot be read, \S+\.parquet")
-
-
-@pytest.mark.long
-def test_errors_of_a_run_without_any(site: Site) -> None:
-    site.champion()
-    site.run()
-    assert result_of(run(site, "errors", "--json"))["errors"] == []

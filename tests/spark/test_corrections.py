@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.test_extract import SCHEMA, FixedSource, config, written
 from training.data.extract import extract
@@ -110,16 +109,3 @@ def test_newest_counts_and_all_are_counted(
     again = run(warehouse, tmp_path / "again")
 
     assert (again["fingerprint"], again["corrections"]["version"]) == (record["fingerprint"], 2)
-
-
-def test_wrong_table_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
-    spark, name = warehouse.spark, warehouse.name("corrections")
-    wrong = spark.table(name).selectExpr("key", "label", "1 AS is_true")
-    wrong.write.format("delta").mode("overwrite").option("overwriteSchema", "true").saveAsTable(name)
-    with pytest.raises(ConfigError) as error:
-        run(warehouse, tmp_path / "y")
-    assert [one for one in error.value.errors if "is_true must be boolean" in one]
-    assert [one for one in error.value.errors if "column at must be timestamp, was missing" in one]
-    spark.sql(f"DROP TABLE {name}")
-    record = run(warehouse, tmp_path / "x")
-    assert (record["corrections"]["version"], record["corrections"]["counts"]) == (None, {})

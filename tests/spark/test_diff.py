@@ -13,8 +13,6 @@ from ptec_udf.nightly.diff import classify_rows, count_change_types, hash_by_key
 from ptec_udf.warehouse.corrections import corrections_by_company
 from ptec_udf.warehouse.schemas import SCHEMAS
 
-Rows = list[tuple[Any, ...]]
-
 
 def sha(text: str | None) -> str | None:
     return None if text is None else hashlib.sha256(text.encode()).hexdigest()
@@ -30,17 +28,13 @@ def hashes(spark: SparkSession) -> Any:
 
 @pytest.fixture
 def change_types(spark: SparkSession) -> Any:
-    def classify(source: DataFrame, *scores: dict[str, Any], corrections: Rows = (), **options: Any) -> dict[str, str]:  # type: ignore[assignment]
+    def classify(source: DataFrame, *scores: dict[str, Any], **options: Any) -> dict[str, str]:
         names, common = SCHEMAS["scores"].names, {"status": "ok", "source_id": "crm", "logits_id": "one"}
         rows = [tuple((common | row).get(name) for name in names) for row in scores]
-        table = spark.createDataFrame(
-            [(key, label, is_true, None, "now", None) for key, label, is_true in corrections],
-            "key string, label string, is_true boolean, who string, at string, why string",
-        )
         found = classify_rows(
             source,
             spark.createDataFrame(rows, SCHEMAS["scores"]),
-            corrections_by_company(table.withColumn("at", F.current_timestamp()), ["media"]),
+            corrections_by_company(spark.createDataFrame([], SCHEMAS["corrections"]), ["media"]),
             **{"source_id": "crm", "logits_id": "one", "retry_errors": False, **options},
         )
         return {row["key"]: row["change_type"] for row in found.collect()}
@@ -79,26 +73,10 @@ class TestClassifyRows:
         expected = {"new": "new", "text": "text", "same": "same", "blank": "same", "back": "new", "left": "removed"}
         assert change_types(source, *scores) == expected | {None: "no_key"}
 
-    def test_another_source(self, hashes: Any, change_types: Any) -> None:
-        assert change_types(hashes(("a", "x")), {"key": "a", "text_hash": sha("x"), "source_id": "old"}) == {
-            "a": "source"
-        }
-
-    def test_another_dtype_or_engine(self, hashes: Any, change_types: Any) -> None:
-        assert change_types(hashes(("a", "x")), {"key": "a", "text_hash": sha("x")}, logits_id="two") == {"a": "engine"}
-
     def test_errors_are_retried_on_request(self, hashes: Any, change_types: Any) -> None:
         failed = {"key": "a", "text_hash": sha("x"), "status": "error"}
         assert change_types(hashes(("a", "x")), failed) == {"a": "same"}
         assert change_types(hashes(("a", "x")), failed, retry_errors=True) == {"a": "retry"}
-
-    def test_corrections_that_differ(self, hashes: Any, change_types: Any) -> None:
-        plain = {"key": "a", "text_hash": sha("x")}
-        corrected = plain | {"corrected": [("media", True)]}
-        source, yes = hashes(("a", "x")), [("a", "media", True)]
-        assert change_types(source, plain, corrections=yes) == {"a": "corrected"}
-        assert change_types(source, corrected, corrections=yes) == {"a": "same"}
-        assert change_types(source, corrected) == {"a": "corrected"}
 
 
 def test_rows_without_a_key_are_counted_as_rows(spark: SparkSession) -> None:

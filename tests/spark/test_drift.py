@@ -86,13 +86,6 @@ class TestMeasuredFigures:
         summary = site.spark.table(site.warehouse.name("drift_summary")).where(F.col("run_id") == run["run_id"])
         assert {row["population"]: row["companies"] for row in summary.collect()} == {"all": N_FIRST + 30, "fresh": 30}
 
-    @pytest.mark.long
-    def test_are_not_measured_if_not_wanted_or_without_companies(self, site: Site) -> None:
-        run = Growing(site).grow(20, 1, "drift.measure=false")
-        assert run["drifted"] is None
-        site.write([])
-        assert (site.run("drift.measure=true")["retrain"], site.rows("drift")) == (None, [])
-
 
 @pytest.mark.long
 class TestSignal:

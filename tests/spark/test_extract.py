@@ -212,24 +212,3 @@ class TestErrors:
         with pytest.raises(SourceError, match="train must have rows"):
             run(spark, PLAIN[2:], config(tmp_path / "x"))
         assert list(tmp_path.iterdir()) == []
-
-
-class TestFolder:
-    def test_in_use_is_refused_and_replaced_on_request(self, spark: SparkSession, tmp_path: Path) -> None:
-        out = tmp_path / "É [a] {b} 100%20 *"
-        run(spark, PLAIN, config(out))
-        with pytest.raises(ConfigError, match="must be absent or empty"):
-            run(spark, PLAIN, config(out))
-        run(spark, PLAIN[:2], config(out, overwrite=True))
-        assert [path.name for path in tmp_path.iterdir()] == [out.name]
-        assert read_extract_record(out)["counts"]["read"] == 2
-        (out / "notes.txt").touch()
-        (tmp_path / "somebody's" / "data").mkdir(parents=True)
-        for other in (out, tmp_path / "somebody's"):
-            with pytest.raises(ConfigError, match="files of another kind"):
-                run(spark, PLAIN, config(other, overwrite=True))
-
-    def test_may_be_a_uri(self, spark: SparkSession, tmp_path: Path) -> None:
-        record = run(spark, PLAIN, config(f"file://{tmp_path}/x"))
-        assert read_extract_record(f"file://{tmp_path}/x") == record
-        assert written(spark, tmp_path / "x").keys() == {"1", "2", "3", "4", "5"}

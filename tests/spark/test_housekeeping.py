@@ -58,13 +58,6 @@ class TestFiles:
         assert site.warehouse.version("corrections") == version  # another one would cause a run
         assert site.run()["outcome"] == "nothing_to_do"
 
-    def test_of_a_recent_version_stay(self, site: Site) -> None:
-        site.write(companies(21))
-        site.run()
-        n_files = files_of(site, "scores")
-        keep(site, "optimize=false")
-        assert files_of(site, "scores") == n_files
-
 
 class TestRows:
     def test_that_are_old_are_counted_by_a_dry_run_and_then_removed(self, site: Site) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ from jobs.report.collect import collect, find_run
 from jobs.report.render import render
 from ptec_udf.errors import RegistryError
 from tests.spark.support import Site, changed_companies, companies
-from tests.spark.test_commands import refused, run
 from tests.tiny import LABELS
 
 pytestmark = pytest.mark.long
@@ -82,14 +79,3 @@ class TestRun:
         assert collect(scored.warehouse, found)["failed_since"]["run_id"] == "later-1"
         scored.warehouse.append("runs", [later | {"outcome": "nothing_to_do", "ended": datetime.now(UTC)}])
         assert collect(scored.warehouse, found)["failed_since"] is None
-
-
-def test_file_replaces_the_target_of_a_link(scored: Site, tmp_path: Path) -> None:
-    page, link = tmp_path / "page.html", tmp_path / "report.html"
-    page.write_text("of an earlier run", encoding="utf-8")
-    link.symlink_to(page)
-    assert run(scored, "report", "--out", str(link)).exit_code == 0
-    assert link.is_symlink()
-    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
-    os.mkfifo(tmp_path / "pipe")
-    refused(run(scored, "report", "--out", str(tmp_path / "pipe")), "--out must be a file")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
@@ -65,12 +64,6 @@ def test_a_read_is_pinned_and_a_missing_column_becomes_null(warehouse: Warehouse
     assert warehouse.read("aliases", 0).count() == 0
 
 
-def test_a_parameter_may_hold_a_quote(spark: SparkSession, warehouse: Warehouse) -> None:
-    warehouse.append("aliases", [{"alias": 'it\'s "so"', "model_id": "a"}, {"alias": "b", "model_id": "b"}])
-    query = f"SELECT model_id FROM {warehouse.name('aliases')} WHERE alias = :alias"
-    assert [row.model_id for row in spark.sql(query, args={"alias": 'it\'s "so"'}).collect()] == ["a"]
-
-
 def test_merge_replaces_only_by_an_equal_or_newer_version(warehouse: Warehouse) -> None:
     merge(warehouse, score("o'hara", 5, 0.5), score("b", 5, 0.5), score("c", 5, 0.5))
     merge(warehouse, score("o'hara", 4, 0.1), score("b", 5, 0.2), score("c", 6, 0.3), score("d", 1, 0.4))
@@ -99,14 +92,6 @@ def test_merge_leaves_rows_of_another_model_alone(warehouse: Warehouse) -> None:
     assert rows == pytest.approx({"m2": 0.9, MODEL: 0.5})
 
 
-def test_merge_marks_a_company_removed(warehouse: Warehouse) -> None:
-    merge(warehouse, score("a", 5, 0.5), score("b", 5, 0.5))
-    merge(warehouse, {"key": "a", "source_id": "crm", "source_version": 6, "removed_in": 6})
-    merge(warehouse, {"key": "unknown", "source_id": "crm", "source_version": 6, "removed_in": 6})
-    rows = {row.key: (row.removed_in, row.source_version, row.logits) for row in warehouse.read("scores").collect()}
-    assert rows == {"a": (6, 6, [0.0]), "b": (None, 5, [0.0])}
-
-
 def test_a_merge_names_its_run(warehouse: Warehouse) -> None:
     merge(warehouse, score("a", 5, 0.5))
     warehouse.append("scores", [score("b", 1, 0.9, model_id="m2")])
@@ -120,17 +105,6 @@ def test_writing_a_run_twice_leaves_its_rows_once(warehouse: Warehouse) -> None:
         warehouse.replace_run("score_changes", rows, run)
     found = sorted((row.run_id, row.key) for row in warehouse.read("score_changes").collect())
     assert found == [("r'1", "b"), ("r'1", "d"), ("r2", "c")]
-
-
-def test_deltalake_reads_scores(spark: SparkSession, warehouse: Warehouse) -> None:
-    merge(warehouse, score("a", 5, 0.5, labels=["Fintech"]), score("b", 5, 0.25))
-    merge(warehouse, score("b", 6, 0.75))
-    place = spark.sql(f"DESCRIBE DETAIL {warehouse.name('scores')}").first()["location"]
-    rows = DeltaTable(place).to_pyarrow_table(columns=["key", "model_id", "probabilities", "labels"]).to_pylist()
-    assert sorted(rows, key=lambda row: row["key"]) == [
-        {"key": "a", "model_id": MODEL, "probabilities": [0.5], "labels": ["Fintech"]},
-        {"key": "b", "model_id": MODEL, "probabilities": [0.75], "labels": []},
-    ]
 
 
 def test_the_running_session_is_used_and_checked(spark: SparkSession) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.text.template import MAX_CHARACTERS, is_cut, parse_template
 from tests.spark.texts import with_text
 
@@ -91,27 +89,6 @@ class TestValues:
         finally:
             spark.conf.set("spark.sql.session.timeZone", "UTC")
 
-    def test_at_the_end_of_their_type_have_a_text(self, spark: SparkSession) -> None:
-        micros = (2**63 - 1, -(2**63), 1_700_000_000_000_000_000)  # the last one: milliseconds read as seconds
-        times = ", ".join(f"timestamp_micros({at}L)" for at in micros)
-        df = spark.sql(
-            f"""SELECT array({times}) AS ts, named_struct('at', timestamp_micros({micros[2]}L)) AS s,
-            timestamp_ntz'+294247-01-10 04:00:54' AS n, DATE'+5881580-07-11' AS day, INTERVAL '106751991' DAY AS i,
-            CAST('NaN' AS double) AS d, array(CAST('-Infinity' AS double)) AS inf,
-            repeat('9', 38)::decimal(38, 0) AS big,
-            map(timestamp_micros({micros[2]}L), CAST('Infinity' AS double)) AS m, -9223372036854775808L AS l"""
-        )
-        (made,) = texts_of(df, "{ts}|{s}|{n}|{day}|{i}|{d}|{inf}|{big}|{m}|{l}")
-        values = str(made).split("|")
-        assert values[0] == "+294247-01-10T04:00:54.775Z, -290308-12-21T19:59:05.224Z, +55840-11-08T22:13:20.000Z"
-        assert values[5:8] == ["NaN", "-Infinity", "9" * 38]
-        assert all(values), values
-
-    @pytest.mark.parametrize("value", ["parse_json('1')", "map(X'80', 1)", "array(struct(map(array(1), 1)))"])
-    def test_without_stable_text_are_refused(self, spark: SparkSession, value: str) -> None:
-        with pytest.raises(SourceError, match="column 'v' of the source has variants or maps with binary or nested"):
-            with_text(spark.sql(f"SELECT {value} AS v"), parse_template("{v}"))
-
 
 class TestColumns:
     def test_with_odd_names_are_found(self, spark: SparkSession) -> None:
@@ -123,18 +100,6 @@ class TestColumns:
         made = with_text(df, parse_template("A: {text}. B: {b}. C: {c}"), {"b": "other", "c": None})
         assert made.columns == ["text", "other", "text_hash"]
         assert made.collect()[0].text == "A: x. B: y"
-
-    def test_that_are_missing_are_named_at_once(self, spark: SparkSession) -> None:
-        df = spark.createDataFrame([("x",)], "name string")
-        with pytest.raises(SourceError) as caught:
-            with_text(df, parse_template("{nme} {city} {name}"), {"city": "town"})
-        assert caught.value.errors == [
-            "the source has no column 'nme'; did you mean 'name'?",
-            "'city': the source has no column 'town'",
-            "columns of the source: 'name'",
-        ]
-        with pytest.raises(ConfigError, match="'b' is not a template field"):
-            with_text(df, parse_template("{name}"), {"b": "a"})
 
 
 def test_hash_is_of_the_utf8_text(spark: SparkSession) -> None:

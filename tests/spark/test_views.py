@@ -48,12 +48,6 @@ def test_only_companies_of_the_champion_that_are_still_there_are_current(filled:
     assert sorted((row.key, row.model_id) for row in rows) == [("a", "new"), ("b", "new"), ("empty", "new")]
 
 
-def test_current_scores_is_empty_without_a_champion(warehouse: Warehouse) -> None:
-    create_views(warehouse.spark, warehouse.database)
-    warehouse.append("scores", [{"key": "a", "model_id": "m"}])
-    assert warehouse.spark.table(warehouse.name("current_scores")).count() == 0
-
-
 def test_label_scores_has_a_row_for_each_label_of_a_scored_company(filled: Warehouse) -> None:
     rows = filled.spark.table(filled.name("label_scores")).collect()
     found = {(row.key, row.label): (row.probability, row.at_or_over) for row in rows}
@@ -78,14 +72,6 @@ def test_a_label_may_hold_anything(filled: Warehouse) -> None:
     literal = QUOTED.replace("\\", "\\\\").replace("'", "\\'")
     row = filled.spark.sql(f"SELECT * FROM {filled.name('screen')}('{literal}', NULL)").first()
     assert (row.key, row.model_id, row.threshold) == ("b", "new", pytest.approx(0.7))
-
-
-def test_screen_can_be_joined_and_ordered(filled: Warehouse) -> None:
-    query = (
-        f"SELECT s.key, c.name FROM {filled.name('screen')}('Fintech', 0) AS s "
-        "JOIN VALUES ('a', 'A Ltd'), ('b', 'B Ltd') AS c(key, name) ON c.key = s.key ORDER BY s.probability DESC"
-    )
-    assert [tuple(row) for row in filled.spark.sql(query).collect()] == [("a", "A Ltd"), ("b", "B Ltd")]
 
 
 def test_why_changed_names_run_and_models_once(filled: Warehouse) -> None:

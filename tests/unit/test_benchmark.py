@@ -63,10 +63,6 @@ class TestBenchmark:
         monkeypatch.setattr(Compression, "learn", stop)
         assert benchmark(configure()) == first
 
-    def test_other_settings_run_again(self, configure) -> None:
-        words = "methods.tfidf.C=[3.0]"
-        assert benchmark(configure())["methods"]["tfidf"] != benchmark(configure(words))["methods"]["tfidf"]
-
     def test_labels_of_evaluated_rows_change_no_run(self, configure, companies, tmp_path) -> None:
         other = shutil.copytree(companies, tmp_path / "other")
         rows = pq.read_table(companies / DATA).to_pylist()

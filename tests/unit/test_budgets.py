@@ -35,12 +35,6 @@ class TestErrors:
         else:
             assert not is_refused
 
-    def test_message_lists_each_kind(self):
-        with pytest.raises(ErrorBudgetError) as raised:
-            check_errors([ErrorKind("one", 3, ["a", "b'"]), ErrorKind("another", 1, ["c"])], 4, 0.0)
-        lines = str(raised.value).splitlines()
-        assert ["one" in lines[1], "another" in lines[2]] == [True, True]
-
 
 class TestRemovals:
     @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ptec_udf.errors import TrainingError
 from training.calibrate.calibration import Calibration, fit_platt
 from training.calibrate.decisions import fit_decisions
 from training.calibrate.thresholds import PLATEAU, SHRINKAGE, common_threshold, per_label_thresholds
@@ -60,22 +59,12 @@ class TestPlatt:
         np.testing.assert_array_equal(calibration.scale, [1.0, 1.0])
         np.testing.assert_allclose(calibration.offset, -weights)
 
-    def test_refuses_wrong_shapes_and_infinite_logits(self) -> None:
-        with pytest.raises(TrainingError, match=r"\(3, 2\), \(2, 3\)"):
-            fit_platt(np.zeros((3, 2)), np.zeros((2, 3)), np.zeros(2))
-        with pytest.raises(TrainingError, match="1 of 4"):
-            fit_platt(np.array([[0.0, np.nan], [1.0, 2.0]]), np.eye(2), np.zeros(2))
-
 
 class TestCommonThreshold:
     def test_is_as_good_as_any_other(self) -> None:
         logits, targets = noisy_cells(seed=5)
         best = max(macro_f1(logits >= t, targets) for t in np.unique(logits))
         assert macro_f1(logits >= common_threshold(logits, targets), targets) >= best - PLATEAU - 1e-9
-
-    def test_refuses_rows_without_positives(self) -> None:
-        with pytest.raises(TrainingError, match="none among 6 cells"):
-            common_threshold(np.zeros((3, 2)), np.zeros((3, 2)))
 
 
 class TestPerLabelThresholds:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
-import sys
-from contextlib import nullcontext
 from datetime import date
-from pathlib import Path
 
 import pytest
 import typer
@@ -102,23 +99,6 @@ class TestErrors:
         outer.__cause__ = error
         assert ends(outer if is_cause else error) == 1
         assert "error: PTEC-E001 a disk is full; free some space" in capsys.readouterr().err
-
-    def test_full_disk_of_standard_output(self, capsys, monkeypatch):
-        with Path("/dev/full").open("w") as full, pytest.raises(SystemExit) as caught:
-            monkeypatch.setattr(sys, "stdout", full)
-            run_command(lambda: {"a": 1}, as_json=True)
-        monkeypatch.undo()
-        assert caught.value.code == 1
-        assert "error: PTEC-E001 a disk is full" in capsys.readouterr().err
-
-    @pytest.mark.parametrize(("code", "raises"), [(0, False), (None, False), (1, True), (2, True)])
-    def test_entry_point_returns_after_success(self, monkeypatch, code, raises):
-        def end(_):
-            raise SystemExit(code)
-
-        monkeypatch.setattr(cli, "app", end)
-        with pytest.raises(SystemExit) if raises else nullcontext():
-            cli.main("models")
 
 
 class TestResult:

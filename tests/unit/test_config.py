@@ -66,14 +66,6 @@ class TestOverrides:
         config = load_config(Config, file, ["seed=2", "seed=3", "inner.rows=7"])
         assert (config.out, config.seed, config.inner.rows) == ("o", 3, 7)
 
-    @pytest.mark.parametrize(
-        ("override", "value"),
-        [("inner.rows=5", 5), ("inner.rows=", None), ("inner.rows=null", None), ("inner.lr=1e-3", 0.001)],
-    )
-    def test_are_read_as_yaml(self, override, value):
-        inner = load_config(Config, None, ["out=o", override]).inner
-        assert getattr(inner, override.partition("=")[0].partition(".")[2]) == value
-
     def test_may_contain_equals_signs_and_lists(self):
         config = load_config(Config, None, ["out=/d/year=2026", "inner.names=[x, '1']"])
         assert (config.out, config.inner.names) == ("/d/year=2026", ["x", "1"])
@@ -159,17 +151,6 @@ class TestFile:
     def test_that_is_missing_is_named(self, tmp_path):
         (error,) = errors_of([], tmp_path / "none.yaml")
         assert "none.yaml' cannot be read: No such file" in error
-
-    def test_may_merge_mappings(self, tmp_path):
-        file = tmp_path / "c.yaml"
-        file.write_text("out: o\ninner:\n  <<: {lr: 2, rows: 1}\n  rows: 2\n")
-        inner = load_config(Config, file).inner
-        assert (inner.lr, inner.rows, inner.is_on) == (2.0, 2, False)
-
-    def test_cannot_be_changed_once_read(self):
-        config = load_config(Config, None, ["out=o"])
-        with pytest.raises(ValueError, match="frozen"):
-            config.seed = 5
 
 
 class TestScoreConfig:

@@ -8,10 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline, make_union
 
 from jobs.cli_model import check_loads
 from ptec_udf.config import EngineConfig
@@ -21,12 +17,10 @@ from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.engine.worker import WorkerModel, scorer_for
 from ptec_udf.errors import BackboneError
 from ptec_udf.model.artifact import HEAD, MANIFEST, METRICS, SEEN, SUMS, TFIDF, load_artifact, read_artifact, seal
-from ptec_udf.monitor.training import training_reference
-from tests.tiny import LABELS, tiny_backbone
+from tests.tiny import tiny_backbone
 from tests.tolerance import assert_logits_close
 from tests.unit.test_methods import task_of
 from training.data.dataset import Examples, read_splits
-from training.fit.tfidf import SOLVER
 from training.methods.linear import Head, Linear, Tfidf
 from training.methods.method import Task
 
@@ -85,20 +79,6 @@ class TestArtifact:
         assert_logits_close([result.logits for result in scorer.score(texts)], learned[kind][0].score(texts))
         check_loads(str(folder), made.model_id)
 
-    def test_tfidf_scores_as_scikit_learn(self, learned, companies, tmp_path) -> None:
-        task, made = small_task(companies, tmp_path), load_artifact(learned["tfidf"][1])
-        options = {"C": made.metrics["chosen_on_validation"]["C"]["chosen"], "class_weight": "balanced"}
-        pipeline = make_pipeline(
-            make_union(
-                TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), min_df=2),
-                TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 5), min_df=3),
-            ),
-            OneVsRestClassifier(LogisticRegression(**options, **SOLVER)),
-        )
-        texts = read_splits(companies, validation_share=0.2, others=("dev",))["dev"].texts
-        expected = pipeline.fit(task.whole.texts, task.whole.targets).decision_function(texts)
-        np.testing.assert_allclose(learned["tfidf"][0].score(texts), expected, rtol=0, atol=1e-6)
-
     def test_penalty_is_chosen_on_validation(self, folder, kind) -> None:
         metrics = load_artifact(folder).metrics
         choice = metrics["chosen_on_validation"]["C"]
@@ -106,11 +86,6 @@ class TestArtifact:
         assert choice["chosen"] == max(quality, key=quality.__getitem__)
         assert len(set(quality.values())) == 2
         assert metrics["splits"]["validation"]["overall"]["map"] == pytest.approx(quality[choice["chosen"]], abs=1e-5)
-
-    def test_has_no_reference_for_drift(self, folder) -> None:
-        metrics = load_artifact(folder).metrics
-        assert metrics["splits"]["validation"]["per_label"].keys() == set(LABELS)
-        assert training_reference(metrics) == {}
 
     def test_only_the_head_needs_a_backbone(self, learned) -> None:
         made = load_artifact(learned["head"][1])

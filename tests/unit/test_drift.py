@@ -59,10 +59,6 @@ class TestDistribution:
                 shift = compare(one, n, other, n, is_numeric=is_numeric)
                 assert shift.psi < shift.chance
 
-    def test_chance_counts_a_company_once(self) -> None:
-        mix = {"a": 200, "b": 200}
-        assert compare(mix, 200, mix, 200).chance == 2 * compare(mix, 400, mix, 400).chance
-
 
 class TestJudge:
     def test_a_shift_against_earlier_runs_violates(self) -> None:
@@ -72,12 +68,6 @@ class TestJudge:
         assert [row["violated"] for row in rows] == [["runs"], []]
         assert [one.partition("PSI")[0] for one in violations] == ["all status: "]
         assert "psi_training" not in rows[0]
-
-    def test_halved_texts_violate(self) -> None:
-        run = {TOKENS: counted(120, {"24": 30, "48": 60, "96": 30}, 6000.0)}
-        earlier = {TOKENS: counted(480, {"48": 120, "96": 240, "192": 120})}
-        rows, _ = judge(run, {}, earlier, DriftConfig())
-        assert (rows[0]["violated"], rows[0]["mean"]) == (["runs"], 50.0)
 
     def test_another_label_mix_violates(self) -> None:
         reference = counted(1000, {"a": 800, "b": 100, "c": 100})
@@ -99,10 +89,6 @@ class TestJudge:
         run, earlier = {STATUS: counted(n_found, {"ok": n_found})}, {"error": n_reference}
         rows, violations = judge(run, {}, {STATUS: counted(n_reference, earlier)}, DriftConfig())
         assert violations == []
-        assert "psi_runs" not in rows[0]
-
-    def test_a_mix_without_labels_is_not_compared(self) -> None:
-        rows, _ = judge({MIX: counted(400, {"a": 0})}, {}, {MIX: counted(400, {"a": 9})}, DriftConfig())
         assert "psi_runs" not in rows[0]
 
     @pytest.mark.parametrize(("n", "ratio", "is_over"), [(10_000, 2.0, True), (400, 2.0, False), (10_000, 4.0, False)])

@@ -12,9 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ptec_udf.errors import ConfigError, SourceError
-from tests.site import load_config
 from tests.tiny import tiny_extract
-from training.data.config import ExtractConfig
 from training.data.dataset import read_split, read_splits
 from training.data.folder import DATA, RECORD, read_extract_record, write_extract
 
@@ -94,16 +92,3 @@ class TestReading:
     def test_refuses_an_empty_train(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=r"both need rows with a label, had 0 and \d+ labels on 0 and 32 rows"):
             read_splits(tiny_extract(tmp_path / "x", n=40), validation_share=0.9999)
-
-
-class TestConfig:
-    @pytest.mark.parametrize(
-        ("override", "rule"),
-        [
-            ("template='{a} {} {'", "template: template has an empty field at character 5"),
-            ("labels.min_positives=0", "labels.min_positives: .*greater than or equal to 1"),
-        ],
-    )
-    def test_refuses(self, override: str, rule: str) -> None:
-        with pytest.raises(ConfigError, match=rule):
-            load_config(ExtractConfig, None, [*CONFIG, override])

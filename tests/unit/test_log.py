@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ptec_udf import log
-from ptec_udf.log import configure_log, logger, progress, seconds_left, watched
+from ptec_udf.log import configure_log, logger, progress, watched
 
 
 @pytest.fixture
@@ -51,7 +51,3 @@ class TestProgress:
         with watched(lambda _: described.release() or "half is [done]"):
             assert all(described.acquire(timeout=60) for _ in range(3))
         assert "half is [done]" in capsys.readouterr().err
-
-    def test_estimates_the_rest(self):
-        assert seconds_left(0.25, 10.0) == "about 30 s left"
-        assert seconds_left(0.0, 10.0) == "time left unknown"

@@ -7,7 +7,6 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from ptec_udf.errors import TrainingError
 from training.calibrate.calibration import Calibration
 from training.evaluate.metrics import (
     average_precision,
@@ -74,12 +73,6 @@ class TestReport:
 
     def test_ranking_is_not_saturated(self) -> None:
         assert one_label([900.0, 800.0, 700.0], [1, 0, 0])["overall"]["map"] == 1.0
-
-    def test_refuses_wrong_shapes_and_names(self, cells) -> None:
-        with pytest.raises(ValueError, match="zip"):
-            report_on(*cells, SAME, HALF, LABELS[:-1])
-        with pytest.raises(TrainingError, match="same shape"):
-            report_on(cells[0], cells[1][:-1], SAME, HALF, LABELS)
 
     def test_brier_skill_compares_with_the_base_rates(self, cells) -> None:
         logits, targets = cells

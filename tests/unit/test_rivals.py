@@ -63,11 +63,6 @@ class TestTrie:
         """generate() continues with finished rows of a batch, and fails where nothing may follow."""
         assert LabelTrie(((2,), (3, 4)), SEPARATOR, END, 5).allowed(generated) == [END]
 
-    @pytest.mark.parametrize("labels", [((2,), ()), ((2, SEPARATOR),), ((2, END),), ((2,), (2,))])
-    def test_refuses_labels_that_cannot_be_read(self, labels) -> None:
-        with pytest.raises(ConfigError, match="labels must differ in their tokens"):
-            LabelTrie(labels, SEPARATOR, END)
-
 
 @pytest.fixture(scope="module")
 def backbone(tiny_folder) -> str:

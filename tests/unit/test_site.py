@@ -90,10 +90,6 @@ class TestPaths:
         assert (train.extract, train.out) == ("/data/e", str(file.parent / "artifact"))
         assert site.override({"train.out": Path("mine")}).section("train").out == str(tmp_path / "mine")
 
-    def test_addresses_stay(self, tmp_path: Path) -> None:
-        site = Site(write_site(tmp_path, source={"path": "s3://bucket/companies", "key": "id"}))
-        assert site.score.source.path == "s3://bucket/companies"
-
 
 class TestInit:
     @pytest.fixture

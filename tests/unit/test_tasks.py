@@ -22,9 +22,6 @@ class TestTaskPlan:
         assert (plan.n_texts, plan.total, plan.n_tasks) == (550, 10_000, 10)
         assert plan.starts() == [(100, 0, 5000), (10, 5000, 5000)]
 
-    def test_nothing_to_score(self) -> None:
-        assert TaskPlan({}, task_cost=1000).n_tasks == 0
-
     def test_a_million_texts_make_few_files(self) -> None:
         plan = TaskPlan({115: 1_000_000}, task_cost=20_000)
         assert plan.n_tasks <= MAX_TASKS <= 2000

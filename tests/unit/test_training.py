@@ -12,7 +12,7 @@ import pytest
 
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ConfigError, TrainingError, UserError
-from ptec_udf.model.artifact import ADAPTER, MANIFEST, Artifact, load_artifact
+from ptec_udf.model.artifact import ADAPTER, MANIFEST, Artifact
 from tests.tiny import LABELS, TEMPLATE, write_rows
 from tests.unit.trainings import CHANCE, weights_of
 from training.data.dataset import read_split, read_splits
@@ -84,11 +84,6 @@ class TestLearning:
         with pytest.raises(TrainingError, match="more than 10 steps had no finite gradient"):
             run(tmp_path / "out", *rates)
         assert not (tmp_path / "out").exists()
-
-    def test_bfloat16_keeps_parameters_in_float32(self, run, tmp_path):
-        made = run(tmp_path / "out", "dtype=bfloat16")
-        assert made.members[0].prompt.dtype == made.head["weight"].dtype == np.float32
-        assert made.metrics["splits"]["dev"]["overall"]["map"] > CHANCE
 
 
 class TestSplits:
@@ -183,13 +178,6 @@ class TestRefusals:
         state.mkdir()
         with lock_folder(state), pytest.raises(ConfigError, match=r"'.*\.out\.training' must not be in use"):
             run(tmp_path / "out")
-
-    def test_link_is_followed_and_replaced_on_request(self, run, tmp_path):
-        (tmp_path / "link").symlink_to(tmp_path / "real")
-        first = run(tmp_path / "link", epochs=1)
-        second = run(tmp_path / "link", "overwrite=true", "seed=1", epochs=1)
-        assert first.model_id != second.model_id == load_artifact(tmp_path / "real").model_id
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
 
     def test_folder_that_cannot_be_written(self, run, tmp_path):
         (tmp_path / "file").write_text("")

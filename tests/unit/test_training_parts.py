@@ -8,19 +8,13 @@ import pytest
 import torch
 
 from ptec_udf.engine.encoder import Encoder
-from ptec_udf.errors import ConfigError
-from ptec_udf.model.backbone import resolve
 from ptec_udf.model.prefix import BackboneShape, keys_values_of_embeddings, split_deep_prompt
-from tests.tiny import LABELS, tiny_backbone, tiny_extract, write_rows
-from training.config import LoraSettings, LossConfig, PromptConfig
+from tests.tiny import LABELS, tiny_extract, write_rows
+from training.config import LossConfig, PromptConfig
 from training.data.dataset import drop_tokens, read_splits, tokenise, training_steps
 from training.data.folder import DATA
-from training.evaluate.metrics import mean_average_precision
 from training.fit.head import StandardisedHead, positive_weights
-from training.fit.lora import add_lora, lora_weights
 from training.fit.prompt import initial_prompt
-from training.fit.state import TrackedWeights
-from training.fit.tfidf import FittedTfidf, choose_factor
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +93,6 @@ class TestPrompt:
             assert torch.equal(found[0], wanted[0])
             assert torch.equal(found[1], wanted[1])
 
-    def test_needs_a_token(self, load_tiny):
-        with pytest.raises(ConfigError, match="label names must have at least one token"):
-            initial_prompt(PromptConfig(), *load_tiny("bert"), [" "], torch.Generator())
-
 
 class TestHead:
     def head(self, rates, n=200):
@@ -129,44 +119,3 @@ class TestLoss:
         found = positive_weights(targets, LossConfig(pos_weight_power=1, pos_weight_cap=20))
         assert found.tolist() == pytest.approx([1, 16, 20])
         assert positive_weights(targets, LossConfig(pos_weight_power=0)).tolist() == [1, 1, 1]
-
-
-class TestLora:
-    def test_second_in_a_backbone_is_fresh(self, tiny_folder):
-        backbone, _ = resolve(tiny_backbone(tiny_folder, "bert")).load()
-        add_lora(backbone, LoraSettings(rank=4), seed=3)
-        fresh = {name: value.clone() for name, value in lora_weights(backbone).items()}
-        assert all((value == 0).all() == ("lora_B" in name) for name, value in fresh.items())
-        for value in lora_weights(backbone).values():
-            value += 1
-        add_lora(backbone, LoraSettings(rank=4), seed=3)
-        assert all(torch.equal(value, fresh[name]) for name, value in lora_weights(backbone).items())
-
-
-class TestTfidf:
-    @pytest.fixture
-    def cells(self, companies):
-        """Logits of TF-IDF and targets of validation."""
-        splits = read_splits(companies, validation_share=0.2)
-        return FittedTfidf.fit(splits["train"], 10.0).logits(splits["validation"].texts), splits["validation"].targets
-
-    def test_factor_is_the_best_for_validation(self, cells):
-        tfidf, targets = cells
-        noise = np.random.default_rng(0).normal(size=targets.shape)
-        found = choose_factor(noise, tfidf, targets, [0.2, 1.0])
-        values = [mean_average_precision(noise + factor * tfidf, targets) for factor in (0.0, found / 5, found)]
-        assert values == sorted(values)
-        assert values[-1] > values[0] + 0.2
-
-
-class TestState:
-    def test_average_forgets_the_start(self):
-        weight = torch.zeros(1)
-        weights = TrackedWeights({"w": weight}, 0.9)
-        for step in range(1, 40):
-            weight.fill_(1.0)
-            weights.update(step)
-        assert weights.average["w"].item() > 0.98
-        with weights.averaged():
-            assert weight.item() == weights.average["w"].item()
-        assert weight.item() == 1.0

@@ -67,11 +67,6 @@ class TestDtype:
         monkeypatch.setattr(Path, "read_text", lambda path, **_: f"flags : fpu {flags} vme")
         assert has_bfloat16("cpu") is found
 
-    def test_bfloat16_needs_a_gpu_that_has_it_without_emulation(self, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
-        assert has_bfloat16("cuda") is False
-
     def test_auto_asks_the_driver_s_cpu_or_a_task_s_gpu(self, monkeypatch):
         monkeypatch.setattr(udf, "has_bfloat16", lambda device: False)
         with_gpu = {"spark.task.resource.gpu.amount": "1"}
@@ -82,11 +77,6 @@ class TestDtype:
             ({}, EngineConfig(device="cuda"), "bfloat16"),
         ):
             assert engine_settings(session(**settings), engine).dtype == expected
-
-    def test_settings_are_resolved_once(self):
-        shared = session(**{"spark.task.cpus": "3"})
-        settings = engine_settings(shared, EngineConfig(dtype="float32", window_rows=9))
-        assert (settings.dtype, settings.threads, settings.window_rows) == ("float32", 3, 9)
 
 
 class TestGpu:

@@ -7,7 +7,7 @@ import tokenizers
 import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from ptec_udf.engine.encoder import CHARACTERS_PER_TOKEN, EncodedText, Encoder
+from ptec_udf.engine.encoder import EncodedText, Encoder
 from ptec_udf.errors import BackboneError
 from tests.tiny import TEMPLATE
 
@@ -81,18 +81,3 @@ class TestCutting:
         encoder = Encoder(load("bert"), 40, COMPANY)
         texts = ["name: wind", LONG, "", f"name: solar {LONG}", LONG, "😀 " * 90]
         assert encoder.encode(texts) == [encoder.encode([text])[0] for text in texts]
-
-    def test_segments_that_follow_a_giant_value_are_kept(self, load):
-        encoder = Encoder(load("bert"), 40, COMPANY)
-        giant = LONG.replace("solar ", "solar " * 10_000)
-        (found,) = encoder.encode([giant])
-        assert found.ids == encoder.encode([LONG])[0].ids
-
-    @pytest.mark.parametrize("template", [COMPANY, None])
-    def test_unread_characters_are_counted_at_the_rate_of_the_read_ones(self, load, template):
-        encoder = Encoder(load("bert"), 40, template)
-        limit = 40 * CHARACTERS_PER_TOKEN
-        texts = [f"name: {'solar ' * n}. is: wind{TAIL}" for n in (100, 200, 20_000)]
-        assert [len(text) <= limit for text in texts] == [True, False, False]
-        for text, found in zip(texts, encoder.encode(texts), strict=True):
-            assert found.n_truncated == pytest.approx(len(plain(encoder, text)) - 38, rel=0.1)

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from ptec_udf.engine.scorer import EMPTY, ERROR, OK, TRUNCATED, Scorer
-from ptec_udf.engine.torch_engine import load_scorer, pad
+from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.backbone import resolve
-from tests.tiny import FAMILIES, KINDS, LABELS, tiny_artifact, tiny_companies, tiny_network, tiny_text
+from tests.tiny import tiny_artifact, tiny_companies, tiny_text
 from tests.tolerance import assert_logits_close
 
 TEXTS = [tiny_text(company) for company in tiny_companies(40, seed=11)]
@@ -26,8 +26,8 @@ POISON = "Name: secret. turbine luggage enzyme"
 def make_scorer(tiny_folder):
     """Makes scorers that a test may break."""
 
-    def make(family="bert", kind="deep", batch_tokens=256) -> Scorer:
-        artifact = load_artifact(tiny_artifact(tiny_folder, family, kind))
+    def make(batch_tokens=256) -> Scorer:
+        artifact = load_artifact(tiny_artifact(tiny_folder))
         backbone = resolve(artifact.manifest.backbone.name).load()
         return load_scorer(artifact, batch_tokens=batch_tokens, backbone=backbone)
 
@@ -38,13 +38,12 @@ class FakeEngine:
     """An engine that computes logits from ids, and may fail."""
 
     def __init__(self, fail=lambda ids: None):
-        self.fail, self.sizes = fail, []
+        self.fail = fail
 
     def prepare(self, device, threads):
         pass
 
     def logits(self, ids, mask):
-        self.sizes.append(len(ids))
         self.fail(ids)
         return np.stack([(ids * mask).sum(axis=1), mask.sum(axis=1)], axis=1).astype(np.float32)
 
@@ -55,12 +54,12 @@ def make_fake(make_scorer):
     encoder = make_scorer().encoder
     poison = encoder.encode([POISON])[0].ids
 
-    def make(error=RuntimeError, batch_tokens=100_000):
+    def make(error=RuntimeError):
         def fail(ids):
             if any(row[: len(poison)].tolist() == poison for row in ids):
                 raise error(f"cannot score {POISON}")
 
-        return Scorer(FakeEngine(fail), encoder, batch_tokens=batch_tokens)
+        return Scorer(FakeEngine(fail), encoder, batch_tokens=100_000)
 
     return make
 
@@ -70,28 +69,6 @@ def logits_of(results):
 
 
 class TestScores:
-    @pytest.mark.parametrize("kind", KINDS)
-    @pytest.mark.parametrize("family", FAMILIES)
-    def test_are_those_of_the_exported_network(self, load_tiny, make_scorer, family, kind):
-        network = tiny_network(*load_tiny(family), kind)
-        scorer = make_scorer(family, kind)
-        with torch.inference_mode():
-            expected = network(*pad([text.ids for text in scorer.encoder.encode(TEXTS)])).numpy()
-        results = scorer.score(TEXTS)
-        assert {result.status for result in results} <= {OK, TRUNCATED}
-        assert_logits_close(logits_of(results), expected)
-        assert (results[0].logits.shape, results[0].logits.dtype) == ((len(LABELS),), np.float32)
-
-    @pytest.mark.parametrize(("family", "kind"), [("bert", "input"), ("bert", "deep"), ("llama", "input")])
-    def test_do_not_depend_on_batch_or_order(self, make_scorer, family, kind):
-        scorer = make_scorer(family, kind)
-        expected = logits_of(scorer.score(TEXTS))
-        for budget in (1, 97, 100_000):
-            scorer.batch_tokens = budget
-            assert_logits_close(logits_of(scorer.score(TEXTS)), expected)
-        assert_logits_close(logits_of(scorer.score(TEXTS[::-1])), expected[::-1])
-        assert_logits_close(logits_of(scorer.score(TEXTS[7:8])), expected[7:8])
-
     def test_windows_tokenised_ahead_score_the_same(self, make_fake):
         scorer, encoded_in = make_fake(), set()
         windows = [TEXTS[:7], [None], TEXTS[7:], []]
@@ -118,10 +95,6 @@ class TestEmptyTexts:
         results = make_scorer().score([TEXTS[0], text, TEXTS[1]])
         assert [result.status for result in results] == [OK, EMPTY, OK]
         assert (results[1].logits, results[1].error, results[1].n_tokens) == (None, None, 0)
-
-    def test_may_be_all_there_is(self, make_scorer):
-        assert [result.status for result in make_scorer().score([None, ""])] == [EMPTY, EMPTY]
-        assert make_scorer().score([]) == []
 
 
 class TestBadTexts:
@@ -188,19 +161,6 @@ class TestOutOfMemory:
         sizes.clear()
         scorer.score(TEXTS)
         assert sizes == [len(TEXTS)]
-
-    def test_a_single_text_is_tried_again(self, make_scorer, monkeypatch):
-        scorer, failures = make_scorer(), [torch.OutOfMemoryError()]
-        (network,) = scorer.engine.networks
-        forward = network.forward
-
-        def run(ids, mask):
-            if failures:
-                raise failures.pop()
-            return forward(ids, mask)
-
-        monkeypatch.setattr(network, "forward", run)
-        assert scorer.score(TEXTS[:1])[0].status == OK
 
 
 def test_scorer_and_worker_import_neither_spark_nor_torch():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ptec_udf.engine.scorer import EMPTY, ERROR, OK, TRUNCATED, TfidfScorer
+from ptec_udf.engine.scorer import EMPTY, OK, TRUNCATED, TfidfScorer
 from ptec_udf.model.manifest import TfidfSpec
 from ptec_udf.model.tfidf import Tfidf, TfidfHead
 
@@ -37,10 +37,3 @@ def test_blank_texts_are_empty_and_unknown_words_are_not(scorer):
 
 def test_a_value_that_was_cut_makes_the_text_truncated(scorer):
     assert [result.status for result in scorer.score(["solar", "solar \uffff"])] == [OK, TRUNCATED]
-
-
-def test_infinite_logits_are_an_error_of_the_text(terms):
-    weight = np.zeros((1, len(terms)))
-    weight[0, 0] = np.inf
-    good, bad = TfidfScorer(TfidfHead(terms, weight, np.zeros(1))).score(["wind", "solar power"])
-    assert (good.status, bad.status, bad.error, bad.logits) == (OK, ERROR, "logits are not finite", None)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import weakref
-from functools import lru_cache
 
 import pytest
 import torch
 
 from ptec_udf.config import EngineConfig
-from ptec_udf.engine import torch_engine, worker
+from ptec_udf.engine import worker
 from ptec_udf.engine.worker import WorkerModel, score_batches, scorer_for, windows
 from ptec_udf.errors import ArtifactError, BackboneError
 from ptec_udf.model.artifact import HEAD, load_artifact, seal
@@ -54,9 +53,6 @@ class TestScoreBatches:
         logits = [result.logits for results in found for result in results]
         for one, expected in zip(logits, scorer_of(models[0]).score(texts), strict=True):
             assert one is expected.logits is None or abs(one - expected.logits).max() < 1e-4
-
-    def test_without_texts_needs_no_model(self):
-        assert list(score_batches([[], []], WorkerModel("id", {}), SETTINGS)) == []
 
 
 class TestCache:
@@ -116,13 +112,3 @@ class TestDevice:
                 assert torch.get_num_threads() == threads
         finally:
             torch.set_num_threads(before)
-
-    def test_models_follow_the_device_of_the_running_task(self, models, monkeypatch):
-        """The meta device is a GPU that computes nothing: weights really move there."""
-        monkeypatch.setattr(worker, "_models", {})
-        monkeypatch.setattr(torch_engine, "shared_backbone", lru_cache(torch_engine.load_backbone))
-        first, second = (scorer_of(model) for model in models[:2])
-        monkeypatch.setattr(worker, "task_device", lambda device: "meta")
-        assert [scorer_of(model) for model in models[:2]] == [first, second]
-        weights = [*first.engine.networks[0].parameters(), *second.engine.networks[0].parameters()]
-        assert {str(weight.device) for weight in weights} == {"meta"}

@@ -6,7 +6,6 @@ import json
 import shutil
 
 import pytest
-import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
@@ -58,13 +57,6 @@ class TestContentHash:
 
 
 class TestLoading:
-    def test_gives_a_frozen_model_in_eval_mode(self, folder):
-        model, tokenizer = resolve(f"path:{folder}").load(torch.bfloat16)
-        assert not model.training
-        assert not any(weight.requires_grad for weight in model.parameters())
-        assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
-        assert tokenizer("solar")["input_ids"]
-
     def test_refuses_weights_that_were_cut_off(self, folder):
         weights = folder / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-100])

@@ -148,14 +148,6 @@ class TestLabelAttention:
         head.load_state_dict({"weight": torch.tensor([[2.0, 1.0], [4.0, 2.0]]), "bias": torch.tensor([0.5, -1.0])})
         torch.testing.assert_close(head(features), torch.tensor([[2.5, 3.0]]))
 
-    def test_computes_in_float32_under_autocast(self, make):
-        network, ids = make("bert", "deep", pooling="label_attention")
-        batch = pad(ids)
-        with torch.inference_mode():
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                hidden, found = with_attention(network).hidden(*batch), network.features(*batch)
-            torch.testing.assert_close(found, network.attention(hidden, batch[1]), rtol=1e-5, atol=1e-5)
-
 
 class TestEnsemble:
     @pytest.mark.parametrize(("family", "kind"), [("bert", "deep"), ("bert", "input"), ("llama", "input")])

@@ -53,9 +53,6 @@ class TestSpans:
         assert [text[span.start : span.opening_end] for span in spans] == openings
         assert "".join(text[span.start : span.end] for span in spans) + "{end}" == text
 
-    def test_end_with_a_text_without_tail(self):
-        assert find_spans("name: a", COMPANY)[-1].end == 7
-
 
 class TestSelectTokens:
     def test_takes_from_the_longest_segments(self):
@@ -74,10 +71,6 @@ class TestSelectTokens:
     def test_keeps_the_tail_before_headings(self, room, expected):
         text = f"name: solar. is: wind{TAIL}"
         assert "".join(text[at] for at in select_tokens(text, range(len(text)), COMPANY, room)) == expected
-
-    def test_keeps_runs_if_a_normaliser_swaps_characters(self):
-        template = parse_template("{a}. B: {b}")
-        assert select_tokens("xxxx. B: yy", [0, 2, 1, 3, 4, 9, 10], template, 4) == [0, 1, 4, 5]
 
 
 class TestLimitCharacters:

@@ -25,23 +25,10 @@ class TestParsing:
     def test_text_after_the_last_field_is_the_tail(self):
         assert parse_template("{name} This company classifies into:").tail == " This company classifies into:"
 
-    def test_fields_are_listed_once_in_order(self):
-        assert parse_template("{b} {a} {b}").fields == ("b", "a")
-
-    @pytest.mark.parametrize("name", ["a.b", "my column", 'it\'s "quoted"', "a`b", "会社名", "1", " padded "])
-    def test_a_field_may_have_any_name_without_braces(self, name):
-        assert parse_template("x {" + name + "}").fields == (name,)
-
     def test_doubled_braces_are_literal(self):
         template = parse_template("{{a}} {{{b}}} {c}}}")
         assert template.segments == (Segment("{", "a} {", (Field("", "b"), Field("} ", "c"))),)
         assert template.tail == "}"
-
-    @pytest.mark.parametrize(
-        ("literal", "separator", "heading"), [(" | Ärzte: ", " | ", "Ärzte: "), ("。業種: ", "。", "業種: ")]
-    )
-    def test_letters_of_any_script_start_a_heading(self, literal, separator, heading):
-        assert parse_template("{a}" + literal + "{b}").segments[1] == Segment(separator, heading, (Field("", "b"),))
 
 
 class TestErrors:

@@ -44,16 +44,20 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     with _failure_recorded(run, record):
         if close_killed(run):
             run = repin(run)
-        for outcome, reason in ((NOTHING, nothing_to_do(run)), (SUPERSEDED, superseded(run))):
-            if reason:
-                logger.info(reason)
-                return record.close(run.warehouse, outcome)
-        logger.info(f"run {run.run_id}: version {run.source.version} of {run.source.name}, model {run.model_id[:12]}")
-        run, version = _publish(run, record)
-        result = finish(run, record, version, run.history)
+        result = _skip(run, record) or _publish(run, record)
     with log_failure("staging was not cleared, a later run does it"):
-        clear_staging(run)
+        clear_staging(run)  # also what a run left that was killed after its MERGE
     return result
+
+
+def _skip(run: ScoringRun, record: RunRecord) -> dict[str, Any] | None:
+    """Close a run that has no work and return its row; None if it may have work."""
+    for outcome, reason in ((NOTHING, nothing_to_do(run)), (SUPERSEDED, superseded(run))):
+        if reason:
+            logger.info(reason)
+            return record.close(run.warehouse, outcome)
+    logger.info(f"run {run.run_id}: version {run.source.version} of {run.source.name}, model {run.model_id[:12]}")
+    return None
 
 
 @contextmanager
@@ -82,23 +86,18 @@ def _close_failed(run: ScoringRun, record: RunRecord, reason: str) -> None:
         logger.warning(f"run {run.run_id} failed and its row could not be written")
 
 
-def _publish(run: ScoringRun, record: RunRecord) -> tuple[ScoringRun, int | None]:
-    """Diff, score and merge; after a conflict with another run compare with the newest versions again.
+def _publish(run: ScoringRun, record: RunRecord) -> dict[str, Any]:
+    """Diff, score, merge and finish; after a conflict with another run compare with the newest versions again."""
+    pinned: list[ScoringRun] = []
 
-    Return the run as it was pinned, and the version of ``scores`` that its MERGE made; None without one.
-    """
-    pinned: ScoringRun | None = None
-
-    def attempt() -> tuple[ScoringRun, int | None]:
-        nonlocal pinned
-        if pinned is None:
-            pinned = run
-        else:
+    def attempt() -> int | None:
+        if pinned:
             run.warehouse.delete("diff_staging", F.col("run_id") == F.lit(run.run_id))
-            pinned = repin(run)
-        return pinned, _diff_and_merge(pinned, record)
+        pinned.append(repin(run) if pinned else run)
+        return _diff_and_merge(pinned[-1], record)
 
-    return with_retries(attempt)
+    version = with_retries(attempt)
+    return finish(pinned[-1], record, version, pinned[-1].history)
 
 
 def _diff_and_merge(run: ScoringRun, record: RunRecord) -> int | None:

@@ -181,4 +181,6 @@ def clear_staging(run: ScoringRun) -> None:
     ]
     if removed:
         run.warehouse.delete("score_staging", F.col("run_id").isin(removed))
-    run.warehouse.delete("diff_staging", ~F.col("run_id").isin([*running]))
+    is_left = ~F.col("run_id").isin([*running])
+    if not run.warehouse.read("diff_staging").where(is_left).isEmpty():
+        run.warehouse.delete("diff_staging", is_left)

@@ -32,7 +32,6 @@ from tests.faults.kills import (
 from tests.faults.site import FaultSite
 from tests.processes import TIMEOUT_S
 from tests.spark.support import SMALL_COMMITS
-from tests.tolerance import is_equal
 
 TARGETS = (everything, driver_python, driver_jvm)
 ON_EXECUTORS = "warehouse.master=local-cluster[2,1,1024]"
@@ -109,7 +108,7 @@ def run_round(site: FaultSite, expected: Undisturbed, at: int, draw: random.Rand
     # The JVM that outlives its driver may commit a slice that the rerun has begun to score.
     twice = site.n_staged() > expected.n_staged and target is not driver_python
     tables = site.tables()
-    different = [table for table in tables if not is_equal(tables[table], expected.tables[table])]
+    different = [table for table in tables if tables[table] != expected.tables[table]]
     found = Round(name, n_killed, outcome, different, twice)
     site.restore()
     return found

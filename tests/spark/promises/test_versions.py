@@ -13,8 +13,12 @@ class TestUnchangedSource:
         before = scored.rows("scores")
         for file in scored.location("companies").glob("*.parquet"):
             file.unlink()  # reading the source would fail
+        # What a run leaves that was killed after its MERGE.
+        names = "run_id, logits_id, text_hash, status, n_tokens, n_truncated"
+        scored.sql(f"INSERT INTO {{db}}.score_staging ({names}, staged_at) SELECT {names}, now() FROM {{db}}.scores")
         assert scored.run()["outcome"] == "nothing_to_do"
         assert scored.rows("scores") == before
+        assert scored.rows("score_staging") == []
 
 
 class TestAnotherDtype:

@@ -58,14 +58,11 @@ BENCHMARKS = [
     *TRAIN,
     *OPENVINO,
     "mlflow-skinny>=3.17,<4",
-    # ONNX in torch needs onnx and onnxscript.
-    *("onnx>=1.23,<2", "onnxruntime>=1.32,<2", "onnxscript>=0.7.2,<0.8"),
-    "psutil>=7,<8",
-    "torchao>=0.18,<0.19",
 ]
 # What `make test`, lint and wheel need.
 DEV = [
     *DEMO,
+    *OPENVINO,
     "build>=1.6,<2",
     "cyclonedx-bom>=7.5,<8",
     # Read tables without Spark.

@@ -20,7 +20,7 @@ from tests.site import load_config
 from tests.spark.support import Site, SourceRow, companies
 from tests.tiny import LABELS
 
-CONFIG = "ptec.yaml"
+CONFIG, ENGINE = "ptec.yaml", {"dtype": "float32"}
 
 
 def prepare(folder: Path, n_companies: int, n_models: int = 1, n_before: int = 0) -> None:
@@ -33,7 +33,7 @@ def prepare(folder: Path, n_companies: int, n_models: int = 1, n_before: int = 0
     site.champion()
     for seed in range(1, n_models):
         site.model(seed)
-    settings = {"warehouse": where, "source": {"table": site.table, "key": "key"}, "engine": {"dtype": "float32"}}
+    settings = {"warehouse": where, "source": {"table": site.table, "key": "key"}, "engine": ENGINE}
     (folder / CONFIG).write_text(yaml.safe_dump(settings), encoding="utf-8")
     if n_before:
         score(warehouse.spark, load_config(ScoreConfig, folder / CONFIG))

@@ -14,7 +14,7 @@ import deltalake
 import yaml
 
 from tests.faults.consistency import find_anomalies
-from tests.prepare import CONFIG
+from tests.prepare import CONFIG, ENGINE
 from tests.processes import ROOT, TIMEOUT_S, environment, n_commits, ptec, result_of, table_rows
 from tests.quick import QUICK
 
@@ -35,12 +35,16 @@ class FaultSite:
         command = [sys.executable, "-m", "tests.prepare", str(folder), *numbers]
         done = subprocess.run(command, cwd=ROOT, env=environment(), timeout=TIMEOUT_S, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
-        made = cls(folder)
-        settings = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-        settings["warehouse"]["spark"] = QUICK
+        return cls.of_warehouse(folder)
+
+    @classmethod
+    def of_warehouse(cls, folder: Path) -> FaultSite:
+        """Make one of a folder that contains ``warehouse``, with the tables in database ``ptec``."""
+        where = {"folder": str(folder / "warehouse"), "spark": QUICK}
+        settings = {"warehouse": where, "source": {"table": "ptec.companies", "key": "key"}, "engine": ENGINE}
         (folder / CONFIG).write_text(yaml.safe_dump(settings), encoding="utf-8")
         shutil.copytree(folder / "warehouse", folder / "before")
-        return made
+        return cls(folder)
 
     def restore(self) -> None:
         """Put the warehouse back."""

@@ -77,7 +77,6 @@ def test_three_arrow_batches_load_one_model_per_process(spark: SparkSession, tmp
 
 
 def test_openvino_scores_as_torch(spark: SparkSession, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
     artifact = load_artifact(tiny_artifact(tmp_path, "bert", "deep"))
     convert_artifact(artifact, tmp_path / "bert_deep_0")
     frame = spark.createDataFrame(list(enumerate(TEXTS)), "at int, text string").repartition(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,18 @@ import pytest
 from tests.faults.kills import driver_jvm, everything, kill_when, start
 from tests.faults.run import ON_EXECUTORS
 from tests.faults.site import FaultSite
+from tests.prepare import changed
 from tests.processes import TIMEOUT_S
-from tests.spark.support import SMALL_COMMITS
+from tests.spark.support import SMALL_COMMITS, Site, companies
 from tests.tiny import TEMPLATE
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> FaultSite:
-    """A site with a first run, and more to do."""
-    return FaultSite.prepare(tmp_path / "site", n_companies=70, n_before=20)
+def site(scored: Site, tmp_path: Path) -> FaultSite:
+    """A site after its first run, with more to do."""
+    scored.write(changed(companies(70), 20))
+    shutil.copytree(scored.location("scores").parent, tmp_path / "warehouse" / "ptec")
+    return FaultSite.of_warehouse(tmp_path)
 
 
 def unscored_texts(site: FaultSite) -> int:

@@ -19,8 +19,6 @@ from tests.tiny import tiny_artifact, tiny_backbone, tiny_companies, tiny_manife
 from tests.tolerance import assert_logits_close
 from training.export import export
 
-pytest.importorskip("openvino")
-
 TEXTS = [*(tiny_text(company) for company in tiny_companies(40, seed=11)), None, "solar " * 45]
 PROGRAM = """
 import json, sys

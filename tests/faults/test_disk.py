@@ -32,7 +32,7 @@ def can_mount() -> bool:
 
 
 class TestDisk:
-    @pytest.mark.parametrize("kilobytes", [200, 400])
+    @pytest.mark.parametrize("kilobytes", [100, 200])
     def test_full(self, site: FaultSite, kilobytes: int) -> None:
         if not can_mount():
             pytest.skip("no file system can be mounted here: a full disk was not tried")

@@ -123,7 +123,7 @@ def main(
     """Run the rounds; exit code 1 if one of them lost, doubled or repeated anything."""
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
-        site = FaultSite.prepare(Path(folder) / "site", n_companies=300, n_before=100)
+        site = FaultSite.prepare(Path(folder) / "site", n_companies=120, n_before=60)
         expected = undisturbed(site)
         for at in range(first, kills):
             found = run_round(site, expected, at, random.Random(f"{seed}-{at}"))

@@ -1,6 +1,7 @@
 """Kill many runs and compare their reruns with an undisturbed run: ``python -m tests.faults.run --kills 100``.
 
-Even rounds kill at a stage in turn, odd ones at a random moment. ``--out FILE`` gets one JSON line per round.
+Even rounds kill at a stage in turn, odd ones at a random moment. The killed run is a new process; its rerun takes place
+in a session that is kept for all rounds. ``--out FILE`` gets one JSON line per round.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pyspark.sql import SparkSession
 
 import tests.conftest  # noqa: F401  commands start as quickly as in tests
+from ptec_udf.config import ScoreConfig
+from ptec_udf.errors import PtecError
 from ptec_udf.log import logger
+from ptec_udf.nightly.run import score
+from ptec_udf.warehouse.session import build_session
 from tests.faults.kills import (
     STAGES,
     Target,
@@ -30,8 +36,10 @@ from tests.faults.kills import (
     workers,
 )
 from tests.faults.site import FaultSite
+from tests.prepare import CONFIG
 from tests.processes import TIMEOUT_S
-from tests.spark.support import SMALL_COMMITS
+from tests.site import load_config
+from tests.spark.support import SMALL_COMMITS, clear_log_cache
 
 TARGETS = (everything, driver_python, driver_jvm)
 ON_EXECUTORS = "warehouse.master=local-cluster[2,1,1024]"
@@ -83,7 +91,22 @@ def undisturbed(site: FaultSite) -> Undisturbed:
     return found
 
 
-def run_round(site: FaultSite, expected: Undisturbed, at: int, draw: random.Random) -> Round:
+def open_session(site: FaultSite) -> SparkSession:
+    """Open the session of the reruns."""
+    return build_session(load_config(ScoreConfig, site.folder / CONFIG).warehouse, "reruns")
+
+
+def rerun(site: FaultSite, spark: SparkSession) -> str:
+    """Run again in this process; return the outcome."""
+    clear_log_cache(spark)
+    try:
+        return str(score(spark, load_config(ScoreConfig, site.folder / CONFIG, SMALL_COMMITS))["outcome"])
+    except PtecError as error:
+        logger.warning(f"the rerun failed: {error}")
+        return "failed"
+
+
+def run_round(site: FaultSite, spark: SparkSession, expected: Undisturbed, at: int, draw: random.Random) -> Round:
     """Kill a run, run again, compare, and restore the site."""
     if at % 2:
         name, target, overrides = "random", everything, ()
@@ -100,11 +123,7 @@ def run_round(site: FaultSite, expected: Undisturbed, at: int, draw: random.Rand
             return STAGES[stage](site)
 
     n_killed = kill_when(site, seen, target, *SMALL_COMMITS, *overrides)
-    try:
-        outcome = site.run(*SMALL_COMMITS)["outcome"]
-    except AssertionError as error:
-        logger.warning(f"{name}: the rerun failed: {str(error)[-2000:]}")
-        outcome = "failed"
+    outcome = rerun(site, spark)
     # The JVM that outlives its driver may commit a slice that the rerun has begun to score.
     twice = site.n_staged() > expected.n_staged and target is not driver_python
     tables = site.tables()
@@ -124,9 +143,9 @@ def main(
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
         site = FaultSite.prepare(Path(folder) / "site", n_companies=120, n_before=60)
-        expected = undisturbed(site)
+        expected, spark = undisturbed(site), open_session(site)
         for at in range(first, kills):
-            found = run_round(site, expected, at, random.Random(f"{seed}-{at}"))
+            found = run_round(site, spark, expected, at, random.Random(f"{seed}-{at}"))
             rounds.append(found)
             logger.info(f"round {at + 1} of {kills}: {'passed' if found.passed else 'FAILED'} {found}")
             if out:

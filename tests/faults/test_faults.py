@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import random
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.faults.at_once import Rounds
-from tests.faults.run import POINTS, run_round, undisturbed
-from tests.faults.site import FaultSite
+from tests.faults.run import POINTS
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.long
 
 
 class TestKills:
     def test_every_point_and_random_moments(self, tmp_path: Path) -> None:
-        site = FaultSite.prepare(tmp_path / "site", n_companies=200, n_before=60)
-        expected = undisturbed(site)
-        rounds = [run_round(site, expected, at, random.Random(at)) for at in range(2 * len(POINTS))]
-        assert [one for one in rounds if one.killed and not one.passed] == []
-        assert sum(one.passed for one in rounds) > len(POINTS)
+        out = tmp_path / "rounds.jsonl"
+        command = [sys.executable, "-m", "tests.faults.run", "--kills", str(2 * len(POINTS)), "--out", str(out)]
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+        rounds = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        assert sum(one["passed"] for one in rounds) > len(POINTS)
 
 
 class TestAtOnce:

@@ -18,7 +18,7 @@ from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import VIEWS
 from tests.quick import QUICK
-from tests.spark.support import Site, changed_companies, companies
+from tests.spark.support import Site, changed_companies, clear_log_cache, companies
 
 DATABASE = "test"
 
@@ -184,6 +184,5 @@ def _put(warehouse: Warehouse, tables: Path) -> None:
     shutil.copytree(tables, folder)
     for table in sorted({place.name for place in tables.iterdir()} - (there & SCHEMAS.keys())):
         spark.sql(f"CREATE TABLE `{database}`.`{table}` USING delta LOCATION '{folder / table}'")
-    assert spark._jvm is not None
-    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    clear_log_cache(spark)
     spark.catalog.clearCache()

@@ -28,6 +28,12 @@ SourceRow = tuple[str | None, str | None, str | None]
 """Key, name and about of a company."""
 
 
+def clear_log_cache(spark: SparkSession) -> None:
+    """Let Delta read the logs again, after files were changed by hand."""
+    assert spark._jvm is not None
+    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+
+
 @dataclass
 class Site:
     """A warehouse with a source table, and models that are made on request.
@@ -82,11 +88,6 @@ class Site:
         rows = self.sql(f"SELECT key, label, entered, reason FROM {{db}}.score_changes WHERE run_id = '{run_id}'")
         assert len(set(rows)) == len(rows)  # nothing twice
         return {tuple(row) for row in rows}
-
-    def clear_log_cache(self) -> None:
-        """Let Delta read the logs again, after files were changed by hand."""
-        assert self.spark._jvm is not None
-        self.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
     def write(self, rows: Iterable[SourceRow]) -> None:
         """Replace the source's rows: a new version of it."""

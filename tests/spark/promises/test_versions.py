@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ptec_udf.errors import PtecError
-from tests.spark.support import SOURCE_SCHEMA, Site, changed_companies, companies
+from tests.spark.support import SOURCE_SCHEMA, Site, changed_companies, clear_log_cache, companies
 
 
 class TestUnchangedSource:
@@ -68,7 +68,7 @@ class TestRestoredSource:
         before = changed.rows("scores")
         for file in (changed.location("companies") / "_delta_log").glob("*1.*"):
             file.unlink()
-        changed.clear_log_cache()
+        clear_log_cache(changed.spark)
         with pytest.raises(PtecError, match="version"):
             changed.run()
         assert changed.rows("scores") == before

@@ -5,9 +5,10 @@ Run it so::
     python -m benchmarks.peers ARTIFACT texts.parquet --column text --out docs/benchmarks/peers
 
 The others are ``predict_batch_udf`` of Spark and ``spark_udf`` of MLflow, both float32, with 32 rows a batch in the
-order of the rows; and a tuned baseline, ``predict_batch_udf`` in bfloat16 on rows sorted by length. MLflow is left out
-where it is not installed (extra ``benchmarks``). All score the same rows in one Spark session, in turn, each after a
-first pass over a few rows that loads its model. Models have mean pooling, and a prompt or LoRA.
+order of the rows; and a tuned baseline, ``predict_batch_udf`` on rows sorted by length, in bfloat16 where the CPU has
+it in hardware (elsewhere float32 is faster). MLflow is left out where it is not installed (extra ``benchmarks``). All
+score the same rows in one Spark session, in turn, each after a first pass over a few rows that loads its model. Models
+have mean pooling, and a prompt or LoRA.
 """
 
 from __future__ import annotations
@@ -46,12 +47,14 @@ from benchmarks.common import (
 from benchmarks.machine import write_results
 from benchmarks.peft_scorer import BATCH_ROWS, make_predict_fn
 from ptec_udf.config import EngineConfig, WarehouseConfig
+from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.udf import scoring_udf
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse.session import build_session
 
-BATCH_UDF, TUNED_UDF = "predict_batch_udf", "predict_batch_udf, sorted, bfloat16"
+FASTEST_DTYPE = "bfloat16" if has_bfloat16("cpu") else "float32"
+BATCH_UDF, TUNED_UDF = "predict_batch_udf", f"predict_batch_udf, sorted, {FASTEST_DTYPE}"
 MLFLOW = "mlflow spark_udf"
 
 app = typer.Typer(add_completion=False)
@@ -82,7 +85,7 @@ def compare(
         first = spark.range(0, 8 * slots, 1, slots).select(
             F.col("id").alias("row"), F.lit("A first text").alias("text")
         )
-        columns = _columns(spark, artifact, dtypes or ["bfloat16", "float32"], Path(folder))
+        columns = _columns(spark, artifact, dtypes or list(dict.fromkeys([FASTEST_DTYPE, "float32"])), Path(folder))
         for logits in columns.values():
             _score(first, logits)
         variants = {
@@ -110,7 +113,7 @@ def _columns(spark: SparkSession, artifact: Path, dtypes: Sequence[str], folder:
         )["logits"]
         for dtype in dtypes
     }
-    for name, dtype in ((BATCH_UDF, "float32"), (TUNED_UDF, "bfloat16")):
+    for name, dtype in ((BATCH_UDF, "float32"), (TUNED_UDF, FASTEST_DTYPE)):
         predict = make_predict_fn(str(artifact), dtype)
         columns[name] = predict_batch_udf(predict, return_type=T.ArrayType(T.FloatType()), batch_size=BATCH_ROWS)(
             "text"

@@ -14,7 +14,7 @@ WARM := .venv/.warm-spark-$(shell "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version
 # Two processes, each with a Spark session of its own; the tests of a file share one. Files run in the order given.
 IN_TWO := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 SPARK_TESTS := --no-loadscope-reorder tests/e2e tests/faults tests/spark tests/documents
-# Without compiled files each process compiles torch and transformers anew. Some containers set this.
+# Without compiled files each process compiles torch and transformers anew. Some containers set the variable.
 unexport PYTHONDONTWRITEBYTECODE
 # uv installs in a fraction of pip's time; where it is missing, pip does. Both trust the certificates of the system.
 export UV_SYSTEM_CERTS ?= true

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlflow
 import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 from benchmarks.peft_scorer import BATCH_ROWS, loaded_once
 
 
-class PeftModel(mlflow.pyfunc.PythonModel):
+class PeftModel(PythonModel):
     """Texts in the first column to logits."""
 
     def load_context(self, context: Any) -> None:
@@ -27,4 +28,4 @@ class PeftModel(mlflow.pyfunc.PythonModel):
         return np.concatenate([self.scorer.logits(part) for part in parts])
 
 
-mlflow.models.set_model(PeftModel())
+set_model(PeftModel())

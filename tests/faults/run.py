@@ -44,7 +44,7 @@ from tests.spark.support import SMALL_COMMITS, clear_log_cache
 from tests.tolerance import distance
 
 TARGETS = (everything, driver_python, driver_jvm)
-MAX_DISTANCE = 5e-5  # of float32 logits in other batches, as the README promises
+MAX_DISTANCE = 5e-5  # of numbers, as the README promises: a rerun scores in other batches
 ON_EXECUTORS = "warehouse.master=local-cluster[2,1,1024]"
 POINTS: tuple[tuple[str, Target, tuple[str, ...]], ...] = (
     *((stage, target, ()) for stage in STAGES for target in TARGETS),
@@ -55,14 +55,17 @@ POINTS: tuple[tuple[str, Target, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Round:
-    """What a round came to: it passes where something was killed, no table differs and no text is scored twice."""
+    """What a round came to: it passes where something was killed, no table differs and no text is scored twice.
+
+    ``distance`` is the largest finite difference of two numbers in the tables.
+    """
 
     point: str
     killed: int
     outcome: str
     different: list[str]
     scored_twice: bool
-    distance: float  # of equal tables' numbers; other batches give float32 sums of another order
+    distance: float
 
     @property
     def passed(self) -> bool:
@@ -93,11 +96,6 @@ def undisturbed(site: FaultSite) -> Undisturbed:
     found = Undisturbed(site.tables(), site.n_staged(), time.monotonic() - begun)
     site.restore()
     return found
-
-
-def open_session(site: FaultSite) -> SparkSession:
-    """Open the session of the reruns."""
-    return build_session(load_config(ScoreConfig, site.folder / CONFIG).warehouse, "reruns")
 
 
 def rerun(site: FaultSite, spark: SparkSession) -> str:
@@ -149,7 +147,8 @@ def main(
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
         site = FaultSite.prepare(Path(folder) / "site", n_companies=120, n_before=60)
-        expected, spark = undisturbed(site), open_session(site)
+        expected = undisturbed(site)
+        spark = build_session(load_config(ScoreConfig, site.folder / CONFIG).warehouse, "reruns")
         for at in range(first, kills):
             found = run_round(site, spark, expected, at, random.Random(f"{seed}-{at}"))
             rounds.append(found)

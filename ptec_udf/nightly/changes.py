@@ -22,14 +22,13 @@ class ModelLabels(NamedTuple):
     thresholds: Sequence[float]
 
 
-def write_changes(warehouse: Warehouse, history: History, record: RunRecord, version: int) -> None:
-    """Derive the changes of a run and replace its earlier ones; the result is the same at any time.
-
-    ``version`` of ``scores`` was made by the run's MERGE; without a MERGE the run compared its source with it.
-    """
+def write_changes(warehouse: Warehouse, record: RunRecord, version: int) -> None:
+    """Derive the changes of the run whose MERGE made a version of ``scores``; the result is the same at any time."""
+    history = History.read(warehouse)
     if _is_overtaken(record, history):
         return
-    last = history.before(record.started).last_shown(alias=record.alias, model_id=record.model_id)
+    earlier = history.without({record.run_id, *warehouse.versions_by_run("scores", version)})
+    last = earlier.last_shown(alias=record.alias, model_id=record.model_id)
     # The screen showed nothing, an older version of the same model's rows, or the rows of another model.
     old_id = last["model_id"] if last else record.model_id
     of_model = F.col("model_id") == F.lit(record.model_id)
@@ -44,13 +43,8 @@ def write_changes(warehouse: Warehouse, history: History, record: RunRecord, ver
         before = warehouse.read("scores", version).where(F.col("model_id") == F.lit(old_id))
     new = ModelLabels(record.model_id, *registry.labels(warehouse, record.model_id))
     old = new if old_id == record.model_id else ModelLabels(old_id, *registry.labels(warehouse, old_id))
-    found = derive_changes(
-        before,
-        after,
-        old=old,
-        new=new,
-        same_template=last is None or last["text_id"] == record.text_id,
-    )
+    same_template = last is None or last["text_id"] == record.text_id
+    found = derive_changes(before, after, old=old, new=new, same_template=same_template)
     origin = {
         "run_id": F.lit(record.run_id),
         "source_id": F.lit(record.source_id),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ptec_udf.errors import location_of
@@ -17,18 +18,14 @@ from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
 
 
-def finish(run: ScoringRun, record: RunRecord, version: int | None, history: History) -> dict[str, Any]:
+def finish(run: ScoringRun, record: RunRecord, version: int | None) -> dict[str, Any]:
     """Write the changes, counts and drift of a run, close its row and return it.
 
     ``record`` is of ``run`` or of an earlier run of its model or alias. ``version`` of ``scores`` was made by its
-    MERGE, and ``history`` has the runs before it.
+    MERGE; None if nothing changed.
     """
-    if version is None:  # all companies are unchanged, but a model that is new to the alias changes the screen
-        last = history.last_done(alias=record.alias)
-        if record.alias and (last is None or last["model_id"] != record.model_id):
-            write_changes(run.warehouse, history, record, run.scores_version)
-    else:
-        write_changes(run.warehouse, history, record, version)
+    if version is not None:
+        write_changes(run.warehouse, record, version)
         record.count_written(run.warehouse, version)
         if run.config.drift.measure and record.model_id == run.model_id:  # whose labels it needs
             with log_failure("drift was not measured"):
@@ -36,23 +33,22 @@ def finish(run: ScoringRun, record: RunRecord, version: int | None, history: His
     return record.close(run.warehouse, DONE)
 
 
-def close_killed(run: ScoringRun) -> bool:
-    """Close each earlier run of this model or alias that is still ``running``; return whether there was one.
+def close_killed(run: ScoringRun, *, only_merged: bool = False) -> ScoringRun:
+    """Close each other run of this model or alias that is still ``running``; return the run with the new history.
 
-    A run whose MERGE is in the history of ``scores`` is finished; another one is ``interrupted``. A run that is in fact
-    still working writes its own row when it ends.
+    A run whose MERGE is in the history of ``scores`` is finished; another one is ``interrupted``, unless
+    ``only_merged``. A run that is in fact still working writes its own row when it ends.
     """
     rows = run.history.running(alias=run.alias, model_id=run.model_id, except_for=run.run_id)
-    for row in rows:
-        record = RunRecord.of_row(row)
-        version = run.warehouse.version_of_run("scores", record.run_id)
-        if version is None:
+    versions = run.warehouse.versions_by_run("scores") if rows else {}
+    for record in map(RunRecord.of_row, rows):
+        if record.run_id in versions:
+            finish(run, record, versions[record.run_id])
+            logger.info(f"run {record.run_id} had not ended after its MERGE; its changes and its row are complete now")
+        elif not only_merged:
             record.close(run.warehouse, INTERRUPTED)
             logger.info(f"run {record.run_id} did not end; this run continues from the texts that it staged")
-        else:
-            finish(run, record, version, History.read(run.warehouse))
-            logger.info(f"run {record.run_id} did not end after its MERGE; its changes and its row are complete now")
-    return bool(rows)
+    return replace(run, history=History.read(run.warehouse)) if rows else run
 
 
 @contextmanager

@@ -57,6 +57,11 @@ class ScoringRun:
         """The last run that wrote what the run's screen shows."""
         return self.history.last_shown(alias=self.alias, model_id=self.model_id)
 
+    @property
+    def is_new_to_alias(self) -> bool:
+        """Whether the alias has shown nothing yet, or another model."""
+        return self.alias is not None and (self.last_shown is None or self.last_shown["model_id"] != self.model_id)
+
     def scores(self) -> DataFrame:
         """Return the model's rows of table ``scores`` at the pinned version."""
         scores = self.warehouse.read("scores", self.scores_version)
@@ -103,6 +108,7 @@ def pin_run(spark: SparkSession, config: ScoreConfig) -> ScoringRun:
         with collect_errors(errors):
             pin(warehouse.spark, config.source)
         raise error if errors == error.errors else ConfigError(errors) from None
+    scores_version = warehouse.version("scores")  # before the history, which then has all runs that made it
     history = History.read(warehouse)
     newest = pin(warehouse.spark, config.source)
     source = _with_known_id(newest, history)
@@ -121,7 +127,7 @@ def pin_run(spark: SparkSession, config: ScoreConfig) -> ScoringRun:
         text_id=columns_id,
         started=history.next_start(datetime.now(UTC)),
         history=history,
-        scores_version=warehouse.version("scores"),
+        scores_version=scores_version,
         corrections_version=warehouse.version("corrections"),
         dtype=engine_settings(warehouse.spark, config.engine).dtype if artifact.manifest.backbone else None,
         same_logits=registry.with_logits(warehouse, artifact.model_id),
@@ -130,12 +136,8 @@ def pin_run(spark: SparkSession, config: ScoreConfig) -> ScoringRun:
 
 def repin(run: ScoringRun) -> ScoringRun:
     """Pin the newest versions of the tables; model, source and run_id stay."""
-    return replace(
-        run,
-        history=History.read(run.warehouse),
-        scores_version=run.warehouse.version("scores"),
-        corrections_version=run.warehouse.version("corrections"),
-    )
+    versions = {f"{table}_version": run.warehouse.version(table) for table in ("scores", "corrections")}
+    return replace(run, **versions, history=History.read(run.warehouse))
 
 
 def _with_known_id(source: PinnedSource, history: History) -> PinnedSource:

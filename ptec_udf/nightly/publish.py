@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ptec_udf.engine.scorer import ERROR
@@ -13,11 +14,10 @@ from ptec_udf.monitor.failures import ErrorKind, kinds_of
 from ptec_udf.nightly.diff import CORRECTED, NEW, NO_KEY, REMOVED, RETRY, Difference
 from ptec_udf.nightly.plan import ScoringRun
 from ptec_udf.nightly.rows import error_column, score_rows
-from ptec_udf.nightly.runs import RunRecord
+from ptec_udf.nightly.runs import History, RunRecord
 from ptec_udf.nightly.stage import known_texts
 
 _MIN_COMPANIES = 100  # the smallest number that a limit counts: a share of three companies is noise
-_NEWEST_COMMITS = 100  # commits of other runs that may follow a run's own before it reads the history
 
 
 def check_removed(counts: Mapping[str, int], max_fraction: float) -> None:
@@ -70,24 +70,31 @@ def merge(run: ScoringRun, difference: Difference) -> int:
 
     Raise ConflictError if another run has written scores of the model since this run compared them with the source.
     """
+    return _commit(run, score_rows(run, difference.rows, known_texts(run, difference.hashes())))
+
+
+def move_screen(run: ScoringRun) -> int:
+    """Write one company's unchanged score and return the commit's version of table ``scores``.
+
+    For a model whose scores are complete but new to the alias: Delta's order of commits then tells which of several
+    runs moved the screen. Raise as ``merge``.
+    """
+    companies = run.scores().where(F.col("removed_in").isNull()).orderBy("key")
+    return _commit(run, companies.limit(1).withColumn("run_id", F.lit(run.run_id)))
+
+
+def _commit(run: ScoringRun, rows: DataFrame) -> int:
     _check_unchanged(run)
-    run.warehouse.merge_scores(
-        score_rows(run, difference.rows, known_texts(run, difference.hashes())),
-        model_id=run.model_id,
-        run_id=run.run_id,
-        accept_new_source=run.config.source.accept_new,
-    )
-    version = run.warehouse.version_of_run("scores", run.run_id, newest=_NEWEST_COMMITS)
-    if version is None:
-        raise ConflictError(f"the commit of run {run.run_id} is not in the history of table scores")
-    return version
+    accepts = run.config.source.accept_new
+    run.warehouse.merge_scores(rows, model_id=run.model_id, run_id=run.run_id, accept_new_source=accepts)
+    return run.warehouse.versions_by_run("scores", run.scores_version)[run.run_id]
 
 
 def _check_unchanged(run: ScoringRun) -> None:
     """Refuse to merge if the model's scores changed since the diff; later commits are Delta's own conflict."""
     if run.warehouse.version("scores") == run.scores_version:
         return
-    current = run.warehouse.read("scores").where(F.col("model_id") == F.lit(run.model_id))
-    others = current.select("run_id").distinct().join(run.scores().select("run_id"), on="run_id", how="left_anti")
-    if found := sorted(row["run_id"] for row in others.collect()):
+    later = run.warehouse.versions_by_run("scores", run.scores_version)
+    rows = History.read(run.warehouse).rows
+    if found := [row["run_id"] for row in rows if row["run_id"] in later and row["model_id"] == run.model_id]:
         raise ConflictError(f"run {', '.join(found)} has written scores of the same model meanwhile; rerun the command")

@@ -21,7 +21,7 @@ from ptec_udf.log import logger
 from ptec_udf.nightly import diff
 from ptec_udf.nightly.finish import close_killed, finish, log_failure
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, repin, superseded
-from ptec_udf.nightly.publish import check_removed, judge_errors, merge
+from ptec_udf.nightly.publish import check_removed, judge_errors, merge, move_screen
 from ptec_udf.nightly.reason import reason_of
 from ptec_udf.nightly.runs import FAILED, NOTHING, NULL_KEY, SUPERSEDED, RunRecord
 from ptec_udf.nightly.stage import clear_staging, stage
@@ -42,8 +42,7 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     record = run.record()
     record.insert(run.warehouse)
     with _failure_recorded(run, record):
-        if close_killed(run):
-            run = repin(run)
+        run = close_killed(run)
         result = _skip(run, record) or _publish(run, record)
     with log_failure("staging was not cleared, a later run does it"):
         clear_staging(run)  # also what a run left that was killed after its MERGE
@@ -80,7 +79,7 @@ def _failure_recorded(run: ScoringRun, record: RunRecord) -> Iterator[None]:
 def _close_failed(run: ScoringRun, record: RunRecord, reason: str) -> None:
     """Record a failure before the MERGE; after it the row stays ``running``, and the next run finishes it."""
     try:
-        if run.warehouse.version_of_run("scores", run.run_id) is None:
+        if run.run_id not in run.warehouse.versions_by_run("scores", run.scores_version):
             record.close(run.warehouse, FAILED, reason)
     except (PySparkException, Py4JError, OSError):  # the run's own error says more
         logger.warning(f"run {run.run_id} failed and its row could not be written")
@@ -93,11 +92,11 @@ def _publish(run: ScoringRun, record: RunRecord) -> dict[str, Any]:
     def attempt() -> int | None:
         if pinned:
             run.warehouse.delete("diff_staging", F.col("run_id") == F.lit(run.run_id))
-        pinned.append(repin(run) if pinned else run)
+        pinned.append(close_killed(repin(run), only_merged=True) if pinned else run)
         return _diff_and_merge(pinned[-1], record)
 
     version = with_retries(attempt)
-    return finish(pinned[-1], record, version, pinned[-1].history)
+    return finish(pinned[-1], record, version)
 
 
 def _diff_and_merge(run: ScoringRun, record: RunRecord) -> int | None:
@@ -112,7 +111,7 @@ def _diff_and_merge(run: ScoringRun, record: RunRecord) -> int | None:
     if not run.config.source.accept_new:  # the companies of an earlier source may all be missing
         check_removed(diff.count_removals_on_screen(run) or counts, run.config.run.max_removed_fraction)
     if counts.keys() <= {diff.SAME, diff.NO_KEY}:
-        return None
+        return move_screen(run) if record.skipped and run.is_new_to_alias else None
     difference = diff.stage_difference(run, changes, counts)
     stage(run, record, difference)
     judge_errors(run, record, difference)

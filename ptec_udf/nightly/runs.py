@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,9 +42,9 @@ class History:
         newest = max((row["started"].timestamp() for row in self.rows), default=0)
         return max(now, datetime.fromtimestamp(newest, UTC) + timedelta(microseconds=1))
 
-    def before(self, started: datetime) -> History:
-        """Return the runs that started earlier."""
-        return History([row for row in self.rows if row["started"].timestamp() < started.timestamp()])
+    def without(self, run_ids: Collection[str]) -> History:
+        """Return the other runs."""
+        return History([row for row in self.rows if row["run_id"] not in run_ids])
 
     def done(self, **facts: Any) -> list[Row]:
         """Return the runs with outcome ``done`` and these values."""

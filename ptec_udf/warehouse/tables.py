@@ -58,11 +58,11 @@ class Warehouse:
         """Return the newest Delta version of a table; reads the log only."""
         return table_version(self.spark, self.name(table))
 
-    def version_of_run(self, table: str, run_id: str, newest: int | None = None) -> int | None:
-        """Return the version whose commit names a run, or None; ``newest`` limits the commits to look at."""
-        limit = "" if newest is None else f" LIMIT {newest}"
-        history = self.spark.sql(f"DESCRIBE HISTORY {self.name(table)}{limit}")
-        return history.where(F.col("userMetadata") == F.lit(run_id)).agg(F.max("version")).collect()[0][0]
+    def versions_by_run(self, table: str, after: int = -1) -> dict[str, int]:
+        """Return the version that each run made by a commit that names it, of the versions later than ``after``."""
+        history = self.spark.sql(f"DESCRIBE HISTORY {self.name(table)}").where(F.col("version") > after)
+        named = history.where(F.col("userMetadata").isNotNull())
+        return {row["userMetadata"]: row["version"] for row in named.select("userMetadata", "version").collect()}
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
         """Read a table at a version; None pins the newest version at this call."""

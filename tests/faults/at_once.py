@@ -27,8 +27,6 @@ from tests.spark.support import RETRY_ERRORS, SMALL_COMMITS
 
 N_COMPANIES = 120
 N_RUNS = 4
-MAX_DELAY_S = 20.0
-"""Within this time after the runs have started the source changes once more."""
 
 
 @dataclass
@@ -61,7 +59,7 @@ class Rounds:
         ][self.n % 3]
         runs = [start(self.site, *SMALL_COMMITS, *mine) for mine in overrides]
         if self.n % 2:
-            time.sleep(self.draw.uniform(0.0, MAX_DELAY_S))
+            time.sleep(self.draw.uniform(0.0, 20.0))
             self.change_source()
         codes = [run.wait(TIMEOUT_S) for run in runs]
         self.n += 1
@@ -97,9 +95,8 @@ def main(
             ended.update(codes)
             wrong += [f"round {at + 1}: {one}" for one in found]
             logger.info(f"round {at + 1} of {rounds}: exit codes {codes}, {len(found)} anomalies")
-    typer.echo(
-        "\n".join([f"{rounds} rounds of {N_RUNS} runs, exit codes {dict(ended)}, {len(wrong)} anomalies", *wrong])
-    )
+    summary = f"{rounds} rounds of {N_RUNS} runs, exit codes {dict(ended)}, {len(wrong)} anomalies"
+    typer.echo("\n".join([summary, *wrong]))
     raise SystemExit(1 if wrong or set(ended) != {0} else 0)
 
 

@@ -9,20 +9,10 @@ import pytest
 
 from ptec_udf.monitor.housekeeping import HousekeepingConfig, housekeep
 from ptec_udf.warehouse.schemas import SCHEMAS
-from ptec_udf.warehouse.tables import Warehouse
 from tests.site import load_config
 from tests.spark.support import Site, companies
 
 ROWS_ONLY = ("optimize=false", "vacuum=false")  # files take most of the time
-
-
-@pytest.fixture
-def site(warehouse: Warehouse, tmp_path: Path) -> Site:
-    made = Site(warehouse, tmp_path)
-    made.champion()
-    made.write(companies(20))
-    made.run()
-    return made
 
 
 def keep(site: Site, *overrides: str) -> dict[str, dict[str, Any]]:
@@ -41,57 +31,57 @@ def files_of(site: Site, table: str) -> int:
 
 @pytest.mark.long
 class TestFiles:
-    def test_are_joined_and_vacuumed_without_a_change_of_rows(self, site: Site) -> None:
+    def test_are_joined_and_vacuumed_without_a_change_of_rows(self, scored: Site) -> None:
         for table in ("scores", "corrections"):
-            site.sql(f"ALTER TABLE {{db}}.{table} SET TBLPROPERTIES (delta.deletedFileRetentionDuration = '0 hours')")
-        site.correct(("c0001", "media", True))
-        site.write(companies(21))
-        site.run()
-        before = {table: site.rows(table) for table in ("scores", "score_changes", "runs", "labels")}
-        n_files = files_of(site, "scores")
-        version = site.warehouse.version("corrections")
-        found = keep(site)
-        assert {table: site.rows(table) for table in before} == before
+            scored.sql(f"ALTER TABLE {{db}}.{table} SET TBLPROPERTIES (delta.deletedFileRetentionDuration = '0 hours')")
+        scored.correct(("c0001", "media", True))
+        scored.write(companies(21))
+        scored.run()
+        before = {table: scored.rows(table) for table in ("scores", "score_changes", "runs", "labels")}
+        n_files = files_of(scored, "scores")
+        version = scored.warehouse.version("corrections")
+        found = keep(scored)
+        assert {table: scored.rows(table) for table in before} == before
         assert all(row["rows_removed"] == 0 for row in found.values())
         assert found["runs"]["files"] == 1
-        assert files_of(site, "scores") == found["scores"]["files"] < n_files
-        assert site.warehouse.version("corrections") == version  # another one would cause a run
-        assert site.run()["outcome"] == "nothing_to_do"
+        assert files_of(scored, "scores") == found["scores"]["files"] < n_files
+        assert scored.warehouse.version("corrections") == version  # another one would cause a run
+        assert scored.run()["outcome"] == "nothing_to_do"
 
 
 class TestRows:
-    def test_that_are_old_are_counted_by_a_dry_run_and_then_removed(self, site: Site) -> None:
-        age(site, "score_changes", "changed_at")
-        before = {table: site.warehouse.version(table) for table in SCHEMAS}
-        n_rows = len(site.rows("score_changes"))
-        found = keep(site, "keep_days.score_changes=30", "dry_run=true")
+    def test_that_are_old_are_counted_by_a_dry_run_and_then_removed(self, scored: Site) -> None:
+        age(scored, "score_changes", "changed_at")
+        before = {table: scored.warehouse.version(table) for table in SCHEMAS}
+        n_rows = len(scored.rows("score_changes"))
+        found = keep(scored, "keep_days.score_changes=30", "dry_run=true")
         assert found["score_changes"]["rows_removed"] == n_rows > 0
-        assert {table: site.warehouse.version(table) for table in before} == before
-        assert keep(site, "keep_days.score_changes=30", *ROWS_ONLY)["score_changes"]["rows_removed"] == n_rows
-        assert site.rows("score_changes") == []
-        assert site.run()["outcome"] == "nothing_to_do"
+        assert {table: scored.warehouse.version(table) for table in before} == before
+        assert keep(scored, "keep_days.score_changes=30", *ROWS_ONLY)["score_changes"]["rows_removed"] == n_rows
+        assert scored.rows("score_changes") == []
+        assert scored.run()["outcome"] == "nothing_to_do"
 
     @pytest.mark.long
-    def test_of_models_out_of_use_go(self, site: Site) -> None:
-        shadow = site.model(2)
-        site.run(f"model.id={shadow}")
+    def test_of_models_out_of_use_go(self, scored: Site) -> None:
+        shadow = scored.model(2)
+        scored.run(f"model.id={shadow}")
         limit = ("keep_days.scores=30", *ROWS_ONLY)
-        age(site, "aliases", "at")
-        assert keep(site, *limit)["scores"]["rows_removed"] == 0  # a run used it
-        age(site, "runs", "ended", f"model_id = '{shadow}'")
-        age(site, "scores", "scored_at", f"model_id = '{shadow}'")
-        removed = keep(site, *limit)["scores"]["rows_removed"]
+        age(scored, "aliases", "at")
+        assert keep(scored, *limit)["scores"]["rows_removed"] == 0  # a run used it
+        age(scored, "runs", "ended", f"model_id = '{shadow}'")
+        age(scored, "scores", "scored_at", f"model_id = '{shadow}'")
+        removed = keep(scored, *limit)["scores"]["rows_removed"]
         assert removed == 30
-        assert shadow not in {row["model_id"] for row in site.warehouse.read("scores").collect()}
-        assert site.run(f"model.id={shadow}")["counts"] == {"ok": 30}
+        assert shadow not in {row["model_id"] for row in scored.warehouse.read("scores").collect()}
+        assert scored.run(f"model.id={shadow}")["counts"] == {"ok": 30}
 
     @pytest.mark.long
-    def test_that_explain_a_promotion_stay(self, site: Site) -> None:
-        (first,) = {row["model_id"] for row in site.warehouse.read("scores").collect()}
-        site.champion(1)
+    def test_that_explain_a_promotion_stay(self, scored: Site) -> None:
+        (first,) = {row["model_id"] for row in scored.warehouse.read("scores").collect()}
+        scored.champion(1)
         for table, column in (("aliases", "at"), ("runs", "ended"), ("scores", "scored_at")):
-            age(site, table, column)
-        assert keep(site, "keep_days.scores=30", *ROWS_ONLY)["scores"]["rows_removed"] == 0
-        run = site.run()
-        changes = site.warehouse.read("score_changes").where(f"run_id = '{run['run_id']}'").collect()
+            age(scored, table, column)
+        assert keep(scored, "keep_days.scores=30", *ROWS_ONLY)["scores"]["rows_removed"] == 0
+        run = scored.run()
+        changes = scored.warehouse.read("score_changes").where(f"run_id = '{run['run_id']}'").collect()
         assert {(row["reason"], row["previous_model_id"]) for row in changes} == {("model", first)}

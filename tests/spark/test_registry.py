@@ -178,14 +178,6 @@ class TestMoves:
             assert warehouse.read("aliases").count() == before + 1
             promote(warehouse, a)
 
-        def another_rolls_back(location: str, model_id: str) -> None:
-            rollback(warehouse)
-
-        promote(warehouse, b)
-        with pytest.raises(RegistryError, match="was moved by another process"):
-            rollback(warehouse, another_rolls_back)
-        assert champion(warehouse) == a
-
     def test_is_later_than_a_move_of_a_fast_clock(self, warehouse: Warehouse, keep: Path) -> None:
         a, b = register(warehouse, keep, 1, 2)
         ahead = {"alias": "champion", "model_id": a, "move": "promote", "at": F.lit("2999-01-01").cast("timestamp")}

@@ -95,8 +95,7 @@ def test_merge_leaves_rows_of_another_model_alone(warehouse: Warehouse) -> None:
 def test_a_merge_names_its_run(warehouse: Warehouse) -> None:
     merge(warehouse, score("a", 5, 0.5))
     warehouse.append("scores", [score("b", 1, 0.9, model_id="m2")])
-    assert warehouse.version_of_run("scores", "r1") == warehouse.version("scores") - 1
-    assert warehouse.version_of_run("scores", "r2") is None
+    assert warehouse.versions_by_run("scores") == {"r1": warehouse.version("scores") - 1}
 
 
 def test_writing_a_run_twice_leaves_its_rows_once(warehouse: Warehouse) -> None:

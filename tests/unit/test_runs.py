@@ -39,9 +39,8 @@ class TestLastShown:
         assert history.last_shown(alias=None, model_id="m")["run_id"] == "by id"
         assert history.last_shown(alias="other", model_id="m") is None
 
-    def test_before_a_moment(self) -> None:
-        history = History([run("old"), run("new", started=NOW + timedelta(hours=1))])
-        assert ids(history.before(NOW + timedelta(hours=1)).rows) == ["old"]
+    def test_without_some_runs(self) -> None:
+        assert ids(History([run("old"), run("new")]).without({"new"}).rows) == ["old"]
 
 
 def test_running_are_those_of_model_or_alias() -> None:

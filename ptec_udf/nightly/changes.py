@@ -27,8 +27,8 @@ def write_changes(warehouse: Warehouse, record: RunRecord, version: int) -> None
     history = History.read(warehouse)
     if _is_overtaken(record, history):
         return
-    earlier = history.without({record.run_id, *warehouse.versions_by_run("scores", version)})
-    last = earlier.last_shown(alias=record.alias, model_id=record.model_id)
+    until_then = history.without({record.run_id, *warehouse.versions_by_run("scores", version)})
+    last = until_then.last_shown(alias=record.alias, model_id=record.model_id)
     # The screen showed nothing, an older version of the same model's rows, or the rows of another model.
     old_id = last["model_id"] if last else record.model_id
     of_model = F.col("model_id") == F.lit(record.model_id)

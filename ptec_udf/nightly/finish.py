@@ -19,10 +19,9 @@ from ptec_udf.nightly.runs import DONE, INTERRUPTED, History, RunRecord
 
 
 def finish(run: ScoringRun, record: RunRecord, version: int | None) -> dict[str, Any]:
-    """Write the changes, counts and drift of a run, close its row and return it.
+    """Write the changes, counts and drift of ``run`` or of another run of its model or alias; close and return its row.
 
-    ``record`` is of ``run`` or of an earlier run of its model or alias. ``version`` of ``scores`` was made by its
-    MERGE; None if nothing changed.
+    ``version`` of ``scores`` was made by its MERGE; None if nothing changed.
     """
     if version is not None:
         write_changes(run.warehouse, record, version)

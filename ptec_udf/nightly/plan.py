@@ -136,8 +136,8 @@ def pin_run(spark: SparkSession, config: ScoreConfig) -> ScoringRun:
 
 def repin(run: ScoringRun) -> ScoringRun:
     """Pin the newest versions of the tables; model, source and run_id stay."""
-    versions = {f"{table}_version": run.warehouse.version(table) for table in ("scores", "corrections")}
-    return replace(run, **versions, history=History.read(run.warehouse))
+    scores, corrections = map(run.warehouse.version, ("scores", "corrections"))  # before the history, as above
+    return replace(run, scores_version=scores, corrections_version=corrections, history=History.read(run.warehouse))
 
 
 def _with_known_id(source: PinnedSource, history: History) -> PinnedSource:

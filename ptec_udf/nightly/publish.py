@@ -87,7 +87,10 @@ def _commit(run: ScoringRun, rows: DataFrame) -> int:
     _check_unchanged(run)
     accepts = run.config.source.accept_new
     run.warehouse.merge_scores(rows, model_id=run.model_id, run_id=run.run_id, accept_new_source=accepts)
-    return run.warehouse.versions_by_run("scores", run.scores_version)[run.run_id]
+    version = run.warehouse.versions_by_run("scores", run.scores_version).get(run.run_id)
+    if version is None:  # Delta writes no commit for a MERGE that changes no row
+        raise ConflictError(f"the MERGE of run {run.run_id} found newer scores in each row")
+    return version
 
 
 def _check_unchanged(run: ScoringRun) -> None:

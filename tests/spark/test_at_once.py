@@ -29,5 +29,5 @@ def test_one_of_them_moves_the_screen(scored: Site, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(nightly, commit, after_another_run)
     assert [scored.run()["outcome"] for _ in range(2)] == ["done", "nothing_to_do"]
     expected = [(key, label) for key, labels in scored.labels().items() for label in labels ^ before[key]]
-    found = [tuple(row) for row in scored.sql("SELECT key, label FROM {db}.why_changed WHERE reason = 'model'")]
+    found = [tuple(row) for row in scored.sql(f"SELECT key, label FROM {{db}}.why_changed WHERE model_id = '{second}'")]
     assert sorted(found) == sorted(expected) != []

@@ -10,7 +10,7 @@ from ptec_udf.nightly import run as nightly
 from tests.spark.support import Site
 
 
-@pytest.mark.parametrize("commit", ["merge", "move_screen"])
+@pytest.mark.parametrize("commit", ["merge", pytest.param("move_screen", marks=pytest.mark.long)])
 def test_one_of_them_moves_the_screen(scored: Site, monkeypatch: pytest.MonkeyPatch, commit: str) -> None:
     """A promoted model, without scores and with all of them; the other run gets no farther than its commit."""
     before, commits = scored.labels(), getattr(nightly, commit)

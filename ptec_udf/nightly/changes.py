@@ -23,12 +23,12 @@ class ModelLabels(NamedTuple):
 
 
 def write_changes(warehouse: Warehouse, record: RunRecord, version: int) -> None:
-    """Derive the changes of the run whose MERGE made a version of ``scores``; the result is the same at any time."""
-    history = History.read(warehouse)
+    """Derive the changes of the run whose MERGE made a version of ``scores``, after those of all earlier versions."""
+    not_before = {record.run_id, *warehouse.versions_by_run("scores", version)}
+    history = History([row for row in History.read(warehouse).rows if row["run_id"] not in not_before])
     if _is_overtaken(record, history):
         return
-    until_then = history.without({record.run_id, *warehouse.versions_by_run("scores", version)})
-    last = until_then.last_shown(alias=record.alias, model_id=record.model_id)
+    last = history.last_shown(alias=record.alias, model_id=record.model_id)
     # The screen showed nothing, an older version of the same model's rows, or the rows of another model.
     old_id = last["model_id"] if last else record.model_id
     of_model = F.col("model_id") == F.lit(record.model_id)

@@ -57,11 +57,6 @@ class ScoringRun:
         """The last run that wrote what the run's screen shows."""
         return self.history.last_shown(alias=self.alias, model_id=self.model_id)
 
-    @property
-    def is_new_to_alias(self) -> bool:
-        """Whether the alias has shown nothing yet, or another model."""
-        return self.alias is not None and (self.last_shown is None or self.last_shown["model_id"] != self.model_id)
-
     def scores(self) -> DataFrame:
         """Return the model's rows of table ``scores`` at the pinned version."""
         scores = self.warehouse.read("scores", self.scores_version)
@@ -136,7 +131,7 @@ def pin_run(spark: SparkSession, config: ScoreConfig) -> ScoringRun:
 
 def repin(run: ScoringRun) -> ScoringRun:
     """Pin the newest versions of the tables; model, source and run_id stay."""
-    scores, corrections = map(run.warehouse.version, ("scores", "corrections"))  # before the history, as above
+    scores, corrections = map(run.warehouse.version, ("scores", "corrections"))  # before the history, as in pin_run
     return replace(run, scores_version=scores, corrections_version=corrections, history=History.read(run.warehouse))
 
 

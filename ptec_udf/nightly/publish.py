@@ -74,23 +74,20 @@ def merge(run: ScoringRun, difference: Difference) -> int:
 
 
 def move_screen(run: ScoringRun) -> int:
-    """Write one company's unchanged score and return the commit's version of table ``scores``.
+    """Write one unchanged score for a model that is new to its alias, and return as ``merge`` does.
 
-    For a model whose scores are complete but new to the alias: Delta's order of commits then tells which of several
-    runs moved the screen. Raise as ``merge``.
+    Delta's order of commits then tells which of several runs moved the screen.
     """
-    companies = run.scores().where(F.col("removed_in").isNull()).orderBy("key")
-    return _commit(run, companies.limit(1).withColumn("run_id", F.lit(run.run_id)))
+    companies = run.scores().where(F.col("removed_in").isNull())
+    one = companies.where(F.col("key") == F.lit(companies.agg(F.min("key")).collect()[0][0]))
+    return _commit(run, one.withColumns({"run_id": F.lit(run.run_id), "scored_at": F.lit(run.started)}))
 
 
 def _commit(run: ScoringRun, rows: DataFrame) -> int:
     _check_unchanged(run)
     accepts = run.config.source.accept_new
     run.warehouse.merge_scores(rows, model_id=run.model_id, run_id=run.run_id, accept_new_source=accepts)
-    version = run.warehouse.versions_by_run("scores", run.scores_version).get(run.run_id)
-    if version is None:  # Delta writes no commit for a MERGE that changes no row
-        raise ConflictError(f"the MERGE of run {run.run_id} found newer scores in each row")
-    return version
+    return run.warehouse.versions_by_run("scores", run.scores_version)[run.run_id]
 
 
 def _check_unchanged(run: ScoringRun) -> None:

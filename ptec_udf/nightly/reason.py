@@ -10,8 +10,7 @@ from pyspark.errors import PySparkException
 from ptec_udf.errors import hide_partitions, says_full_disk
 from ptec_udf.nightly.rows import STAGING_LOST
 
-_QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")
-"""Spark's conditions that name a file, or wrap another error."""
+_QUOTING_NOTHING = ("FAILED_READ_FILE", "PYTHON_EXCEPTION", "TASK_WRITE_FAILED")  # they name a file, or wrap an error
 
 
 def reason_of(error: PySparkException | Py4JError) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -19,7 +20,7 @@ from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import BudgetError, PtecError
 from ptec_udf.log import logger
 from ptec_udf.nightly import diff
-from ptec_udf.nightly.finish import close_killed, finish, log_failure
+from ptec_udf.nightly.finish import close_killed, finish, finish_merged, log_failure
 from ptec_udf.nightly.plan import ScoringRun, check, nothing_to_do, pin_run, repin, superseded
 from ptec_udf.nightly.publish import check_removed, judge_errors, merge, move_screen
 from ptec_udf.nightly.reason import reason_of
@@ -40,10 +41,10 @@ def score(spark: SparkSession, config: ScoreConfig) -> dict[str, Any]:
     check(run)
     create_views(run.warehouse.spark, run.warehouse.database)
     record = run.record()
-    record.insert(run.warehouse)
+    run.warehouse.append("runs", [asdict(record)])
     with _failure_recorded(run, record):
         run = close_killed(run)
-        result = _skip(run, record) or _publish(run, record)
+        result = _publish(run, record)
     with log_failure("staging was not cleared, a later run does it"):
         clear_staging(run)  # also what a run left that was killed after its MERGE
     return result
@@ -77,26 +78,25 @@ def _failure_recorded(run: ScoringRun, record: RunRecord) -> Iterator[None]:
 
 
 def _close_failed(run: ScoringRun, record: RunRecord, reason: str) -> None:
-    """Record a failure before the MERGE; after it the row stays ``running``, and the next run finishes it."""
-    try:
+    """Record a failure before the MERGE; after it the row stays as it is, and the next run finishes it."""
+    with log_failure(f"run {run.run_id} failed and its row was not written"):  # the run's own error says more
         if run.run_id not in run.warehouse.versions_by_run("scores", run.scores_version):
             record.close(run.warehouse, FAILED, reason)
-    except (PySparkException, Py4JError, OSError):  # the run's own error says more
-        logger.warning(f"run {run.run_id} failed and its row could not be written")
 
 
 def _publish(run: ScoringRun, record: RunRecord) -> dict[str, Any]:
-    """Diff, score, merge and finish; after a conflict with another run compare with the newest versions again."""
+    """Diff, score, merge and finish; after a conflict finish the other run and compare with the newest versions."""
     pinned: list[ScoringRun] = []
 
-    def attempt() -> int | None:
+    def attempt() -> dict[str, Any] | int | None:
         if pinned:
             run.warehouse.delete("diff_staging", F.col("run_id") == F.lit(run.run_id))
-        pinned.append(close_killed(repin(run), only_merged=True) if pinned else run)
-        return _diff_and_merge(pinned[-1], record)
+            finish_merged(run)
+        pinned.append(repin(run) if pinned else run)
+        return _skip(pinned[-1], record) or _diff_and_merge(pinned[-1], record)
 
-    version = with_retries(attempt)
-    return finish(pinned[-1], record, version)
+    done = with_retries(attempt)
+    return done if isinstance(done, dict) else finish(pinned[-1], record, done)
 
 
 def _diff_and_merge(run: ScoringRun, record: RunRecord) -> int | None:
@@ -104,14 +104,15 @@ def _diff_and_merge(run: ScoringRun, record: RunRecord) -> int | None:
     changes = diff.changes_of(run)
     counts = diff.count_change_types(changes)
     logger.info(", ".join(f"{name} {n}" for name, n in sorted(counts.items())) or "the source has no rows")
-    record.skipped = counts.get(diff.SAME, 0)
+    record.skipped, record.counts = counts.get(diff.SAME, 0), {}
     if null_keys := counts.get(diff.NO_KEY):
         record.counts[NULL_KEY] = null_keys
         logger.warning(f"{null_keys} rows have no {run.config.source.key!r} and cannot be scored")
     if not run.config.source.accept_new:  # the companies of an earlier source may all be missing
         check_removed(diff.count_removals_on_screen(run) or counts, run.config.run.max_removed_fraction)
     if counts.keys() <= {diff.SAME, diff.NO_KEY}:
-        return move_screen(run) if record.skipped and run.is_new_to_alias else None
+        is_new_to_alias = run.alias and (run.last_shown is None or run.last_shown["model_id"] != run.model_id)
+        return move_screen(run) if record.skipped and is_new_to_alias else None
     difference = diff.stage_difference(run, changes, counts)
     stage(run, record, difference)
     judge_errors(run, record, difference)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,10 +41,6 @@ class History:
         newest = max((row["started"].timestamp() for row in self.rows), default=0)
         return max(now, datetime.fromtimestamp(newest, UTC) + timedelta(microseconds=1))
 
-    def without(self, run_ids: Collection[str]) -> History:
-        """Return the other runs."""
-        return History([row for row in self.rows if row["run_id"] not in run_ids])
-
     def done(self, **facts: Any) -> list[Row]:
         """Return the runs with outcome ``done`` and these values."""
         wanted = facts | {"outcome": DONE}
@@ -59,12 +54,12 @@ class History:
         """Return the last run that wrote what a screen shows: of the alias, or of the model without an alias."""
         return self.last_done(alias=alias) if alias else self.last_done(alias=None, model_id=model_id)
 
-    def running(self, *, alias: str | None, model_id: str, except_for: str) -> list[Row]:
-        """Return the runs of a model or alias that have not ended, but one."""
+    def unfinished(self, *, alias: str | None, model_id: str, except_for: str) -> list[Row]:
+        """Return the runs of a model or alias that have not closed their own row, but one."""
         return [
             row
             for row in self.rows
-            if row["outcome"] == RUNNING
+            if row["outcome"] in (RUNNING, INTERRUPTED)
             and row["run_id"] != except_for
             and (row["model_id"] == model_id or (alias is not None and row["alias"] == alias))
         ]
@@ -121,10 +116,6 @@ class RunRecord:
         """Return the record of an earlier run."""
         values = row.asDict() | {"started": row["started"].astimezone(UTC), "counts": dict(row["counts"] or {})}
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
-
-    def insert(self, warehouse: Warehouse) -> None:
-        """Insert the row."""
-        warehouse.append("runs", [asdict(self)])
 
     def count_written(self, warehouse: Warehouse, version: int) -> None:
         """Count the rows that the run wrote, in a version of ``scores``, and the tokens that its attempts scored."""

@@ -39,14 +39,11 @@ class TestLastShown:
         assert history.last_shown(alias=None, model_id="m")["run_id"] == "by id"
         assert history.last_shown(alias="other", model_id="m") is None
 
-    def test_without_some_runs(self) -> None:
-        assert ids(History([run("old"), run("new")]).without({"new"}).rows) == ["old"]
 
-
-def test_running_are_those_of_model_or_alias() -> None:
+def test_unfinished_are_those_of_model_or_alias() -> None:
     rows = [run("model", alias=None), run("alias", model_id="n"), run("own"), run("other", alias="b", model_id="o")]
     history = History([Row(**row.asDict() | {"outcome": RUNNING}) for row in rows] + [run("done")])
-    assert ids(history.running(alias="champion", model_id="m", except_for="own")) == ["model", "alias"]
+    assert ids(history.unfinished(alias="champion", model_id="m", except_for="own")) == ["model", "alias"]
 
 
 def test_newest_version_counts_done_runs_of_the_source() -> None:

@@ -83,6 +83,8 @@ $(DEMO): $(BIN)/python setup.py
 $(DEV): $(BIN)/python setup.py
 	@echo "installing the developer's packages into .venv (the first time some minutes, about 5 GB)"
 	@$(call INSTALL,dev)
+	@mkdir -p .venv/names
+	@for name in training jobs conf; do ln -sfn "../../$$name" ".venv/names/ptec_$$name"; done
 	@touch $(DEMO) $@
 
 $(LONG): $(DEV)

@@ -83,6 +83,8 @@ DEV = [
 # What only `make test-long` needs: another reader, Spark Connect.
 LONG = [*DEV, *CONNECT, "polars>=2.1,<3"]
 
+WITH_PREFIX = ["training*", "jobs*", "conf*"]
+
 setup(
     name="ptec-batch-scoring",
     version=VERSION.group(1) if VERSION else None,
@@ -92,14 +94,14 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
-    packages=[*find_packages(include=["ptec_udf*", "training*", "jobs*"]), "ptec_conf"],
-    # conf/ is also importable, so that an installed wheel contains the settings.
-    package_dir={"ptec_conf": "conf"},
+    # Installed as ptec_training, ptec_jobs and ptec_conf: a site may have packages called training or jobs of its own.
+    packages=[*find_packages(include=["ptec_udf*"]), *(f"ptec_{name}" for name in find_packages(include=WITH_PREFIX))],
+    package_dir={"ptec_training": "training", "ptec_jobs": "jobs", "ptec_conf": "conf"},
     package_data={
         "ptec_conf": ["*.yaml", "*.conf", "*.properties"],
         "ptec_udf.warehouse": ["sql/*.sql"],
-        "jobs.demo": ["*.jsonl", "*.json", "*.yaml"],
-        "jobs.report": ["*.j2"],
+        "ptec_jobs.demo": ["*.jsonl", "*.json", "*.yaml"],
+        "ptec_jobs.report": ["*.j2"],
     },
     install_requires=SCORING,
     extras_require={
@@ -112,5 +114,5 @@ setup(
         "dev": DEV,
         "long": LONG,
     },
-    entry_points={"console_scripts": ["ptec = jobs.cli:main"]},
+    entry_points={"console_scripts": ["ptec = ptec_jobs.cli:main"]},
 )

@@ -1,7 +1,8 @@
 """Install a wheel away from the checkout, import every module of it and run its command.
 
 Run by ``make wheel-check``. The fresh environment sees the packages of the running one, but not its
-editable install, so that only the wheel can serve ``ptec_udf``, ``training``, ``jobs`` and ``ptec_conf``.
+editable install, so that only the wheel can serve ``ptec_udf``, ``ptec_training``, ``ptec_jobs`` and
+``ptec_conf``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"ptec_udf": "ptec_udf", "training": "training", "jobs": "jobs", "ptec_conf": "conf"}
+PACKAGES = {"ptec_udf": "ptec_udf", "ptec_training": "training", "ptec_jobs": "jobs", "ptec_conf": "conf"}
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys

@@ -27,9 +27,9 @@ from pyspark.sql import SparkSession
 
 from benchmarks.common import DtypeOption, MasterOption, OutOption, run, table
 from benchmarks.machine import write_results
-from jobs.cli_model import promote, register
-from jobs.cli_nightly import score
-from jobs.site import Site
+from ptec_jobs.cli_model import promote, register
+from ptec_jobs.cli_nightly import score
+from ptec_jobs.site import Site
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact

@@ -19,8 +19,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from jobs.cli import app
-from jobs.site import SECTIONS, section_class
+from ptec_jobs.cli import app
+from ptec_jobs.site import SECTIONS, section_class
 from ptec_udf import errors
 from ptec_udf.config import ScoreConfig
 from ptec_udf.warehouse.schemas import SCHEMAS

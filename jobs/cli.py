@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs import cli_data, cli_model, cli_nightly  # noqa: F401 (two only add their commands)
-from jobs.command import app, command
+from ptec_jobs import cli_data, cli_model, cli_nightly  # noqa: F401 (two only add their commands)
+from ptec_jobs.command import app, command
 from ptec_udf import __version__
 
 
@@ -41,7 +41,7 @@ def demo(
     ),
 ) -> dict[str, Any]:
     """Go from a table of fictional companies to a screen: extract, train, promote, score three times, query."""
-    from jobs.demo.run import run
+    from ptec_jobs.demo.run import run
 
     return run(folder)
 

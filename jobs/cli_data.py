@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import command
+from ptec_jobs.command import command
 
 if TYPE_CHECKING:
-    from jobs.site import Site
+    from ptec_jobs.site import Site
 
 PANEL = "Data"
 
@@ -45,9 +45,9 @@ def extract(
     """Write a training extract of a warehouse table, pinned to a version of it."""
     settings = {"extract.out": out, "extract.overwrite": overwrite, "extract.source.version": source_version}
     config = site.override(settings).section("extract")
+    from ptec_training.data.extract import extract as write_extract
+    from ptec_training.data.folder import check_out
     from ptec_udf.warehouse.source import pin
-    from training.data.extract import extract as write_extract
-    from training.data.folder import check_out
 
     check_out(config.out, config.overwrite)  # before Spark starts
     spark = site.session("ptec extract")
@@ -61,6 +61,6 @@ def sql(
     limit: Annotated[int, typer.Option(min=1, max=2**31 - 2, help="Rows printed at most.")] = 100,
 ) -> dict[str, Any]:
     """Run SQL on the warehouse and print a table."""
-    from jobs.sql import run
+    from ptec_jobs.sql import run
 
     return run(site, query, limit)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import account, command, is_model_id
+from ptec_jobs.command import account, command, is_model_id
 
 if TYPE_CHECKING:
-    from jobs.site import Site
+    from ptec_jobs.site import Site
 
 PANEL = "Model"
 
@@ -30,7 +30,7 @@ def train(
     """Train a model from an extract; an interrupted training continues after its last epoch."""
     settings = {"train.extract": extract, "train.out": out, "train.overwrite": overwrite}
     config = site.override(settings).section("train")
-    from training.train import train as fit  # loads torch
+    from ptec_training.train import train as fit  # loads torch
 
     return fit(config)
 
@@ -38,7 +38,7 @@ def train(
 @command(PANEL)
 def search(site: Site) -> dict[str, Any]:
     """Search training settings on validation; finished trials are kept, so a search can continue or grow."""
-    from training.search import search as run_search
+    from ptec_training.search import search as run_search
 
     return run_search(site.section("search"))
 
@@ -46,7 +46,7 @@ def search(site: Site) -> dict[str, Any]:
 @command(PANEL)
 def benchmark(site: Site) -> dict[str, Any]:
     """Compare methods on one extract; finished runs are kept, so a table can grow."""
-    from training.benchmark import benchmark as run_benchmark
+    from ptec_training.benchmark import benchmark as run_benchmark
 
     return run_benchmark(site.section("benchmark"))
 
@@ -58,7 +58,7 @@ def evaluate(
     alias: Annotated[str | None, typer.Option(help="Alias of the model to compare with.")] = None,
 ) -> dict[str, Any]:
     """Compare a model with the champion on held-out rows, and apply the gate of 'ptec promote'."""
-    from jobs.evaluation import run
+    from ptec_jobs.evaluation import run
 
     return run(site.override({"evaluate.alias": alias}), model_id)
 
@@ -91,10 +91,10 @@ def promote(
     force: Annotated[bool, typer.Option("--force", help="Promote without the gate; requires --why.")] = False,
 ) -> dict[str, Any]:
     """Promote a model to an alias; requires a passing gate, and an artifact and a backbone that load."""
+    from ptec_training.evaluate.record import check_gate
     from ptec_udf.errors import ConfigError
     from ptec_udf.warehouse import registry
     from ptec_udf.warehouse.views import create_views
-    from training.evaluate.record import check_gate
 
     gate = site.section("evaluate.gate")
     valid = re.fullmatch(r"[A-Za-z0-9_]+", alias) and not is_model_id(alias)
@@ -143,7 +143,7 @@ def models(site: Site) -> dict[str, Any]:
 def recalibrate(site: Site) -> dict[str, Any]:
     """Derive a model with new calibration or thresholds from stored logits, without scoring."""
     config = site.section("recalibrate")
-    from training.calibrate.recalibrate import recalibrate as derive_model  # needs the extra train
+    from ptec_training.calibrate.recalibrate import recalibrate as derive_model  # needs the extra train
 
     return derive_model(site.open_warehouse("ptec recalibrate"), config)
 

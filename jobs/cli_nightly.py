@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.command import FAILED, RETRAIN, command, is_model_id
+from ptec_jobs.command import FAILED, RETRAIN, command, is_model_id
 
 if TYPE_CHECKING:
-    from jobs.site import Site
+    from ptec_jobs.site import Site
 
 PANEL = "Nightly"
 
@@ -42,7 +42,7 @@ def score(
     settings = {"source.version": source_version, **_model_settings(model)}
     settings |= {"run.retry_errors": retry_errors, "source.accept_new": accept_new_source}
     config = site.override(settings).score
-    from jobs.notice import notify_on_exit
+    from ptec_jobs.notice import notify_on_exit
     from ptec_udf.nightly.run import score as score_source
 
     with notify_on_exit(config, "ptec score") as result:
@@ -70,7 +70,7 @@ def drift(
     runs: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Runs shown at most.")] = 7,
 ) -> dict[str, Any]:
     """Show the drift of the last runs. Exit code 3: it is time to retrain."""
-    from jobs.drift_history import read_drift
+    from ptec_jobs.drift_history import read_drift
 
     return read_drift(site.open_warehouse("ptec drift"), alias, runs)
 
@@ -112,7 +112,7 @@ def report(
     alias: Annotated[str, typer.Option(help="Without --run and --model: the last run of this alias.")] = "champion",
 ) -> dict[str, Any]:
     """Write one HTML file about a run: entries and exits, drift, quality, errors, cost. It needs no network."""
-    from jobs.report.render import write_report
+    from ptec_jobs.report.render import write_report
 
     return write_report(site, out, run_id=run, model_id=model, alias=alias)
 

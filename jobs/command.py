@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from jobs.output import print_result
+from ptec_jobs.output import print_result
 from ptec_udf.errors import PtecError, UserError, location_of, says_full_disk
 from ptec_udf.log import configure_log, logger
 
@@ -62,7 +62,7 @@ def command(panel: str, *, judge: Judge = lambda _: None) -> Callable[[WorkT], W
             def call() -> Result:
                 if not has_site:
                     return work(**rest)
-                from jobs.site import find_site  # pydantic takes a while to load, which --help does not need
+                from ptec_jobs.site import find_site  # pydantic takes a while to load, which --help does not need
 
                 return work(find_site(config, set or []), **rest)
 
@@ -117,7 +117,7 @@ def describe_error(error: Exception) -> tuple[list[str], int]:
         messages = error.errors if isinstance(error, UserError) else [str(error)]
         return [f"{error.code} {message}" for message in messages], error.exit_code
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if package not in ("", "jobs", "training", "ptec_udf"):
+    if package not in ("", "ptec_jobs", "ptec_training", "ptec_udf"):
         line = f"{UserError.code} the Python package {package!r} is not installed; most come with an extra: {_EXTRAS}"
         return [line], UserError.exit_code
     if _is_full_disk(error):

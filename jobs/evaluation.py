@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.command import account
-from jobs.site import Site
+from ptec_jobs.command import account
+from ptec_jobs.site import Site
+from ptec_training.data.folder import read_extract_record
+from ptec_training.evaluate.gate import apply_gate
+from ptec_training.evaluate.record import n_evaluations, of_pair, save
 from ptec_udf.errors import SourceError, collect_errors
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
-from training.data.folder import read_extract_record
-from training.evaluate.gate import apply_gate
-from training.evaluate.record import n_evaluations, of_pair, save
 
 
 def run(site: Site, model_id: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def run(site: Site, model_id: str) -> dict[str, Any]:
     elif champion["model_id"] == challenger["model_id"]:
         logger.info(f"alias {config.alias} points to {champion['model_id']} already: nothing to compare")
         return {"model_id": challenger["model_id"], "champion_id": champion["model_id"], "passed": None}
-    from training.evaluate.compare import evaluate  # needs the extra train
+    from ptec_training.evaluate.compare import evaluate  # needs the extra train
 
     new = load_artifact(challenger["location"], challenger["model_id"])
     current = load_artifact(champion["location"], champion["model_id"]) if champion else None

@@ -1,6 +1,6 @@
 """``ptec extract`` for spark-submit: the training extract."""
 
-from jobs.cli import main
+from ptec_jobs.cli import main
 
 if __name__ == "__main__":
     main("extract")

@@ -1,6 +1,6 @@
 """``ptec housekeeping`` for spark-submit: removal of old rows and files."""
 
-from jobs.cli import main
+from ptec_jobs.cli import main
 
 if __name__ == "__main__":
     main("housekeeping")

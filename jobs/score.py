@@ -1,6 +1,6 @@
 """``ptec score`` for spark-submit: the nightly job."""
 
-from jobs.cli import main
+from ptec_jobs.cli import main
 
 if __name__ == "__main__":
     main("score")

@@ -27,12 +27,12 @@ FILE_NAME = "ptec.yaml"
 
 SECTIONS = {
     "housekeeping": "ptec_udf.monitor.housekeeping:HousekeepingConfig",
-    "extract": "training.data.config:ExtractConfig",
-    "train": "training.config:TrainConfig",
-    "search": "training.search:SearchConfig",
-    "benchmark": "training.benchmark:BenchmarkConfig",
-    "evaluate": "training.evaluate.gate:EvaluateConfig",
-    "recalibrate": "training.calibrate.config:RecalibrateConfig",
+    "extract": "ptec_training.data.config:ExtractConfig",
+    "train": "ptec_training.config:TrainConfig",
+    "search": "ptec_training.search:SearchConfig",
+    "benchmark": "ptec_training.benchmark:BenchmarkConfig",
+    "evaluate": "ptec_training.evaluate.gate:EvaluateConfig",
+    "recalibrate": "ptec_training.calibrate.config:RecalibrateConfig",
 }
 """Class of each section that a command has for itself; the other sections are the fields of ``ScoreConfig``."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException, UnsupportedOperationException
 
-from jobs.site import Site
+from ptec_jobs.site import Site
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse

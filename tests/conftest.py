@@ -41,7 +41,7 @@ def text_again() -> Iterator[None]:
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A webhook, of which no second is waited for between tries."""
-    from jobs import notice  # as above
+    from ptec_jobs import notice  # as above
 
     monkeypatch.setattr(notice, "time", SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic))
     made = Receiver()

@@ -83,7 +83,7 @@ def wait_for_port(port: int, server: subprocess.Popen[bytes], most_s: float = 12
 
 def command_of(arguments: tuple[str, ...]) -> list[str]:
     """Return the command line of ``ptec``."""
-    return [sys.executable, "-c", "from jobs.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from ptec_jobs.cli import main; main()", *arguments]
 
 
 def environment() -> dict[str, str]:

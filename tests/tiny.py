@@ -20,16 +20,16 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from ptec_training.config import PromptConfig
+from ptec_training.data.folder import DATA, RECORD, write_extract
+from ptec_training.export import export
+from ptec_training.fit.head import StandardisedHead
+from ptec_training.fit.prompt import initial_prompt, prompt_spec
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneRef, ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import Pooling, PromptKind, PtecNetwork
-from training.config import PromptConfig
-from training.data.folder import DATA, RECORD, write_extract
-from training.export import export
-from training.fit.head import StandardisedHead
-from training.fit.prompt import initial_prompt, prompt_spec
 
 FAMILIES = ("bert", "llama", "bloom")
 KINDS = ("input", "deep")

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from ptec_training.data.dataset import read_split
+from ptec_training.data.folder import read_extract_record
+from ptec_training.data.provenance import seen_in
 from ptec_udf.model.artifact import ADAPTER, HEAD, LORA_A, LORA_B, MANIFEST, METRICS, SEEN, SUMS, load_artifact, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import LoraSpec
-from training.data.dataset import read_split
-from training.data.folder import read_extract_record
-from training.data.provenance import seen_in
 
 
 def variant(

@@ -17,22 +17,22 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from sklearn.metrics import f1_score
 
+from ptec_training.benchmark_table import FIGURES, Run, compare, markdown
+from ptec_training.config import Seed
+from ptec_training.data.dataset import Examples, read_splits
+from ptec_training.data.folder import read_extract_record
+from ptec_training.evaluate.metrics import macro_f1
+from ptec_training.evaluate.report import report_on
+from ptec_training.fit.inputs import package_versions
+from ptec_training.folders import check_writable, lock_folder
+from ptec_training.methods.generative import NShot, PromptTuning
+from ptec_training.methods.linear import Head, Tfidf
+from ptec_training.methods.method import Method, Task
+from ptec_training.methods.neighbours import Compression, Neighbours
+from ptec_training.methods.trained import Trained
 from ptec_udf.errors import ConfigError, SourceError, collect_errors
 from ptec_udf.log import logger
 from ptec_udf.section import Section
-from training.benchmark_table import FIGURES, Run, compare, markdown
-from training.config import Seed
-from training.data.dataset import Examples, read_splits
-from training.data.folder import read_extract_record
-from training.evaluate.metrics import macro_f1
-from training.evaluate.report import report_on
-from training.fit.inputs import package_versions
-from training.folders import check_writable, lock_folder
-from training.methods.generative import NShot, PromptTuning
-from training.methods.linear import Head, Tfidf
-from training.methods.method import Method, Task
-from training.methods.neighbours import Compression, Neighbours
-from training.methods.trained import Trained
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it names files
 AnyMethod = Annotated[

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate.metrics import average_precision, bootstrap, f1, interval, mean_of_defined
+from ptec_training.evaluate.metrics import average_precision, bootstrap, f1, interval, mean_of_defined
 
 FIGURES = ("macro_f1", "map", "micro_f1", "brier_skill", "ece", "ece_by_chance")
 _COMPARED = ("macro_f1", "map")

@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig
 from safetensors.torch import save
 
+from ptec_training.calibrate.decisions import Decisions
+from ptec_training.data.provenance import Seen
+from ptec_training.fit.head import fused_head
+from ptec_training.fit.inputs import package_versions
+from ptec_training.fit.lora import changed_modules, lora_weights, peft_config
+from ptec_training.fit.tfidf import FittedTfidf
+from ptec_training.folders import write_artifact_files
 from ptec_udf.model.artifact import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -29,13 +36,6 @@ from ptec_udf.model.artifact import (
 from ptec_udf.model.manifest import ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.prefix import BackboneShape
-from training.calibrate.decisions import Decisions
-from training.data.provenance import Seen
-from training.fit.head import fused_head
-from training.fit.inputs import package_versions
-from training.fit.lora import changed_modules, lora_weights, peft_config
-from training.fit.tfidf import FittedTfidf
-from training.folders import write_artifact_files
 
 
 def export(

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from ptec_training.config import Recipe, Seed, TrainConfig
 from ptec_udf.errors import ConfigError, TrainingError
 from ptec_udf.log import logger
 from ptec_udf.section import Section, messages_of, refuse
-from training.config import Recipe, Seed, TrainConfig
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -135,8 +135,8 @@ def search(config: SearchConfig) -> dict[str, Any]:
     import optuna
     from optuna.trial import TrialState
 
-    from training.fit.inputs import load_inputs
-    from training.folders import check_writable, lock_folder
+    from ptec_training.fit.inputs import load_inputs
+    from ptec_training.folders import check_writable, lock_folder
 
     folder = Path(config.out)
     check_writable(folder)
@@ -167,8 +167,8 @@ def search(config: SearchConfig) -> dict[str, Any]:
 
 def _fingerprint(config: SearchConfig, extract_fingerprint: str) -> str:
     """Hash everything that decides what a trial is worth and which ones are suggested."""
+    from ptec_training.fit.inputs import package_versions
     from ptec_udf.model.backbone import resolve
-    from training.fit.inputs import package_versions
 
     facts = config.model_dump(mode="json", exclude={"extract", "out", "trials"})
     facts["space"] = list(facts["space"].items())  # the order decides the draws
@@ -187,7 +187,7 @@ def _train_config(config: SearchConfig, settings: Mapping[str, Any]) -> TrainCon
 
 def _value(trial: Trial, config: SearchConfig) -> float:
     """Train with suggested settings; settings that fail are worth 0, so that the sampler learns to avoid them."""
-    from training.train import train
+    from ptec_training.train import train
 
     settings = {name: allowed.suggest(trial, name) for name, allowed in config.space.items()}
     metric = config.recipe.stopping.metric

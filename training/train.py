@@ -12,23 +12,23 @@ from typing import Any
 
 import numpy as np
 
+from ptec_training.calibrate.decisions import Decisions, fit_decisions
+from ptec_training.config import TrainConfig
+from ptec_training.data.dataset import Rows
+from ptec_training.data.provenance import seen_in
+from ptec_training.evaluate.report import report_on
+from ptec_training.export import common_fields, export
+from ptec_training.fit.distributed import process_state, silence_other_processes
+from ptec_training.fit.inputs import TrainingInputs, check_paths, load_inputs
+from ptec_training.fit.layer_cache import cache_lower_layers
+from ptec_training.fit.prompt import prompt_spec
+from ptec_training.fit.tfidf import FittedTfidf, choose_factor
+from ptec_training.fit.trainer import Trainer
+from ptec_training.folders import check_artifact_folder, check_writable, lock_folder
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.manifest import BackboneRef, LoraSpec, Manifest
 from ptec_udf.monitor.training import PROBABILITIES
-from training.calibrate.decisions import Decisions, fit_decisions
-from training.config import TrainConfig
-from training.data.dataset import Rows
-from training.data.provenance import seen_in
-from training.evaluate.report import report_on
-from training.export import common_fields, export
-from training.fit.distributed import process_state, silence_other_processes
-from training.fit.inputs import TrainingInputs, check_paths, load_inputs
-from training.fit.layer_cache import cache_lower_layers
-from training.fit.prompt import prompt_spec
-from training.fit.tfidf import FittedTfidf, choose_factor
-from training.fit.trainer import Trainer
-from training.folders import check_artifact_folder, check_writable, lock_folder
 
 
 def train(config: TrainConfig, evaluated: Sequence[str] = ("dev",), state_folder: Path | None = None) -> dict[str, Any]:

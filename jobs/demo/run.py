@@ -11,10 +11,10 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.cli_data import extract
-from jobs.cli_model import promote, register, train
-from jobs.cli_nightly import score
-from jobs.site import FILE_NAME, Site
+from ptec_jobs.cli_data import extract
+from ptec_jobs.cli_model import promote, register, train
+from ptec_jobs.cli_nightly import score
+from ptec_jobs.site import FILE_NAME, Site
 from ptec_udf.errors import ConfigError
 from ptec_udf.log import logger
 

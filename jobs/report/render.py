@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from jobs.report.collect import collect, find_run
-from jobs.site import Site
+from ptec_jobs.report.collect import collect, find_run
+from ptec_jobs.site import Site
 from ptec_udf.errors import ConfigError
 from ptec_udf.monitor.distribution import Counts
 from ptec_udf.nightly.runs import FAILED, NULL_KEY
@@ -49,7 +49,7 @@ def render(facts: dict[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "percent": _percent, "moment": _moment, "duration": duration}
     environment.globals |= {"bars": bars, "width": PLOT_SIZE[0], "height": PLOT_SIZE[1]}
-    template = environment.from_string((files("jobs.report") / "report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string((files("ptec_jobs.report") / "report.html.j2").read_text(encoding="utf-8"))
     return template.render(**facts, **_summary(facts))
 
 

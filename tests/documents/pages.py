@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jobs.site import SECTIONS, section_class
+from ptec_jobs.site import SECTIONS, section_class
 from ptec_udf.config import ScoreConfig
 
 ROOT = Path(__file__).resolve().parents[2]

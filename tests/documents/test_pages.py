@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from jobs.cli import app
+from ptec_jobs.cli import app
 from tests.documents.pages import PAGES, ROOT, anchors, blocks, commands, keys_of, links, prose, settings
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -78,7 +78,7 @@ def score(site: Path, driver: Path, python: str, **spark: Any) -> subprocess.Com
         f"spark.{name}": value for name, value in spark.items()
     }
     options = ["--set", ON_EXECUTORS, "--set", f"warehouse.spark={json.dumps(settings)}", "--json"]
-    command = ["-c", "from jobs.cli import main; main()", "score", "--config", "ptec.yaml", *options]
+    command = ["-c", "from ptec_jobs.cli import main; main()", "score", "--config", "ptec.yaml", *options]
     mine = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
         [driver / "bin" / "python", *command],

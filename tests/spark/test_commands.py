@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from jobs.cli import app
+from ptec_jobs.cli import app
 from ptec_udf.model.artifact import HEAD
 from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from tests.receiver import Receiver

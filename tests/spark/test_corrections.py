@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import pytest
 
+from ptec_training.data.extract import extract
+from ptec_training.data.folder import read_extract_record
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.test_extract import SCHEMA, FixedSource, config, written
-from training.data.extract import extract
-from training.data.folder import read_extract_record
 
 pytestmark = pytest.mark.long
 

@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from ptec_training.data.config import ExtractConfig
+from ptec_training.data.extract import extract
+from ptec_training.data.folder import read_extract_record
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.text.template import parse_template
 from tests.spark.texts import with_text
-from training.data.config import ExtractConfig
-from training.data.extract import extract
-from training.data.folder import read_extract_record
 
 SCHEMA = "id bigint, name string, about string, industries array<string>, part string"
 TEMPLATE = "Name: {name}. About: {about}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ptec_training.evaluate.gate import Comparison, Difference, EvaluateConfig, GateConfig, apply_gate
+from ptec_training.evaluate.record import check_gate, n_evaluations, save
 from ptec_udf.errors import RegistryError
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluate.gate import Comparison, Difference, EvaluateConfig, GateConfig, apply_gate
-from training.evaluate.record import check_gate, n_evaluations, save
 
 GATE = GateConfig()
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ptec_training.calibrate.config import RecalibrateConfig
+from ptec_training.calibrate.recalibrate import recalibrate
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
@@ -15,8 +17,6 @@ from ptec_udf.warehouse.tables import Warehouse
 from tests.site import load_config
 from tests.spark.support import Site, companies
 from tests.tiny import tiny_extract
-from training.calibrate.config import RecalibrateConfig
-from training.calibrate.recalibrate import recalibrate
 
 pytestmark = pytest.mark.long
 

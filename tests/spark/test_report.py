@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pyspark.sql import Row
 
-from jobs.report.collect import collect, find_run
-from jobs.report.render import render
+from ptec_jobs.report.collect import collect, find_run
+from ptec_jobs.report.render import render
 from ptec_udf.errors import RegistryError
 from tests.spark.support import Site, changed_companies, companies
 from tests.tiny import LABELS

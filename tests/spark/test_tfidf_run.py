@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.cli_model import check_loads
+from ptec_jobs.cli_model import check_loads
+from ptec_training.methods.linear import Tfidf
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.warehouse import registry
@@ -16,7 +17,6 @@ from ptec_udf.warehouse.tables import Warehouse
 from tests.spark.support import Site, companies
 from tests.tiny import tiny_extract
 from tests.unit.test_methods import task_of
-from training.methods.linear import Tfidf
 
 
 @pytest.mark.long

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from ptec_training.config import TrainConfig
+from ptec_training.train import train
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.model.backbone import resolve
 from tests.site import load_config
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import QUICK
-from training.config import TrainConfig
-from training.train import train
 
 
 @pytest.fixture(scope="session")

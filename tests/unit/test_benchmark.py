@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+from ptec_training.benchmark import BenchmarkConfig, benchmark
+from ptec_training.data.folder import DATA
+from ptec_training.methods.linear import Tfidf
+from ptec_training.methods.neighbours import Compression
 from ptec_udf.errors import ConfigError, SourceError
 from tests.site import load_config
 from tests.tiny import tiny_backbone, write_rows
-from training.benchmark import BenchmarkConfig, benchmark
-from training.data.folder import DATA
-from training.methods.linear import Tfidf
-from training.methods.neighbours import Compression
 
 PTEC = "methods.ptec={method: ptec, max_tokens: 32, dtype: float32, prompt: {n_tokens: 4}, stopping: {epochs: 1}}"
 Configure = Callable[..., BenchmarkConfig]

@@ -7,10 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from training.calibrate.calibration import Calibration, fit_platt
-from training.calibrate.decisions import fit_decisions
-from training.calibrate.thresholds import PLATEAU, SHRINKAGE, common_threshold, per_label_thresholds
-from training.evaluate.metrics import macro_f1
+from ptec_training.calibrate.calibration import Calibration, fit_platt
+from ptec_training.calibrate.decisions import fit_decisions
+from ptec_training.calibrate.thresholds import PLATEAU, SHRINKAGE, common_threshold, per_label_thresholds
+from ptec_training.evaluate.metrics import macro_f1
 
 Cells = tuple[NDArray[np.float64], NDArray[np.bool_]]
 

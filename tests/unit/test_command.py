@@ -13,9 +13,9 @@ from py4j.protocol import Py4JError
 from safetensors import SafetensorError
 from typer.testing import CliRunner
 
-from jobs import cli
-from jobs.command import run_command
-from jobs.output import show
+from ptec_jobs import cli
+from ptec_jobs.command import run_command
+from ptec_jobs.output import show
 from ptec_udf import errors
 from ptec_udf.errors import PtecError, UserError
 from ptec_udf.log import configure_log
@@ -82,7 +82,7 @@ class TestErrors:
     def test_missing_package_is_named_with_extras(self, capsys):
         assert ends(ModuleNotFoundError("No module named 'peft'", name="peft.utils")) == 2
         assert "the Python package 'peft' is not installed; most come with an extra" in capsys.readouterr().err
-        assert ends(ModuleNotFoundError("No module named 'training.x'", name="training.x")) == 1
+        assert ends(ModuleNotFoundError("No module named 'ptec_training.x'", name="ptec_training.x")) == 1
         assert "unexpected ModuleNotFoundError" in capsys.readouterr().err
 
     @pytest.mark.parametrize("is_cause", [False, True])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.demo import run as demo
-from jobs.site import FILE_NAME, Site
+from ptec_jobs.demo import run as demo
+from ptec_jobs.site import FILE_NAME, Site
 from ptec_udf.errors import ConfigError
 
 

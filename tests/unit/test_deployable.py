@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.cli_model import check_loads
+from ptec_jobs.cli_model import check_loads
+from ptec_training.data.dataset import Examples, read_splits
+from ptec_training.methods.linear import Head, Linear, Tfidf
+from ptec_training.methods.method import Task
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine import worker
 from ptec_udf.engine.scorer import TfidfScorer
@@ -20,9 +23,6 @@ from ptec_udf.model.artifact import HEAD, MANIFEST, METRICS, SEEN, SUMS, TFIDF, 
 from tests.tiny import tiny_backbone
 from tests.tolerance import assert_logits_close
 from tests.unit.test_methods import task_of
-from training.data.dataset import Examples, read_splits
-from training.methods.linear import Head, Linear, Tfidf
-from training.methods.method import Task
 
 SETTINGS = EngineConfig(dtype="float32", batch_tokens=512, window_rows=10, threads=1)
 COMMON = {MANIFEST, HEAD, METRICS, SEEN, SUMS}

@@ -16,8 +16,8 @@ from tests.unit.trainings import QUICK
 SCRIPT = """
 import json, sys
 from ptec_udf.config_file import read_values
-from training.config import TrainConfig
-from training.train import train
+from ptec_training.config import TrainConfig
+from ptec_training.train import train
 result = train(TrainConfig.model_validate(read_values(None, sys.argv[1:])[0]))
 print(json.dumps(result))
 """

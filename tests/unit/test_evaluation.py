@@ -12,16 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ptec_training.data.dataset import Examples
+from ptec_training.data.folder import DATA, RECORD, read_extract_record
+from ptec_training.data.provenance import seen_by
+from ptec_training.evaluate.compare import ScoredRows, differences, evaluate, read_evaluation_rows
+from ptec_training.evaluate.gate import EvaluateConfig
+from ptec_training.evaluate.metrics import macro_f1, mean_average_precision
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact, write_rows
 from tests.variants import equal, seen_of, variant
-from training.data.dataset import Examples
-from training.data.folder import DATA, RECORD, read_extract_record
-from training.data.provenance import seen_by
-from training.evaluate.compare import ScoredRows, differences, evaluate, read_evaluation_rows
-from training.evaluate.gate import EvaluateConfig
-from training.evaluate.metrics import macro_f1, mean_average_precision
 
 N_DEV = 30
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ptec_training.data.dataset import read_split, read_splits
+from ptec_training.data.folder import DATA, RECORD, read_extract_record, write_extract
 from ptec_udf.errors import ConfigError, SourceError
 from tests.tiny import tiny_extract
-from training.data.dataset import read_split, read_splits
-from training.data.folder import DATA, RECORD, read_extract_record, write_extract
 
 Rows = list[dict[str, Any]]
 CONFIG = ["source.table=crm.companies", "template='{name}'", "labels.column=industries", "out=extract"]

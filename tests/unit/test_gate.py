@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from training.evaluate.gate import Comparison, Difference, GateConfig, RuleResult, apply_gate, broken_rules
+from ptec_training.evaluate.gate import Comparison, Difference, GateConfig, RuleResult, apply_gate, broken_rules
 
 GATE = GateConfig(min_rows=100, max_label_loss=0.1, min_judged=0.6)
 

@@ -19,7 +19,12 @@ DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 70
-FORBIDDEN_IMPORTS = {"ptec_udf": {"training", "jobs"}, "training": {"jobs"}, "jobs": set()}
+FORBIDDEN_IMPORTS = {
+    "ptec_udf": {"ptec_training", "ptec_jobs", "training", "jobs"},
+    "training": {"ptec_jobs", "training", "jobs"},
+    "jobs": {"training", "jobs"},
+}
+"""Installed names of the packages; by the folders' own names a module would be imported twice."""
 PICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_LOADERS = {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load"}
 UNSAFE_CALLS = {"eval", "exec"}
@@ -76,8 +81,9 @@ def _without_functions(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def module_of(file: Path) -> str:
-    """Dotted name of a file's module."""
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    """Dotted name by which a file's module is imported."""
+    name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    return name if name.startswith("ptec_") else f"ptec_{name}"
 
 
 def cycle_in(graph: dict[str, set[str]]) -> list[str]:
@@ -161,7 +167,10 @@ class TestImports:
         [
             ("import ptec_udf.text.template, ptec_udf.model.network, ptec_udf.engine.torch_engine", ["pyspark"]),
             ("import ptec_udf.engine.scorer, ptec_udf.engine.worker", ["pyspark", "torch", "transformers"]),
-            ("from jobs.cli import app; from typer.main import get_command; get_command(app)", ["pyspark", "torch"]),
+            (
+                "from ptec_jobs.cli import app; from typer.main import get_command; get_command(app)",
+                ["pyspark", "torch"],
+            ),
         ],
         ids=["network", "scorer", "help"],
     )

@@ -20,10 +20,10 @@ def loaded_by(*modules: str) -> set[str]:
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        (["jobs.cli"], {*MODELS, "pyspark", "pandas", "numpy", "pydantic", "yaml"}),  # ptec --help in 0.4 s
-        (["jobs.site"], {*MODELS, "pyspark", "pandas"}),
-        (["jobs.sql"], {*MODELS, "pandas"}),
-        (["jobs.notice", "ptec_udf.nightly.run"], {*MODELS}),
+        (["ptec_jobs.cli"], {*MODELS, "pyspark", "pandas", "numpy", "pydantic", "yaml"}),  # ptec --help in 0.4 s
+        (["ptec_jobs.site"], {*MODELS, "pyspark", "pandas"}),
+        (["ptec_jobs.sql"], {*MODELS, "pandas"}),
+        (["ptec_jobs.notice", "ptec_udf.nightly.run"], {*MODELS}),
     ],
     ids=["help", "site", "sql", "score"],
 )

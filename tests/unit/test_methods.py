@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptec_training.data.dataset import Examples, read_splits
+from ptec_training.data.folder import read_extract_record
+from ptec_training.evaluate.metrics import macro_f1, mean_average_precision
+from ptec_training.methods.linear import Head, Tfidf
+from ptec_training.methods.method import Method, Task
+from ptec_training.methods.neighbours import Compression, Neighbours
+from ptec_training.methods.trained import Trained
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_backbone
 from tests.unit.trainings import CHANCE
-from training.data.dataset import Examples, read_splits
-from training.data.folder import read_extract_record
-from training.evaluate.metrics import macro_f1, mean_average_precision
-from training.methods.linear import Head, Tfidf
-from training.methods.method import Method, Task
-from training.methods.neighbours import Compression, Neighbours
-from training.methods.trained import Trained
 
 QUICK = {"max_tokens": 32, "dtype": "float32", "optimiser": {"head_lr": 0.03}, "stopping": {"epochs": 6}}
 

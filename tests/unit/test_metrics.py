@@ -7,8 +7,8 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
-from training.calibrate.calibration import Calibration
-from training.evaluate.metrics import (
+from ptec_training.calibrate.calibration import Calibration
+from ptec_training.evaluate.metrics import (
     average_precision,
     bootstrap,
     calibration_error,
@@ -16,7 +16,7 @@ from training.evaluate.metrics import (
     interval,
     mean_of_defined,
 )
-from training.evaluate.report import curves, report_on
+from ptec_training.evaluate.report import curves, report_on
 
 SAME = Calibration(np.ones(8), np.zeros(8))
 LABELS = [f"label {i}" for i in range(8)]

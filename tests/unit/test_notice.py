@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.notice import notify_on_exit
+from ptec_jobs.notice import notify_on_exit
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import ConfigError, ErrorBudgetError
 from tests.receiver import Receiver

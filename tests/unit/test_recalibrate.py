@@ -12,18 +12,18 @@ import pytest
 import torch
 from scipy.special import expit
 
+from ptec_training.calibrate.config import RecalibrateConfig
+from ptec_training.calibrate.decisions import Decisions
+from ptec_training.calibrate.labelled_logits import LabelledLogits
+from ptec_training.calibrate.recalibrate import check_settings, recalibrate_artifact
+from ptec_training.data.folder import DATA, RECORD
+from ptec_training.data.provenance import fitted_by
 from ptec_udf.errors import ConfigError
 from ptec_udf.model.artifact import Artifact, load_artifact, read_artifact
 from ptec_udf.monitor.training import training_reference
 from tests.site import load_config
 from tests.tiny import LABELS, TEMPLATE, tiny_artifact
 from tests.variants import variant
-from training.calibrate.config import RecalibrateConfig
-from training.calibrate.decisions import Decisions
-from training.calibrate.labelled_logits import LabelledLogits
-from training.calibrate.recalibrate import check_settings, recalibrate_artifact
-from training.data.folder import DATA, RECORD
-from training.data.provenance import fitted_by
 
 WEIGHTS = np.log([1.0, 2.0, 4.0, 3.0, 1.5])
 HASHES = {"texts": torch.tensor([3, 5]), "keys": torch.tensor([7])}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.report.render import render
-from training.evaluate.report import curves
+from ptec_jobs.report.render import render
+from ptec_training.evaluate.report import curves
 
 STARTED = datetime(2026, 11, 27, 2, 0, tzinfo=UTC)
 HOSTILE = "<script>alert('x')</script>"

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from ptec_training.methods.generative import NShot, PromptTuning
+from ptec_training.methods.label_trie import LabelTrie
+from ptec_training.methods.writer import Writer, spell_labels
 from ptec_udf.errors import ConfigError
 from tests.tiny import LABELS, tiny_backbone
 from tests.unit.test_methods import task_of
-from training.methods.generative import NShot, PromptTuning
-from training.methods.label_trie import LabelTrie
-from training.methods.writer import Writer, spell_labels
 
 TEXTS = ["Name: a. solar wind", "Name: b. gene cell protein therapy with the best team", "loan"]
 SEPARATOR, END = 0, 1

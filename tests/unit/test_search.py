@@ -10,11 +10,11 @@ import optuna
 import pytest
 import yaml
 
+from ptec_training.search import SearchConfig, search
 from ptec_udf.errors import ConfigError
 from tests.site import load_config
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.unit.trainings import stop_after
-from training.search import SearchConfig, search
 
 QUICK = (
     "recipe.max_tokens=32",

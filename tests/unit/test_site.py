@@ -8,12 +8,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from jobs.cli import app
-from jobs.site import SECTIONS, Site, find_site
+from ptec_jobs.cli import app
+from ptec_jobs.site import SECTIONS, Site, find_site
+from ptec_training.config import TrainConfig
 from ptec_udf.config import ScoreConfig
 from ptec_udf.errors import ConfigError
 from tests.site import write_site
-from training.config import TrainConfig
 
 SOURCE = {"table": "crm.companies", "key": "id"}
 EXTRACT = {"template": "Name: {name}", "labels": {"column": "industries"}, "out": "extract"}

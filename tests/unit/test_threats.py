@@ -13,7 +13,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from jobs.command import run_command
+from ptec_jobs.command import run_command
 from ptec_udf.config import ScoreConfig, WarehouseConfig
 from ptec_udf.errors import ArtifactError, BackboneError, ConfigError
 from ptec_udf.log import configure_log, logger

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ptec_training.data.dataset import read_split, read_splits
+from ptec_training.data.folder import DATA, RECORD
+from ptec_training.data.provenance import is_seen, seen_by
+from ptec_training.evaluate.metrics import mean_average_precision
+from ptec_training.folders import lock_folder
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ConfigError, TrainingError, UserError
 from ptec_udf.model.artifact import ADAPTER, MANIFEST, Artifact
 from tests.tiny import LABELS, TEMPLATE, write_rows
 from tests.unit.trainings import CHANCE, weights_of
-from training.data.dataset import read_split, read_splits
-from training.data.folder import DATA, RECORD
-from training.data.provenance import is_seen, seen_by
-from training.evaluate.metrics import mean_average_precision
-from training.folders import lock_folder
 
 FORMS = {
     "deep": ("bert", "prompt.kind=deep"),

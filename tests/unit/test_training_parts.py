@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ptec_training.config import LossConfig, PromptConfig
+from ptec_training.data.dataset import drop_tokens, read_splits, tokenise, training_steps
+from ptec_training.data.folder import DATA
+from ptec_training.fit.head import StandardisedHead, positive_weights
+from ptec_training.fit.prompt import initial_prompt
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.model.prefix import BackboneShape, keys_values_of_embeddings, split_deep_prompt
 from tests.tiny import LABELS, tiny_extract, write_rows
-from training.config import LossConfig, PromptConfig
-from training.data.dataset import drop_tokens, read_splits, tokenise, training_steps
-from training.data.folder import DATA
-from training.fit.head import StandardisedHead, positive_weights
-from training.fit.prompt import initial_prompt
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ptec_training.fit.state import Checkpoint
 from ptec_udf.model.artifact import ADAPTER, HEAD, Artifact
-from training.fit.state import Checkpoint
 
 QUICK = (
     "max_tokens=32",

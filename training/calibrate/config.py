@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ptec_training.config import ThresholdsName
 from ptec_udf.config import ModelChoice, WarehouseConfig
 from ptec_udf.section import Section
-from training.config import ThresholdsName
 
 
 class RecalibrateConfig(Section):

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ptec_training.calibrate.calibration import Calibration, fit_platt
+from ptec_training.calibrate.thresholds import common_threshold, per_label_thresholds
+from ptec_training.config import ThresholdsName
 from ptec_udf.model.manifest import Manifest
-from training.calibrate.calibration import Calibration, fit_platt
-from training.calibrate.thresholds import common_threshold, per_label_thresholds
-from training.config import ThresholdsName
 
 
 @dataclass(frozen=True, eq=False)

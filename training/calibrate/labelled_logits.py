@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import functions as F
 
+from ptec_training.calibrate.config import RecalibrateConfig
+from ptec_training.data.dataset import Examples, read_split
+from ptec_training.data.folder import read_extract_record
+from ptec_training.data.provenance import Seen, is_seen, seen_by, seen_in
 from ptec_udf.errors import SourceError
 from ptec_udf.model.artifact import Artifact
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from training.calibrate.config import RecalibrateConfig
-from training.data.dataset import Examples, read_split
-from training.data.folder import read_extract_record
-from training.data.provenance import Seen, is_seen, seen_by, seen_in
 
 _MIN_LABELLED = 2  # rows with a label, or cross-fitting leaves none to fit on
 

@@ -16,6 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
+from ptec_training.calibrate.config import RecalibrateConfig
+from ptec_training.calibrate.decisions import Decisions, fit_decisions
+from ptec_training.calibrate.labelled_logits import LabelledLogits, read_labelled_logits
+from ptec_training.data.folder import read_extract_record
+from ptec_training.data.provenance import with_fitted
+from ptec_training.evaluate.metrics import calibration_error, macro_f1
+from ptec_training.evaluate.report import counts_by_label
+from ptec_training.folders import check_artifact_folder, write_artifact_files
 from ptec_udf.errors import ConfigError, collect_errors, did_you_mean
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import METRICS, SEEN, Artifact, load_artifact, read_artifact, seal
@@ -23,14 +31,6 @@ from ptec_udf.model.manifest import Manifest
 from ptec_udf.monitor.training import PREDICTED, PROBABILITIES, REFERENCE, figures_by_label
 from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.tables import Warehouse
-from training.calibrate.config import RecalibrateConfig
-from training.calibrate.decisions import Decisions, fit_decisions
-from training.calibrate.labelled_logits import LabelledLogits, read_labelled_logits
-from training.data.folder import read_extract_record
-from training.data.provenance import with_fitted
-from training.evaluate.metrics import calibration_error, macro_f1
-from training.evaluate.report import counts_by_label
-from training.folders import check_artifact_folder, write_artifact_files
 
 _UNCHANGED = {"n_rows", "n_labels", "n_labels_that_occur", "positives", "map", "ap"}
 

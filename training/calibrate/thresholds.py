@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ptec_training.calibrate.calibration import check_cells
 from ptec_udf.errors import TrainingError
-from training.calibrate.calibration import check_cells
 
 SHRINKAGE = 10.0
 """A label with this many positives gets halfway from the common threshold to its own."""

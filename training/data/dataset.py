@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from sklearn.preprocessing import MultiLabelBinarizer
 
+from ptec_training.data.folder import read_extract_record, read_extract_rows
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import SourceError
-from training.data.folder import read_extract_record, read_extract_rows
 
 # Steps of similar length are cut from this many shuffled steps: enough to save padding, few enough to stay random.
 _STEPS_SORTED_TOGETHER = 16

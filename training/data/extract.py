@@ -17,13 +17,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql import window as W
 
+from ptec_training.data.config import ExtractConfig, LabelsConfig, SplitConfig
+from ptec_training.data.corrections import apply_corrections
+from ptec_training.data.folder import FORMAT_VERSION, SPLITS, check_out, write_extract
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
 from ptec_udf.text.columns import clean, column_errors, quoted, text_column, text_hash
 from ptec_udf.text.template import parse_template
 from ptec_udf.warehouse.tables import Warehouse
-from training.data.config import ExtractConfig, LabelsConfig, SplitConfig
-from training.data.corrections import apply_corrections
-from training.data.folder import FORMAT_VERSION, SPLITS, check_out, write_extract
 
 if TYPE_CHECKING:
     from ptec_udf.warehouse.source import PinnedSource

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
 
+from ptec_training.data.dataset import Examples
 from ptec_udf.model.artifact import SEEN, Artifact
-from training.data.dataset import Examples
 
 TEXTS, KEYS = "texts", "keys"
 _FITTED = "fitted."

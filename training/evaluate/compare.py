@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ptec_training.calibrate.decisions import Decisions
+from ptec_training.data.dataset import Examples, read_split
+from ptec_training.data.folder import read_extract_record
+from ptec_training.data.provenance import fitted_by, is_seen, seen_by, sources_of
+from ptec_training.evaluate.gate import Comparison, Difference, EvaluateConfig
+from ptec_training.evaluate.metrics import average_precision, bootstrap, f1, interval, mean_of_defined, on_all_rows
+from ptec_training.evaluate.report import report_on
+from ptec_training.methods.trained import artifact_score
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import Artifact
-from training.calibrate.decisions import Decisions
-from training.data.dataset import Examples, read_split
-from training.data.folder import read_extract_record
-from training.data.provenance import fitted_by, is_seen, seen_by, sources_of
-from training.evaluate.gate import Comparison, Difference, EvaluateConfig
-from training.evaluate.metrics import average_precision, bootstrap, f1, interval, mean_of_defined, on_all_rows
-from training.evaluate.report import report_on
-from training.methods.trained import artifact_score
 
 FIGURES = ("map", "macro_f1", "micro_f1", "brier_skill", "ece", "ece_by_chance")
 CHALLENGER, CHAMPION = "challenger", "champion"

@@ -13,10 +13,10 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
+from ptec_training.evaluate.gate import Comparison, EvaluateConfig, GateConfig, RuleResult, apply_gate, broken_rules
 from ptec_udf.errors import RegistryError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
-from training.evaluate.gate import Comparison, EvaluateConfig, GateConfig, RuleResult, apply_gate, broken_rules
 
 
 def save(

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from ptec_udf.monitor.distribution import Counts, count_probabilities
-from ptec_udf.monitor.training import PROBABILITIES
-from training.calibrate.calibration import Calibration, check_cells
-from training.evaluate.metrics import (
+from ptec_training.calibrate.calibration import Calibration, check_cells
+from ptec_training.evaluate.metrics import (
     ECE_FLOOR,
     average_precision,
     calibration_error,
@@ -22,6 +20,8 @@ from training.evaluate.metrics import (
     on_all_rows,
     ratio,
 )
+from ptec_udf.monitor.distribution import Counts, count_probabilities
+from ptec_udf.monitor.training import PROBABILITIES
 
 _MAX_CURVE_POINTS = 50
 

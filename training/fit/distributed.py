@@ -1,6 +1,6 @@
 """Data-parallel training by accelerate: each process computes the gradient of a share of every step's rows.
 
-Start the processes with ``accelerate launch --num_processes N -m jobs.train ...``, torchrun or pyspark's
+Start the processes with ``accelerate launch --num_processes N -m ptec_jobs.train ...``, torchrun or pyspark's
 TorchDistributor. They must share the folder of ``out``. Without a launcher there is one process, which sends nothing.
 """
 

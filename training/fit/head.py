@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ptec_training.config import LossConfig
 from ptec_udf.model.network import Head, PtecNetwork
-from training.config import LossConfig
 
 MIN_RELATIVE_DEVIATION = 0.1
 """Smallest deviation of a feature, in units of the median; a feature that hardly varies would become noise."""

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ptec_training.data.dataset import Rows
+from ptec_training.fit.distributed import process_state
+from ptec_training.fit.inputs import TrainingInputs, package_versions
 from ptec_udf.engine.encoder import length_sorted_batches
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.log import progress
 from ptec_udf.model import mpnet
-from training.data.dataset import Rows
-from training.fit.distributed import process_state
-from training.fit.inputs import TrainingInputs, package_versions
 
 
 def cache_lower_layers(inputs: TrainingInputs, rows: Rows, folder: Path) -> Rows:

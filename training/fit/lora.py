@@ -10,8 +10,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from ptec_training.config import LoraSettings
 from ptec_udf.errors import ConfigError
-from training.config import LoraSettings
 
 _ADAPTER = "default"
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from ptec_training.data.dataset import Rows
+from ptec_training.fit.head import StandardisedHead, positive_weights
+from ptec_training.fit.inputs import TrainingInputs
+from ptec_training.fit.lora import add_lora
+from ptec_training.fit.prompt import initial_prompt
 from ptec_udf.engine.encoder import length_sorted_batches
 from ptec_udf.engine.torch_engine import pad
 from ptec_udf.model.network import LabelAttention, PtecNetwork
-from training.data.dataset import Rows
-from training.fit.head import StandardisedHead, positive_weights
-from training.fit.inputs import TrainingInputs
-from training.fit.lora import add_lora
-from training.fit.prompt import initial_prompt
 
 Forward = Callable[[list[Any]], torch.Tensor]
 """From the inputs of rows to a tensor with a row for each."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
+from ptec_training.config import PromptConfig, Recipe
+from ptec_training.fit.lora import add_lora
 from ptec_udf.errors import ConfigError, collect_errors
 from ptec_udf.model.manifest import PromptSpec
 from ptec_udf.model.mpnet import is_mpnet
 from ptec_udf.model.network import accepts_keys_values, compute_keys_values
 from ptec_udf.model.prefix import BackboneShape, join_deep_prompt
-from training.config import PromptConfig, Recipe
-from training.fit.lora import add_lora
 
 
 @torch.no_grad()

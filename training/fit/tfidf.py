@@ -17,12 +17,12 @@ from scipy.sparse import csr_array
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
+from ptec_training.data.dataset import Examples
+from ptec_training.evaluate.metrics import mean_average_precision
 from ptec_udf.errors import TrainingError
 from ptec_udf.log import logger
 from ptec_udf.model.manifest import TfidfSpec
 from ptec_udf.model.tfidf import Tfidf, character_ngrams, word_ngrams
-from training.data.dataset import Examples
-from training.evaluate.metrics import mean_average_precision
 
 # The dual problem is faster with more terms than rows; its solver shuffles rows.
 SOLVER: dict[str, Any] = {"max_iter": 1000, "solver": "liblinear", "dual": True, "random_state": 0}

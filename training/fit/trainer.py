@@ -15,18 +15,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from ptec_training.calibrate.thresholds import common_threshold
+from ptec_training.config import TrainConfig
+from ptec_training.data.dataset import Rows, drop_tokens, training_steps
+from ptec_training.evaluate.metrics import macro_f1, mean_average_precision
+from ptec_training.fit.distributed import from_main_process, process_state, sum_gradients
+from ptec_training.fit.head import positive_weights
+from ptec_training.fit.inputs import TrainingInputs
+from ptec_training.fit.network import feature_function, forward_batches, initial_network
+from ptec_training.fit.state import Checkpoint, TrackedWeights, TrainingState, copy_weights
 from ptec_udf.engine.encoder import length_sorted_batches
 from ptec_udf.errors import TrainingError
 from ptec_udf.log import logger, progress
-from training.calibrate.thresholds import common_threshold
-from training.config import TrainConfig
-from training.data.dataset import Rows, drop_tokens, training_steps
-from training.evaluate.metrics import macro_f1, mean_average_precision
-from training.fit.distributed import from_main_process, process_state, sum_gradients
-from training.fit.head import positive_weights
-from training.fit.inputs import TrainingInputs
-from training.fit.network import feature_function, forward_batches, initial_network
-from training.fit.state import Checkpoint, TrackedWeights, TrainingState, copy_weights
 
 _WARMUP = 0.3  # share of all steps in which learning rates rise
 _MAX_GRADIENT_NORM = 1.0

@@ -15,11 +15,11 @@ import torch
 from pydantic import Field
 from torch.nn.utils.rnn import pad_sequence
 
+from ptec_training.data.dataset import Examples
+from ptec_training.methods.method import Learned, Task
+from ptec_training.methods.writer import GenerativeMethod, Writer
 from ptec_udf.errors import TrainingError
 from ptec_udf.log import logger, progress
-from training.data.dataset import Examples
-from training.methods.method import Learned, Task
-from training.methods.writer import GenerativeMethod, Writer
 
 _BETWEEN_EXAMPLES = "\n\n"
 _EXAMPLE_TOKENS = 96

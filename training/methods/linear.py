@@ -14,23 +14,23 @@ from pydantic import Field
 from safetensors.torch import save
 from sklearn.preprocessing import StandardScaler
 
+from ptec_training.calibrate.decisions import fit_decisions
+from ptec_training.config import LossConfig
+from ptec_training.data.dataset import Examples
+from ptec_training.data.provenance import seen_in
+from ptec_training.evaluate.metrics import mean_average_precision
+from ptec_training.evaluate.report import report_on
+from ptec_training.export import common_fields, head_files
+from ptec_training.fit.head import MIN_RELATIVE_DEVIATION, positive_weights
+from ptec_training.fit.tfidf import FittedTfidf, LinearModels, fit_logistic
+from ptec_training.folders import write_artifact_files
+from ptec_training.methods.method import POOLING, EmbeddingMethod, Learned, Method, Score, Task
+from ptec_training.methods.trained import load_learned
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import SEEN, TFIDF, seal
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import BackboneRef, Manifest
 from ptec_udf.monitor.training import PROBABILITIES
-from training.calibrate.decisions import fit_decisions
-from training.config import LossConfig
-from training.data.dataset import Examples
-from training.data.provenance import seen_in
-from training.evaluate.metrics import mean_average_precision
-from training.evaluate.report import report_on
-from training.export import common_fields, head_files
-from training.fit.head import MIN_RELATIVE_DEVIATION, positive_weights
-from training.fit.tfidf import FittedTfidf, LinearModels, fit_logistic
-from training.folders import write_artifact_files
-from training.methods.method import POOLING, EmbeddingMethod, Learned, Method, Score, Task
-from training.methods.trained import load_learned
 
 Penalties = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 _ABOUT_C = "values of C to choose from; less keeps weights closer to 0"

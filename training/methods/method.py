@@ -17,6 +17,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
+from ptec_training.calibrate.decisions import Decisions
+from ptec_training.data.dataset import Examples
+from ptec_training.fit.network import forward_batches
+from ptec_training.fit.prompt import check_positions
 from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.torch_engine import pad
@@ -24,10 +28,6 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import MIN_TOKENS, Cut
 from ptec_udf.model.network import Pooling, pool
 from ptec_udf.section import Section
-from training.calibrate.decisions import Decisions
-from training.data.dataset import Examples
-from training.fit.network import forward_batches
-from training.fit.prompt import check_positions
 
 Score = Callable[[Sequence[str]], NDArray[np.floating]]
 """From texts to one number per label, *Shape:* ``(n_texts, n_labels)``; more is likelier."""

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsRegressor
 
-from training.calibrate.decisions import fit_decisions
-from training.data.dataset import Examples
-from training.evaluate.metrics import mean_average_precision
-from training.fit.tfidf import log_odds
-from training.methods.method import EmbeddingMethod, Learned, Method, Score, Task
+from ptec_training.calibrate.decisions import fit_decisions
+from ptec_training.data.dataset import Examples
+from ptec_training.evaluate.metrics import mean_average_precision
+from ptec_training.fit.tfidf import log_odds
+from ptec_training.methods.method import EmbeddingMethod, Learned, Method, Score, Task
 
 _N_NEIGHBOURS = (1, 2, 3, 5, 8, 13, 21, 34, 55, 100)
 

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from ptec_training.calibrate.decisions import Decisions
+from ptec_training.config import Recipe, TrainConfig
+from ptec_training.fit.inputs import load_inputs
+from ptec_training.methods.method import Learned, Method, Score, Task
+from ptec_training.train import train
 from ptec_udf.engine.scorer import ERROR
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import TrainingError
 from ptec_udf.model.artifact import Artifact, load_artifact
 from ptec_udf.section import refuse
-from training.calibrate.decisions import Decisions
-from training.config import Recipe, TrainConfig
-from training.fit.inputs import load_inputs
-from training.methods.method import Learned, Method, Score, Task
-from training.train import train
 
 _BELOW_THRESHOLD = 20.0  # logits of an empty text lie this far below the thresholds
 

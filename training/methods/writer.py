@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from transformers.cache_utils import DynamicCache
 
+from ptec_training.methods.label_trie import LabelTrie
+from ptec_training.methods.method import Method, Task, model_device
 from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encoder import Encoder, length_sorted_batches
 from ptec_udf.errors import ConfigError
@@ -19,8 +21,6 @@ from ptec_udf.log import progress
 from ptec_udf.model.backbone import resolve
 from ptec_udf.model.manifest import MIN_TOKENS
 from ptec_udf.model.prefix import LayerKeysValues, keys_values_of_embeddings
-from training.methods.label_trie import LabelTrie
-from training.methods.method import Method, Task, model_device
 
 _SEPARATORS = (";", "|", "/", "#", "~")
 _BATCH_TOKENS = 4096

@@ -10,13 +10,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from jobs.cli import app
+from ptec_jobs.cli import app
+from ptec_training.config import TrainConfig
+from ptec_training.train import train
 from tests.site import load_config
 from tests.spark.support import Site, companies, warehouse_section
 from tests.tiny import tiny_backbone, tiny_extract
 from tests.variants import equal, shuffled
-from training.config import TrainConfig
-from training.train import train
 
 TRAINING = ("max_tokens=32", "prompt.n_tokens=4", "dtype=float32", "optimiser.head_lr=.03", "stopping.refit=false")
 

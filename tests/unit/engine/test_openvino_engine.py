@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from ptec_training.export import export
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.openvino_engine import SUMS, WEIGHTS, convert_artifact, load_scorer
 from ptec_udf.engine.torch_engine import load_scorer as load_torch_scorer
@@ -17,7 +18,6 @@ from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import load_artifact
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_companies, tiny_manifest, tiny_network, tiny_text
 from tests.tolerance import assert_logits_close
-from training.export import export
 
 TEXTS = [*(tiny_text(company) for company in tiny_companies(40, seed=11)), None, "solar " * 45]
 PROGRAM = """

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from ptec_training.export import export
 from ptec_udf.errors import ArtifactError
 from ptec_udf.model.artifact import (
     ADAPTER,
@@ -27,7 +28,6 @@ from ptec_udf.model.artifact import (
 from ptec_udf.model.manifest import LoraSpec, TfidfSpec
 from ptec_udf.model.tfidf import Tfidf
 from tests.tiny import tiny_artifact, tiny_backbone, tiny_manifest, tiny_network
-from training.export import export
 
 ALL_FILES = (MANIFEST, ADAPTER, ADAPTER_CONFIG, HEAD, METRICS, SUMS)
 SPEC = TfidfSpec(words=1, characters=2)

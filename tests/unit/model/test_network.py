@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import DistilBertConfig, DistilBertModel
 
+from ptec_training.export import export
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.engine.torch_engine import load_scorer, pad
 from ptec_udf.errors import BackboneError
@@ -31,7 +32,6 @@ from tests.tiny import (
 )
 from tests.tolerance import assert_logits_close
 from tests.variants import with_lora
-from training.export import export
 
 FORMS = [(family, kind) for family in (*FAMILIES, "mpnet") for kind in KINDS]
 TEXTS = [tiny_text(company) for company in tiny_companies(12, seed=5)] + ["a"]

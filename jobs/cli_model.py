@@ -20,19 +20,44 @@ AliasOption = Annotated[str, typer.Option(help="The alias.")]
 WhyOption = Annotated[str, typer.Option(help="A reason, recorded with the change.")]
 
 
-@command(PANEL)
+@command(PANEL, needs_file=False)
 def train(
     site: Site,
     extract: Annotated[Path | None, typer.Option(help="Folder of the extract; default: extract.out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the artifact (train.out).")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier artifact.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Train from this CSV or Parquet file, without a warehouse.")] = None,
+    text_columns: Annotated[str | None, typer.Option(help="With --csv: columns of the text, with commas.")] = None,
+    labels_column: Annotated[str | None, typer.Option(help="With --csv: column of the labels.")] = None,
+    labels_delimiter: Annotated[str, typer.Option(help="With --csv: what separates labels in text.")] = ";",
+    key_column: Annotated[str | None, typer.Option(help="With --csv: column that identifies a company.")] = None,
+    min_positives: Annotated[int, typer.Option(min=1, help="With --csv: companies that a label needs.")] = 15,
 ) -> dict[str, Any]:
-    """Train a model from an extract; an interrupted training continues after its last epoch."""
-    settings = {"train.extract": extract, "train.out": out, "train.overwrite": overwrite}
-    config = site.override(settings).section("train")
+    """Train a model from an extract or a file; an interrupted training continues after its last epoch."""
+    site = site.override({"train.extract": extract, "train.out": out, "train.overwrite": overwrite})
+    if csv is not None:
+        from ptec_jobs.predict import train_file
+
+        labels = {"column": labels_column, "delimiter": labels_delimiter, "min_positives": min_positives}
+        return train_file(site, csv, text_columns, labels, key_column)
+    config = site.require_file().section("train")
     from ptec_training.train import train as fit  # loads torch
 
     return fit(config)
+
+
+@command(PANEL)
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder of an artifact, hf:ORG/NAME or an MLflow address.")],
+    file: Annotated[Path | None, typer.Argument(help="CSV or Parquet file; default: texts of standard input.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV or Parquet file with all probabilities.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with whole texts; default: the template's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows printed at most.")] = 20,
+) -> dict[str, Any]:
+    """Score a file or the lines of standard input, without Spark."""
+    from ptec_jobs.predict import predict as predict_file
+
+    return predict_file(model, file, out, text_column, limit)
 
 
 @command(PANEL)

@@ -48,10 +48,11 @@ def _shared_options(
 ) -> None: ...
 
 
-def command(panel: str, *, judge: Judge = lambda _: None) -> Callable[[WorkT], WorkT]:
+def command(panel: str, *, judge: Judge = lambda _: None, needs_file: bool = True) -> Callable[[WorkT], WorkT]:
     """Make a function that returns a result a command with the shared options, in a panel of ``ptec --help``.
 
-    A function whose first parameter is ``site`` gets the ``Site`` of ``--config`` and ``--set``.
+    A function whose first parameter is ``site`` gets the ``Site`` of ``--config`` and ``--set``; the site file may be
+    missing unless ``needs_file``.
     """
 
     def add(work: WorkT) -> WorkT:
@@ -64,7 +65,7 @@ def command(panel: str, *, judge: Judge = lambda _: None) -> Callable[[WorkT], W
                     return work(**rest)
                 from ptec_jobs.site import find_site  # pydantic takes a while to load, which --help does not need
 
-                return work(find_site(config, set or []), **rest)
+                return work(find_site(config, set or [], needs_file=needs_file), **rest)
 
             run_command(call, as_json=json, debug=debug, judge=judge)
 

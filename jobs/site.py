@@ -46,9 +46,9 @@ _PATHS = (
 
 @dataclass(frozen=True)
 class Site:
-    """A site file with overrides: texts ``section.key=value``, applied in order."""
+    """A site file with overrides: texts ``section.key=value``, applied in order; None: no file, paths are relative."""
 
-    file: Path
+    file: Path | None
     overrides: tuple[str, ...] = ()
 
     def override(self, settings: Mapping[str, Any]) -> Site:
@@ -58,6 +58,19 @@ class Site:
             f"{key}={json.dumps(value, default=lambda path: str(path.absolute()))}" for key, value in changed.items()
         ]
         return replace(self, overrides=(*self.overrides, *texts))
+
+    def require_file(self) -> Site:
+        """Return the site; raise ConfigError if there is no site file."""
+        if self.file is None:
+            raise ConfigError(
+                f"no {FILE_NAME} in {str(Path.cwd())!r} or a folder above it; run 'ptec init' to write one, or name it "
+                "with --config"
+            )
+        return self
+
+    def value(self, dotted: str) -> Any:
+        """Return a value of the file or an override as it is written; None if it is not set."""
+        return _at(self._values()[0], dotted)
 
     @property
     def score(self) -> ScoreConfig:
@@ -113,26 +126,24 @@ class Site:
         values = {"warehouse": {}} | values
         if isinstance(values["warehouse"], dict):
             values["warehouse"] = {"folder": "warehouse"} | values["warehouse"]
+        folder = self.file.resolve().parent if self.file else Path.cwd()
         for section, _, key in (dotted.rpartition(".") for dotted in _PATHS):
             settings = _at(values, section)
             path = settings.get(key) if isinstance(settings, dict) else None
             if isinstance(path, str) and path and not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", path):
-                settings[key] = str(self.file.resolve().parent / path)
+                settings[key] = str(folder / path)
         return values, errors
 
 
-def find_site(file: Path | None, overrides: Sequence[str] = ()) -> Site:
+def find_site(file: Path | None, overrides: Sequence[str] = (), *, needs_file: bool = True) -> Site:
     """Return the site of ``--config``, or of the nearest ``ptec.yaml`` from the working directory upwards.
 
-    Raise ConfigError when there is none.
+    Raise ConfigError when there is none and ``needs_file``.
     """
     here = Path.cwd()
-    for path in [file] if file else [folder / FILE_NAME for folder in (here, *here.parents)]:
-        if file or path.is_file():
-            return Site(path, tuple(overrides))
-    raise ConfigError(
-        f"no {FILE_NAME} in {str(here)!r} or a folder above it; run 'ptec init' to write one, or name it with --config"
-    )
+    nearest = (path for folder in (here, *here.parents) if (path := folder / FILE_NAME).is_file())
+    site = Site(file or next(nearest, None), tuple(overrides))
+    return site.require_file() if needs_file else site
 
 
 def section_class(name: str) -> Any:

@@ -79,18 +79,25 @@ def _apply(values: dict[str, Any], override: str) -> str | None:
     if not equals or not dotted.strip():
         begin = re.split(r"[^\w.]", override, maxsplit=1)[0]  # the rest may be a secret
         return f"--set takes dotted.key=value, there is no '=' after the key in {begin!r}"
-    *parents, last = dotted.strip().split(".")
+    try:
+        value = yaml.load(text, _Loader) if text else None
+    except _NOT_YAML:
+        return f"--set {dotted}: the value is not YAML; put quotes around a text"
+    wrong = set_value(values, dotted.strip(), value)
+    return f"--set {dotted}: {wrong}" if wrong else None
+
+
+def set_value(values: dict[str, Any], dotted: str, value: Any) -> str | None:
+    """Set one dotted key in place; return an error or None."""
+    *parents, last = dotted.split(".")
     section = values
     for name in parents:
         if section.get(name) is None:
             section[name] = {}
         section = section[name]
         if not isinstance(section, dict):
-            return f"--set {dotted}: {name!r} is a value, not a section"
-    try:
-        section[last] = yaml.load(text, _Loader) if text else None
-    except _NOT_YAML:
-        return f"--set {dotted}: the value is not YAML; put quotes around a text"
+            return f"{name!r} is a value, not a section"
+    section[last] = value
     return None
 
 

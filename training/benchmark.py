@@ -24,7 +24,7 @@ from ptec_training.data.folder import read_extract_record
 from ptec_training.evaluate.metrics import macro_f1
 from ptec_training.evaluate.report import report_on
 from ptec_training.fit.inputs import package_versions
-from ptec_training.folders import check_writable, lock_folder
+from ptec_training.locks import lock_folder
 from ptec_training.methods.generative import NShot, PromptTuning
 from ptec_training.methods.linear import Head, Tfidf
 from ptec_training.methods.method import Method, Task
@@ -32,6 +32,7 @@ from ptec_training.methods.neighbours import Compression, Neighbours
 from ptec_training.methods.trained import Trained
 from ptec_udf.errors import ConfigError, SourceError, collect_errors
 from ptec_udf.log import logger
+from ptec_udf.model.folders import check_writable
 from ptec_udf.section import Section
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$")]  # it names files

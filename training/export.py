@@ -20,7 +20,6 @@ from ptec_training.fit.head import fused_head
 from ptec_training.fit.inputs import package_versions
 from ptec_training.fit.lora import changed_modules, lora_weights, peft_config
 from ptec_training.fit.tfidf import FittedTfidf
-from ptec_training.folders import write_artifact_files
 from ptec_udf.model.artifact import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -33,6 +32,7 @@ from ptec_udf.model.artifact import (
     prompt_names,
     seal,
 )
+from ptec_udf.model.folders import write_artifact_files
 from ptec_udf.model.manifest import ExtractOrigin, Label, Manifest
 from ptec_udf.model.network import PtecNetwork
 from ptec_udf.model.prefix import BackboneShape

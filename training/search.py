@@ -136,7 +136,8 @@ def search(config: SearchConfig) -> dict[str, Any]:
     from optuna.trial import TrialState
 
     from ptec_training.fit.inputs import load_inputs
-    from ptec_training.folders import check_writable, lock_folder
+    from ptec_training.locks import lock_folder
+    from ptec_udf.model.folders import check_writable
 
     folder = Path(config.out)
     check_writable(folder)

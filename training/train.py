@@ -24,9 +24,10 @@ from ptec_training.fit.layer_cache import cache_lower_layers
 from ptec_training.fit.prompt import prompt_spec
 from ptec_training.fit.tfidf import FittedTfidf, choose_factor
 from ptec_training.fit.trainer import Trainer
-from ptec_training.folders import check_artifact_folder, check_writable, lock_folder
+from ptec_training.locks import lock_folder
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
+from ptec_udf.model.folders import check_artifact_folder, check_writable
 from ptec_udf.model.manifest import BackboneRef, LoraSpec, Manifest
 from ptec_udf.monitor.training import PROBABILITIES
 

@@ -22,6 +22,15 @@ def has_bfloat16(device_type: str) -> bool:
     return not _BFLOAT16_FLAGS.isdisjoint(words)
 
 
+def has_gpu() -> bool:
+    """Return whether torch is installed and finds a GPU."""
+    try:
+        import torch
+    except ImportError:  # with the engine openvino
+        return False
+    return torch.cuda.is_available()
+
+
 def task_device(device: str) -> str:
     """Return ``cpu``, or the GPU that Spark assigned to the running task, such as ``cuda:1``."""
     if device == "cpu":

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.worker import WorkerModel, score_batches
 from ptec_udf.model.artifact import Artifact
+from ptec_udf.model.calibration import probabilities
 from ptec_udf.warehouse.remote import broadcast_or_inline, count_cores
 
 SCORED = "status string, n_tokens int, n_truncated int, error string, logits array<float>, batch_positions int"
@@ -30,6 +33,28 @@ def scoring_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -
 
     # Without this the optimiser may copy the call, and each copy runs the model.
     return score_texts.asNondeterministic()
+
+
+def probability_udf(spark: SparkSession, artifact: Artifact, engine: EngineConfig) -> Any:
+    """Make the UDF ``text -> map<string,double>`` of label and probability; null for a text without a score.
+
+    Probabilities are rounded to float32 as in the table ``scores``. Spark fails at a text that is not valid UTF-8.
+    """
+    broadcast, settings = broadcast_or_inline(spark, WorkerModel.of(artifact)), engine_settings(spark, engine)
+    labels = artifact.manifest.labels
+    names = [label.name for label in labels]
+
+    def to_map(logits: np.ndarray | None) -> dict[str, float] | None:
+        if logits is None:
+            return None
+        return dict(zip(names, probabilities(logits, labels).astype(float).tolist(), strict=True))
+
+    @F.pandas_udf(T.MapType(T.StringType(), T.DoubleType()))  # type: ignore[call-overload]
+    def score_labels(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        for scored in score_batches(batches, broadcast.value, settings):
+            yield pd.Series([to_map(result.logits) for result in scored], dtype=object)
+
+    return score_labels
 
 
 def engine_settings(spark: SparkSession, engine: EngineConfig) -> EngineConfig:

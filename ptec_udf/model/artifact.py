@@ -46,6 +46,7 @@ HEAD = "head.safetensors"
 TFIDF = "tfidf.json"
 SEEN = "seen.safetensors"
 SUMS = "SHA256SUMS"
+CARD = "README.md"  # the model card of a hub, which no hash covers
 
 ALL_FILES = (MANIFEST, METRICS, ADAPTER, ADAPTER_CONFIG, HEAD, TFIDF, SEEN, SUMS)
 SCORING_FILES = (MANIFEST, ADAPTER, HEAD, TFIDF)  # they decide a score

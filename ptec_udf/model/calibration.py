@@ -16,3 +16,11 @@ def probabilities(logits: NDArray[np.floating], labels: Sequence[Label]) -> NDAr
     log_odds = scale * logits.astype(np.float64) + offset
     with np.errstate(over="ignore"):  # the exponential of a large value is infinite, the probability 0
         return (1 / (1 + np.exp(-log_odds))).astype(np.float32)
+
+
+def assigned(found: NDArray[np.float32], labels: Sequence[Label]) -> NDArray[np.bool_]:
+    """Return which labels are at or over their threshold, compared as floats as in the table ``scores``.
+
+    Both *Shape:* ``(..., n_labels)``; a probability of NaN is not.
+    """
+    return found >= np.array([label.threshold for label in labels], np.float32)

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ptec_udf import PtecModel
 from ptec_udf.config import EngineConfig, WarehouseConfig
+from ptec_udf.warehouse import registry
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.sql_function import register_ptec_score
 from ptec_udf.warehouse.tables import Warehouse
@@ -35,6 +37,9 @@ def main(folder: Path, address: str | None) -> dict[str, Any]:
     runs.append(site.run())
     register_ptec_score(spark, warehouse.database, engine=EngineConfig(dtype="float32"))
     answer = spark.sql(f"SELECT ptec_score('{TEXT}') AS answer").collect()[0]["answer"]
+    of_model = PtecModel.load(registry.find(warehouse, alias="champion")["location"]).udf(spark, dtype="float32")
+    answers = spark.createDataFrame([(TEXT,)], "text string").select(of_model("text").alias("answer")).collect()
+    assert answers[0]["answer"] == answer
     scores = {key: [row["status"], row["labels"], row["logits"]] for key, row in site.scores().items()}
     found = {
         "kind": type(spark).__module__,

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ptec_training.data.config import ExtractConfig
 from ptec_training.data.extract import extract
 from ptec_training.data.folder import read_extract_record
+from ptec_training.data.frame import extract_frame
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.text.template import parse_template
+from tests.hostile import hostile_rows
 from tests.spark.texts import with_text
 
 SCHEMA = "id bigint, name string, about string, industries array<string>, part string"
@@ -147,6 +150,28 @@ class TestRows:
         for at, labels in enumerate((["Tech"], None, [])):
             changed = [*PLAIN[:-1], (5, "E", "e", labels, "test")]
             assert run(spark, changed, config(tmp_path / str(at)))["fingerprint"] != first
+
+
+class TestWithoutSpark:
+    """ptec_training/data/frame.py writes the same extract."""
+
+    @pytest.mark.parametrize("by_column", [True, False])
+    def test_rows_and_record_are_equal(self, spark: SparkSession, tmp_path: Path, by_column: bool) -> None:
+        hostile = [
+            (at, name, about, ["Tech", "Ä\u200b", " "][: at % 4] if at % 5 else None, ["train", "Dev ", "test"][at % 3])
+            for at, (_, name, about) in enumerate(hostile_rows(600, seed=2), start=10)
+        ]
+        rows = [*PLAIN, *hostile, *hostile[:9], (None, "F", "f", ["Tech"], "train"), (12, "A", "x", ["Tech"], "train")]
+        settings = config(tmp_path / "spark", split={"column": "part" if by_column else None})
+        expected = run(spark, rows, settings)
+        frame = pd.DataFrame(rows, columns=["id", "name", "about", "industries", "part"], dtype=object)
+        options = {"labels": settings.labels, "split": settings.split, "key": "id"}
+        found = extract_frame(frame, tmp_path / "plain", name="crm.companies", template=TEMPLATE, **options)
+        differ = {"source_id", "version", "created", "settings", "corrections"}
+        assert {k: v for k, v in found.items() if k not in differ} == {
+            k: v for k, v in expected.items() if k not in differ
+        }
+        assert written(spark, tmp_path / "plain") == written(spark, tmp_path / "spark")
 
 
 class TestLabels:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 
+from ptec_udf.text import render
 from ptec_udf.text.template import MAX_CHARACTERS, is_cut, parse_template
+from tests.hostile import hostile_rows
 from tests.spark.texts import with_text
 
 COMPANY = "Company name: {name}. Keywords: {tags}. Description: {one_liner} {long_description}"
@@ -100,6 +103,30 @@ class TestColumns:
         made = with_text(df, parse_template("A: {text}. B: {b}. C: {c}"), {"b": "other", "c": None})
         assert made.columns == ["text", "other", "text_hash"]
         assert made.collect()[0].text == "A: x. B: y"
+
+
+class TestPlainPython:
+    """ptec_udf/text/render.py makes the same texts without Spark."""
+
+    def test_of_hostile_rows_are_equal(self, spark: SparkSession) -> None:
+        rows = [
+            (name, [name, None, about] if name else None, about, name) for _, name, about in hostile_rows(3000, seed=4)
+        ]
+        frame = pd.DataFrame(rows, columns=["name", "tags", "one_liner", "long_description"], dtype=object)
+        assert render.texts_of(frame, parse_template(COMPANY)) == texts(spark, COMPANY, rows, SCHEMA)
+
+    def test_of_other_types_are_equal(self, spark: SparkSession) -> None:
+        df = spark.sql("SELECT 7 AS i, true AS t, DATE'2026-01-02' AS day, array(1, NULL, 3) AS n, NULL AS v").coalesce(
+            1
+        )
+        template = "{i}|{t}|{day}|{n}|{v}"
+        assert render.texts_of(df.toPandas(), parse_template(template)) == texts_of(df, template)
+
+    def test_long_values_are_cut_alike(self, spark: SparkSession) -> None:
+        long = "ab \n" * MAX_CHARACTERS
+        rows = [("é" * MAX_CHARACTERS, ["x", long], long, "end")]
+        frame = pd.DataFrame(rows, columns=["name", "tags", "one_liner", "long_description"], dtype=object)
+        assert render.texts_of(frame, parse_template(COMPANY)) == texts(spark, COMPANY, rows, SCHEMA)
 
 
 def test_hash_is_of_the_utf8_text(spark: SparkSession) -> None:

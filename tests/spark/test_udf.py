@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from ptec_udf import PtecModel
 from ptec_udf.config import EngineConfig
 from ptec_udf.engine.openvino_engine import convert_artifact
 from ptec_udf.engine.torch_engine import load_scorer
@@ -84,3 +85,14 @@ def test_openvino_scores_as_torch(spark: SparkSession, tmp_path: Path) -> None:
     scored = frame.select("at", score("text").alias("s")).select("at", "s.*").collect()
     found = np.array([row["logits"] for row in sorted(scored, key=lambda row: row["at"])])
     np.testing.assert_allclose(found, _alone(artifact), rtol=1e-4, atol=2e-4)
+
+
+def test_probabilities_are_those_of_the_model_in_python(spark: SparkSession, artifact: Artifact) -> None:
+    model = PtecModel(artifact)
+    rows = list(enumerate([*TEXTS, None, " "]))
+    frame = spark.createDataFrame(rows, "at int, text string").repartition(3)
+    found = frame.withColumn("scores", model.udf(dtype="float32")("text")).orderBy("at").collect()
+    expected = model.predict_proba([text for _, text in rows])
+    assert [row["scores"] for row in found[len(TEXTS) :]] == [None, None]
+    scores = pd.DataFrame([row["scores"] for row in found[: len(TEXTS)]])
+    np.testing.assert_allclose(scores[model.labels], expected[: len(TEXTS)], atol=1e-5)

@@ -21,8 +21,20 @@ from ptec_udf.errors import PtecError, UserError
 from ptec_udf.log import configure_log
 
 COMMANDS = (
-    *("init", "extract", "sql", "demo", "train", "search", "benchmark", "evaluate", "register", "promote"),
-    *("rollback", "models", "recalibrate", "score", "drift", "errors", "estimate", "verify", "report", "housekeeping"),
+    *("init", "extract", "sql", "demo", "train", "predict", "search", "benchmark", "evaluate", "register"),
+    *(
+        "promote",
+        "rollback",
+        "models",
+        "recalibrate",
+        "score",
+        "drift",
+        "errors",
+        "estimate",
+        "verify",
+        "report",
+        "housekeeping",
+    ),
 )
 
 
@@ -48,7 +60,7 @@ class TestHelp:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_shared_options(self, name):
         options = {option for one in self.commands[name].params for option in one.opts}
-        shared = {"--json", "--debug"} | ({"--config", "--set"} if name not in ("init", "demo") else set())
+        shared = {"--json", "--debug"} | ({"--config", "--set"} if name not in ("init", "demo", "predict") else set())
         assert shared <= options
 
 

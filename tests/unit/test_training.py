@@ -14,7 +14,7 @@ from ptec_training.data.dataset import read_split, read_splits
 from ptec_training.data.folder import DATA, RECORD
 from ptec_training.data.provenance import is_seen, seen_by
 from ptec_training.evaluate.metrics import mean_average_precision
-from ptec_training.folders import lock_folder
+from ptec_training.locks import lock_folder
 from ptec_udf.engine.torch_engine import load_scorer
 from ptec_udf.errors import ConfigError, TrainingError, UserError
 from ptec_udf.model.artifact import ADAPTER, MANIFEST, Artifact

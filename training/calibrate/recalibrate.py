@@ -23,10 +23,10 @@ from ptec_training.data.folder import read_extract_record
 from ptec_training.data.provenance import with_fitted
 from ptec_training.evaluate.metrics import calibration_error, macro_f1
 from ptec_training.evaluate.report import counts_by_label
-from ptec_training.folders import check_artifact_folder, write_artifact_files
 from ptec_udf.errors import ConfigError, collect_errors, did_you_mean
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import METRICS, SEEN, Artifact, load_artifact, read_artifact, seal
+from ptec_udf.model.folders import check_artifact_folder, write_artifact_files
 from ptec_udf.model.manifest import Manifest
 from ptec_udf.monitor.training import PREDICTED, PROBABILITIES, REFERENCE, figures_by_label
 from ptec_udf.warehouse import registry

@@ -20,7 +20,8 @@ from pyspark.sql import window as W
 from ptec_training.data.config import ExtractConfig, LabelsConfig, SplitConfig
 from ptec_training.data.corrections import apply_corrections
 from ptec_training.data.folder import FORMAT_VERSION, SPLITS, check_out, write_extract
-from ptec_udf.errors import ConfigError, SourceError, did_you_mean
+from ptec_training.data.labels import choose_labels
+from ptec_udf.errors import SourceError
 from ptec_udf.text.columns import clean, column_errors, quoted, text_column, text_hash
 from ptec_udf.text.template import parse_template
 from ptec_udf.warehouse.tables import Warehouse
@@ -164,24 +165,7 @@ def _choose_labels(kept: DataFrame, config: LabelsConfig) -> tuple[list[dict[str
     counts = [F.count_if(F.col("split") == split).alias(split) for split in SPLITS]
     exploded = kept.select("split", F.explode("labels").alias("name"))
     found = [row.asDict() for row in exploded.groupBy("name").agg(*counts).orderBy("name").collect()]
-    names, excluded = [label["name"] for label in found], {" ".join(name.split()) for name in config.exclude}
-    if absent := sorted(excluded - set(names)):
-        hints = {name: did_you_mean(name, names, "remove it or correct its spelling") for name in absent}
-        raise ConfigError([f"labels.exclude: no company has the label {name!r}; {hints[name]}" for name in absent])
-    labels, dropped = [], []
-    for label in found:
-        if label["name"] in excluded:
-            dropped.append(label | {"reason": "excluded"})
-        elif label["train"] < config.min_positives:
-            dropped.append(label | {"reason": "too few positives"})
-        else:
-            labels.append(label)
-    if not labels:
-        raise SourceError(
-            f"at least one label must have {config.min_positives} training companies (labels.min_positives), of "
-            f"{len(found)} labels none has; lower labels.min_positives or check labels.column"
-        )
-    return labels, dropped
+    return choose_labels(found, config)
 
 
 def _fingerprint(data: DataFrame, template: str, names: list[str]) -> str:

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from ptec_training.folders import check_replaceable, check_unused, replace_atomically
 from ptec_udf.errors import ConfigError, SourceError
+from ptec_udf.model.folders import check_replaceable, check_unused, replace_atomically
 
 FORMAT_VERSION = 1
 DATA = "data"

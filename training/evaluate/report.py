@@ -12,10 +12,13 @@ from sklearn.metrics import precision_recall_curve
 from ptec_training.calibrate.calibration import Calibration, check_cells
 from ptec_training.evaluate.metrics import (
     ECE_FLOOR,
+    Measure,
     average_precision,
+    bootstrap,
     calibration_error,
     equal_mass_bins,
     f1,
+    interval,
     mean_of_defined,
     on_all_rows,
     ratio,
@@ -74,7 +77,22 @@ def report_on(
         label: _rounded({name: values[at] for name, values in columns.items()}) | {PROBABILITIES: counts[label]}
         for at, label in zip(range(raw.shape[1]), labels, strict=True)
     }
-    return {"overall": _rounded(overall), "per_label": per_label, "curves": curves(probabilities, positive)}
+    intervals = {
+        name: _interval(measure, len(raw), overall[name])
+        for name, measure in {"map": average_precision(raw, positive), "macro_f1": f1(decided, positive)}.items()
+    }
+    return {
+        "overall": _rounded(overall),
+        "intervals": intervals,
+        "per_label": per_label,
+        "curves": curves(probabilities, positive),
+    }
+
+
+def _interval(measure: Measure, n_rows: int, estimate: float) -> list[float | None]:
+    """Return the bootstrap interval of a mean over labels; None where it is undefined."""
+    low, high = interval(mean_of_defined(bootstrap(measure, n_rows)), estimate)
+    return list(_rounded({"low": low, "high": high}).values())
 
 
 def counts_by_label(probabilities: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Counts]:

@@ -15,11 +15,11 @@ from ptec_training.data.dataset import Rows, read_splits, tokenise
 from ptec_training.data.folder import read_extract_record
 from ptec_training.fit.distributed import process_state
 from ptec_training.fit.prompt import check_backbone
-from ptec_training.folders import check_artifact_folder
 from ptec_udf.engine.device import has_bfloat16
 from ptec_udf.engine.encoder import Encoder
 from ptec_udf.errors import UserError, collect_errors
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.folders import check_artifact_folder
 
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "tokenizers", "numpy", "scikit-learn")
 

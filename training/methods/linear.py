@@ -23,12 +23,12 @@ from ptec_training.evaluate.report import report_on
 from ptec_training.export import common_fields, head_files
 from ptec_training.fit.head import MIN_RELATIVE_DEVIATION, positive_weights
 from ptec_training.fit.tfidf import FittedTfidf, LinearModels, fit_logistic
-from ptec_training.folders import write_artifact_files
 from ptec_training.methods.method import POOLING, EmbeddingMethod, Learned, Method, Score, Task
 from ptec_training.methods.trained import load_learned
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import SEEN, TFIDF, seal
 from ptec_udf.model.backbone import resolve
+from ptec_udf.model.folders import write_artifact_files
 from ptec_udf.model.manifest import BackboneRef, Manifest
 from ptec_udf.monitor.training import PROBABILITIES
 

@@ -1,17 +1,14 @@
-"""Output folders: checked before any work, locked while it runs, replaced as a whole."""
+"""Output folders: checked before any work, replaced as a whole."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ptec_udf.errors import ConfigError
-from ptec_udf.model.artifact import ALL_FILES, MANIFEST
+from ptec_udf.model.artifact import ALL_FILES, CARD, MANIFEST
 
 
 def replace_atomically(new: Path, folder: Path) -> None:
@@ -38,7 +35,7 @@ def check_artifact_folder(out: Path, overwrite: bool) -> None:
     """Raise a ConfigError if ``out`` cannot be written, or is in use, unless ``overwrite`` and it is an artifact."""
     check_replaceable(out)
     present = {file.name for file in out.iterdir()} if out.exists() else set()
-    is_artifact = MANIFEST in present and present <= {*ALL_FILES}
+    is_artifact = MANIFEST in present and present <= {*ALL_FILES, CARD}
     check_unused(out, present, overwrite, is_replaceable=is_artifact)
 
 
@@ -65,13 +62,3 @@ def check_writable(out: Path) -> None:
         raise ConfigError(f"out must be a folder, was a file: {str(out)!r}")
     if not (path.is_dir() and os.access(path, os.W_OK)):
         raise ConfigError(f"out must be in a folder that can be written, was: {str(out)!r}; check {str(path)!r}")
-
-
-@contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Lock a folder while the block runs; raise a ConfigError if another process has locked it."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ConfigError(f"{str(folder)!r} must not be in use, another process works in it; wait for it") from None

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from ptec_udf.errors import ConfigError, SourceError, did_you_mean
+from ptec_udf.text.quoting import quote
 from ptec_udf.text.template import CUT_MARK, MAX_CHARACTERS, Field, Template
 
 _GAP = rf"[\p{{Cc}}\p{{Z}}{CUT_MARK}]+"
@@ -45,17 +46,6 @@ def text_column(schema: T.StructType, template: Template, columns: Mapping[str, 
 def text_hash(column: str | Column) -> Column:
     """Return the SHA-256 of a text's UTF-8 bytes in hexadecimal; null for a null text."""
     return F.sha2(column, 256)
-
-
-def quote(*parts: str) -> str:
-    """Write the parts of a name as a quoted SQL identifier."""
-    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
-
-
-def literal(text: object) -> str:
-    """Write a text or path as an SQL literal."""
-    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def escape_glob(path: str) -> str:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
-from ptec_udf.errors import ConfigError
-from ptec_udf.text.columns import literal, quote
+from ptec_udf.text.quoting import literal, quote
+from ptec_udf.warehouse.folder import find_tables
 from ptec_udf.warehouse.schemas import SCHEMAS
-from ptec_udf.warehouse.views import create_views, view_statements
+from ptec_udf.warehouse.view_files import view_statements
+from ptec_udf.warehouse.views import create_views
 
 FOLDER_SETTING = "spark.ptec.folder"  # of the embedded warehouse; not set in a session of the site
 
@@ -62,15 +62,6 @@ def remembered_jars(folder: Path, packages: str) -> dict[str, str]:
     return {"spark.jars": recorded["jars"], "spark.jars.packages": ""}
 
 
-def make_folder(folder: Path, setting: str) -> None:
-    """Create the folder that a setting names; raise ConfigError if it cannot be created."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = f"{str(folder)!r} ({error.strerror})"
-        raise ConfigError(f"{setting} must be a folder that can be written, was: {reason}") from None
-
-
 def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
     """Create ``database``, and register the tables and views that the catalog lacks, also of other processes."""
     new: dict[str, tuple[Path, list[str]]] = {database: (folder / database, [])}
@@ -84,18 +75,6 @@ def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
             with suppress(AnalysisException):  # Warehouse.ensure names the errors of the tables
                 create_views(spark, name)
     write_views_sql(folder)
-
-
-def find_tables(folder: Path) -> dict[str, tuple[Path, list[str]]]:
-    """Return the folder and the tables of each database; a folder whose name Spark does not accept is skipped."""
-    found: dict[str, tuple[Path, list[str]]] = {}
-    for log in sorted([*folder.glob("*/_delta_log"), *folder.glob("*/*/_delta_log")]):
-        table, place = log.parent, log.parent.parent
-        # Spark puts the tables of `default` into the folder itself, the tables of CREATE DATABASE x into x.db.
-        name = "default" if place == folder else place.name.removesuffix(".db")
-        if re.fullmatch(r"\w+", table.name) and re.fullmatch(r"\w+", name):
-            found.setdefault(name, (place, []))[1].append(table.name)
-    return found
 
 
 def write_views_sql(folder: Path) -> None:

@@ -22,11 +22,11 @@ from ptec_udf.errors import ConfigError, PtecError
 from ptec_udf.warehouse.embedded import (
     EMBEDDED_SETTINGS,
     FOLDER_SETTING,
-    make_folder,
     register_tables,
     remember_jars,
     remembered_jars,
 )
+from ptec_udf.warehouse.folder import make_folder
 from ptec_udf.warehouse.remote import connect, is_remote, site_session
 
 # How sessions answer that lack Delta's jar, and its SQL extension or its catalog.

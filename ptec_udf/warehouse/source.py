@@ -12,7 +12,8 @@ from pyspark.sql import types as T
 
 from ptec_udf.config import SourceConfig
 from ptec_udf.errors import SourceError, hide_partitions
-from ptec_udf.text.columns import escape_glob, quote
+from ptec_udf.text.columns import escape_glob
+from ptec_udf.text.quoting import quote
 from ptec_udf.warehouse.remote import table_version
 
 # A part of a table name: in backticks, where a backtick is doubled, or anything without dot and backtick.

@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ptec_udf.errors import ConfigError
-from ptec_udf.text.columns import literal, quote
+from ptec_udf.text.quoting import literal, quote
 from ptec_udf.warehouse.embedded import FOLDER_SETTING, register_tables
 from ptec_udf.warehouse.remote import table_version
 from ptec_udf.warehouse.retries import is_conflict, with_retries

@@ -16,7 +16,7 @@ from ptec_udf.warehouse.embedded import FOLDER_SETTING
 from ptec_udf.warehouse.schemas import SCHEMAS
 from ptec_udf.warehouse.session import build_session
 from ptec_udf.warehouse.tables import Warehouse
-from ptec_udf.warehouse.views import VIEWS
+from ptec_udf.warehouse.view_files import VIEWS
 from tests.quick import QUICK
 from tests.spark.support import Site, changed_companies, clear_log_cache, companies
 

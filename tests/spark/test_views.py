@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from ptec_udf.warehouse import views
+from ptec_udf.warehouse import view_files
 from ptec_udf.warehouse.tables import Warehouse
 from ptec_udf.warehouse.views import create_views
 
@@ -172,15 +172,15 @@ def test_views_are_created_again_if_their_text_changed(
 ) -> None:
     assert not create_views(filled.spark, filled.database)
     (tmp_path / "sql").mkdir()
-    for file in (views.files("ptec_udf.warehouse") / "sql").iterdir():
+    for file in (view_files.files("ptec_udf.warehouse") / "sql").iterdir():
         more = "-- changed\n" if file.name == "screen.sql" else ""
         (tmp_path / "sql" / file.name).write_text(more + file.read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(views, "files", lambda _: tmp_path)
+    monkeypatch.setattr(view_files, "files", lambda _: tmp_path)
     assert create_views(filled.spark, filled.database)
     assert not create_views(filled.spark, filled.database)
 
 
 def test_every_view_column_says_what_it_holds(spark: SparkSession, filled: Warehouse) -> None:
-    for view in views.VIEWS:
+    for view in view_files.VIEWS:
         silent = [field.name for field in spark.table(filled.name(view)).schema if not field.metadata.get("comment")]
         assert silent == []

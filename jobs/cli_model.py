@@ -93,6 +93,7 @@ def register(
     site: Site,
     artifact: Annotated[Path, typer.Argument(help="Folder that 'ptec train' wrote.")],
     name: Annotated[str | None, typer.Option(help="A name for people; default: the folder's.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Also register it in MLflow by this name (model.mlflow).")] = None,
 ) -> dict[str, Any]:
     """Copy an artifact to the warehouse and add it to the table models."""
     from ptec_udf.model.artifact import load_artifact
@@ -104,7 +105,12 @@ def register(
     folder = site.warehouse.artifact_folder.resolve()
     converts = site.section("engine").kind == "openvino"
     model_id = registry.register(warehouse, artifact, folder, name or artifact.resolve().name, converts=converts)
-    return {"model_id": model_id, "reads": list(template.fields)}
+    result = {"model_id": model_id, "reads": list(template.fields)}
+    if registered := site.override({"model.mlflow": mlflow}).section("model").mlflow:
+        from ptec_udf.warehouse import mlflow_aliases
+
+        result["mlflow_version"] = mlflow_aliases.register(artifact, model_id, registered)
+    return result
 
 
 @command(PANEL)
@@ -144,6 +150,7 @@ def promote(
         gate=check if alias in gate.aliases else None,
     )
     create_views(warehouse.spark, warehouse.database)
+    _move_in_mlflow(site, moved)
     return moved
 
 
@@ -153,7 +160,9 @@ def rollback(site: Site, alias: AliasOption = "champion", why: WhyOption = "") -
     from ptec_udf.warehouse import registry
 
     warehouse = site.open_warehouse("ptec rollback")
-    return registry.rollback(warehouse, alias=alias, who=account(), why=why, check=check_loads)
+    moved = registry.rollback(warehouse, alias=alias, who=account(), why=why, check=check_loads)
+    _move_in_mlflow(site, moved)
+    return moved
 
 
 @command(PANEL)
@@ -171,6 +180,14 @@ def recalibrate(site: Site) -> dict[str, Any]:
     from ptec_training.calibrate.recalibrate import recalibrate as derive_model  # needs the extra train
 
     return derive_model(site.open_warehouse("ptec recalibrate"), config)
+
+
+def _move_in_mlflow(site: Site, moved: dict[str, Any]) -> None:
+    """Point MLflow's alias to the same model, if the site file names MLflow's model."""
+    if name := site.section("model").mlflow:
+        from ptec_udf.warehouse import mlflow_aliases
+
+        mlflow_aliases.move_alias(name, moved["alias"], moved["model_id"])
 
 
 def check_loads(location: str, model_id: str) -> None:

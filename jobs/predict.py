@@ -72,7 +72,7 @@ def train_file(site: Site, file: Path, text_columns: str | None, labels: dict[st
 
 
 def _fields(model: PtecModel, frame: pd.DataFrame, text_column: str | None) -> list[str]:
-    """Return the columns that become texts; raise SourceError for those that the file lacks."""
+    """Return the columns that become texts; raise SourceError for columns that are not in the file."""
     wanted = [text_column] if text_column else list(parse_template(model.template).fields)
     known = list(map(str, frame.columns))
     remedy = f"the columns are {', '.join(map(repr, known))}; --text-column names one with whole texts"

@@ -87,6 +87,12 @@ class ModelChoice(Section):
 
     alias: Name = Field("champion", description="alias of the model")
     id: str | None = Field(None, min_length=6, description="a model_id or its beginning; overrides alias")
+    mlflow: str | None = Field(
+        None,
+        pattern=r"^[^/:'\"]+$",
+        description="name of the same models in MLflow's registry, whose aliases must be those of the warehouse; "
+        "MLFLOW_TRACKING_URI says where. null: not compared",
+    )
 
 
 class EngineConfig(Section):

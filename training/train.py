@@ -25,6 +25,7 @@ from ptec_training.fit.prompt import prompt_spec
 from ptec_training.fit.tfidf import FittedTfidf, choose_factor
 from ptec_training.fit.trainer import Trainer
 from ptec_training.locks import lock_folder
+from ptec_training.tracking import log_training
 from ptec_udf.log import logger
 from ptec_udf.model.artifact import load_artifact
 from ptec_udf.model.folders import check_artifact_folder, check_writable
@@ -77,16 +78,19 @@ def _train(config: TrainConfig, evaluated: Sequence[str], folder: Path) -> dict[
         if len(rows[split]):
             logits = model.logits(rows[split], bfloat16=False)  # so that figures do not depend on the machine
             metrics["splits"][split] = _report(inputs, logits, rows[split], decisions, model.rows)
+    run_id = None
     if process_state().is_main_process:
         check_artifact_folder(out, config.overwrite)  # another process may have written there; checkpoints are kept
         networks = [trainer.network for trainer in model.trainers]
         export(networks, _manifest(inputs, model, decisions), metrics, out, seen=seen, tfidf=model.tfidf)
+        run_id = log_training(config, out, load_artifact(out).model_id, metrics)
     process_state().wait_for_everyone()
     return {
         "model_id": load_artifact(out).model_id,
         "artifact": str(out),
         "seconds": metrics["learning"]["seconds"],
         "metrics": {split: report["overall"] for split, report in metrics["splits"].items()},
+        **({"mlflow_run": run_id} if run_id else {}),
     }
 
 

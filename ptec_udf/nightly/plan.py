@@ -18,7 +18,7 @@ from ptec_udf.model.backbone import resolve
 from ptec_udf.nightly.runs import History, RunRecord, new_run_id
 from ptec_udf.text.columns import column_errors, text_column
 from ptec_udf.text.template import parse_template, text_id
-from ptec_udf.warehouse import registry
+from ptec_udf.warehouse import mlflow_aliases, registry
 from ptec_udf.warehouse.source import PinnedSource, pin
 from ptec_udf.warehouse.tables import Warehouse
 
@@ -98,6 +98,8 @@ def pin_run(spark: SparkSession, config: ScoreConfig) -> ScoringRun:
     try:
         model = registry.find(warehouse, alias=choice.alias, model_id=choice.id)
         artifact = load_artifact(model["location"], model["model_id"])
+        if choice.mlflow and not choice.id:
+            mlflow_aliases.check_alias(choice.mlflow, choice.alias, artifact.model_id)
     except UserError as error:
         errors = list(error.errors)
         with collect_errors(errors):

@@ -15,6 +15,9 @@ VIEWS = (
     "why_changed",
     "label_drift",
     "drift_summary",
+    "champion",
+    "freshness",
+    "screen_history",
     "run_summary",
 )
 FUNCTIONS = ("screen", "why_changed_of")
@@ -22,16 +25,26 @@ FUNCTIONS = ("screen", "why_changed_of")
 FILES = (*VIEWS[:-1], *FUNCTIONS, VIEWS[-1])
 
 _NAME = re.compile(r"\{database\}\.(\w+)")
+_COLUMN = re.compile(r"^  (\w+)(?: ([A-Z]+))? COMMENT '((?:[^']|'')*)'", re.M)
 
 
 @dataclass(frozen=True)
 class ViewFile:
-    """A view or function: its name, whether it is a function, and the tables and views that it reads."""
+    """A view or function, in parts.
 
-    file: str
+    Attributes:
+        name: without the database.
+        reads: tables and views of the query.
+        parameters: types of a function's parameters by name, in Spark's dialect; empty for a view.
+        comments: a comment for each column.
+        query: in Spark's dialect.
+    """
+
     name: str
-    is_function: bool
     reads: frozenset[str]
+    parameters: dict[str, str]
+    comments: dict[str, str]
+    query: str
 
 
 def view_statements(database: str) -> list[str]:
@@ -49,15 +62,22 @@ def definition(database: str) -> str:
     return hashlib.sha256("".join(_text(file, database) for file in FILES).encode()).hexdigest()[:16]
 
 
-def read_view_files() -> list[ViewFile]:
-    """Return all files, each after the views that it reads."""
-    return [_view_file(file) for file in FILES]
+def read_view_files(database: str) -> list[ViewFile]:
+    """Return all views and functions in parts, each after the views that it reads."""
+    return [_view_file(file, database) for file in FILES]
 
 
-def _view_file(file: str) -> ViewFile:
-    code = re.sub(r"--.*", "", _read(file))
-    name, *reads = _NAME.findall(code)
-    return ViewFile(file, name, "FUNCTION {database}" in code, frozenset(reads))
+def _view_file(file: str, database: str) -> ViewFile:
+    head, _, query = re.split(r"\n(AS|RETURN)\n", _read(file))
+    parameters, _, result = head.rpartition("RETURNS TABLE")
+    name, *_ = _NAME.findall(head)
+    return ViewFile(
+        name,
+        frozenset(_NAME.findall(query)),
+        {column: kind for column, kind, _ in _COLUMN.findall(parameters)},
+        {column: comment.replace("''", "'") for column, _, comment in _COLUMN.findall(result)},
+        query.replace("{database}", quote(database)),
+    )
 
 
 def _text(file: str, database: str) -> str:

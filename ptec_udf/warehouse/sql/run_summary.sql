@@ -26,10 +26,10 @@ TBLPROPERTIES ('ptec.definition' = '{definition}')
 AS
 SELECT
   r.run_id, r.outcome, r.error, r.started,
-  CAST(r.ended AS DOUBLE) - CAST(r.started AS DOUBLE) AS seconds,
+  (unix_micros(r.ended) - unix_micros(r.started)) / 1000000 AS seconds,
   r.source_name, r.source_version, r.alias, r.model_id, m.name AS model,
   CASE WHEN r.outcome = 'failed' THEN 0L
-    ELSE aggregate(map_values(map_filter(r.counts, (status, rows) -> status <> 'null_key')), 0L, (total, rows) -> total + rows)
+    ELSE aggregate(map_values(r.counts), 0L, (total, rows) -> total + rows) - coalesce(r.counts['null_key'], 0L)
   END AS companies,
   r.counts, r.skipped, r.reused, r.tokens, r.padding, r.rows_per_second, r.dtype,
   r.drifted, r.retrain

@@ -48,21 +48,26 @@ def collect(warehouse: Warehouse, run: Row) -> dict[str, Any]:
     of_run = F.col("run_id") == F.lit(run["run_id"])
     model = registry.find(warehouse, model_id=run["model_id"])
     drift = [row.asDict() for row in warehouse.read("drift").where(of_run).collect()]
-    scores = warehouse.read("scores").where(F.col("model_id") == F.lit(run["model_id"]))
-    moves = _moves(warehouse.read("score_changes").where(of_run)) if run["outcome"] != FAILED else {}
+    is_active = (F.col("model_id") == F.lit(run["model_id"])) & F.col("removed_in").isNull()
+    active = warehouse.read("scores").where(is_active)
+    changes = warehouse.read("score_changes").where(of_run & F.lit(run["outcome"] != FAILED))
     same = F.col("alias") == F.lit(run["alias"]) if run["alias"] else F.col("model_id") == F.lit(run["model_id"])
     runs = warehouse.read("runs").where(same & F.col("ended").isNotNull())
     later = runs.where((F.col("ended") > F.lit(run["ended"])) & (F.col("outcome") != SUPERSEDED))
     newest = later.orderBy(F.desc("ended")).first()
+    moves = registry.moves_of(warehouse, run["alias"] or "")
     earlier = runs.where((F.col("outcome") == DONE) & (F.col("ended") <= F.lit(run["ended"])))
     return {
         "run": run.asDict(),
         "model": model | {"metrics": json.loads(model["metrics"])},
-        "labels": _labels(warehouse, run, moves, scores, drift),
+        "gate": next((row["gate"] for row in reversed(moves) if row["model_id"] == run["model_id"]), None),
+        "companies": active.count(),
+        "moved_companies": dict(changes.groupBy("entered").agg(F.countDistinct("key")).collect()),
+        "labels": _labels(warehouse, run, _moves(changes), active, drift),
         "drift": drift,
         "runs": [row.asDict() for row in earlier.orderBy(F.desc("ended")).limit(_MAX_RUNS).collect()],
-        "failed_since": newest.asDict() if newest is not None and newest["outcome"] == FAILED else None,
-        "errors": [kind._asdict() for kind in kinds_of(scores.where(of_run & F.col("removed_in").isNull()))],
+        "later": newest.asDict() if newest is not None else None,
+        "errors": [kind._asdict() for kind in kinds_of(active)],
     }
 
 
@@ -82,11 +87,11 @@ def _moves(changes: DataFrame) -> dict[str, dict[bool, dict[str, Any]]]:
 
 
 def _labels(
-    warehouse: Warehouse, run: Row, moves: dict[str, Any], scores: DataFrame, drift: list[dict[str, Any]]
+    warehouse: Warehouse, run: Row, moves: dict[str, Any], active: DataFrame, drift: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the labels with their entries, exits and current companies; those with most changes first."""
-    current = scores.where(F.col("removed_in").isNull()).select(F.explode("labels").alias("label"))
-    n_companies = {row["label"]: row["count"] for row in current.groupBy("label").count().collect()}
+    by_label = active.select(F.explode("labels").alias("label")).groupBy("label").count().collect()
+    n_companies = {row["label"]: row["count"] for row in by_label}
     measured = {row["label"]: row for row in drift if (row["population"], row["figure"]) == (ALL, PROBABILITY)}
     thresholds = dict(zip(*registry.labels(warehouse, run["model_id"]), strict=True))
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ptec_jobs.report.collect import collect, find_run
+from ptec_jobs.report.trust import STATES, judge
 from ptec_jobs.site import Site
 from ptec_udf.errors import ConfigError
 from ptec_udf.monitor.distribution import Counts
 from ptec_udf.nightly.runs import FAILED, NULL_KEY
-from ptec_udf.warehouse.embedded import make_folder
+from ptec_udf.warehouse.folder import make_folder
 
 PLOT_SIZE = 320, 200
-_MAX_LABELS = 12  # of the first table
 
 
 def write_report(site: Site, out: Path, *, run_id: str | None, model_id: str | None, alias: str) -> dict[str, Any]:
@@ -44,31 +45,35 @@ def write_report(site: Site, out: Path, *, run_id: str | None, model_id: str | N
     return {"report": str(out), "run_id": run["run_id"], "model_id": run["model_id"], "bytes": len(page.encode())}
 
 
-def render(facts: dict[str, Any]) -> str:
+def render(facts: dict[str, Any], now: datetime | None = None) -> str:
     """Return the page of the facts from ``collect``."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "percent": _percent, "moment": _moment, "duration": duration}
     environment.globals |= {"bars": bars, "width": PLOT_SIZE[0], "height": PLOT_SIZE[1]}
     template = environment.from_string((files("ptec_jobs.report") / "report.html.j2").read_text(encoding="utf-8"))
-    return template.render(**facts, **_summary(facts))
+    page = facts | _summary(facts) | {"now": now or datetime.now(UTC)}
+    states = judge(page)
+    return template.render(**page, states=states, worst=max(states.values(), key=STATES.index))
 
 
 def _summary(facts: dict[str, Any]) -> dict[str, Any]:
     run, labels, drift = facts["run"], facts["labels"], facts["drift"]
     counts = {status: n for status, n in (run["counts"] or {}).items() if status != NULL_KEY}
-    measured = sorted((row for row in labels if row["drift"]), key=lambda row: -_largest_index(row["drift"]))
+    figures = {(row["population"], row["figure"]): row for row in drift if row["label"] is None}
+    n_scored = run["skipped"] + sum(n for status, n in counts.items() if status != "removed")
+    splits = facts["model"]["metrics"].get("splits", {})
+    sides = [side for row in labels for side in (row["entered"], row["left"]) if side]
     return {
-        "now": datetime.now(UTC),
-        "seconds": (run["ended"] - run["started"]).total_seconds(),
+        "n_checked": figures["all", "status"]["companies"] if ("all", "status") in figures else n_scored,
         "n_written": 0 if run["outcome"] == FAILED else sum(counts.values()),
-        "n_errors": counts.get("error", 0),
-        "n_entered": sum(row["entered"]["companies"] for row in labels if row["entered"]),
-        "n_left": sum(row["left"]["companies"] for row in labels if row["left"]),
-        "moved": [row for row in labels if row["moved"]][:_MAX_LABELS],
+        "n_errors": sum(kind["companies"] for kind in facts["errors"]),
+        "by_reason": sum((Counter(side["reasons"]) for side in sides), Counter[str]()),
+        "moved": [row for row in labels if row["moved"]],
         "is_compared": any(_largest_index(row) >= 0 for row in drift),
-        "figures": {(row["population"], row["figure"]): row for row in drift if row["label"] is None},
-        "measured": measured,
-        "splits": facts["model"]["metrics"].get("splits", {}),
+        "figures": figures,
+        "measured": sorted((row for row in labels if row["drift"]), key=lambda row: -_largest_index(row["drift"])),
+        "splits": splits,
+        "held_out": next((splits[name]["overall"] for name in ("test", "dev") if name in splits), {}),
     }
 
 

@@ -41,15 +41,20 @@ class TestFacts:
                 side = row[name] or {"companies": 0, "reasons": {}, "first": []}
                 assert side["companies"] == sum(side["reasons"].values()) == len(expected)
                 assert [one["key"] for one in side["first"]] == _by_probability(expected, entered)
+        by_side = {side: {one["key"] for one in changes if one["entered"] is side} for side in (True, False)}
+        assert facts["moved_companies"] == {side: len(keys) for side, keys in by_side.items() if keys}
         active = [row for row in site.warehouse.read("scores").collect() if row["removed_in"] is None]
         n_companies = {label: sum(label in row["labels"] for row in active) for label in LABELS}
         assert {row["label"]: row["companies"] for row in facts["labels"]} == n_companies
+        assert facts["companies"] == len(active)
         assert [(kind["companies"], kind["keys"]) for kind in facts["errors"]] == [(1, ["twice"])]
         assert next(row["run_id"] for row in facts["runs"]) == done["run_id"]
         failed = collect(site.warehouse, Row(**(found.asDict() | {"outcome": "failed"})))
         assert {(row["entered"], row["left"]) for row in failed["labels"]} == {(None, None)}
+        assert failed["moved_companies"] == {}
         page = render(facts)
         assert done["run_id"] in page
+        assert f"<h1>\n{len(active)} companies checked; " in page
         assert "text about other things" not in page
 
 
@@ -70,12 +75,29 @@ class TestRun:
         scored.warehouse.append("runs", [first.asDict() | {"run_id": f"{run_id}0", "ended": datetime.now(UTC)}])
         assert newest(scored, run_id=run_id)["run_id"] == run_id  # and not the longer id
 
-    def test_that_failed_later_is_named(self, scored: Site) -> None:
+    def test_that_came_later_is_named(self, scored: Site) -> None:
         found = newest(scored)
-        assert collect(scored.warehouse, found)["failed_since"] is None
+        assert collect(scored.warehouse, found)["later"] is None
         later = found.asDict() | {"run_id": "later-1", "outcome": "failed", "error": "x", "ended": datetime.now(UTC)}
         scored.warehouse.append("runs", [later, later | {"run_id": "other-1", "alias": "challenger"}])
         assert newest(scored)["run_id"] == found["run_id"]
-        assert collect(scored.warehouse, found)["failed_since"]["run_id"] == "later-1"
+        assert collect(scored.warehouse, found)["later"]["run_id"] == "later-1"
         scored.warehouse.append("runs", [later | {"outcome": "nothing_to_do", "ended": datetime.now(UTC)}])
-        assert collect(scored.warehouse, found)["failed_since"] is None
+        assert collect(scored.warehouse, found)["later"]["outcome"] == "nothing_to_do"
+
+    def test_that_is_running_has_a_page(self, scored: Site) -> None:
+        running = newest(scored).asDict() | {"run_id": "running-1", "outcome": "running", "ended": None}
+        scored.warehouse.append("runs", [running])
+        page = render(collect(scored.warehouse, newest(scored, run_id="running-1")))
+        assert "Running: no company entered or left a screen" in page
+
+    def test_names_the_gate_of_the_newest_move_to_the_model(self, scored: Site) -> None:
+        found = newest(scored)
+        assert collect(scored.warehouse, found)["gate"] == "first"
+        move = next(row for row in scored.warehouse.read("aliases").collect() if row["alias"] == "champion").asDict()
+        moves = [("forced: gain", found["model_id"], "champion"), ("passed", "other", "champion")]
+        moves += [("passed", found["model_id"], "challenger")]
+        for gate, model_id, alias in moves:
+            more = {"gate": gate, "model_id": model_id, "alias": alias, "at": datetime.now(UTC)}
+            scored.warehouse.append("aliases", [move | more])
+        assert collect(scored.warehouse, found)["gate"] == "forced: gain"

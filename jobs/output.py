@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
@@ -31,6 +32,13 @@ def print_result(result: dict[str, Any], *, as_json: bool) -> None:
 def print_now(text: str) -> None:
     """Print a part of a long result when it is known."""
     print(escape_control(text), flush=True)  # noqa: T201
+
+
+def as_cell(value: Any) -> Any:
+    """Return a value for a cell of a CSV file or a sheet: a list or mapping as JSON."""
+    if not isinstance(value, list | dict):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -54,6 +54,10 @@ class RegistryError(UserError, code="PTEC-E015"):
     """A model or alias that does not exist, or a move of an alias that the gate refuses."""
 
 
+class UntranslatableError(UserError, code="PTEC-E016"):
+    """A SQL statement that DuckDB cannot run; `--engine spark` may run it."""
+
+
 class BudgetError(PtecError, code="PTEC-E020"):
     """A run with too many errors or removals; ``reason`` is for the run's row."""
 

@@ -1,4 +1,4 @@
-"""``ptec demo``: from a table of fictional companies to a screen, a correction and a report, as a story of one screen."""
+"""``ptec demo``: from a table of fictional companies to a screen, a correction and a report, told on one screen."""
 
 from __future__ import annotations
 
@@ -89,7 +89,14 @@ def _run(site: Site, place: Path, name: str, tell: Print) -> dict[str, Any]:
     tell(story.of_correction(correction))
     write_report(site, place / "report.html", run_id=runs[1]["run_id"], model_id=None, alias="champion")
     tell(story.of_end(name, correction["label"], model_id))
-    return {"folder": name, "model_id": model_id, "trained": trained, "unseen": unseen, "runs": runs, "moved": moved} | {
+    return {
+        "folder": name,
+        "model_id": model_id,
+        "trained": trained,
+        "unseen": unseen,
+        "runs": runs,
+        "moved": moved,
+    } | {
         "correction": correction,
         "report": f"{name}/report.html",
     }

@@ -28,7 +28,9 @@ _N_SHOWN = 3
 def of_training(trained: dict[str, Any], companies: Sequence[dict[str, Any]]) -> str:
     """Describe the training."""
     n_train = sum(one["split"] == "train" for one in companies)
-    measured = f"mean average precision {trained['map']:.2f} on {sum(one['split'] == 'dev' for one in companies)} others"
+    measured = (
+        f"mean average precision {trained['map']:.2f} on {sum(one['split'] == 'dev' for one in companies)} others"
+    )
     return _line("a Train", f"{n_train} companies, {trained['labels']} labels, {trained['seconds']:.0f} s; {measured}")
 
 
@@ -83,7 +85,7 @@ def moves(warehouse: Path) -> list[dict[str, Any]]:
 
 def of_moves(moved: Sequence[dict[str, Any]]) -> str:
     """Say which companies moved, and why."""
-    lines = []
+    lines: list[str] = []
     for one in moved:
         parts = [f"left {', '.join(one['left_labels'])}"] if one["left_labels"] else []
         parts += [f"entered {', '.join(one['entered_labels'])}"] if one["entered_labels"] else []
@@ -156,8 +158,9 @@ def _named(found: dict[str, Any]) -> str:
 
 
 def _rows(warehouse: Path, query: str, parameters: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = connect(warehouse).execute(query, parameters).to_arrow_table().to_pylist()
-    return rows
+    found = connect(warehouse).execute(query, parameters)
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def _literal(text: str) -> str:

@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.folder import find_tables
-from ptec_udf.warehouse.translate import OTHER_ENGINE, SETUP, parse, to_duckdb
+from ptec_udf.warehouse.translate import SETUP, parse, to_duckdb
 from ptec_udf.warehouse.view_files import ViewFile, read_view_files
 
 
@@ -36,8 +36,8 @@ class DuckWarehouse:
 def connect(folder: str | Path, database: str = "ptec") -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection on an embedded warehouse; statements are in DuckDB's SQL.
 
-    It has all Delta tables of ``folder``, each at its newest version, and the views and functions of ``database``, which
-    is the current schema. Call it again to read newer versions.
+    It has all Delta tables of ``folder``, each at its newest version, and the views and functions of ``database``,
+    which is the current schema. Call it again to read newer versions.
     """
     return open_warehouse(folder, database).connection
 
@@ -46,7 +46,8 @@ def open_warehouse(folder: str | Path, database: str = "ptec") -> DuckWarehouse:
     """Connect to an embedded warehouse; raise ConfigError if the database has no tables."""
     found = find_tables(Path(folder))
     if database not in found:
-        raise ConfigError(f"warehouse.folder {str(folder)!r} has no tables of the database {database!r}; run ptec extract")
+        rule = f"warehouse.folder must have tables of the database {database!r}, was: {str(folder)!r}"
+        raise ConfigError(f"{rule}; run ptec extract or ptec register first")
     warehouse = DuckWarehouse(duckdb.connect(), database)
     warehouse.connection.execute(SETUP)
     for name, (place, tables) in found.items():
@@ -67,7 +68,7 @@ def _add_table(warehouse: DuckWarehouse, database: str, name: str, folder: Path)
         rows = table.to_pyarrow_dataset()
     except (DeltaError, DeltaProtocolError, OSError) as error:
         reason = "its Delta features need Spark" if isinstance(error, DeltaProtocolError) else type(error).__name__
-        warehouse.unreadable[database, name] = f"table {database}.{name} cannot be read: {reason}; {OTHER_ENGINE}"
+        warehouse.unreadable[database, name] = f"DuckDB cannot read the table {database}.{name}: {reason}"
         return
     warehouse.connection.register(f"{database}.{name}", rows)
     warehouse.connection.execute(f"CREATE VIEW {_quote(database, name)} AS FROM {_quote(f'{database}.{name}')}")

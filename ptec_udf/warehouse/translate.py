@@ -10,11 +10,9 @@ from sqlglot import exp
 from sqlglot.dialects import Spark
 from sqlglot.errors import SqlglotError
 
-from ptec_udf.errors import SourceError
+from ptec_udf.errors import SourceError, UntranslatableError
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of each statement that it only copies
-
-OTHER_ENGINE = "--engine spark runs it"
 
 SETUP = """
 CREATE MACRO spark_string(value) AS CASE typeof(value)
@@ -33,23 +31,23 @@ class Ansi(Spark):
 
     SAFE_DIVISION = False
 
-    class Parser(Spark.Parser):
+    class Parser(Spark.Parser):  # noqa: D106  sqlglot finds it by this name
         STRICT_CAST = True
 
 
-def parse(statement: str) -> exp.Expression:
-    """Parse one statement of Spark's SQL; raise SourceError where that fails."""
+def parse(statement: str) -> exp.Expr:
+    """Parse one statement of Spark's SQL; raise UntranslatableError where that fails."""
     try:
         found = [tree for tree in sqlglot.parse(statement, dialect=Ansi) if tree is not None]
     except SqlglotError as error:
-        raise SourceError(f"the statement cannot be read: {_first_error(error)}") from None
+        raise UntranslatableError(f"the statement cannot be read: {_first_error(error)}") from None
     if len(found) != 1:
         raise SourceError(f"one statement at a time, was: {len(found)}")
     return found[0]
 
 
-def to_duckdb(tree: exp.Expression) -> str:
-    """Return a query in DuckDB's dialect, with Spark's names of columns; raise SourceError if it has no such form."""
+def to_duckdb(tree: exp.Expr) -> str:
+    """Return a query in DuckDB's dialect, with Spark's names of columns; raise UntranslatableError if there is none."""
     tree = tree.copy()
     for select in list(tree.find_all(exp.Select)):
         select.set("expressions", [_named(one) for one in select.expressions])
@@ -57,10 +55,10 @@ def to_duckdb(tree: exp.Expression) -> str:
     try:
         return tree.sql(dialect="duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
     except SqlglotError as error:
-        raise SourceError(f"DuckDB cannot run the statement: {_first_error(error)}; {OTHER_ENGINE}") from None
+        raise UntranslatableError(f"DuckDB cannot run the statement: {_first_error(error)}") from None
 
 
-def _adapt(node: exp.Expression) -> exp.Expression:
+def _adapt(node: exp.Expr) -> exp.Expr:
     """Replace an expression that DuckDB computes in another way."""
     match node:
         case exp.ArgMax() | exp.ArgMin():  # DuckDB's arg_max skips rows whose value is null
@@ -85,7 +83,7 @@ def _meets_column(node: exp.Literal) -> bool:
     return isinstance(node.parent, exp.Binary | exp.Between | exp.In) and node.parent.find(exp.Column) is not None
 
 
-def _named(column: exp.Expression) -> exp.Expression:
+def _named(column: exp.Expr) -> exp.Expr:
     """Give a column of a query the name that Spark gives it."""
     if isinstance(column, exp.Alias | exp.Aliases | exp.Star | exp.Posexplode) or column.is_star:
         return column
@@ -96,8 +94,8 @@ def _named(column: exp.Expression) -> exp.Expression:
     return exp.alias_(column, _name_of(column), quoted=True)
 
 
-def _name_of(column: exp.Expression) -> str:
-    def plain(node: exp.Expression) -> exp.Expression:
+def _name_of(column: exp.Expr) -> str:
+    def plain(node: exp.Expr) -> exp.Expr:
         match node:
             case exp.Paren():
                 return node.this.transform(plain)

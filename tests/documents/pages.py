@@ -1,4 +1,4 @@
-"""What README.md and docs/*.md show: fenced blocks, links, and the settings that they name."""
+"""What README.md and the pages of docs show: fenced blocks, links, and the settings that they name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ptec_jobs.site import SECTIONS, section_class
 from ptec_udf.config import ScoreConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_RECORDS = ROOT / "docs" / "benchmarks"
+PAGES = (ROOT / "README.md", *(page for page in sorted((ROOT / "docs").rglob("*.md")) if _RECORDS not in page.parents))
 
 _FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.M | re.S)
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")

@@ -136,7 +136,7 @@ class TestSql:
             "assert_true(about = '', 'no text is empty')": "no text is empty",
         }
         for function, reason in reasons.items():
-            result = run(site, "sql", f"SELECT {function} FROM {site.table}")
+            result = run(site, "sql", f"SELECT {function} FROM {site.table}", "--engine", "spark")
             refused(result, f"^error: .*the statement failed while it ran: {reason}$")
             assert not any(about in result.output for _, _, about in companies(20))
         logged = jvm_log()

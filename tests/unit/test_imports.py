@@ -22,10 +22,11 @@ def loaded_by(*modules: str) -> set[str]:
     [
         (["ptec_jobs.cli"], {*MODELS, "pyspark", "pandas", "numpy", "pydantic", "yaml"}),  # ptec --help in 0.4 s
         (["ptec_jobs.site"], {*MODELS, "pyspark", "pandas"}),
-        (["ptec_jobs.sql"], {*MODELS, "pandas"}),
+        (["ptec_jobs.sql.on_spark"], {*MODELS, "pandas"}),
+        (["ptec_jobs.sql.on_duckdb", "ptec_jobs.sql.shell"], {*MODELS, "pandas", "pyspark"}),
         (["ptec_jobs.notice", "ptec_udf.nightly.run"], {*MODELS}),
     ],
-    ids=["help", "site", "sql", "score"],
+    ids=["help", "site", "sql on spark", "sql on duckdb", "score"],
 )
 def test_a_command_loads_little(modules: list[str], absent: set[str]) -> None:
     loaded = loaded_by(*modules)

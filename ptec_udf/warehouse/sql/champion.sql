@@ -18,9 +18,9 @@ AS
 SELECT
   a.model_id, m.name AS model, a.at AS since, a.who, a.why, a.gate, m.backbone, m.extract_source, m.extract_version,
   m.labels, l.mean_dev_f1, m.created
-FROM (SELECT *, row_number() OVER (ORDER BY at DESC) AS age FROM {database}.aliases WHERE alias = 'champion') AS a
+FROM {database}.aliases AS a
 LEFT JOIN {database}.models AS m ON m.model_id = a.model_id
 LEFT JOIN (
   SELECT model_id, avg(dev_f1) AS mean_dev_f1 FROM {database}.labels GROUP BY model_id
 ) AS l ON l.model_id = a.model_id
-WHERE a.age = 1
+WHERE a.alias = 'champion' AND a.at = (SELECT max(at) FROM {database}.aliases WHERE alias = 'champion')

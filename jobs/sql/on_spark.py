@@ -1,13 +1,12 @@
-"""``ptec sql``: run one statement on the warehouse."""
+"""Statements on a site's Spark, or on the Spark of an embedded warehouse."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, IllegalArgumentException, PySparkException, UnsupportedOperationException
 
 from ptec_jobs.site import Site
+from ptec_jobs.sql.answer import Answer
 from ptec_udf.errors import ConfigError, SourceError
 from ptec_udf.log import logger
 from ptec_udf.warehouse.tables import Warehouse
@@ -16,8 +15,8 @@ from ptec_udf.warehouse.views import create_views
 _QUOTES_A_ROW = "DELTA_REPLACE_WHERE_MISMATCH"
 
 
-def run(site: Site, query: str, limit: int) -> dict[str, Any]:
-    """Run a statement in our database; return at most ``limit`` rows, each a mapping of column to value.
+def answer(site: Site, query: str, limit: int | None) -> Answer:
+    """Run a statement in our database; return at most ``limit`` rows.
 
     Raise SourceError when the statement fails; with Spark's message, unless that may quote a row.
     """
@@ -29,19 +28,18 @@ def run(site: Site, query: str, limit: int) -> dict[str, Any]:
 
         register_ptec_score(warehouse.spark, warehouse.database, engine=engine)
     try:
-        answer = warehouse.spark.sql(query)
-        names = answer.columns  # a mapping would keep one of two columns of the same name
+        found = warehouse.spark.sql(query.rstrip().removesuffix(";"))
+        names = found.columns  # a mapping would keep one of two columns of the same name
         unique = [name if names.count(name) == 1 else f"{name} ({at})" for at, name in enumerate(names, 1)]
-        rows = answer.toDF(*unique).limit(limit + 1).collect()
+        found = found.toDF(*unique)
+        rows = (found if limit is None else found.limit(limit)).collect()
     except (PySparkException, Py4JJavaError) as error:
         if _is_refusal(error):
             # Not getMessage(), which fails on some of Delta's refusals.
             message = str(error).strip().split("\n\nJVM stacktrace")[0]
             raise SourceError(f"the statement cannot be run: {message}") from None
         raise SourceError(f"the statement failed while it ran: {_reason(error, query)}") from None
-    if len(rows) > limit:
-        logger.info(f"only the first {limit} rows are shown; --limit shows more")
-    return {"rows": [row.asDict(recursive=True) for row in rows[:limit]]}
+    return Answer(unique, [row.asDict(recursive=True) for row in rows])
 
 
 def _prepare(warehouse: Warehouse) -> None:

@@ -1,0 +1,1 @@
+"""``ptec sql``: statements on the warehouse, answered by DuckDB or by Spark."""

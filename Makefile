@@ -13,6 +13,7 @@ WARM := .venv/.warm-spark-$(shell "$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version
 .NOTPARALLEL:
 # Two processes, each with a Spark session of its own; the tests of a file share one. Files run in the order given.
 IN_TWO := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+FAST_START := -XX:SharedArchiveFile=.venv/classes.jsa -Xlog:cds=off -Xlog:cds+dynamic=off
 SPARK_TESTS := --no-loadscope-reorder tests/e2e tests/faults tests/spark tests/documents
 # Without compiled files each process compiles torch and transformers anew. Some containers set the variable.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,24 +22,28 @@ export UV_SYSTEM_CERTS ?= true
 INSTALL = if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$(1)]'; \
   else $(BIN)/python -m pip install --quiet -e '.[$(1)]'; fi
 
-.PHONY: help demo test test-long test-unit test-spark reference lint types audit wheel wheel-check clean java
+.PHONY: help demo docs test test-long test-unit test-spark reference lint types audit wheel wheel-check clean java
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: java $(DEMO)  ## train a small model and score fictional companies, on this machine (DEMO_ARGS="--folder x")
-	@$(BIN)/ptec demo $(DEMO_ARGS)
+demo: java $(DEMO) $(WARM)  ## train a small model and score fictional companies, on this machine (DEMO_ARGS="--folder x")
+	@SPARK_SUBMIT_OPTS="$${SPARK_SUBMIT_OPTS:-$(FAST_START)}" $(BIN)/ptec demo $(DEMO_ARGS)
 
 test: test-unit test-spark  ## the tests that CI runs
 
 test-unit: $(DEV)  ## tests without Spark
 	@OMP_NUM_THREADS=1 $(IN_TWO) -m "not long" tests/unit
 
-test-spark: java $(WARM)  ## tests on Spark, and commands end to end
+test-spark: java $(DEV) $(WARM)  ## tests on Spark, and commands end to end
 	@$(IN_TWO) $(SPARK_TESTS) -m "not long" --durations 15
 
 test-long: java $(LONG) $(WARM)  ## tests that `make test` leaves out: all kill points, other readers, deliveries, pages
 	@OMP_NUM_THREADS=1 $(IN_TWO) $(SPARK_TESTS) tests/unit -m long
+
+docs: $(LONG)  ## build the site of the pages into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 reference: $(DEV)  ## write conf/ptec.yaml and docs/reference from the code
 	@$(BIN)/python docs/generate.py
@@ -91,8 +96,9 @@ $(LONG): $(DEV)
 	@$(call INSTALL,long)
 	@touch $@
 
-$(WARM): $(DEV) conf/spark-defaults.conf .ci/warm_spark.py
+$(WARM): conf/spark-defaults.conf .ci/warm_spark.py | $(DEMO)
 	@rm -f .venv/.warm-spark*
+	@echo "preparing Spark: its jars are fetched and Java's classes archived (about a minute)"
 	@$(BIN)/python .ci/warm_spark.py
 	@touch $@
 

@@ -90,8 +90,13 @@ DEV = [
 ]
 # What mlflow-skinny lacks of a tracking server; the package mlflow asks for an older pyarrow.
 MLFLOW_SERVER = ["aiohttp", "alembic", "flask", "flask-cors", "graphene", "sqlalchemy"]
+# The site of the pages; mkdocs-material reads its plugins' names, so they stay together.
+DOCS = ["mkdocs-material>=9.8,<10", "mkdocstrings-python>=2.0.11,<3"]
+# The notebook, and a browser for the dashboard.
+NOTEBOOK = ["ipykernel>=7,<8", "matplotlib>=3.11,<4", "nbclient>=0.10,<1"]
+BROWSER = ["selenium>=4.38,<5"]
 # What only `make test-long` needs: another reader, Spark Connect.
-LONG = [*DEV, *CONNECT, *MLFLOW_SERVER, "datasets>=5.2,<6", "polars>=2.1,<3"]
+LONG = [*DEV, *DOCS, *CONNECT, *MLFLOW_SERVER, *NOTEBOOK, *BROWSER, "datasets>=5.2,<6", "polars>=2.1,<3"]
 
 WITH_PREFIX = ["training*", "jobs*", "conf*"]
 
@@ -123,6 +128,7 @@ setup(
         "mlflow": MLFLOW,
         "demo": DEMO,
         "benchmarks": BENCHMARKS,
+        "docs": DOCS,
         "dev": DEV,
         "long": LONG,
     },

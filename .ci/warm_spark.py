@@ -12,14 +12,12 @@ import tempfile
 from pathlib import Path
 
 from pyspark import SparkContext
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from ptec_udf.warehouse.session import WarehouseConfig, build_session
-
-_STATEMENTS = (
-    "CREATE TABLE numbers USING delta AS SELECT id % 7 AS a, count(*) AS n FROM range(100) GROUP BY 1",
-    "MERGE INTO numbers USING (SELECT 1L AS a, 2L AS n) AS new ON numbers.a = new.a WHEN MATCHED THEN UPDATE SET *",
-    "SELECT * FROM numbers ORDER BY n",
-)
+from ptec_udf.warehouse.tables import Warehouse
+from ptec_udf.warehouse.views import create_views
 
 
 def main() -> None:
@@ -29,8 +27,7 @@ def main() -> None:
     os.environ["SPARK_SUBMIT_OPTS"] = f"-XX:ArchiveClassesAtExit={partial} -Xlog:cds=off -Xlog:cds+dynamic=off"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         spark = build_session(WarehouseConfig(folder=folder))
-        for statement in _STATEMENTS:
-            spark.sql(statement).collect()
+        use(spark)
         spark.stop()
         assert SparkContext._gateway is not None
         java = SparkContext._gateway.proc
@@ -38,6 +35,19 @@ def main() -> None:
         java.wait()
     if partial.exists():  # not every JVM can
         partial.rename(archive)
+
+
+def use(spark: SparkSession) -> None:
+    """Do what every run does: create the tables, write in each way, start a Python worker, and read a view."""
+    warehouse = Warehouse(spark)
+    warehouse.ensure()
+    create_views(spark, "ptec")
+    warehouse.replace("labels", [], F.col("model_id") == "none")
+    warehouse.put_row("models", {"model_id": "none"}, warehouse.old("models", "model_id") == "none")
+    rows = spark.range(2).select(F.col("id").cast("string").alias("key")).repartition(2, "key")
+    rows = rows.mapInPandas(lambda batches: batches, rows.schema)
+    warehouse.merge_scores(rows.localCheckpoint(), model_id="none", run_id="none")
+    spark.sql("SELECT reason, count(*) FROM ptec.why_changed GROUP BY reason ORDER BY 2").collect()
 
 
 if __name__ == "__main__":

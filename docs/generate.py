@@ -31,6 +31,7 @@ _VIEW_COLUMN = re.compile(r"^\s+(\w+)(?: [A-Z]+)? COMMENT '((?:[^']|'')*)'", re.
 _WIDTH = 120
 _COLUMN = 34
 """Where comments begin."""
+_SHARED = ("config", "set", "json", "debug", "help")
 
 _EXAMPLES: dict[str, Any] = {
     "source.table": "crm.companies",
@@ -79,7 +80,18 @@ def _commands() -> Iterator[str]:
     yield "|---|---|---|"
     group = typer.main.get_command(app)
     for name, command in group.commands.items():  # type: ignore[attr-defined]
-        yield f"| `ptec {name}` | {getattr(command, 'rich_help_panel', '')} | {_first_line(command.help or '')} |"
+        yield f"| [`ptec {name}`](#ptec-{name}) | {command.rich_help_panel} | {_first_line(command.help or '')} |"
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        yield from ("", f"## ptec {name}", "")
+        arguments = [one.name.upper() for one in command.params if one.param_type_name == "argument"]
+        yield f"`{' '.join(['ptec', name, '[OPTIONS]', *arguments])}`"
+        if rows := [_option(one) for one in command.params if one.name not in _SHARED]:
+            yield from ("", "| option | meaning |", "|---|---|", *rows)
+
+
+def _option(option: Any) -> str:
+    name = ", ".join(option.opts) if option.param_type_name == "option" else option.name.upper()
+    return f"| `{name}` | {_cell(_first_line(option.help or ''))} |"
 
 
 def _errors() -> Iterator[str]:

@@ -75,12 +75,35 @@ def drift(
     return read_drift(site.open_warehouse("ptec drift"), alias, runs)
 
 
-@command(PANEL)
-def estimate(site: Site, model: ModelOption = None) -> dict[str, Any]:
+@command(PANEL, needs_file=False)
+def estimate(
+    site: Site,
+    model: ModelOption = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Estimate from numbers alone: companies of a table.")] = None,
+    texts: Annotated[int | None, typer.Option(min=0, help="With --rows: texts to score; default: as many.")] = None,
+    mean_tokens: Annotated[float, typer.Option(min=1, help="With --rows: mean tokens of a text.")] = 90.0,
+    cores: Annotated[int, typer.Option(min=1, help="With --rows: cores of all executors.")] = 2,
+    tokens_per_core_second: Annotated[
+        float | None, typer.Option(min=1, help="With --rows: rate of a core; default: as measured for MiniLM.")
+    ] = None,
+    price_per_core_hour: Annotated[float | None, typer.Option(min=0, help="With --rows: adds the cost.")] = None,
+) -> dict[str, Any]:
     """Estimate duration and memory of the next run from counts and some seconds of scoring; writes no scores."""
+    if rows is not None:
+        from ptec_udf.preflight.size import TOKENS_PER_CORE_SECOND, size
+
+        return size(
+            rows=rows,
+            texts=rows if texts is None else texts,
+            mean_tokens=mean_tokens,
+            cores=cores,
+            rate=tokens_per_core_second or TOKENS_PER_CORE_SECOND,
+            price_per_core_hour=price_per_core_hour,
+        )
     from ptec_udf.preflight.estimate import estimate as estimate_run
 
-    return estimate_run(site.session("ptec estimate"), site.override(_model_settings(model)).score)
+    config = site.require_file().override(_model_settings(model)).score
+    return estimate_run(site.session("ptec estimate"), config)
 
 
 def _judge_verify(result: dict[str, Any]) -> tuple[str, int] | None:

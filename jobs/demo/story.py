@@ -1,4 +1,4 @@
-"""The parts of the demo's story: what is shown of the model, of a company, of a run, of moves and of a correction."""
+"""The parts of the demo's story: the model, a company, a run, moves and a correction."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def of_company(found: dict[str, Any]) -> str:
     text = textwrap.wrap(f"{found['name']}: {found['text']}", WIDTH - len(_INDENT))
     shown = [*text[:3], *(["..."] if len(text) > 3 else [])]
     lines = [_line("b Unseen", shown[0]), *(_INDENT + line for line in shown[1:])]
-    lines += [f"{_INDENT}model: {_named(found)}", f"{_INDENT}truth: {', '.join(found['truth'])}"]
+    lines += [f"{_INDENT}model: {', '.join(found['labels']) or 'no label'} ({_named(found)})"]
+    lines += [f"{_INDENT}truth: {', '.join(found['truth'])}"]
     return "\n".join(lines)
 
 
@@ -76,7 +77,7 @@ def moves(warehouse: Path) -> list[dict[str, Any]]:
           list(w.label ORDER BY w.label) FILTER (NOT w.entered) AS left_labels,
           list(w.label ORDER BY w.label) FILTER (w.entered) AS entered_labels
         FROM why_changed AS w JOIN companies AS c ON c.company_id = w.key
-        WHERE w.reason <> 'new' GROUP BY w.key, w.reason
+        WHERE w.reason NOT IN ('new', 'correction') GROUP BY w.key, w.reason
         ORDER BY left_labels IS NULL, entered_labels IS NULL, w.key LIMIT ?
         """,
         [_N_SHOWN],
@@ -94,7 +95,7 @@ def of_moves(moved: Sequence[dict[str, Any]]) -> str:
 
 
 def choose_correction(warehouse: Path) -> dict[str, Any]:
-    """Return the least certain company of the largest screen: the one that an analyst reads first."""
+    """Return the least certain company of the largest screen, which an analyst would read first."""
     return _rows(
         warehouse,
         """
@@ -121,9 +122,10 @@ def screen_sizes(warehouse: Path, correction: dict[str, Any]) -> dict[str, Any]:
 
 def of_correction(found: dict[str, Any]) -> str:
     """Describe a correction and what it changed."""
-    said = f"an analyst reads {found['name']} and decides: not {found['label']} (model: {found['probability']:.2f})"
-    after = f"after the next run the screen has {found['n_companies']} companies; reason: {REASONS[found['reason']]}"
-    return f"{_line('e Correct', said)}\n{_INDENT}{after}"
+    name, label, probability = found["name"], found["label"], found["probability"]
+    decision = f"before the second run an analyst read {name}: not {label} (model: {probability:.2f})"
+    after = f"after it the screen has {found['n_companies']} companies; reason: {REASONS[found['reason']]}"
+    return f"{_line('e Correct', decision)}\n{_INDENT}{after}"
 
 
 def of_end(folder: str, label: str, model_id: str) -> str:

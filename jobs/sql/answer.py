@@ -41,7 +41,7 @@ class Output(NamedTuple):
 
 
 def run(site: Site, statement: str, engine: Engine, output: Output) -> dict[str, Any]:
-    """Answer one statement; return what is to be printed: nothing, if rows were printed as CSV.
+    """Answer one statement; return the text to print: none if rows were printed as CSV.
 
     Raise SourceError when the statement fails, with a message that does not quote a row.
     """
@@ -56,7 +56,7 @@ def run(site: Site, statement: str, engine: Engine, output: Output) -> dict[str,
 
         from ptec_jobs.files import write_table
 
-        # As objects, or pandas would make decimals of whole numbers beside nulls.
+        # As objects, or pandas would make decimals of whole numbers in a column with nulls.
         write_table(pd.DataFrame(rows, columns=found.names, dtype=object), output.out)
         return {"out": str(output.out), "rows": len(rows)}
     if not output.as_csv:

@@ -24,7 +24,7 @@ _UNKNOWN = re.compile(r'(?:Table with name|Referenced table|[Cc]olumn(?: named)?
 def answer(config: WarehouseConfig, statement: str, limit: int | None) -> Answer:
     """Answer one query in Spark's SQL at the newest versions of all tables.
 
-    Raise UntranslatableError for a statement that only Spark runs, and SourceError for one that fails.
+    Raise UntranslatableError for a statement that only Spark runs, and SourceError for a statement that fails.
     """
     if _SHOW.fullmatch(statement):
         return _tables(_open(config))
@@ -92,7 +92,7 @@ def _columns(warehouse: DuckWarehouse, database: str, name: str) -> Answer:
 
 
 def _refusal(warehouse: DuckWarehouse, message: str) -> UserError:
-    """Return the error of a statement that DuckDB did not begin; Spark may know what is not a missing name."""
+    """Return the error of a statement that DuckDB did not begin; Spark may run it unless a name is missing."""
     if warehouse.unreadable:
         return UntranslatableError(next(iter(warehouse.unreadable.values())))
     if found := _UNKNOWN.search(message):

@@ -37,7 +37,7 @@ _WORDS = [
 
 
 def run_shell(site: Site, engine: Engine, output: Output, *, as_json: bool) -> None:
-    """Run statements until the input ends. In a terminal the shell goes on after an error, in a pipe it ends."""
+    """Run statements until the input ends. In a terminal the shell continues after an error, in a pipe it ends."""
 
     def answer(statement: str) -> None:
         if result := run(site, statement, engine, output):

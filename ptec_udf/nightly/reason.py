@@ -27,7 +27,7 @@ def reason_of(error: PySparkException | Py4JError) -> str:
         return "too little memory for Java (spark.driver.memory, spark.executor.memory), by a text of many MB, say"
     missing = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", message, re.MULTILINE)
     if missing:
-        return f"workers that lack the Python module {missing[1]!r} (docs/data-engineer.md, what executors need)"
+        return f"workers that lack the Python module {missing[1]!r} (docs/start/cluster.md)"
     unreadable = re.search(r"\[FAILED_READ_FILE\.\w+\] Encountered error while reading file (.+?)\.(?:\s|$)", message)
     if unreadable:
         return f"a file that cannot be read, {hide_partitions(unreadable[1])}"

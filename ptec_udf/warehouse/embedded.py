@@ -21,8 +21,6 @@ from ptec_udf.warehouse.views import create_views
 
 FOLDER_SETTING = "spark.ptec.folder"  # of the embedded warehouse; not set in a session of the site
 
-_JARS = "jars.json"
-
 EMBEDDED_SETTINGS = {
     # For one machine; Spark's defaults (200, 50 and 10,000 partitions) are for a cluster.
     "spark.sql.shuffle.partitions": "8",
@@ -40,26 +38,31 @@ _HEADER = """\
 """
 
 
-def remember_jars(spark: SparkSession, folder: Path) -> None:
-    """Record where Spark found its packages, so that the next start needs no network.
+def remember_jars(spark: SparkSession) -> None:
+    """Record in the account's cache where Spark found its packages, so that the next start needs no network.
 
     Unlike ``spark.jars.packages``, ``spark.jars`` is not put on the path of each Python worker (0.8 s and 75 MB each).
     """
     packages, jars = spark.conf.get("spark.jars.packages", ""), spark.conf.get("spark.jars", "")
     if packages and jars:
-        (folder / _JARS).write_text(json.dumps({"packages": packages, "jars": jars}), encoding="utf-8")
+        with suppress(OSError):  # an account without a home
+            replace_text(_jars_file(), json.dumps({"packages": packages, "jars": jars}))
 
 
-def remembered_jars(folder: Path, packages: str) -> dict[str, str]:
+def remembered_jars(packages: str) -> dict[str, str]:
     """Return settings with the recorded jars, if they are of these packages and all of them exist."""
     try:
-        recorded = json.loads((folder / _JARS).read_text(encoding="utf-8"))
+        recorded = json.loads(_jars_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     jars = str(recorded["jars"]).split(",")
     if recorded["packages"] != packages or not all(Path(jar.removeprefix("file://")).exists() for jar in jars):
         return {}
     return {"spark.jars": recorded["jars"], "spark.jars.packages": ""}
+
+
+def _jars_file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ptec" / "jars.json"
 
 
 def register_tables(spark: SparkSession, folder: Path, database: str) -> None:
@@ -87,9 +90,15 @@ def write_views_sql(folder: Path) -> None:
             statements += [*view_statements(name), f"USE {quote(name)}"]
     text = _HEADER.format(file=file) + "".join(f"{statement.strip()};\n" for statement in statements)
     if not file.exists() or file.read_text(encoding="utf-8") != text:
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
+        replace_text(file, text)
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Write a file in one step, since other processes read it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)
 
 
 def _create_table(database: str, table: str, place: Path) -> str:

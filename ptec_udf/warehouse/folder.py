@@ -1,4 +1,4 @@
-"""The folder of the embedded warehouse, ``<folder>/<database>/<table>``: what is in it, without Spark."""
+"""The folder of the embedded warehouse, ``<folder>/<database>/<table>``, read without Spark."""
 
 from __future__ import annotations
 

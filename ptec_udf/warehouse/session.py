@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from importlib.resources import files
@@ -13,12 +11,11 @@ from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
-from pyspark.java_gateway import launch_gateway
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from ptec_udf.config import WarehouseConfig
-from ptec_udf.errors import ConfigError, PtecError
+from ptec_udf.errors import ConfigError
 from ptec_udf.warehouse.embedded import (
     EMBEDDED_SETTINGS,
     FOLDER_SETTING,
@@ -27,11 +24,11 @@ from ptec_udf.warehouse.embedded import (
     remembered_jars,
 )
 from ptec_udf.warehouse.folder import make_folder
+from ptec_udf.warehouse.java import check_java, start_java
 from ptec_udf.warehouse.remote import connect, is_remote, site_session
 
 # How sessions answer that lack Delta's jar, and its SQL extension or its catalog.
 _NO_DELTA = ("DATA_SOURCE_NOT_FOUND", "DELTA_CONFIGURE_SPARK_SESSION_WITH_EXTENSION_AND_CATALOG")
-_MIN_JAVA = 17
 _READ_OLD_VERSIONS = "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration"
 
 
@@ -63,26 +60,6 @@ def build_session(config: WarehouseConfig, app_name: str = "ptec") -> SparkSessi
     return spark
 
 
-def check_java() -> None:
-    """Raise PtecError if the Java that Spark will start is missing or too old."""
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else "java"
-    remedy = f"install Java {_MIN_JAVA} or newer (on Debian: apt-get install openjdk-{_MIN_JAVA}-jre-headless)"
-    if shutil.which(java) is None:
-        where = f"JAVA_HOME={home} has none" if home else "the PATH has none and JAVA_HOME is not set"
-        raise PtecError(f"Spark needs Java: {where}; {remedy}")
-    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', output)
-    if found is None or int(found.group(1)) < _MIN_JAVA:
-        raise PtecError(f"Spark needs Java {_MIN_JAVA} or newer: {java} is Java {found and found[1]}; {remedy}")
-
-
-def start_java(conf: SparkConf) -> None:
-    """Start the JVM, unless it runs; its standard output goes to standard error, since results go to ours."""
-    if SparkContext._gateway is None:
-        SparkContext._ensure_initialized(gateway=launch_gateway(conf, {"stdout": 2}))
-
-
 def _start(config: WarehouseConfig, app_name: str) -> SparkSession:
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     # Otherwise Spark starts `python3` from the PATH, which may lack our packages.
@@ -93,7 +70,7 @@ def _start(config: WarehouseConfig, app_name: str) -> SparkSession:
     folder = None if config.folder is None else Path(config.folder).absolute()
     if folder is not None:
         make_folder(folder, "warehouse.folder")
-        settings |= EMBEDDED_SETTINGS | remembered_jars(folder, settings["spark.jars.packages"])
+        settings |= EMBEDDED_SETTINGS | remembered_jars(settings["spark.jars.packages"])
         settings |= {FOLDER_SETTING: str(folder), "spark.sql.warehouse.dir": str(folder)}
     for name, value in config.spark.items():
         settings[name] = str(value).lower() if isinstance(value, bool) else str(value)
@@ -104,7 +81,7 @@ def _start(config: WarehouseConfig, app_name: str) -> SparkSession:
         settings["spark.sql.catalogImplementation"] = "in-memory"
     spark = _launch(settings, app_name)
     if folder is not None:
-        remember_jars(spark, folder)
+        remember_jars(spark)
     return spark
 
 

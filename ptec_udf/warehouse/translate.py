@@ -84,7 +84,7 @@ def _meets_column(node: exp.Literal) -> bool:
 
 
 def _named(column: exp.Expr) -> exp.Expr:
-    """Give a column of a query the name that Spark gives it."""
+    """Name a column of a query as Spark names it."""
     if isinstance(column, exp.Alias | exp.Aliases | exp.Star | exp.Posexplode) or column.is_star:
         return column
     if isinstance(column, exp.Column | exp.Dot):

@@ -1,4 +1,4 @@
-"""Other readers of our tables return what Spark returns: the code of docs/integrations.md runs."""
+"""Other readers of our tables return what Spark returns: the code of docs/analyst/bi.md runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.processes import ROOT, TIMEOUT_S, environment, ptec, result_of
 
 pytestmark = pytest.mark.long
 
-PAGE = ROOT / "docs" / "integrations.md"
+PAGE = ROOT / "docs" / "analyst" / "bi.md"
 COMPANIES, TOKENS = "count(*)", "sum(n_tokens)"
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ptec_udf.errors import PtecError
-from ptec_udf.warehouse.session import check_java
+from ptec_udf.warehouse.java import check_java
 
 STARTS_ONE = """
 from pyspark import SparkConf, SparkContext
-from ptec_udf.warehouse.session import start_java
+from ptec_udf.warehouse.java import start_java
 start_java(SparkConf())
 assert SparkContext.getOrCreate().parallelize(range(3)).count() == 3
 print("a result")
@@ -28,6 +28,7 @@ def test_output_of_the_jvm_goes_to_standard_error(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", STARTS_ONE], env=environment, stdout=to_out, stderr=to_err, check=True)
     assert out.read_text() == "a result\n"
     assert "[gc] Using" in err.read_text()
+    assert "NOTE: Picked up" not in err.read_text()  # which every JVM with such options prints
     assert "Traceback" not in err.read_text()
 
 

@@ -38,11 +38,13 @@ class TestTables:
         assert f"CREATE TABLE IF NOT EXISTS `ptec`.`companies` USING delta LOCATION '{tmp_path}/it\\'s/ptec/" in text
 
 
-def test_recorded_jars_count_only_while_they_exist(tmp_path: Path) -> None:
+def test_recorded_jars_count_only_while_they_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "ptec").mkdir()
     jar = tmp_path / "delta.jar"
     jar.write_bytes(b"")
-    (tmp_path / "jars.json").write_text(f'{{"packages": "delta:1", "jars": "file://{jar}"}}', encoding="utf-8")
-    assert remembered_jars(tmp_path, "delta:1") == {"spark.jars": f"file://{jar}", "spark.jars.packages": ""}
-    assert remembered_jars(tmp_path, "delta:2") == {}
+    (tmp_path / "ptec" / "jars.json").write_text(f'{{"packages": "delta:1", "jars": "file://{jar}"}}', encoding="utf-8")
+    assert remembered_jars("delta:1") == {"spark.jars": f"file://{jar}", "spark.jars.packages": ""}
+    assert remembered_jars("delta:2") == {}
     jar.unlink()
-    assert remembered_jars(tmp_path, "delta:1") == {}
+    assert remembered_jars("delta:1") == {}

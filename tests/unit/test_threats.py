@@ -1,4 +1,4 @@
-"""Threats of docs/security.md: hostile artifacts, backbones, configurations, names and table contents."""
+"""Threats of docs/project/security.md: hostile artifacts, backbones, configurations, names and table contents."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"CONTRIBUTING.md": "project/contributing.md", "CHANGELOG.md": "project/changelog.md"}
 """Pages of the site that are at the root of the checkout."""
 _LINK = re.compile(r"(?<=\]\()(?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+_NOTE = re.compile(r"^(```\w+) \w+$", re.MULTILINE)
+"""A word after a block's language, by which tests choose it."""
 _INCLUDE = re.compile(r"<!-- include (?P<path>\S+) -->")
 
 
@@ -29,7 +31,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files, **_: Any) -> str:
-    """Add linked files to the site and point the links at them; replace an include by the file's text."""
+    """Add linked files to the site and point the links at them; replace an include by the file's text.
+
+    A block's note goes, since the site would not take the block for code.
+    """
     folder = Path(str(page.file.abs_src_path)).parent
 
     def replace(match: re.Match[str]) -> str:
@@ -43,7 +48,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             files.append(File.generated(config, uri, abs_src_path=str(path)))
         return os.path.relpath(uri, Path(page.file.src_uri).parent) + (match["anchor"] or "")
 
-    return _INCLUDE.sub(_included, _LINK.sub(replace, markdown))
+    return _NOTE.sub(r"\1", _INCLUDE.sub(_included, _LINK.sub(replace, markdown)))
 
 
 def _included(match: re.Match[str]) -> str:

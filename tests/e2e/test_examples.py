@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from tests.processes import ROOT
+from ptec_udf.warehouse.duck import connect
+from tests.e2e.changed_site import make_site
+from tests.processes import ROOT, environment
 
 EXAMPLES = ROOT / "examples"
 
@@ -44,6 +47,18 @@ import json, sys, yaml
 from databricks.bundles.jobs import Job
 jobs = yaml.safe_load(open(sys.argv[1]))["resources"]["jobs"]
 print(json.dumps({name: Job.from_dict(job).as_dict() == job for name, job in jobs.items()}))
+"""
+
+RUN_NOTEBOOK = """
+import json, os, runpy, sys
+from pathlib import Path
+from ptec_jobs.site import find_site
+from ptec_udf.warehouse.session import build_session
+spark = build_session(find_site(Path(os.environ["PTEC_SITE"])).warehouse)
+found = runpy.run_path(sys.argv[1], {"spark": spark})
+companies = {row["label"]: row["companies"] for row in found["by_label"].collect()}
+scores = found["scored"].first()["scores"]
+print(json.dumps({"outcome": found["result"]["outcome"], "companies": companies, "scores": scores}))
 """
 
 
@@ -124,21 +139,52 @@ def test_databricks_bundle(schedulers: Path) -> None:
     }
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_site(tmp_path_factory.mktemp("examples") / "site")
+
+
 @pytest.mark.long
-def test_dbt_project(tmp_path: Path) -> None:
-    programs = installed(tmp_path / "env", "dbt-core>=1.11,<1.12", "dbt-spark[PyHive]>=1.11,<1.12")
-    places = {"DBT_PROFILES_DIR": ".", "DBT_TARGET_PATH": str(tmp_path), "DBT_LOG_PATH": str(tmp_path)}
+def test_databricks_notebook(site: Path) -> None:
+    """Run its cells with a session of this machine as ``spark``, which a notebook has."""
     done = subprocess.run(
-        [programs / "dbt", "--warn-error", "--no-version-check", "parse", "--no-partial-parse"],
-        cwd=EXAMPLES / "dbt",
-        env={**os.environ, **places, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+        [sys.executable, "-c", RUN_NOTEBOOK, EXAMPLES / "databricks" / "screens.py"],
+        env=environment() | {"PTEC_SITE": str(site / "ptec.yaml")},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
-    assert {node["name"] for node in manifest["sources"].values()} >= {"current_scores", "label_scores", "run_summary"}
-    assert [exposure["name"] for exposure in manifest["exposures"].values()] == ["insurance_screen"]
-    tests = [node for node in manifest["nodes"].values() if node["resource_type"] == "test"]
-    assert len(tests) == 6
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["outcome"] == "nothing_to_do"
+    assert sum(found["companies"].values()) > 0
+    assert found["scores"].keys() == found["companies"].keys()
+
+
+@pytest.mark.long
+def test_dbt_project(site: Path, tmp_path: Path) -> None:
+    adapters = ("dbt-duckdb>=1.10,<2", "dbt-spark[PyHive]>=1.11,<1.12")
+    programs = installed(tmp_path / "env", "dbt-core>=1.11,<1.12", *adapters, "deltalake", "pyarrow")
+    places = {"DBT_PROFILES_DIR": ".", "DBT_TARGET_PATH": str(tmp_path), "DBT_LOG_PATH": str(tmp_path)}
+    places |= {"PTEC_WAREHOUSE": str(site / "warehouse"), "PTEC_DUCKDB": str(tmp_path / "readers.duckdb")}
+    label = duckdb_rows(site, "SELECT label FROM label_scores WHERE has_label GROUP BY label ORDER BY count(*) DESC")[
+        0
+    ][0]
+    for command in (["build", "--vars", json.dumps({"screen_label": label})], ["parse", "--target", "spark"]):
+        done = subprocess.run(
+            [programs / "dbt", "--warn-error", "--no-version-check", *command, "--no-partial-parse"],
+            cwd=EXAMPLES / "dbt",
+            env={**os.environ, **places, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    with duckdb.connect(str(tmp_path / "readers.duckdb")) as built:
+        screen = built.execute("SELECT key FROM ptec_dbt.insurers ORDER BY key").fetchall()
+        assert built.execute("SELECT count(*) FROM ptec_dbt.insurers_history").fetchone() >= (len(screen),)
+    assert screen == duckdb_rows(site, "SELECT key FROM screen(?, NULL) ORDER BY key", label)
+
+
+def duckdb_rows(site: Path, query: str, *values: str) -> list[tuple]:
+    return connect(site / "warehouse").execute(query, values).fetchall()

@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(site: Path) -> dict[str, Any]:
     """Counts by Spark."""
     query = f"SELECT {COMPANIES} AS companies, {TOKENS} AS tokens FROM current_scores"
-    (row,) = result_of(ptec("sql", query, "--config", "ptec.yaml", "--json", cwd=site))["rows"]
+    (row,) = result_of(ptec("sql", query, "--engine", "spark", "--config", "ptec.yaml", "--json", cwd=site))["rows"]
     assert row["companies"] == 90
     return row
 
@@ -47,24 +47,17 @@ def screens(site: Path) -> list[tuple[str, int, float]]:
     """By Spark, for each label its companies and threshold."""
     columns = "label, count(*) AS companies, min(threshold) AS threshold"
     query = f"SELECT {columns} FROM label_scores WHERE has_label GROUP BY label ORDER BY label"
-    rows = result_of(ptec("sql", query, "--config", "ptec.yaml", "--json", cwd=site))["rows"]
+    rows = result_of(ptec("sql", query, "--engine", "spark", "--config", "ptec.yaml", "--json", cwd=site))["rows"]
     assert len(rows) > 1
     return [tuple(row.values()) for row in rows]
 
 
-def test_deltalake_duckdb_and_polars_agree_with_spark(
-    site: Path, expected: dict[str, Any], screens: list[tuple[str, int, float]]
-) -> None:
+def test_polars_agrees_with_spark(site: Path, expected: dict[str, Any], screens: list[tuple[str, int, float]]) -> None:
     code = block("files", "python")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=site, env=environment(), capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, list[list[tuple[Any, ...]]]] = {}
-    for line in done.stdout.splitlines():
-        reader, printed = line.split(" ", 1)
-        found.setdefault(reader, []).append(ast.literal_eval(printed))
-    assert found.keys() == {"deltalake", "DuckDB", "Polars"}
-    for reader, (counted, joined) in found.items():
-        assert counted == [tuple(expected.values())], reader
-        assert [(name, n, pytest.approx(threshold)) for name, n, threshold in joined] == screens, reader
+    counted, joined = map(ast.literal_eval, done.stdout.splitlines())
+    assert counted == [tuple(expected.values())]
+    assert [(name, n, pytest.approx(threshold)) for name, n, threshold in joined] == screens

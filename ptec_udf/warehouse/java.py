@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
@@ -42,7 +42,8 @@ def start_java(conf: SparkConf) -> None:
     if SparkContext._gateway is not None:
         return
     read_end, write_end = os.pipe()
-    threading.Thread(target=_pass_on, args=(read_end,), daemon=True).start()
+    # Where a JVM of our own would write, whatever becomes of sys.stderr.
+    threading.Thread(target=_pass_on, args=(read_end, os.dup(2)), daemon=True).start()
     try:
         gateway = launch_gateway(conf, {"stdout": write_end, "stderr": write_end})
     finally:
@@ -50,9 +51,9 @@ def start_java(conf: SparkConf) -> None:
     SparkContext._ensure_initialized(gateway=gateway)
 
 
-def _pass_on(read_end: int) -> None:
-    with os.fdopen(read_end, "rb") as lines:
+def _pass_on(read_end: int, to: int) -> None:
+    with os.fdopen(read_end, "rb") as lines, os.fdopen(to, "wb", buffering=0) as standard_error:
         for line in lines:
             if not _NOISE.match(line):
-                sys.stderr.buffer.write(line)
-                sys.stderr.flush()
+                with suppress(OSError):  # closed; the JVM must be able to write all the same
+                    standard_error.write(line)

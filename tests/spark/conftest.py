@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,8 +51,10 @@ def jvm_log(spark: SparkSession, log_file: Path) -> Callable[[], str]:
     def said() -> str:
         assert spark._jvm is not None
         spark._jvm.java.lang.System.err.println("that is all")
-        written = log_file.read_bytes()[begin:].decode("utf-8", errors="replace")
-        assert "that is all" in written  # else nothing of it comes here
+        end = time.monotonic() + 10
+        while "that is all" not in (written := log_file.read_bytes()[begin:].decode("utf-8", errors="replace")):
+            assert time.monotonic() < end, "nothing of it comes here"
+            time.sleep(0.05)
         return written
 
     return said

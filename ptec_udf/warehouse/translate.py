@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+from typing import ClassVar
 
 import sqlglot
 from sqlglot import exp
@@ -27,11 +28,14 @@ SET python_enable_replacements = false;
 
 
 class Ansi(Spark):
-    """Spark 4, whose casts and divisions fail where earlier versions returned null."""
+    """Spark 4, whose casts and divisions fail where earlier versions returned null, and where '' is a quote."""
 
     SAFE_DIVISION = False
 
-    class Parser(Spark.Parser):  # noqa: D106  sqlglot finds it by this name
+    class Tokenizer(Spark.Tokenizer):  # noqa: D106  sqlglot finds it by this name
+        STRING_ESCAPES: ClassVar[list[str]] = ["\\", "'", '"']
+
+    class Parser(Spark.Parser):  # noqa: D106  as above
         STRICT_CAST = True
 
 

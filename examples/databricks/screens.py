@@ -48,8 +48,8 @@ spark.sql(f"SELECT key, label, entered, reason FROM {database}.why_changed ORDER
 
 # COMMAND ----------
 
-champion = spark.table(f"{database}.champion").first()["model_id"]
-model = PtecModel.load(str(site.warehouse.artifact_folder / champion))
+champion = spark.sql(f"SELECT location FROM {database}.models JOIN {database}.champion USING (model_id)").first()
+model = PtecModel.load(champion["location"])
 texts = spark.createDataFrame([("We insure drones.",)], "text string")
 scored = texts.withColumn("scores", model.udf(spark)("text"))
 scored.show(truncate=False)

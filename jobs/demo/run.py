@@ -89,7 +89,7 @@ def _run(site: Site, place: Path, name: str, tell: Print) -> dict[str, Any]:
     correction |= story.screen_sizes(place / "warehouse", correction)
     tell(story.of_correction(correction))
     write_report(site, place / "report.html", run_id=runs[1]["run_id"], model_id=None, alias="champion")
-    tell(story.of_end(name, correction["label"], model_id))
+    tell(story.of_end(name, correction["label"]))
     return {
         "folder": name,
         "model_id": model_id,

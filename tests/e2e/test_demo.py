@@ -46,8 +46,9 @@ def test_standard_error_is_empty(shown: Any) -> None:
 def test_next_commands_run(shown: Any, place: Path) -> None:
     (query,) = re.findall(r'ptec sql "(.+)"', shown.stdout)
     assert result_of(ptec("sql", query, "--json", cwd=place / "demo"))["rows"]
-    (model,) = re.findall(r"ptec evaluate (\w+)", shown.stdout)
-    assert "gate" in result_of(ptec("evaluate", model, "--json", cwd=place / "demo"))
+    assert result_of(ptec("estimate", "--json", cwd=place / "demo"))["companies"] == 0
+    (options,) = re.findall(r"ptec train (.+)", shown.stdout)
+    assert result_of(ptec("train", *options.split(), "--json", cwd=place / "demo"))["metrics"]["dev"]["map"] > 0.8
 
 
 def test_text_of_the_user_is_scored_by_the_model_that_is_there(shown: Any, place: Path) -> None:

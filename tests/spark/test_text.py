@@ -70,7 +70,7 @@ class TestValues:
 
     def test_of_all_types_become_strings(self, spark: SparkSession) -> None:
         df = spark.sql(
-            """SELECT 7 AS i, 1.50BD AS d, true AS t, DATE'2026-01-02' AS day,
+            """SELECT 7 AS i, 1.50BD AS d, true AS t, DATE'2026-01-02' AS day, array(1, NULL, 3) AS n,
             named_struct('city', 'Köln', 'zip', NULL) AS s, map('k', 'v"') AS m,
             array(array('a', ''), array()) AS nested, array(named_struct('x', 1)) AS structs,
             NULL AS v, CAST(map() AS map<string, string>) AS none"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,6 @@ from tests.receiver import Receiver
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices: a second thread only waits
-# Converted weights are those of the code that is tested; the processes of a run share them.
-if "PTEC_WEIGHTS" not in os.environ:
-    _weights = tempfile.TemporaryDirectory(prefix="ptec-tests-")  # goes when this process ends
-    os.environ["PTEC_WEIGHTS"] = _weights.name
 # Hundreds of queries fill the ordinary code cache, and the JVM goes on without a compiler.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:ReservedCodeCacheSize=512m -XX:+UseSerialGC")
 # What .ci/warm_spark.py has made. A JVM that cannot use it goes on without, and is not to say so among results.
